@@ -1,0 +1,1 @@
+"""Taxiway: the durable queue in front of Runway."""

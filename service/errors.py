@@ -1,0 +1,128 @@
+"""Everything that can go wrong, as one tree.
+
+    TaxiwayError                  status 500
+    ├── BadSettings               the environment contradicts itself; every complaint at once
+    ├── NotConfigured             503: a route needs a setting that is not there; names it
+    ├── DatabaseAway              503: PostgreSQL cannot be reached or does not answer
+    ├── RunwayAway                503: Runway cannot be reached or does not answer (never raised by a create)
+    ├── MigrationBlocked          the schema cannot be changed as it stands; carries the SQL to run
+    ├── Unauthorized              401: no valid key, secret or signature
+    ├── NotFound                  404: no such video
+    ├── Conflict                  409: the video's state does not allow it
+    ├── Gone                      410: what was asked for existed once
+    └── InvalidRequest            422: says which field and why; carries a list of problems
+
+The docstring of a class is the title that people read; the argument is the detail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one field: a JSON pointer (RFC 6901) and a sentence that says what to do."""
+
+    pointer: str
+    detail: str
+
+
+class TaxiwayError(Exception):
+    """Something went wrong in Taxiway."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+
+    def __init__(self, detail: str, **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+    @property
+    def title(self) -> str:
+        """The class's docstring, first line, without the full stop."""
+        return (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+class BadSettings(TaxiwayError):
+    """The settings contradict themselves or are malformed."""
+
+    status = 503
+    slug = "bad-settings"
+
+    def __init__(self, complaints: list[str]) -> None:
+        super().__init__("; ".join(complaints))
+        self.complaints = complaints
+
+
+class NotConfigured(TaxiwayError):
+    """A setting that this needs is missing."""
+
+    status = 503
+    slug = "not-configured"
+
+
+class DatabaseAway(TaxiwayError):
+    """The database does not answer."""
+
+    status = 503
+    slug = "database-away"
+
+
+class RunwayAway(TaxiwayError):
+    """Runway does not answer."""
+
+    status = 503
+    slug = "runway-away"
+
+
+class MigrationBlocked(TaxiwayError):
+    """The migration stopped and changed nothing."""
+
+    slug = "migration-blocked"
+
+    def __init__(self, obstacles: list[tuple[str, str]]) -> None:
+        """`obstacles`: pairs of (what stands in the way, the SQL that removes it)."""
+        super().__init__("; ".join(why for why, _ in obstacles))
+        self.obstacles = obstacles
+
+
+class Unauthorized(TaxiwayError):
+    """The credentials are missing or wrong."""
+
+    status = 401
+    slug = "unauthorized"
+
+
+class NotFound(TaxiwayError):
+    """There is no such video."""
+
+    status = 404
+    slug = "not-found"
+
+
+class Conflict(TaxiwayError):
+    """The state of the video does not allow this."""
+
+    status = 409
+    slug = "conflict"
+
+
+class Gone(TaxiwayError):
+    """What was asked for no longer exists."""
+
+    status = 410
+    slug = "gone"
+
+
+class InvalidRequest(TaxiwayError):
+    """The request is not valid."""
+
+    status = 422
+    slug = "invalid-request"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{p.pointer}: {p.detail}" if p.pointer else p.detail for p in problems))
+        self.problems = problems
