@@ -1,0 +1,163 @@
+-- Taxiway's schema.
+--
+-- `videos` may already exist: it is then the app's own table, and all that happens to it is that columns,
+-- constraints and indexes are added. What the app reads and writes keeps its name and its meaning.
+-- Everything else here belongs to Taxiway alone.
+--
+-- The runner (service/store/migrate.py) looks for obstacles first, and runs this file in one transaction.
+
+-- A video: what the app asked for. These nine columns are the contract with the app.
+CREATE TABLE IF NOT EXISTS videos (
+    id               uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    user_id          text,
+    prompt           text,
+    image_url        text,
+    status           text        NOT NULL DEFAULT 'queued'
+                     CONSTRAINT videos_status_known
+                     CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')),
+    error_message    text,
+    runway_video_id  text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now()
+);
+
+-- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's
+-- permit (the lease and the fence); afterwards it is an entry in the ledger. It outlives the video's row.
+CREATE TABLE submissions (
+    id                 bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- grows, never reused: the fence
+    video_id           uuid        NOT NULL,
+    model              text        NOT NULL,
+    opened_at          timestamptz NOT NULL DEFAULT now(),
+    call_deadline      timestamptz NOT NULL,   -- the POST has ended by then, whatever happens to it
+    deadline           timestamptz NOT NULL,   -- without an outcome by then, the outcome is unknown
+    quoted_credits     numeric,                -- our own price, before the call: the bound of what it may cost
+    outcome            text,
+    closed_at          timestamptz,
+    http_status        integer,
+    request_id         text,                   -- Runway's apigw-requestid, for its support
+    error              text,                   -- Runway's words, or the transport's
+    task_id            text,
+    estimated_credits  numeric,                -- Runway's bound, from the answer
+    task_status        text,                   -- the last that Runway said of the task
+    cost_credits       numeric,                -- what the task did cost, from the finished task
+    settled_at         timestamptz,            -- nothing more can come of it: no task, or the task has ended
+    consent            text,                   -- who allowed another create although this one may have cost
+    unsaved            jsonb,                  -- the answer, while the video's row was held by somebody else
+    cancel_due         timestamptz,            -- the task must be deleted at Runway, at this time
+    cancel_reason      text,
+    CONSTRAINT submissions_outcome_known
+        CHECK (outcome IN ('accepted', 'not_sent', 'rejected', 'unknown')),
+    CONSTRAINT submissions_closed_with_outcome
+        CHECK ((outcome IS NULL) = (closed_at IS NULL)),
+    CONSTRAINT submissions_accepted_has_task
+        CHECK ((outcome IS NOT DISTINCT FROM 'accepted') = (task_id IS NOT NULL)),
+    CONSTRAINT submissions_consent_known
+        CHECK (consent IN ('policy', 'operator')),
+    -- The lease outlasts the call, so nobody else decides about a video while its POST may still be sent.
+    CONSTRAINT submissions_lease_outlasts_call
+        CHECK (deadline >= call_deadline + interval '5 seconds' AND call_deadline > opened_at)
+);
+
+-- At most one open submission for a video: two permits at once cannot be stored.
+CREATE UNIQUE INDEX submissions_one_open ON submissions (video_id) WHERE outcome IS NULL;
+-- One task, one submission.
+CREATE UNIQUE INDEX submissions_task ON submissions (task_id) WHERE task_id IS NOT NULL;
+-- What forbids another create for its video: it may have cost, or may still cost, and nobody consented.
+CREATE INDEX submissions_blocking ON submissions (video_id) WHERE settled_at IS NULL AND consent IS NULL;
+CREATE INDEX submissions_of_video ON submissions (video_id, id);
+CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
+CREATE INDEX submissions_cancel ON submissions (cancel_due) WHERE cancel_due IS NOT NULL;
+
+-- A lane: one model's state, or '*' for all of them. Paused until when, and why.
+CREATE TABLE lanes (
+    model         text        PRIMARY KEY,
+    paused_until  timestamptz,
+    reason        text,                        -- a word: daily_limit, no_credits, key_refused, ...
+    detail        text,                        -- Runway's words
+    paused_at     timestamptz,
+    CONSTRAINT lanes_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
+);
+
+-- The inbox: every callback that was verified, once.
+CREATE TABLE inbox (
+    id           text        PRIMARY KEY,      -- the sender's webhook-id
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    body_hash    bytea       NOT NULL,
+    task_id      text        NOT NULL,
+    video_id     uuid,
+    handled_at   timestamptz,
+    result       text
+);
+CREATE INDEX inbox_waiting ON inbox (task_id) WHERE handled_at IS NULL;
+CREATE INDEX inbox_received ON inbox (received_at);
+
+-- A tick: one bounded round of work.
+CREATE TABLE ticks (
+    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind         text        NOT NULL,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    counts       jsonb,
+    error        text
+);
+CREATE INDEX ticks_started ON ticks (started_at);
+
+-- What Taxiway adds to a video. First what was asked for ...
+ALTER TABLE videos
+    ADD COLUMN IF NOT EXISTS user_id          text,
+    ADD COLUMN IF NOT EXISTS prompt           text,
+    ADD COLUMN IF NOT EXISTS image_url        text,
+    ADD COLUMN IF NOT EXISTS error_message    text,
+    ADD COLUMN IF NOT EXISTS runway_video_id  text,
+    ADD COLUMN IF NOT EXISTS created_at       timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN IF NOT EXISTS updated_at       timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN IF NOT EXISTS model    text,     -- an app that has this column chooses its model with it
+    ADD COLUMN IF NOT EXISTS metadata jsonb,    -- the app's own, returned as it came
+    ADD COLUMN origin                text,      -- who wrote the request: 'api', or 'table' (the app's own INSERT)
+    ADD COLUMN operation             text,
+    ADD COLUMN input                 jsonb,     -- the body of the POST, as Runway takes it
+    ADD COLUMN idempotency_key       text,
+    ADD COLUMN request_hash          text,
+    ADD COLUMN quoted_credits        numeric,
+    ADD COLUMN priority              smallint    NOT NULL DEFAULT 0,
+    ADD COLUMN run_after             timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN expires_at            timestamptz,  -- still queued by then: EXPIRED
+-- ... then how far it has come ...
+    ADD COLUMN permit_id             bigint      CONSTRAINT videos_permit_is_submission REFERENCES submissions (id),
+    ADD COLUMN setbacks              smallint    NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
+    ADD COLUMN task_retries          smallint    NOT NULL DEFAULT 0,  -- tasks that failed and were asked for anew
+    ADD COLUMN resubmits             smallint    NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
+    ADD COLUMN submitted_at          timestamptz,
+    ADD COLUMN task_status           text,
+    ADD COLUMN IF NOT EXISTS progress real,
+    ADD COLUMN polled_at             timestamptz,
+    ADD COLUMN poll_after            timestamptz,
+-- ... and how it ended.
+    ADD COLUMN error_code            text,
+    ADD COLUMN output                jsonb,
+    ADD COLUMN IF NOT EXISTS video_url text,
+    ADD COLUMN video_url_expires_at  timestamptz,
+    ADD COLUMN cost_credits          numeric,
+    ADD COLUMN finished_at           timestamptz;
+
+-- Rows that the app left stuck (here: `processing` without an id) are mended by the runner at this point.
+-- taxiway: mend stuck rows
+
+-- Never stuck, as a constraint: `processing` has a permit or a task, and never both; nothing else has a permit.
+ALTER TABLE videos ADD CONSTRAINT videos_never_stuck
+    CHECK (CASE WHEN status = 'processing' THEN num_nonnulls(permit_id, runway_video_id) = 1
+                ELSE permit_id IS NULL END);
+
+-- Ready rows only, in the order in which they are claimed.
+CREATE INDEX videos_ready ON videos (model, priority DESC, run_after, id)
+    WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
+-- Rows that the app wrote itself and that have no request yet, or that it put back in the queue by hand.
+CREATE INDEX videos_intake ON videos (run_after)
+    WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
+CREATE INDEX videos_expiry ON videos (expires_at) WHERE status = 'queued';
+-- Tasks to look at; a row without a time (written by hand) is due at once.
+CREATE INDEX videos_poll ON videos (COALESCE(poll_after, '-infinity'))
+    WHERE status = 'processing' AND runway_video_id IS NOT NULL;
+CREATE INDEX videos_task ON videos (runway_video_id) WHERE runway_video_id IS NOT NULL;
+CREATE INDEX videos_newest ON videos (created_at DESC, id DESC);
+CREATE UNIQUE INDEX videos_idempotency ON videos (idempotency_key) WHERE idempotency_key IS NOT NULL;

@@ -1,0 +1,166 @@
+"""Every setting, from the environment, on one screen. What contradicts itself is refused, all of it at once.
+
+A missing setting closes only what needs it: `Settings.need()` raises NotConfigured, which names it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import BadSettings, NotConfigured
+
+log = logging.getLogger(__name__)
+
+RUNWAY_URL = "https://api.dev.runwayml.com"
+WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
+RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
+LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
+SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
+
+Secrets = Annotated[tuple[str, ...], NoDecode]
+
+
+def _env(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """The environment of one process. Lists are separated by commas; several secrets allow rotation."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
+
+    database_url: str | None = None
+    database_pool_size: int = Field(5, ge=1, le=100)
+    database_pooler: Literal["auto", "yes", "no"] = "auto"
+
+    runway_key: str | None = Field(None, validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY"))
+    runway_url: str = Field(RUNWAY_URL, validation_alias=_env("RUNWAYML_BASE_URL", "RUNWAY_BASE_URL"))
+    runway_headers: str = Field("", validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"))
+    image_model: str = Field("gen4_turbo", validation_alias=_env("RUNWAY_MODEL_ID"))
+    text_model: str = Field("gen4.5", validation_alias=_env("RUNWAY_TEXT_MODEL_ID"))
+    default_ratio: str = "1280:720"
+    default_duration: int = Field(5, ge=1, le=60)
+
+    api_keys: Secrets = ()
+    cron_secret: Secrets = ()
+    callback_secrets: Secrets = ()
+    max_body_bytes: int = Field(4_500_000, ge=1_000)
+
+    prompt_column: str = "prompt"
+    image_column: str = "image_url"
+
+    tick_budget: float = Field(20, gt=0, le=3600)
+    post_timeout: float = Field(60, ge=10, le=300)
+    hard_limit: float | None = None
+    submit_slots: int = Field(20, ge=1, le=500)
+    poll_slots: int = Field(20, ge=1, le=500)
+    worker_interval: float = Field(2, gt=0, le=60)
+
+    queue_patience: float = Field(7 * 86_400, gt=0)
+    task_patience: float = Field(86_400, gt=0)
+    task_retries: int = Field(2, ge=0, le=10)
+    unknown_policy: Literal["fail", "resubmit"] = "fail"
+    unknown_resubmits: int = Field(1, ge=1, le=5)
+
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("api_keys", "cron_secret", "callback_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("runway_url")
+    @classmethod
+    def _runway_host(cls, value: str) -> str:
+        url = urlsplit(value.strip())
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(f"must be a URL such as {RUNWAY_URL}")
+        if url.hostname == WRONG_RUNWAY_HOST:
+            log.warning(
+                "RUNWAYML_BASE_URL names %s, which refuses every API key; using %s instead. "
+                "Correct or remove the setting.", WRONG_RUNWAY_HOST, RUNWAY_URL,
+            )  # fmt: skip
+            return RUNWAY_URL
+        return value.strip().rstrip("/").removesuffix("/v1")
+
+    @field_validator("prompt_column", "image_column")
+    @classmethod
+    def _identifier(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
+            raise ValueError("must be the plain name of a column of the table videos")
+        return value
+
+    @field_validator("runway_headers")
+    @classmethod
+    def _header_lines(cls, value: str) -> str:
+        for line in value.splitlines():
+            if line.strip() and not re.fullmatch(r"[A-Za-z0-9-]+\s*:.*", line.strip()):
+                raise ValueError("must be lines of the form `Name: value`")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        complaints = []
+        if self.hard_limit is not None and self.hard_limit < SHORTEST_HARD_LIMIT_SECONDS:
+            complaints.append(
+                f"HARD_LIMIT is {self.hard_limit:g} s, and a platform that kills sooner than "
+                f"{SHORTEST_HARD_LIMIT_SECONDS} s cannot finish a call to Runway: use a longer limit, or `taxiway worker`"
+            )
+        if self.hard_limit is not None and self.tick_budget >= self.hard_limit:
+            complaints.append("TICK_BUDGET must be shorter than HARD_LIMIT, or the platform kills every tick")
+        if self.prompt_column == self.image_column:
+            complaints.append("PROMPT_COLUMN and IMAGE_COLUMN name the same column")
+        for name in ("api_keys", "cron_secret"):
+            if any(len(secret) < 16 for secret in getattr(self, name)):
+                complaints.append(f"{name.upper()} has an entry shorter than 16 characters: make one with `openssl rand -hex 24`")
+        if set(self.api_keys) & set(self.cron_secret):
+            complaints.append("API_KEYS and CRON_SECRET share an entry: whoever may enqueue could also run the cron")
+        if complaints:
+            raise ValueError("; ".join(complaints))
+        return self
+
+    @property
+    def custom_headers(self) -> dict[str, str]:
+        """RUNWAYML_CUSTOM_HEADERS as a mapping."""
+        pairs = (line.split(":", 1) for line in self.runway_headers.splitlines() if ":" in line)
+        return {name.strip(): value.strip() for name, value in pairs}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must never appear in a log."""
+        return (*self.api_keys, *self.cron_secret, *self.callback_secrets, *filter(None, [self.runway_key]))
+
+
+ENV_NAMES: dict[str, str] = {
+    name: (field.validation_alias.choices[0] if isinstance(field.validation_alias, AliasChoices) else name.upper())  # type: ignore[misc]  # only strings are given above
+    for name, field in Settings.model_fields.items()
+}
+
+
+def need(settings: Settings, *names: str) -> None:
+    """Raise NotConfigured, naming every one of these settings that is missing."""
+    missing = [ENV_NAMES[name] for name in names if not getattr(settings, name)]
+    if missing:
+        raise NotConfigured(f"set {' and '.join(missing)} in the environment", missing=missing)
+
+
+def load() -> Settings:
+    """The settings of this process. Raises BadSettings with every complaint at once."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        raise BadSettings([_complaint(error) for error in exc.errors()]) from None
+
+
+def _complaint(error: object) -> str:
+    assert isinstance(error, dict)  # noqa: S101  # pydantic's own error dictionaries
+    where = str(error["loc"][0]) if error["loc"] else ""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{ENV_NAMES.get(where, where)} {message[:1].lower()}{message[1:]}" if where else message
