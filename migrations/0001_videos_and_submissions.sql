@@ -6,8 +6,10 @@
 --
 -- The runner (service/store/migrate.py) looks for obstacles first, and runs this file in one transaction.
 
--- A video: what the app asked for. These nine columns are the contract with the app.
-CREATE TABLE IF NOT EXISTS videos (
+-- A video: what the app asked for. These nine columns are the contract with the app. Its own table may stand in
+-- another schema of the search path than the one where new tables go: IF NOT EXISTS would make a second one there.
+DO $$ BEGIN IF to_regclass('videos') IS NULL THEN
+CREATE TABLE videos (
     id               uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
     user_id          text,
     prompt           text,
@@ -20,6 +22,7 @@ CREATE TABLE IF NOT EXISTS videos (
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
+END IF; END $$;
 
 -- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's
 -- permit (the lease and the fence); afterwards it is an entry in the ledger. It outlives the video's row.
@@ -107,6 +110,7 @@ ALTER TABLE videos
     ADD COLUMN IF NOT EXISTS user_id          text,
     ADD COLUMN IF NOT EXISTS prompt           text,
     ADD COLUMN IF NOT EXISTS image_url        text,
+    ADD COLUMN IF NOT EXISTS status           text,  -- no default: old rows are not to be made, and paid for, now
     ADD COLUMN IF NOT EXISTS error_message    text,
     ADD COLUMN IF NOT EXISTS runway_video_id  text,
     ADD COLUMN IF NOT EXISTS created_at       timestamptz NOT NULL DEFAULT now(),

@@ -10,6 +10,8 @@
     ├── NotFound                  404: no such video
     ├── Conflict                  409: the video's state does not allow it
     ├── Gone                      410: what was asked for existed once
+    ├── Malformed                 400: the body cannot be read at all
+    ├── TooLarge                  413: the body is larger than the setting allows
     └── InvalidRequest            422: says which field and why; carries a list of problems
 
 The docstring of a class is the title that people read; the argument is the detail.
@@ -115,6 +117,20 @@ class Gone(TaxiwayError):
 
     status = 410
     slug = "gone"
+
+
+class Malformed(TaxiwayError):
+    """The body cannot be read."""
+
+    status = 400
+    slug = "malformed"
+
+
+class TooLarge(TaxiwayError):
+    """The body is too large."""
+
+    status = 413
+    slug = "too-large"
 
 
 class InvalidRequest(TaxiwayError):

@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(5, ge=1, le=100)
     database_pooler: Literal["auto", "yes", "no"] = "auto"
 
-    runway_key: str | None = Field(None, validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY"))
+    runway_key: str | None = Field(
+        None, validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY")
+    )
     runway_url: str = Field(RUNWAY_URL, validation_alias=_env("RUNWAYML_BASE_URL", "RUNWAY_BASE_URL"))
     runway_headers: str = Field("", validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"))
     image_model: str = Field("gen4_turbo", validation_alias=_env("RUNWAY_MODEL_ID"))
@@ -119,7 +121,9 @@ class Settings(BaseSettings):
             complaints.append("PROMPT_COLUMN and IMAGE_COLUMN name the same column")
         for name in ("api_keys", "cron_secret"):
             if any(len(secret) < 16 for secret in getattr(self, name)):
-                complaints.append(f"{name.upper()} has an entry shorter than 16 characters: make one with `openssl rand -hex 24`")
+                complaints.append(
+                    f"{name.upper()} has an entry shorter than 16 characters: make one with `openssl rand -hex 24`"
+                )
         if set(self.api_keys) & set(self.cron_secret):
             complaints.append("API_KEYS and CRON_SECRET share an entry: whoever may enqueue could also run the cron")
         if complaints:
@@ -138,10 +142,11 @@ class Settings(BaseSettings):
         return (*self.api_keys, *self.cron_secret, *self.callback_secrets, *filter(None, [self.runway_key]))
 
 
-ENV_NAMES: dict[str, str] = {
-    name: (field.validation_alias.choices[0] if isinstance(field.validation_alias, AliasChoices) else name.upper())  # type: ignore[misc]  # only strings are given above
-    for name, field in Settings.model_fields.items()
-}
+def _env_name(name: str, alias: object) -> str:
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name.upper()
+
+
+ENV_NAMES = {name: _env_name(name, field.validation_alias) for name, field in Settings.model_fields.items()}
 
 
 def need(settings: Settings, *names: str) -> None:

@@ -1,0 +1,236 @@
+"""The command line: `taxiway` or `python -m service`. Errors are one line each; exit code 1 if it failed, 2 if it was not understood."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service import house as houses
+from service import logs
+from service.errors import BadSettings, MigrationBlocked, TaxiwayError
+from service.house import House
+
+cli = typer.Typer(
+    help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode=None, add_completion=True,
+)  # fmt: skip
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+Every = Annotated[float, typer.Option(min=0.1, help="Seconds between two rounds.")]
+Budget = Annotated[float | None, typer.Option(min=0.1, help="Seconds in which to be done; TICK_BUDGET by default.")]
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except MigrationBlocked as exc:
+        from service.store.migrate import explain
+
+        _fail(explain(exc))
+    except BadSettings as exc:
+        _fail("\n".join(f"taxiway: {complaint}" for complaint in exc.complaints))
+    except TaxiwayError as exc:
+        _fail(f"taxiway: {exc.title}: {exc.detail}")
+
+
+def _fail(text: str) -> None:
+    print(text, file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _house() -> House:
+    house = houses.from_environment()
+    logs.configure(house.settings.log_format, house.settings.log_level, house.settings.secrets)
+    return house
+
+
+def _run(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
+    """Run one piece of work with a house, and close it."""
+
+    async def inside(house: House) -> Any:
+        try:
+            return await work(house)
+        finally:
+            await house.database.close()
+
+    with _one_line_errors():
+        return asyncio.run(inside(_house()))
+
+
+@cli.command()
+def web(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve HTTP: the API, the cron routes, callbacks and health."""
+    from service.serving import serve
+
+    with _one_line_errors():
+        serve(_house(), host, port)
+
+
+@cli.command()
+def worker(
+    every: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds between ticks; WORKER_INTERVAL by default.")
+    ] = None,
+) -> None:
+    """Run ticks in a loop until SIGTERM, woken at once by new videos. For hosts with a resident process."""
+    from service.tick import tick
+    from service.worker import Stop, run_forever, signals
+
+    async def work(house: House) -> None:
+        stop = Stop()
+        with signals(stop):
+            await run_forever(
+                house, lambda: tick(house, stopping=stop, kind="worker"),
+                every=every or house.settings.worker_interval, stop=stop,
+            )  # fmt: skip
+
+    _run(work)
+
+
+@cli.command()
+def tick(budget: Budget = None) -> None:
+    """Run one tick, print its counts as one line of JSON. For cron services that run commands."""
+    from service.tick import tick as run_tick
+
+    _print_counts(_run(lambda house: run_tick(house, budget=budget)))
+
+
+@cli.command()
+def poll(
+    budget: Budget = None,
+    every: Annotated[
+        float | None, typer.Option(min=0.1, help="Go on until SIGTERM, with so many seconds in between.")
+    ] = None,
+) -> None:
+    """Look at the tasks that are due, and at nothing else. Once, or in a loop with --every."""
+    from service.tick import poll_only
+    from service.worker import Stop, run_forever, signals
+
+    async def forever(house: House) -> None:
+        stop = Stop()
+        with signals(stop):
+            await run_forever(house, lambda: poll_only(house), every=every or 1.0, stop=stop, listen=False)
+
+    if every is None:
+        _print_counts(_run(lambda house: poll_only(house, budget=budget)))
+    else:
+        _run(forever)
+
+
+def _print_counts(counts: dict[str, Any]) -> None:
+    print(json.dumps(counts))
+    if "errors" in counts:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def migrate(
+    requeue_stuck: Annotated[
+        bool,
+        typer.Option(help="Queue rows that were stuck without a Runway id again. They may be paid twice."),
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date. Safe to repeat; adopts a table `videos` that exists."""
+    from service.settings import need
+    from service.store.migrate import migrate as run_migrate
+
+    async def work(house: House) -> list[str]:
+        need(house.settings, "database_url")
+        return await run_migrate(house.settings.database_url or "", requeue_stuck=requeue_stuck)
+
+    applied = _run(work)
+    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+
+
+@cli.command()
+def callback(
+    task_id: Annotated[str, typer.Argument(help="The id of a task at Runway.")],
+    url: Annotated[str, typer.Option(help="Where Taxiway listens.")] = "http://127.0.0.1:8000/callbacks/runway",
+    video: Annotated[str | None, typer.Option(help="The video that the task is evidence for.")] = None,
+) -> None:
+    """Send a signed callback, as a relay would: with the first of CALLBACK_SECRETS."""
+    import httpx
+
+    from service import webhooks
+    from service.settings import need
+
+    async def work(house: House) -> httpx.Response:
+        need(house.settings, "callback_secrets")
+        data = {"task_id": task_id} | ({"video_id": video} if video else {})
+        body = json.dumps({"type": "task.updated", "data": data}).encode()
+        headers = webhooks.headers(
+            house.settings.callback_secrets[0], f"msg_{uuid.uuid4().hex}", int(time.time()), body
+        )
+        async with httpx.AsyncClient(timeout=30) as client:
+            return await client.post(url, content=body, headers=headers | {"content-type": "application/json"})
+
+    try:
+        response = _run(work)
+    except httpx.HTTPError as exc:
+        _fail(f"taxiway: {url} does not answer: {type(exc).__name__} {exc}".rstrip())
+    print(response.text)
+    if response.status_code >= 400:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def simulate(
+    host: Host = "127.0.0.1",
+    port: Port = 8099,
+    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than Runway.")] = 1.0,
+    tier: Annotated[int, typer.Option(min=1, max=5, help="Runway's tier: concurrency and daily limits.")] = 3,
+    credits: Annotated[int, typer.Option(min=0, help="Credits to begin with.")] = 10_000,
+    relay_url: Annotated[str | None, typer.Option(help="Send signed callbacks there, as a relay would.")] = None,
+) -> None:
+    """Run the Runway simulator alone. With --relay-url, callbacks are signed with the first of CALLBACK_SECRETS."""
+    from service.serving import serve_app
+    from service.settings import need
+
+    with _one_line_errors():
+        house = _house()
+        if relay_url:
+            need(house.settings, "callback_secrets")
+        from service.local.sim_options import SimulatorOptions
+        from service.local.simulator import create_simulator
+
+        secret = house.settings.callback_secrets[0] if relay_url else None
+        options = SimulatorOptions(speed=speed, tier=tier, credits=credits, relay_url=relay_url, relay_secret=secret)
+        print(f"Runway simulator on http://{host}:{port} (RUNWAYML_BASE_URL), any key that begins with key_")
+        serve_app(create_simulator(options), host, port)
+
+
+@cli.command()
+def dev(
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port; the next free one is taken if it is in use.")
+    ] = 8000,
+    data: Annotated[Path, typer.Option(help="Folder of the database and the generated secrets.")] = Path(".taxiway"),
+    every: Every = 2.0,
+    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than Runway the simulator is.")] = 2.0,
+    fresh: Annotated[bool, typer.Option(help="Begin with an empty database.")] = False,
+) -> None:
+    """Everything on this machine: PostgreSQL, Runway (simulated unless a key is set), the service, and its cron."""
+    from service.local.dev import run
+
+    with _one_line_errors():
+        run(port=port, data=data, every=every, speed=speed, fresh=fresh)
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="taxiway")
+
+
+if __name__ == "__main__":
+    main()

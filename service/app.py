@@ -1,0 +1,83 @@
+"""The web process, as a table of contents.
+
+`create_app()` builds it; `app` is what ASGI hosts look for. Neither needs the lifespan to have run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import house as houses
+from service import logs
+from service.errors import BadSettings, TaxiwayError
+from service.house import House
+from service.web import callbacks, cron, health, openapi, problems, videos
+
+TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
+
+ROUTES = [
+    Route("/videos", videos.enqueue, methods=["POST"]),
+    Route("/videos", videos.listing, methods=["GET"]),
+    Route("/videos/{id}", videos.read, methods=["GET"]),
+    Route("/videos/{id}/file", videos.file, methods=["GET"]),
+    Route("/videos/{id}/submissions", videos.ledger, methods=["GET"]),
+    Route("/videos/{id}/retry", videos.retry, methods=["POST"]),
+    Route("/videos/{id}/cancel", videos.cancel, methods=["POST"]),
+    # Callers do not follow redirects, so a slash at the end is served as well.
+    Route("/process-queued", cron.process_queued, methods=TICK_METHODS),
+    Route("/process-queued/", cron.process_queued, methods=TICK_METHODS),
+    Route("/poll-processing", cron.poll_processing, methods=TICK_METHODS),
+    Route("/poll-processing/", cron.poll_processing, methods=TICK_METHODS),
+    Route("/callbacks/runway", callbacks.receive, methods=["POST"]),
+    Route("/health", health.report, methods=["GET"]),
+    Route("/health/live", health.live, methods=["GET"]),
+    Route("/health/ready", health.ready, methods=["GET"]),
+    Route("/openapi.json", openapi.document, methods=["GET"]),
+]
+
+
+def create_app(house: House) -> Starlette:
+    """The app of this house. Bodies are bounded where they are read, so that 413 is a problem document, too."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await house.database.close()
+
+    built = Starlette(
+        routes=ROUTES,
+        lifespan=lifespan,
+        exception_handlers={
+            TaxiwayError: problems.taxiway_error,
+            HTTPException: problems.http_error,
+            Exception: problems.unexpected,
+        },
+    )
+    built.router.redirect_slashes = False
+    built.state.house = house
+    return built
+
+
+@cache
+def _from_environment() -> ASGIApp:
+    house = houses.from_environment()
+    logs.configure(house.settings.log_format, house.settings.log_level, house.settings.secrets)
+    return create_app(house)
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """The app for hosts that import one. Settings that contradict themselves stop the start, or answer 503."""
+    try:
+        inner = _from_environment()
+    except BadSettings as exc:
+        if scope["type"] != "http":
+            raise
+        inner = problems.problem(exc.status, exc.slug, exc.title, exc.detail)
+    await inner(scope, receive, send)

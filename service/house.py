@@ -1,0 +1,68 @@
+"""What every part of the service is handed: settings, database, Runway, and time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from service import settings as environment
+from service.errors import BadSettings
+from service.runway.client import Runway
+from service.settings import Settings
+from service.store.database import Database
+from service.store.url import normalise
+
+Counts = dict[str, int]  # what one run of a step did, by name
+
+
+@dataclass(frozen=True)
+class House:
+    """What every step is given: settings, database, Runway, and the things that tests replace."""
+
+    settings: Settings
+    database: Database
+    transport: Callable[[], httpx.AsyncBaseTransport] | None = None
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: Callable[[], float] = field(default=random.random)  # in [0, 1)
+
+    @asynccontextmanager
+    async def runway(self) -> AsyncIterator[Runway]:
+        """A client for the time of one step: none of its connections outlives it."""
+        runway = Runway(self.settings, self.transport() if self.transport else None, self.clock)
+        try:
+            yield runway
+        finally:
+            await runway.aclose()
+
+
+def build(settings: Settings) -> House:
+    """The house of one process. Raises BadSettings if DATABASE_URL cannot be read."""
+    target = normalise(settings.database_url, pooler=settings.database_pooler) if settings.database_url else None
+    return House(settings, Database(target, pool_size=settings.database_pool_size))
+
+
+def from_environment() -> House:
+    """The house that the environment describes. Raises BadSettings with everything that is wrong with it."""
+    complaints: list[str] = []
+    try:
+        settings = environment.load()
+    except BadSettings as exc:
+        complaints += exc.complaints
+        settings = None
+    try:
+        if settings is not None:
+            return build(settings)
+        if url := os.environ.get("DATABASE_URL"):
+            normalise(url)
+    except BadSettings as exc:
+        complaints += exc.complaints
+    raise BadSettings(complaints)

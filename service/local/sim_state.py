@@ -1,0 +1,153 @@
+"""The account and its tasks: what Runway remembers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any, Literal
+
+from service.local.sim_faults import Fate, FaultPlan
+from service.local.sim_ledger import Entry, Ledger, iso
+from service.local.sim_models import MODELS, price
+from service.local.sim_options import DAY_SECONDS, SimulatorOptions
+from service.local.sim_tasks import RUNNING_SECONDS, Lane, LifeClock, Task, describe, refund, running_seconds
+
+Refused = Literal["no_credits", "daily_limit"]
+
+
+class Runway:
+    """One organization at Runway. Everything here is synchronous: one request is one step of the state."""
+
+    def __init__(self, options: SimulatorOptions, clock: Callable[[], float], random: Random) -> None:
+        self.options, self.clock, self.random = options, clock, random
+        self.faults = FaultPlan()
+        self.on_finished: Callable[[Task], None] = lambda task: None
+        self._signing_key = random.randbytes(32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the beginning: no tasks, no books, no faults, the credits of the options."""
+        self.faults.clear()
+        self.ledger = Ledger()
+        self.credits = self.options.credits
+        self._life = LifeClock(self.clock, self.options.speed)
+        self._tasks: dict[str, Task] = {}
+        self._lanes = {model: Lane(self._finish) for model in MODELS}
+        self._made: dict[str, deque[float]] = {model: deque() for model in MODELS}
+
+    def change(self, **settings: Any) -> None:
+        """Change options on the run. Raises ValueError or TypeError, changing nothing."""
+        options = replace(self.options, **settings)
+        self.advance()
+        self.options = options
+        self._life.set_speed(options.speed)
+        if "credits" in settings:
+            self.credits = options.credits
+        self.advance()
+
+    def advance(self) -> float:
+        """Bring every task up to date. Returns the seconds of task life."""
+        now = self._life.now()
+        for lane in self._lanes.values():
+            lane.advance(now, self.options.limits.concurrent)
+        return now
+
+    def create(self, body: dict[str, Any], entry: Entry, fate: Fate) -> Task | Refused:
+        """Make and bill the task of a valid body, or say why not."""
+        now, model, cost = self.advance(), body["model"], price(body)
+        if self.daily_generations(model) >= self.options.limits.daily:
+            return "daily_limit"
+        if cost > self.credits:
+            return "no_credits"
+        self.credits -= cost
+        self._made[model].append(self.clock())
+        task_id = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        entry.task_id, entry.charged = task_id, cost
+        task = Task(
+            id=task_id,
+            model=model,
+            ratio=body["ratio"],
+            created_at=iso(self.clock()),
+            created=now,
+            running_seconds=running_seconds(fate, self.random.uniform(*RUNNING_SECONDS)),
+            fate=fate,
+            entry=entry,
+        )
+        self._tasks[task_id] = task
+        if fate.end != "throttled":
+            self._lanes[model].add(task, now, self.options.limits.concurrent)
+        return task
+
+    def find(self, task_id: str) -> Task | None:
+        """The task, unless it never was, was deleted, or vanished."""
+        now, task = self.advance(), self._tasks.get(task_id)
+        return None if task is None or task.vanished(now) else task
+
+    def show(self, task: Task, output: Callable[[Task], str]) -> dict[str, Any]:
+        """The task as a GET shows it; `output` makes the URL of its file."""
+        return describe(task, self._life.now(), output)
+
+    def delete(self, task: Task) -> None:
+        """Cancel or delete a task that `find` returned. What has not begun to run is refunded."""
+        if task.status(self._life.now()) in ("PENDING", "THROTTLED"):
+            self._refund(task, task.entry.charged)
+        task.entry.deleted = True
+        del self._tasks[task.id]
+        self._lanes[task.model].remove(task)
+        self.advance()
+
+    def daily_generations(self, model: str) -> int:
+        """Tasks made for this model in the last 24 hours."""
+        made = self._made[model]
+        while made and made[0] <= self.clock() - DAY_SECONDS:
+            made.popleft()
+        return len(made)
+
+    def organization(self) -> dict[str, Any]:
+        """`GET /v1/organization`. Source: types/organization_retrieve_response.py of Runway's SDK."""
+        self.advance()
+        limits = self.options.limits
+        each = {"maxConcurrentGenerations": limits.concurrent, "maxDailyGenerations": limits.daily}
+        usage = {model: {"dailyGenerations": self.daily_generations(model)} for model in MODELS}
+        return {
+            "creditBalance": self.credits,
+            "tier": {"maxMonthlyCreditSpend": limits.monthly_credits, "models": dict.fromkeys(MODELS, each)},
+            "usage": {"models": usage},
+        }
+
+    def sign(self, task_id: str) -> str:
+        """A token for the task's file, in the form of a JWT, with the time at which it expires."""
+        header = _base64({"alg": "HS256", "typ": "JWT"})
+        claims = _base64({"key": task_id, "exp": int(self.clock() + self.options.url_ttl)})
+        return f"{header}.{claims}.{self._signature(f'{header}.{claims}')}"
+
+    def token_allows(self, token: str, task_id: str) -> bool:
+        """True for an unexpired token of this task."""
+        signed, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(signed).encode()):
+            return False
+        claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
+        return bool(claims["key"] == task_id and claims["exp"] > self.clock())
+
+    def _signature(self, text: str) -> str:
+        digest = hmac.new(self._signing_key, text.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def _finish(self, task: Task) -> None:
+        self._refund(task, refund(task))
+        self.on_finished(task)
+
+    def _refund(self, task: Task, amount: int) -> None:
+        task.entry.refunded += amount
+        self.credits += amount
+
+
+def _base64(claims: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")

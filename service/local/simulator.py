@@ -1,0 +1,222 @@
+"""A double of Runway's API: the same paths, bodies and statuses, without a key and without a bill.
+
+It serves `image_to_video` and `text_to_video` for the models of sim_models, the life of their tasks, a
+playable file, and faults on demand. Runway's own client cannot tell it from Runway. Sources: Runway's Python
+SDK 5.24, its OpenAPI of 2024-11-06, and captured answers of the live API.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import anyio
+import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from service.local.encoder import encode_mp4
+from service.local.sim_control import Control
+from service.local.sim_faults import Fault, On
+from service.local.sim_file import file_response
+from service.local.sim_ledger import Entry
+from service.local.sim_models import validate
+from service.local.sim_options import SimulatorOptions
+from service.local.sim_relay import Relay, default_client
+from service.local.sim_state import Runway
+from service.local.sim_tasks import Task
+from service.local.sim_wire import (
+    DOC_URL,
+    NO_TASK,
+    WRONG_VERSION,
+    HangUp,
+    disguise,
+    error_of,
+    expose_transport,
+    problem,
+    refused,
+    with_request_id,
+    wrong_host,
+)
+
+__all__ = ["Simulator", "SimulatorOptions", "create_simulator"]
+
+API_VERSION = "2024-11-06"
+FAULT_HEADER = "x-simulate"
+
+Work = Callable[[], Response]
+
+
+class Simulator(Starlette):
+    """The application. `state.runway` is the account; `state.relay` delivers callbacks, or is None."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI call; every answer gets the id of Runway's gateway."""
+        if scope["type"] == "http":
+            expose_transport(scope, send)
+            send = with_request_id(send, self.state.runway.random)
+        await super().__call__(scope, receive, send)
+
+
+class Endpoints:
+    """Runway's own endpoints over one state."""
+
+    def __init__(self, runway: Runway, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._runway, self._sleep = runway, sleep
+
+    def routes(self) -> list[Route]:
+        """For the application's table of routes."""
+        return [
+            Route("/v1/image_to_video", self.create, methods=["POST"]),
+            Route("/v1/text_to_video", self.create, methods=["POST"]),
+            Route("/v1/tasks/{id}", self.task, methods=["GET", "DELETE"]),
+            Route("/v1/organization", self.organization, methods=["GET"]),
+            Route("/outputs/{id}.mp4", self.output, methods=["GET"], name="output"),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Make a task. Every call is in the ledger, whatever comes of it."""
+        raw = await request.body()
+        body, readable = _read_json(raw)
+        fault = self._fault(request, "create")
+        entry = self._runway.ledger.open(self._runway.clock(), request.url.path, body, fault.words)
+
+        def work() -> Response:
+            return self._make(request, body, entry, fault) if readable else problem(400, "Invalid JSON in body")
+
+        answer = await self._perform(request, fault, work)
+        entry.status = None if isinstance(answer, HangUp) else answer.status_code
+        return answer
+
+    def _make(self, request: Request, body: object, entry: Entry, fault: Fault) -> Response:
+        operation = request.url.path.rpartition("/")[2]
+        if issues := validate(operation, body):
+            return JSONResponse({"error": "Validation of body failed", "issues": issues, "docUrl": DOC_URL}, 400)
+        assert isinstance(body, dict)  # noqa: S101  # nothing else is valid
+        made = self._runway.create(body, entry, fault.fate)
+        if not isinstance(made, Task):
+            return refused(made)
+        return JSONResponse({"id": made.id, "estimatedCost": {"credits": entry.charged}})
+
+    async def task(self, request: Request) -> Response:
+        """Show a task, or cancel or delete it."""
+        deleting = request.method == "DELETE"
+        fault = self._fault(request, "delete" if deleting else "retrieve")
+
+        def work() -> Response:
+            task = self._runway.find(request.path_params["id"])
+            if task is None or fault.fate.end == "vanish":
+                return JSONResponse(NO_TASK, 404)
+            if deleting:
+                self._runway.delete(task)
+                return Response(status_code=204)
+            return JSONResponse(self._runway.show(task, lambda task: self._output_url(request, task)))
+
+        return await self._perform(request, fault, work)
+
+    async def organization(self, request: Request) -> Response:
+        """Credits, limits and usage."""
+        return self._gate(request) or JSONResponse(self._runway.organization())
+
+    async def output(self, request: Request) -> Response:
+        """The file of a task, for whoever has a URL that has not expired. Needs no key."""
+        task = self._runway.find(request.path_params["id"])
+        token = request.query_params.get("_jwt", "")
+        if task is None or not self._runway.token_allows(token, task.id):
+            return Response("Access denied", 403)
+        content = await anyio.to_thread.run_sync(encode_mp4, task.id, task.ratio)
+        return file_response(content, "video/mp4", request.headers.get("range"))
+
+    def _fault(self, request: Request, on: On) -> Fault:
+        try:
+            return self._runway.faults.take(on, request.headers.get(FAULT_HEADER))
+        except ValueError as exc:
+            raise HTTPException(400, str(exc)) from None
+
+    async def _perform(self, request: Request, fault: Fault, work: Work) -> Response:
+        await self._sleep(fault.slow)
+        if fault.drop == "before":
+            return HangUp(fault.reset)
+        if fault.refusal is not None:
+            return refused(fault.refusal)
+        if fault.status is not None:
+            return error_of(fault.status, fault)
+        answer = self._gate(request) or work()
+        await self._sleep(fault.stall)
+        return disguise(answer, fault)
+
+    def _gate(self, request: Request) -> Response | None:
+        """What stands before every endpoint: host, key and version."""
+        if wrong := wrong_host(request.url.hostname):
+            return wrong
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        options = self._runway.options
+        if not key:
+            return problem(401, "No API key was provided.")
+        known = key.startswith("key_") if options.key is None else key == options.key
+        if scheme.lower() != "bearer" or not known:
+            return problem(401, "The API key that was provided is not valid.")
+        if options.key_revoked:
+            return refused("key_revoked")
+        if request.headers.get("x-runway-version") != API_VERSION:
+            return JSONResponse(WRONG_VERSION, 400)
+        return None
+
+    def _output_url(self, request: Request, task: Task) -> str:
+        return f"{request.url_for('output', id=task.id)}?_jwt={self._runway.sign(task.id)}"
+
+
+def create_simulator(
+    options: SimulatorOptions | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    random: Random | None = None,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    relay_client: Callable[[], httpx.AsyncClient] = default_client,
+) -> Simulator:
+    """The double as an ASGI application.
+
+    `clock` in Unix seconds decides about tasks and URLs; `sleep` serves the faults that are slow;
+    `relay_client` makes the client that delivers callbacks.
+    """
+    options = options or SimulatorOptions()
+    runway = Runway(options, clock, random or Random())  # noqa: S311  # chance, not secrecy
+    relay = None
+    if options.relay_url and options.relay_secret:
+        relay = Relay(runway, options.relay_url, options.relay_secret, relay_client)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as group:
+            if relay:
+                group.start_soon(relay.relay_forever)
+            yield
+            group.cancel_scope.cancel()
+
+    app = Simulator(
+        routes=[*Endpoints(runway, sleep).routes(), *Control(runway).routes()],
+        exception_handlers={HTTPException: _http_problem},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.runway, app.state.relay = runway, relay
+    return app
+
+
+async def _http_problem(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)  # noqa: S101  # the only class it is registered for
+    return wrong_host(request.url.hostname) or problem(exc.status_code, exc.detail)
+
+
+def _read_json(raw: bytes) -> tuple[object, bool]:
+    try:
+        return json.loads(raw), True
+    except ValueError:
+        return None, False

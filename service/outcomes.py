@@ -1,0 +1,233 @@
+"""What an answer to a create, or the lack of one, means; and what then becomes of the video. Pure.
+
+Runway has no idempotency key and no list of tasks: a create whose answer is lost can neither be repeated nor be
+looked up. So there are four outcomes, and only two of them allow another create:
+
+    accepted   200 with an id
+    not sent   proof that no byte of the request was written
+    rejected   an answer that says that no task was made
+    unknown    everything else, also what nobody thought of
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from service import videos
+from service.settings import Settings
+
+# Runway sheds load at once; its gateway's own 503 comes at 30 s, while the backend may go on and make the task.
+PROMPT_REFUSAL_SECONDS = 5.0
+ALL_LANES = "*"
+
+
+class Kind(StrEnum):
+    """The four outcomes of a create."""
+
+    ACCEPTED = "accepted"
+    NOT_SENT = "not_sent"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+class Reason(StrEnum):
+    """Why a create was rejected, by what is to be done about it."""
+
+    INVALID = "invalid"  # this request will never be taken
+    NO_CREDITS = "no_credits"
+    KEY_REFUSED = "key_refused"
+    WRONG_ENDPOINT = "wrong_endpoint"
+    DAILY_LIMIT = "daily_limit"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, read to its end. `seconds` is how long it took, from the first byte sent."""
+
+    status: int
+    body: bytes
+    seconds: float = 0.0
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A call without an answer. `sent` is False only with proof that no byte of the request was written."""
+
+    error: str
+    sent: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one permitted create came to."""
+
+    kind: Kind
+    detail: str
+    reason: Reason | None = None
+    http_status: int | None = None
+    request_id: str | None = None
+    task_id: str | None = None
+    estimated_credits: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A lane (one model, or ALL_LANES) that is to be left alone for a while."""
+
+    lane: str
+    reason: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of the video: its next status, and why."""
+
+    next_status: videos.Status
+    error_code: str | None = None
+    error_message: str | None = None
+    delay_seconds: float = 0.0
+    setback: bool = False
+    resubmit: bool = False
+    pause: Pause | None = None
+
+
+def classify(result: Answer | Broken) -> Outcome:
+    """Which of the four outcomes this is."""
+    if isinstance(result, Broken):
+        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, result.error)
+    facts: dict[str, Any] = {"http_status": result.status, "request_id": result.request_id}
+    body = _object(result.body)
+    if result.status == 200:
+        task_id = _task_id(body)
+        if task_id is None:
+            return Outcome(Kind.UNKNOWN, "HTTP 200 without a readable task id", **facts)
+        return Outcome(Kind.ACCEPTED, "task created", task_id=task_id, estimated_credits=_credits(body), **facts)
+    words = _words(body) or f"HTTP {result.status} without a readable reason"
+    reason = _reason(result, body)
+    if reason is None:
+        return Outcome(Kind.UNKNOWN, f"HTTP {result.status}: {words}", **facts)
+    return Outcome(Kind.REJECTED, words, reason=reason, **facts)
+
+
+def _reason(answer: Answer, body: dict[str, Any]) -> Reason | None:
+    """Why no task was made; None if the answer does not prove that none was."""
+    match answer.status:
+        case 400 | 403 | 413 | 422:
+            credits_gone = "enough credits" in _words(body)
+            return Reason.NO_CREDITS if credits_gone else Reason.INVALID
+        case 401:
+            return Reason.KEY_REFUSED
+        case 404 | 405:
+            return Reason.WRONG_ENDPOINT
+        case 429:
+            return Reason.DAILY_LIMIT
+        case 502 | 503 if isinstance(body.get("error"), str) and answer.seconds <= PROMPT_REFUSAL_SECONDS:
+            return Reason.BUSY
+        case _:
+            return None
+
+
+# How long a lane rests before one create tries again.
+PAUSE_SECONDS = {
+    Reason.NO_CREDITS: 600.0,
+    Reason.KEY_REFUSED: 300.0,
+    Reason.WRONG_ENDPOINT: 300.0,
+    Reason.DAILY_LIMIT: 900.0,  # the limit is a rolling 24 h: room comes back a little at a time
+}
+# A daily limit belongs to one model; credits, keys and addresses to everything.
+LANE_REASONS = {Reason.DAILY_LIMIT}
+
+
+def decide(
+    outcome: Outcome,
+    *,
+    model: str,
+    setbacks: int,
+    resubmits: int,
+    bound: Decimal | None,
+    settings: Settings,
+    chance: float,
+) -> Decision:
+    """What becomes of a video after this outcome. `bound`: the most that its task may cost, in credits."""
+    wait = videos.backoff(setbacks, chance)
+    match outcome.kind:
+        case Kind.ACCEPTED:
+            return Decision(videos.Status.PROCESSING)
+        case Kind.NOT_SENT:
+            return _wait(outcome, wait)
+        case Kind.UNKNOWN:
+            may_resubmit = settings.unknown_policy == "resubmit" and resubmits < settings.unknown_resubmits
+            if may_resubmit:
+                return replace(_wait(outcome, wait), resubmit=True)
+            return Decision(videos.Status.FAILED, videos.SUBMISSION_UNKNOWN, unknown_words(outcome.detail, bound))
+    reason = outcome.reason or Reason.INVALID
+    if reason is Reason.INVALID:
+        return Decision(videos.Status.FAILED, videos.REJECTED, f"Runway refused the request: {outcome.detail}")
+    if reason is Reason.BUSY:
+        return _wait(outcome, wait)
+    lane = model if reason in LANE_REASONS else ALL_LANES
+    pause = Pause(lane, reason.value, outcome.detail, PAUSE_SECONDS[reason])
+    return replace(_wait(outcome, 0.0), setback=False, pause=pause)
+
+
+def _wait(outcome: Outcome, seconds: float) -> Decision:
+    """Back to the queue, with the reason for whoever reads the row meanwhile."""
+    words = f"Waiting to be sent again: {outcome.detail}"
+    return Decision(videos.Status.QUEUED, error_message=words, delay_seconds=seconds, setback=True)
+
+
+def unknown_words(detail: str, bound: Decimal | None) -> str:
+    """What a person should know about a video whose submission has no known outcome."""
+    cost = f"may have cost up to {bound.normalize():f} credits" if bound is not None else "may have cost credits"
+    return (
+        f"It is not known whether Runway took this video ({detail}). It was not sent again, and {cost}. "
+        "Look for it in Runway's Request History: adopt the task if it is there, or retry with accept_double_charge."
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _task_id(body: dict[str, Any]) -> str | None:
+    try:
+        return str(UUID(body["id"]))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _credits(body: dict[str, Any]) -> Decimal | None:
+    cost = body.get("estimatedCost")
+    amount = cost.get("credits") if isinstance(cost, dict) else None
+    return Decimal(str(amount)) if isinstance(amount, int | float) and not isinstance(amount, bool) else None
+
+
+def _words(body: dict[str, Any]) -> str:
+    """Runway's own words: the error, and each validation issue with its path."""
+    error = body.get("error")
+    words = [error] if isinstance(error, str) else []
+    issues = body.get("issues")
+    for issue in issues if isinstance(issues, list) else []:
+        if isinstance(issue, dict):
+            path = issue.get("path")
+            where = ".".join(map(str, path)) if isinstance(path, list) else ""
+            words.append(f"{where}: {issue.get('message', issue.get('code', ''))}".removeprefix(": "))
+    return _storable("; ".join(words)[:2000])
+
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL's text cannot hold: NUL and lone surrogates."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "")

@@ -1,0 +1,1 @@
+"""Runway's API as it is: what may be asked of it, how it is called, what it answers."""

@@ -1,0 +1,79 @@
+"""What Runway takes as the URI of an image: https, one of its own uploads, or the image itself as a data URI.
+
+The rules are Runway's (https://docs.dev.runwayml.com/assets/inputs; the lengths are in its OpenAPI document).
+What needs a look at the file itself (its size, its type, its shape) is left to Runway, which answers at once.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+from urllib.parse import urlsplit
+
+HTTPS_LENGTH = (13, 2_048)
+UPLOAD_LENGTH = (13, 5_000)
+DATA_URI_MAX_LENGTH = 5_242_880
+DATA_URI_HEAD = re.compile(r"data:image/(jpeg|jpg|png|webp);base64,")
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+NOT_IN_A_URI = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
+HOST_LABEL = re.compile(r"\w(?:[\w-]{0,61}\w)?")
+NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")  # a host whose last label is one is an IP address (WHATWG URL)
+
+URI_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "anyOf": [
+        {"pattern": "^https://", "minLength": HTTPS_LENGTH[0], "maxLength": HTTPS_LENGTH[1]},
+        {"pattern": "^runway://", "minLength": UPLOAD_LENGTH[0], "maxLength": UPLOAD_LENGTH[1]},
+        {"pattern": f"^{DATA_URI_HEAD.pattern}", "maxLength": DATA_URI_MAX_LENGTH},
+    ],
+}
+
+
+def image_uri_complaint(uri: str) -> str | None:
+    """What is wrong with this URI of an image, as a sentence, or None. The URI itself is never repeated."""
+    if uri.startswith("data:"):
+        return _data_complaint(uri)
+    if NOT_IN_A_URI.search(uri):
+        return "contains spaces or control characters: percent-encode or remove them"
+    if uri.startswith("https://"):
+        return _length_complaint(uri, HTTPS_LENGTH) or _host_complaint(uri)
+    if uri.startswith("runway://"):
+        return _length_complaint(uri, UPLOAD_LENGTH)
+    return (
+        "must start with https:// (Runway fetches the image from there), runway:// (an upload) "
+        "or data:image/png;base64, (the image itself)"
+    )
+
+
+def _length_complaint(uri: str, limits: tuple[int, int]) -> str | None:
+    least, most = limits
+    return None if least <= len(uri) <= most else f"must be {least} to {most} characters long; got {len(uri)}"
+
+
+def _host_complaint(uri: str) -> str | None:
+    try:
+        url = urlsplit(uri)
+        host, _ = url.hostname or "", url.port  # reading the port is what checks it
+    except ValueError:
+        return "is not a URL: its host or port is malformed"
+    labels = unicodedata.normalize("NFKC", host).removesuffix(".").split(".")
+    if ":" in host or NUMBER.fullmatch(labels[-1]):
+        return "must name a domain, not an IP address: Runway refuses addresses"
+    if len(labels) < 2 or not all(HOST_LABEL.fullmatch(label) for label in labels):
+        return "must name a public domain such as images.example.com: Runway fetches the image from there"
+    return None
+
+
+def _data_complaint(uri: str) -> str | None:
+    if len(uri) > DATA_URI_MAX_LENGTH:
+        return (
+            f"is a data URI of {len(uri)} characters, and Runway takes {DATA_URI_MAX_LENGTH}: "
+            "upload the image to Runway or give its https:// URL"
+        )
+    head = DATA_URI_HEAD.match(uri)
+    if not head:
+        return "must start with data:image/jpeg;base64, (or jpg, png, webp): Runway takes no other data URI"
+    if not BASE64.fullmatch(uri, head.end()):
+        return "is not valid base64 after the comma: encode the image with the standard alphabet, without spaces"
+    return None

@@ -1,0 +1,171 @@
+"""Runway's models as data: what may be asked of each, checked and priced before anything is queued.
+
+catalogue.toml says it all; a model whose fields are of the known kinds is added there, without code.
+Everything here is pure once the file has been read.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib import resources
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
+
+from service.errors import InvalidRequest, Problem
+from service.runway.fields import AnyField, Choice, check_object, schema_of_object
+from service.runway.words import plain, shown
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that Runway can take: the complete body of the POST, and the most it can cost in credits."""
+
+    operation: str
+    model: str
+    input: dict[str, Any]
+    quoted_credits: Decimal
+
+
+class Price(BaseModel):
+    """Credits for each second of `duration`, plus what the values of other fields add to each second."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_second: Decimal
+    extra: dict[str, dict[str, Decimal]] = {}
+    minimum: Decimal = Decimal(0)
+
+
+class Model(BaseModel):
+    """One model in one operation. Without a price it is known, and refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fields: dict[str, AnyField]
+    price: Price | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Model:
+        for name, field in self.fields.items():
+            if field.default is not None and any(field.check(field.default, name)):
+                raise ValueError(f"the default of {name} is not a value that it may have")
+            if field.explicit and field.default is None:
+                raise ValueError(f"{name} is explicit: it needs a default")
+        if self.price is None:
+            return self
+        if not {"duration"} <= self.fields.keys() or not self.fields["duration"].explicit:
+            raise ValueError("a price per second needs an explicit duration")
+        for name, extra in self.price.extra.items():
+            choice = self.fields.get(name)
+            if not isinstance(choice, Choice) or not (choice.required or choice.default is not None):
+                raise ValueError(f"{name} sets the price: it must be a choice that always has a value")
+            if {plain(value) for value in choice.values} != extra.keys():
+                raise ValueError(f"the price must list every value of {name}")
+        return self
+
+    def quote(self, body: Mapping[str, Any]) -> Decimal | None:
+        """The most that this valid body can cost, in credits; None without a price."""
+        if self.price is None:
+            return None
+        rate = self.price.per_second
+        for name, extra in self.price.extra.items():
+            rate += extra[plain(body.get(name, self.fields[name].default))]
+        return max(rate * Decimal(body["duration"]), self.price.minimum)
+
+
+Catalogue = dict[str, dict[str, Model]]
+
+
+def parse(text: str) -> Catalogue:
+    """The catalogue written in this TOML, by operation and model. Raises pydantic.ValidationError."""
+    data = tomllib.loads(text, parse_float=Decimal)
+    shared, prices = data.pop("fields", {}), data.pop("prices", {})
+    for models in data.values():
+        for model in models.values():
+            model["fields"] = {name: _resolved(field, shared) for name, field in model["fields"].items()}
+            if "price" in model:
+                model["price"] = _resolved(model["price"], prices)
+    return TypeAdapter(Catalogue).validate_python(data)
+
+
+def _resolved(entry: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in entry.items() if key != "is"}
+    return {**shared[entry["is"]], **own} if "is" in entry else own
+
+
+PACKAGED = parse((resources.files(__package__) / "catalogue.toml").read_text(encoding="utf-8"))
+
+
+def operations(catalogue: Catalogue = PACKAGED) -> tuple[str, ...]:
+    """The operations, by Runway's names: the path after /v1/."""
+    return tuple(catalogue)
+
+
+def models(operation: str, catalogue: Catalogue = PACKAGED) -> tuple[str, ...]:
+    """The models of one operation. Raises InvalidRequest for an unknown operation."""
+    return tuple(_models(operation, catalogue))
+
+
+def json_schema(operation: str, model: str, catalogue: Catalogue = PACKAGED) -> dict[str, Any]:
+    """JSON Schema 2020-12 of the input that `build_request` takes. Raises InvalidRequest."""
+    schema = schema_of_object(_model(operation, model, catalogue).fields)
+    return {**schema, "properties": {"model": {"const": model}, **schema["properties"]}}
+
+
+def build_request(
+    operation: str,
+    input: dict[str, Any],
+    *,
+    default_model: str,
+    default_ratio: str,
+    default_duration: int,
+    catalogue: Catalogue = PACKAGED,
+) -> Request:
+    """Check, complete and price one request. Raises InvalidRequest with every problem at once.
+
+    A default that the model does not take gives way to the model's own; a value of the caller's never does.
+    """
+    known = _models(operation, catalogue)
+    if not isinstance(input, dict):
+        raise InvalidRequest([Problem("/input", f"must be an object, as Runway takes it; got {shown(input)}")])
+    name = input.get("model", default_model)
+    model = _model(operation, name, catalogue)
+    given = {key: value for key, value in input.items() if key != "model"}
+    problems = list(check_object(model.fields, given, "/input", f"{name} in {operation}"))
+    if model.price is None:
+        priced = ", ".join(each for each, entry in known.items() if entry.price) or "none yet"
+        why = f"{name} has no price in the catalogue, so its cost has no bound: use one that has ({priced})"
+        problems.append(Problem("/input/model", why))
+    if problems:
+        raise InvalidRequest(problems)
+    wishes = {"ratio": default_ratio, "duration": default_duration}
+    body = {"model": name, **given, **dict(_completion(model, given, wishes))}
+    quoted = model.quote(body)
+    assert quoted is not None  # noqa: S101  # a model without a price was refused above
+    return Request(operation, name, body, quoted)
+
+
+def _completion(model: Model, given: Mapping[str, Any], wishes: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, field in model.fields.items():
+        if field.explicit and name not in given:
+            fits = name in wishes and not any(field.check(wishes[name], name))
+            yield name, wishes[name] if fits else field.default
+
+
+def _models(operation: object, catalogue: Catalogue) -> dict[str, Model]:
+    if isinstance(operation, str) and operation in catalogue:
+        return catalogue[operation]
+    known = ", ".join(catalogue)
+    raise InvalidRequest([Problem("/operation", f"must be one of {known}; got {shown(operation)}")])
+
+
+def _model(operation: object, name: object, catalogue: Catalogue) -> Model:
+    known = _models(operation, catalogue)
+    if isinstance(name, str) and name in known:
+        return known[name]
+    wanted = f"must be one of {', '.join(known)} for {operation}; got {shown(name)}"
+    raise InvalidRequest([Problem("/input/model", wanted)])

@@ -1,0 +1,64 @@
+"""Adopt: evidence that an unknown submission did make a task. Checked with Runway, then saved like a late answer."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from service.errors import Conflict, RunwayAway
+from service.house import House
+from service.logs import VIDEO, event
+from service.outcomes import Decision, Kind, Outcome
+from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.store import inbox, submissions
+from service.videos import Status
+
+log = logging.getLogger(__name__)
+
+BATCH = 20
+
+
+async def adopt(house: House, video_id: UUID, task_id: str) -> str:
+    """Adopt a task for a video: 'moved' (adopted), 'elsewhere' (a surplus, to be deleted), 'locked' or 'held' (known).
+
+    Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayAway if Runway cannot say.
+    """
+    if await submissions.holder(house.database, task_id) is not None:
+        return "held"
+    async with house.runway() as runway:
+        task = await runway.retrieve(task_id)
+    if task is None:
+        raise Conflict(f"Runway does not know the task {task_id}")
+    submission_id = await submissions.candidate(house.database, video_id, task.created_at)
+    if submission_id is None:
+        raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
+    estimate = task.estimated_cost.credits if task.estimated_cost else None
+    outcome = Outcome(Kind.ACCEPTED, "adopted", task_id=task_id, estimated_credits=estimate)
+    answer = as_answer(submission_id, video_id, outcome, Decision(Status.PROCESSING))
+    results = await submissions.save(house.database, [answer], first_poll_seconds=FIRST_POLL_SECONDS)
+    result = results.get(submission_id, "held")
+    event(
+        log,
+        VIDEO,
+        "adopted",
+        f"Task adopted: {result}",
+        video=video_id,
+        task=task_id,
+        submission=submission_id,
+    )
+    return result
+
+
+async def follow_evidence(house: House) -> int:
+    """Callbacks in the inbox that name a video with an unknown submission; how many led to something."""
+    followed = 0
+    for row in await inbox.evidence(house.database, BATCH):
+        try:
+            result = await adopt(house, row["video_id"], row["task_id"])
+        except Conflict as exc:
+            result = exc.detail
+        except RunwayAway:
+            continue
+        await inbox.handled(house.database, row["id"], result)
+        followed += 1
+    return followed

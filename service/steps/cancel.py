@@ -1,0 +1,43 @@
+"""Cancel: delete at Runway what must not go on: cancelled videos, surplus tasks, tasks that took too long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import asyncpg
+
+from service.errors import RunwayAway
+from service.house import Counts, House
+from service.logs import RUNWAY, event
+from service.runway.client import RETRIEVE_SECONDS, Runway
+from service.store import submissions
+
+log = logging.getLogger(__name__)
+
+BATCH = 20
+LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried again after this
+
+
+async def run_once(house: House) -> Counts:
+    """One batch of DELETEs; 204 and 404 both mean that the task is gone."""
+    due = await submissions.claim_cancels(house.database, BATCH, LEASE_SECONDS)
+    if not due:
+        return {"deleted": 0}
+    async with house.runway() as runway:
+        gone = await asyncio.gather(*(_delete(runway, row) for row in due))
+    ids = [row["id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]
+    await submissions.cancelled(house.database, ids)
+    return {"deleted": len(ids)}
+
+
+async def _delete(runway: Runway, row: asyncpg.Record) -> bool:
+    ids = {"video": row["video_id"], "submission": row["id"], "task": row["task_id"]}
+    try:
+        there = await runway.delete(row["task_id"])
+    except RunwayAway as exc:
+        event(log, RUNWAY, "delete_failed", exc.detail, level=logging.WARNING, **ids)
+        return False
+    words = f"Task deleted ({row['cancel_reason']})" if there else "Task was gone already"
+    event(log, RUNWAY, "deleted", words, **ids)
+    return True

@@ -1,0 +1,80 @@
+"""Finalize: what a look at a task means for its video. Callback, poller and a waiting reader all end here."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from uuid import UUID
+
+from service.house import House
+from service.logs import VIDEO, event
+from service.runway.task import Task, Verdict, judge
+from service.settings import Settings
+from service.store import tasks
+from service.store.tasks import LEAST_GAP_SECONDS, Due, Seen
+from service.videos import TASK_TIMEOUT, TRANSITIONS, Status
+
+log = logging.getLogger(__name__)
+
+# The share of the time that a task has taken so far after which it is looked at again, and the longest wait.
+POLL_SHARE = 0.15
+POLL_CAP_SECONDS = 60.0
+
+
+def poll_delay(age_seconds: float, chance: float) -> float:
+    """Seconds to the next look: a share of the task's age, at least Runway's gap, with up to 20 % of jitter on top."""
+    wanted = min(max(LEAST_GAP_SECONDS, age_seconds * POLL_SHARE), POLL_CAP_SECONDS)
+    return wanted * (1 + chance / 5)
+
+
+def look(due: Due, task: Task | None, settings: Settings, now: datetime, chance: float) -> Seen:
+    """Judge one look at a task; pure."""
+    video = due.video
+    verdict = judge(
+        task,
+        overdue=due.age_seconds > settings.task_patience,
+        retries_left=settings.task_retries - video.task_retries,
+        task_retries=video.task_retries,
+        now=now,
+    )
+    ended = verdict.event is not None
+    timed_out = verdict.error_code == TASK_TIMEOUT
+    return Seen(
+        video_id=video.id,
+        task_id=video.runway_video_id or "",
+        next_status=TRANSITIONS[Status.PROCESSING, verdict.event] if verdict.event else Status.PROCESSING,
+        task_status=task.status if task else "GONE",
+        progress=task.progress if task else None,
+        error_code=verdict.error_code,
+        error_message=_with_runways_words(verdict, task),
+        delay_seconds=verdict.delay_seconds if ended else poll_delay(due.age_seconds, chance),
+        task_retry=verdict.task_retry,
+        output=list(verdict.output) or None,
+        video_url=verdict.output[0] if verdict.output else None,
+        video_url_expires_at=verdict.url_expires_at,
+        cost_credits=task.cost.credits if task and task.cost and ended else None,
+        settled=ended and not timed_out,
+        cancel_reason="timeout" if timed_out else None,
+    )
+
+
+def _with_runways_words(verdict: Verdict, task: Task | None) -> str | None:
+    """The message for people, with the failureCode: Runway's own `failure` text is not meant for end users."""
+    if verdict.error_message and task and task.failure_code:
+        return f"{verdict.error_message} [{task.failure_code}]"
+    return verdict.error_message
+
+
+async def finalize(house: House, looks: list[Seen]) -> set[UUID]:
+    """Apply these looks, each at most once, and tell the log what ended. The ids of the videos that changed."""
+    changed = await tasks.finalize(house.database, looks) if looks else set()
+    for seen in looks:
+        if seen.video_id in changed and seen.next_status != Status.PROCESSING:
+            words = f"Finished: status {seen.next_status}" + (f", {seen.error_message}" if seen.error_message else "")
+            event(log, VIDEO, "finished", words, video=seen.video_id, task=seen.task_id)
+    return changed
+
+
+def now(house: House) -> datetime:
+    """The wall clock of this house, in UTC."""
+    return datetime.fromtimestamp(house.wall(), UTC)

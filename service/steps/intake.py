@@ -1,0 +1,59 @@
+"""Intake: rows that the app wrote itself become requests, or fail with the reason; what waited too long expires."""
+
+from __future__ import annotations
+
+import logging
+
+from service.errors import InvalidRequest
+from service.house import Counts, House
+from service.logs import VIDEO, event
+from service.runway.catalogue import build_request
+from service.settings import Settings
+from service.store import submissions, videos
+from service.store.videos import Mapped, Unmapped
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+
+
+async def run_once(house: House) -> Counts:
+    """One batch: book tasks written by hand, map the app's rows, expire what is over."""
+    settings, database = house.settings, house.database
+    booked = await submissions.book_foreign_tasks(database, BATCH)
+    rows = await videos.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
+    written = []
+    if rows:
+        written = await videos.map_rows(database, [map_row(row, settings) for row in rows], settings.queue_patience)
+    for row in written:
+        if row["refusal"]:
+            event(
+                log,
+                VIDEO,
+                "refused",
+                f"No valid request: {row['refusal']}",
+                level=logging.WARNING,
+                video=row["id"],
+            )
+    refused = sum(row["refusal"] is not None for row in written)
+    expired = await videos.expire(database, BATCH)
+    return {"booked": booked, "mapped": len(written) - refused, "refused": refused, "expired": expired}
+
+
+def map_row(row: Unmapped, settings: Settings) -> Mapped:
+    """What the app's columns ask for: with an image an `image_to_video`, without one a `text_to_video`."""
+    if row.origin == "api":
+        return Mapped(row.id)
+    body = {"promptText": row.prompt.strip()} if row.prompt and row.prompt.strip() else {}
+    operation, model = "text_to_video", settings.text_model
+    if row.image and row.image.strip():
+        operation, model = "image_to_video", settings.image_model
+        body["promptImage"] = row.image.strip()
+    try:
+        request = build_request(
+            operation, body, default_model=row.model or model,
+            default_ratio=settings.default_ratio, default_duration=settings.default_duration,
+        )  # fmt: skip
+    except InvalidRequest as exc:
+        return Mapped(row.id, refusal=f"The row makes no valid request: {exc.detail}")
+    return Mapped(row.id, request.operation, request.model, request.input, request.quoted_credits)

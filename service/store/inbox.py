@@ -1,0 +1,78 @@
+"""Statements on `inbox`: every callback that was verified, once."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from service.errors import Conflict
+from service.store.database import Database
+
+_RECEIVE = """
+INSERT INTO inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
+ON CONFLICT (id) DO NOTHING RETURNING id
+"""
+_KNOWN = "SELECT body_hash, handled_at FROM inbox WHERE id = $1"
+
+
+async def receive(database: Database, message_id: str, body_hash: bytes, task_id: str, video_id: UUID | None) -> bool:
+    """Keep a callback; whether there is anything to do for it (it is new, or was never handled).
+
+    Raises Conflict if the same id came before with another body.
+    """
+    if await database.fetchval(_RECEIVE, message_id, body_hash, task_id, video_id) is not None:
+        return True
+    # A second statement: what ran at the same time as the first cannot be seen in it.
+    known = await database.fetchrow(_KNOWN, message_id)
+    if known is None:
+        return True  # pruned between the two: as good as new
+    if known["body_hash"] != body_hash:
+        raise Conflict("this webhook-id was used before with another body")
+    return known["handled_at"] is None
+
+
+_HANDLED = "UPDATE inbox SET handled_at = now(), result = $2 WHERE id = $1 AND handled_at IS NULL"
+
+
+async def handled(database: Database, message_id: str, result: str) -> None:
+    """Nothing is left to do for this callback."""
+    await database.execute(_HANDLED, message_id, result)
+
+
+# Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
+# can miss each other, so every tick matches again: the task becomes due, unless it was looked at since.
+_MATCH = """
+WITH match AS MATERIALIZED (
+    SELECT i.id, v.id AS video_id FROM inbox i JOIN videos v ON v.runway_video_id = i.task_id
+    WHERE i.handled_at IS NULL ORDER BY i.received_at LIMIT $1
+), hastened AS (
+    UPDATE videos v SET poll_after = now()
+    WHERE v.id = ANY(ARRAY(
+        SELECT id FROM videos WHERE id IN (SELECT video_id FROM match) AND status = 'processing'
+        FOR UPDATE SKIP LOCKED))
+    RETURNING v.id
+)
+UPDATE inbox i SET handled_at = now(), result = 'matched' FROM match m
+WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
+                       OR EXISTS (SELECT FROM videos v WHERE v.id = m.video_id AND v.status <> 'processing'))
+"""
+
+
+async def match(database: Database, limit: int) -> int:
+    """Match waiting callbacks with tasks that are known by now; how many."""
+    return await database.execute(_MATCH, limit)
+
+
+# Callbacks that name a video which nobody knows the task of: evidence for an unknown submission.
+_EVIDENCE = """
+SELECT i.id, i.task_id, i.video_id FROM inbox i JOIN videos v ON v.id = i.video_id
+WHERE i.handled_at IS NULL AND EXISTS (
+    SELECT FROM submissions s WHERE s.video_id = i.video_id AND s.outcome = 'unknown' AND s.settled_at IS NULL)
+ORDER BY i.received_at LIMIT $1
+"""
+
+
+async def evidence(database: Database, limit: int) -> list[asyncpg.Record]:
+    """Waiting callbacks that may resolve an unknown submission: id, task_id, video_id."""
+    return await database.fetch(_EVIDENCE, limit)

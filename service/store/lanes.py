@@ -1,0 +1,62 @@
+"""Statements on `lanes`: one row for each model, and '*' for all of them."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from service.store.database import Database
+
+# Pause; the longer of two pauses stands. True if the lane was open before.
+_PAUSE = """
+WITH before AS (SELECT reason FROM lanes WHERE model = $1)
+INSERT INTO lanes AS l (model, paused_until, reason, detail, paused_at)
+VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
+ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
+    reason = EXCLUDED.reason, detail = EXCLUDED.detail, paused_at = COALESCE(l.paused_at, now())
+RETURNING (SELECT reason FROM before) IS NULL AS newly
+"""
+
+
+async def pause(database: Database, model: str, seconds: float, reason: str, detail: str) -> bool:
+    """Pause a lane; whether it was open before."""
+    return bool(await database.fetchval(_PAUSE, model, seconds, reason, detail))
+
+
+# A lane whose time is over and that has something to send. It is put off for the time of the probe, so that one
+# process probes. While all lanes are paused, only '*' is probed.
+_PROBE = """
+UPDATE lanes SET paused_until = now() + make_interval(secs => $1)
+WHERE model = (
+    SELECT l.model FROM lanes l
+    WHERE l.reason IS NOT NULL AND l.paused_until <= now()
+      AND (l.model = '*' OR NOT EXISTS (SELECT FROM lanes a WHERE a.model = '*' AND a.reason IS NOT NULL))
+      AND EXISTS (SELECT FROM videos v WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL
+                  AND v.run_after <= now() AND (l.model = '*' OR v.model = l.model))
+    ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING model
+"""
+
+
+async def take_probe(database: Database, lease_seconds: float) -> str | None:
+    """The lane that this caller may probe with one create, if any."""
+    model: str | None = await database.fetchval(_PROBE, lease_seconds)
+    return model
+
+
+_RESUME = """
+UPDATE lanes SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
+WHERE model = $1 AND reason IS NOT NULL
+"""
+
+
+async def resume(database: Database, model: str) -> bool:
+    """Open a lane; whether it was paused."""
+    return await database.execute(_RESUME, model) > 0
+
+
+_PAUSED = "SELECT model, paused_until, reason, detail, paused_at FROM lanes WHERE reason IS NOT NULL ORDER BY model"
+
+
+async def paused(database: Database) -> list[asyncpg.Record]:
+    """Every paused lane: model, paused_until, reason, detail, paused_at."""
+    return await database.fetch(_PAUSED)

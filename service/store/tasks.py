@@ -1,0 +1,172 @@
+"""Statements on videos that are with Runway: which to look at, and what was seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from service.store.database import Database
+from service.store.videos import COLUMNS
+from service.videos import Video
+
+# Runway: "consumers should not expect updates more frequent than once every five seconds for a given task".
+LEAST_GAP_SECONDS = 5
+
+# Claim tasks to look at, the longest due first; put off while this caller looks.
+_DUE = f"""
+UPDATE videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
+    submitted_at = COALESCE(v.submitted_at, now())
+WHERE v.id = ANY(ARRAY(
+    SELECT id FROM videos
+    WHERE status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now()
+    ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED))
+RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds
+"""
+
+# One video, for somebody who waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
+_DUE_ONE = f"""
+UPDATE videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
+    submitted_at = COALESCE(v.submitted_at, now())
+WHERE v.id = ANY(ARRAY(
+    SELECT id FROM videos
+    WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
+      AND ($3 OR COALESCE(poll_after, '-infinity') <= now())
+      AND (polled_at IS NULL OR polled_at <= now() - interval '{LEAST_GAP_SECONDS} seconds')
+    FOR UPDATE SKIP LOCKED))
+RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds
+"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A video whose task is to be looked at. `age_seconds`: since Runway took it."""
+
+    video: Video
+    age_seconds: float
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Due:
+        """Build one from a row of the statements above."""
+        return cls(Video.from_row(row), row["age_seconds"])
+
+
+async def claim_due(database: Database, limit: int, lease_seconds: float) -> list[Due]:
+    """Tasks that are due for a look."""
+    return [Due.from_row(row) for row in await database.fetch(_DUE, limit, lease_seconds)]
+
+
+async def claim_one(database: Database, video_id: UUID, lease_seconds: float, *, hinted: bool = False) -> Due | None:
+    """The task of one video if it may be looked at now."""
+    row = await database.fetchrow(_DUE_ONE, video_id, lease_seconds, hinted)
+    return Due.from_row(row) if row else None
+
+
+# A hint came that could not be followed at once: look as soon as Runway's gap allows.
+_HASTEN = f"""
+UPDATE videos v SET poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
+WHERE v.id = ANY(ARRAY(
+    SELECT id FROM videos WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL FOR UPDATE SKIP LOCKED))
+"""
+
+
+async def hasten(database: Database, video_id: UUID) -> bool:
+    """Make the task of this video due; False if it has ended, or somebody holds the row."""
+    return await database.execute(_HASTEN, video_id) > 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at a task came to, as the statement takes it. `next_status` 'processing': nothing has ended."""
+
+    video_id: UUID
+    task_id: str
+    next_status: str
+    task_status: str | None
+    progress: float | None
+    error_code: str | None
+    error_message: str | None
+    delay_seconds: float
+    task_retry: bool
+    output: list[str] | None
+    video_url: str | None
+    video_url_expires_at: datetime | None
+    cost_credits: Decimal | None
+    settled: bool
+    cancel_reason: str | None
+
+
+# Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
+# from the callback, the poller and a late answer, in any order and any number of times. A row that somebody holds is
+# passed over; its turn comes again. The ledger follows in the same transaction.
+_FINALIZE = """
+WITH seen AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[], $8::float8[],
+                         $9::boolean[], $10::jsonb[], $11::text[], $12::timestamptz[], $13::numeric[], $14::boolean[], $15::text[])
+        AS s(video_id, task_id, next_status, task_status, progress, error_code, error_message, delay_seconds,
+             task_retry, output, video_url, video_url_expires_at, cost_credits, settled, cancel_reason)
+), held AS MATERIALIZED (
+    SELECT v.id FROM videos v JOIN seen s ON s.video_id = v.id AND s.task_id = v.runway_video_id
+    WHERE v.status = 'processing' ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
+), moved AS (
+    UPDATE videos v SET
+        status = s.next_status, task_status = COALESCE(s.task_status, v.task_status),
+        progress = CASE WHEN s.next_status = 'completed' THEN 1 ELSE COALESCE(s.progress, v.progress) END,
+        error_code = s.error_code, error_message = s.error_message,
+        poll_after = CASE WHEN s.next_status = 'processing' THEN now() + make_interval(secs => s.delay_seconds) END,
+        run_after = CASE WHEN s.next_status = 'queued' THEN now() + make_interval(secs => s.delay_seconds) ELSE v.run_after END,
+        runway_video_id = CASE WHEN s.next_status = 'queued' THEN NULL ELSE v.runway_video_id END,
+        task_retries = v.task_retries + s.task_retry::integer,
+        output = s.output, video_url = s.video_url, video_url_expires_at = s.video_url_expires_at,
+        cost_credits = s.cost_credits,
+        finished_at = CASE WHEN s.next_status IN ('completed', 'failed') THEN now() END,
+        updated_at = CASE WHEN s.next_status = 'processing' AND v.task_status IS NOT DISTINCT FROM s.task_status
+                           AND v.progress IS NOT DISTINCT FROM s.progress::real THEN v.updated_at ELSE now() END
+    FROM seen s
+    WHERE v.id = s.video_id AND v.runway_video_id = s.task_id AND v.id = ANY(ARRAY(SELECT id FROM held))
+    RETURNING v.id, v.task_retries
+), booked AS (
+    UPDATE submissions b SET
+        task_status = COALESCE(s.task_status, b.task_status), cost_credits = COALESCE(s.cost_credits, b.cost_credits),
+        settled_at = CASE WHEN s.settled THEN now() ELSE b.settled_at END,
+        cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN now() ELSE b.cancel_due END,
+        cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason)
+    FROM seen s, moved m
+    WHERE m.id = s.video_id AND b.task_id = s.task_id AND b.video_id = s.video_id
+      AND (s.settled OR s.cancel_reason IS NOT NULL OR b.task_status IS DISTINCT FROM s.task_status)
+)
+SELECT id FROM moved
+"""
+
+
+async def finalize(database: Database, looks: Sequence[Seen]) -> set[UUID]:
+    """Apply what was seen. The videos that it changed; the others had ended, or are held by somebody."""
+    rows = [
+        (*(getattr(look, name) for name in _BEFORE_OUTPUT), None if look.output is None else json.dumps(look.output),
+         *(getattr(look, name) for name in _AFTER_OUTPUT))
+        for look in looks
+    ]  # fmt: skip
+    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
+    return {row["id"] for row in await database.fetch(_FINALIZE, *columns)}
+
+
+_NAMES = tuple(Seen.__dataclass_fields__)
+_BEFORE_OUTPUT = _NAMES[: _NAMES.index("output")]
+_AFTER_OUTPUT = _NAMES[_NAMES.index("output") + 1 :]
+
+# A succeeded task was asked again for fresh URLs.
+_RENEW = """
+UPDATE videos v SET output = $3::jsonb, video_url = $4, video_url_expires_at = $5
+WHERE v.id = $1 AND v.runway_video_id = $2 AND v.status = 'completed'
+"""
+
+
+async def renew_urls(database: Database, video: Video, output: Sequence[str], expires_at: datetime) -> None:
+    """Store fresh output URLs of a completed video."""
+    await database.execute(_RENEW, video.id, video.runway_video_id, json.dumps(list(output)), output[0], expires_at)

@@ -1,0 +1,314 @@
+"""Statements on `videos`: enqueue, intake, read, retry, cancel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from service import videos
+from service.errors import Conflict, InvalidRequest, NotFound, Problem
+from service.store.database import Database
+from service.videos import COLUMN_NAMES, Event, Video, sources
+
+# An adopted table may have an enum for its status: as text, it needs no look-up of the type.
+COLUMNS = ", ".join("v.status::text AS status" if name == "status" else f"v.{name}" for name in COLUMN_NAMES)
+
+
+@dataclass(frozen=True)
+class NewVideo:
+    """What is stored of a request. `columns`: the app's own columns, by name, as JSON values."""
+
+    id: UUID
+    operation: str
+    model: str
+    input: dict[str, Any]
+    quoted_credits: Any
+    metadata: Any
+    priority: int
+    run_after: datetime | None
+    expires_at: datetime | None
+    patience_seconds: float
+    idempotency_key: str | None
+    request_hash: str
+    columns: dict[str, Any]
+
+
+# Columns of Taxiway's own: nobody else writes them through the API.
+_PROTECTED = frozenset(COLUMN_NAMES) | {"origin", "idempotency_key", "request_hash"}
+
+_APP_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
+"""
+
+# Enqueue: the video and, for a model seen for the first time, its lane; whoever listens is woken at the commit.
+# Nothing if the idempotency key is taken.
+_INSERT = """
+WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING)
+INSERT INTO videos AS v (id, operation, model, input, quoted_credits, metadata, priority, run_after, expires_at,
+                         idempotency_key, request_hash, status, origin, created_at, updated_at{names})
+SELECT $1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, COALESCE($8, now()),
+       COALESCE($9, GREATEST(COALESCE($8, now()), now()) + make_interval(secs => $10)),
+       $11, $12, 'queued', 'api', now(), now(){values}
+FROM jsonb_populate_record(NULL::videos, $13::jsonb) AS app
+ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING {columns}, pg_notify('taxiway', '') AS woken
+"""
+
+_BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM videos v WHERE v.idempotency_key = $1"
+
+
+async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
+    """Store a request; (the video, whether it is new). An Idempotency-Key that is taken returns the first video.
+
+    Raises InvalidRequest for columns that do not exist, are missing or do not fit, and for a key that was used
+    with another body.
+    """
+    names = list(new.columns)
+    if names:
+        await _check_columns(database, names)
+    sql = _INSERT.format(
+        names="".join(f', "{name}"' for name in names),
+        values="".join(f', app."{name}"' for name in names),
+        columns=COLUMNS,
+    )
+    try:
+        row = await database.fetchrow(
+            sql, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits,
+            json.dumps(new.metadata) if new.metadata is not None else None, new.priority, new.run_after,
+            new.expires_at, new.patience_seconds, new.idempotency_key, new.request_hash, json.dumps(new.columns),
+        )  # fmt: skip
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as exc:
+        raise _refused_by_table(exc) from exc
+    if row is not None:
+        return Video.from_row(row), True
+    # A second statement: in the first one, the row of a request that ran at the same time cannot be seen.
+    row = await database.fetchrow(_BY_KEY, new.idempotency_key)
+    if row is None:
+        raise Conflict("the first request with this Idempotency-Key has just been removed; send it again")
+    if row["request_hash"] != new.request_hash:
+        detail = "was used before with another body: use a new key for a new request"
+        raise InvalidRequest([Problem("Idempotency-Key", detail)])
+    return Video.from_row(row), False
+
+
+async def _check_columns(database: Database, names: Sequence[str]) -> None:
+    known = {row["attname"] for row in await database.fetch(_APP_COLUMNS)}
+    own = known - _PROTECTED | {"prompt", "image_url"}
+    problems = [
+        Problem(
+            f"/columns/{name}",
+            f"is not a column of the app's own in videos (there is: {', '.join(sorted(own))})",
+        )
+        for name in names
+        if name not in own
+    ]
+    if problems:
+        raise InvalidRequest(problems)
+
+
+def _refused_by_table(exc: asyncpg.PostgresError) -> InvalidRequest:
+    column = exc.column_name
+    if isinstance(exc, asyncpg.NotNullViolationError):
+        detail = 'is required by the table videos: send it in "columns"'
+    else:
+        detail = f"the table videos refuses this value: {exc.message or exc}"
+    return InvalidRequest([Problem(f"/columns/{column}" if column else "/columns", detail)])
+
+
+# Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
+_UNMAPPED = """
+SELECT v.id, v.origin, v.model, v.{prompt}::text AS prompt, v.{image}::text AS image
+FROM videos v
+WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
+ORDER BY v.run_after LIMIT $1
+"""
+
+
+@dataclass(frozen=True)
+class Unmapped:
+    """A row that the app put in the queue itself. `origin` 'api': its request stays as it was."""
+
+    id: UUID
+    origin: str | None
+    model: str | None
+    prompt: str | None
+    image: str | None
+
+
+async def unmapped(database: Database, prompt_column: str, image_column: str, limit: int) -> list[Unmapped]:
+    """Rows that have no request yet, or that the app put back in the queue."""
+    sql = _UNMAPPED.format(prompt=f'"{prompt_column}"', image=f'"{image_column}"')
+    return [Unmapped(**row) for row in await database.fetch(sql, limit)]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What intake makes of a row: a request, or (`refusal`) the reason why there is none."""
+
+    id: UUID
+    operation: str | None = None
+    model: str | None = None
+    input: dict[str, Any] | None = None
+    quoted_credits: Any = None
+    refusal: str | None = None
+
+
+# Give the app's rows their request, or fail them. Only what is still unmapped; a row held by the app comes later.
+_MAP = """
+WITH mapped AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::numeric[], $6::text[])
+        AS m(id, operation, model, input, quoted_credits, refusal)
+), held AS MATERIALIZED (
+    SELECT v.id FROM videos v
+    WHERE v.id = ANY($1) AND v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
+    ORDER BY v.id FOR UPDATE SKIP LOCKED
+), lane AS (
+    INSERT INTO lanes (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING
+)
+UPDATE videos v SET
+    operation = COALESCE(m.operation, v.operation), model = COALESCE(m.model, v.model),
+    input = COALESCE(m.input, v.input), quoted_credits = COALESCE(m.quoted_credits, v.quoted_credits),
+    origin = COALESCE(v.origin, 'table'),
+    status = CASE WHEN m.refusal IS NULL THEN v.status::text ELSE 'failed' END,
+    error_code = CASE WHEN m.refusal IS NOT NULL THEN $7 END,
+    error_message = m.refusal,
+    finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
+    expires_at = now() + make_interval(secs => $8),
+    setbacks = 0, task_retries = 0, updated_at = now()
+FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
+RETURNING v.id, m.refusal
+"""
+
+
+async def map_rows(database: Database, rows: Sequence[Mapped], patience_seconds: float) -> list[asyncpg.Record]:
+    """Write what intake made of these rows; (id, refusal) of those that were written."""
+    return await database.fetch(
+        _MAP, [r.id for r in rows], [r.operation for r in rows], [r.model for r in rows],
+        [None if r.input is None else json.dumps(r.input) for r in rows],
+        [r.quoted_credits for r in rows], [r.refusal for r in rows], videos.INVALID_REQUEST, patience_seconds,
+    )  # fmt: skip
+
+
+# Patience is over: what is still queued by now fails, and says so.
+_EXPIRE = """
+UPDATE videos v SET status = 'failed', error_code = $1, finished_at = now(), updated_at = now(),
+    error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
+                    || COALESCE('. Last reason: ' || v.error_message, '') || '.'
+WHERE v.id = ANY(ARRAY(
+    SELECT id FROM videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+"""
+
+
+async def expire(database: Database, limit: int) -> int:
+    """Fail what waited too long; how many."""
+    return await database.execute(_EXPIRE, videos.EXPIRED, limit)
+
+
+_GET = f"SELECT {COLUMNS} FROM videos v WHERE v.id = $1"
+
+
+async def get(database: Database, video_id: UUID) -> Video:
+    """One video. Raises NotFound."""
+    row = await database.fetchrow(_GET, video_id)
+    if row is None:
+        raise NotFound(f"no video has the id {video_id}")
+    return Video.from_row(row)
+
+
+_BY_TASK = f"SELECT {COLUMNS} FROM videos v WHERE v.runway_video_id = $1 LIMIT 1"
+
+
+async def by_task(database: Database, task_id: str) -> Video | None:
+    """The video that holds this task, if any."""
+    row = await database.fetchrow(_BY_TASK, task_id)
+    return Video.from_row(row) if row else None
+
+
+# Newest first, by key and not by offset, so that every page costs the same.
+_LIST = f"""
+SELECT {COLUMNS} FROM videos v
+WHERE ($1::text[] IS NULL OR v.status::text = ANY($1))
+  AND ($2::text IS NULL OR v.model = $2)
+  AND ($3::text IS NULL OR v.error_code = $3)
+  AND ($4::timestamptz IS NULL OR (v.created_at, v.id) < ($4, $5::uuid))
+ORDER BY v.created_at DESC, v.id DESC LIMIT $6
+"""
+
+
+async def listing(
+    database: Database, *, statuses: Sequence[str] | None, model: str | None, error_code: str | None,
+    before: tuple[datetime, UUID] | None, limit: int,
+) -> list[Video]:  # fmt: skip
+    """A page of videos, newest first, older than `before`."""
+    created_at, video_id = before or (None, None)
+    rows = await database.fetch(_LIST, statuses, model, error_code, created_at, video_id, limit)
+    return [Video.from_row(row) for row in rows]
+
+
+# A retry by hand. With consent, every submission that may have cost something is marked with it; without, the
+# existence of one forbids the retry.
+_RETRY = f"""
+WITH asked AS MATERIALIZED (
+    SELECT v.id, EXISTS (
+        SELECT FROM submissions s
+        WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
+    ) AS needs_consent
+    FROM videos v WHERE v.id = $1 AND v.status::text = ANY($2) FOR UPDATE
+), consented AS (
+    UPDATE submissions s SET consent = 'operator' FROM asked a
+    WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
+)
+UPDATE videos v SET status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => $4),
+    error_code = NULL, error_message = NULL, finished_at = NULL, setbacks = 0, task_retries = 0, updated_at = now()
+FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
+RETURNING {COLUMNS}
+"""
+
+
+async def retry(database: Database, video_id: UUID, *, consent: bool, patience_seconds: float) -> Video:
+    """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
+    row = await database.fetchrow(_RETRY, video_id, sources(Event.RETRY), consent, patience_seconds)
+    if row is not None:
+        return Video.from_row(row)
+    video = await get(database, video_id)
+    if video.status is not videos.Status.FAILED:
+        raise Conflict(f"only a failed video can be retried; this one is {video.status}", video_status=video.status)
+    raise Conflict(
+        "Runway may have taken and charged this video already. To pay for it a second time if need be, send "
+        '{"accept_double_charge": true}; if you find its task in Runway\'s Request History, adopt that instead',
+        error_code=video.error_code,
+    )
+
+
+# Cancel: the video at once; its task, if it has one, is left to the cancel step. An open permit stays open: what
+# its answer brings is then a surplus.
+_CANCEL = f"""
+WITH asked AS MATERIALIZED (
+    SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v
+    WHERE v.id = $1 AND v.status::text = ANY($2) FOR UPDATE
+), due AS (
+    UPDATE submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
+    WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
+)
+UPDATE videos v SET status = 'cancelled', permit_id = NULL, finished_at = now(), updated_at = now(),
+    error_code = NULL, error_message = NULL
+FROM asked a WHERE v.id = a.id
+RETURNING {COLUMNS}
+"""
+
+
+async def cancel(database: Database, video_id: UUID) -> Video:
+    """Cancel a queued or processing video. Raises NotFound, or Conflict if it has ended."""
+    row = await database.fetchrow(_CANCEL, video_id, sources(Event.CANCEL))
+    if row is not None:
+        return Video.from_row(row)
+    video = await get(database, video_id)
+    raise Conflict(f"this video has ended: it is {video.status}", video_status=video.status)

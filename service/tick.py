@@ -1,0 +1,91 @@
+"""The tick: every step once, in order, inside a budget. All work that Taxiway does is done here, in somebody's request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from service.errors import DatabaseAway, TaxiwayError
+from service.house import Counts, House
+from service.logs import VIDEO, event
+from service.settings import need
+from service.steps import cancel, intake, poll, prune, rescue, submit
+from service.steps.submit import Window
+from service.store import ticks
+
+log = logging.getLogger(__name__)
+
+
+async def tick(
+    house: House,
+    *,
+    budget: float | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    kind: str = "tick",
+) -> dict[str, Any]:
+    """One bounded round of work; its counts by step.
+
+    `budget`: seconds in which the answer should be out. Raises NotConfigured or DatabaseAway if it could not run.
+    A step that fails is named under "errors" and costs the others nothing.
+    """
+    need(house.settings, "runway_key")
+    started = house.clock()
+    hard_limit = house.settings.hard_limit
+    window = Window(
+        clock=house.clock,
+        budget_ends=started + (budget or house.settings.tick_budget),
+        hard_stop=None if hard_limit is None else started + hard_limit,
+        stopping=stopping,
+    )
+    counts: dict[str, Any] = {}
+    await _step(counts, "intake", intake.run_once(house))
+    await _step(counts, "rescue", rescue.run_once(house))
+    await _step(counts, "cancel", cancel.run_once(house))
+    # Side by side: a slow create must not keep a finished video waiting, nor the other way round.
+    async with asyncio.TaskGroup() as both:
+        both.create_task(_step(counts, "submit", submit.run_once(house, window)))
+        both.create_task(_step(counts, "poll", poll.run_once(house, lambda: window.is_open)))
+    await _step(counts, "prune", prune.run_once(house))
+    return await _finish(house, kind, started, counts)
+
+
+async def poll_only(house: House, *, budget: float | None = None) -> dict[str, Any]:
+    """The poll step alone, for a second cron."""
+    need(house.settings, "runway_key")
+    started = house.clock()
+    ends = started + (budget or house.settings.tick_budget)
+    counts: dict[str, Any] = {}
+    await _step(counts, "poll", poll.run_once(house, lambda: house.clock() < ends))
+    return await _finish(house, "poll", started, counts)
+
+
+async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> None:
+    try:
+        counts[name] = await work
+    except DatabaseAway as exc:
+        counts.setdefault("errors", {})[name] = exc
+    except Exception as exc:
+        log.exception("step %s failed", name)
+        counts.setdefault("errors", {})[name] = exc
+
+
+async def _finish(house: House, kind: str, started: float, counts: dict[str, Any]) -> dict[str, Any]:
+    errors: dict[str, Exception] = counts.pop("errors", {})
+    done = [name for name in counts if name not in errors]
+    away = next((exc for exc in errors.values() if isinstance(exc, DatabaseAway)), None)
+    if away is not None and not done:
+        raise away
+    seconds = house.clock() - started
+    told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
+    await ticks.record(house.database, kind, seconds, counts, "; ".join(f"{n}: {t}" for n, t in told.items()) or None)
+    if any(value for step in counts.values() for value in step.values()):
+        event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")
+    return counts | {"seconds": round(seconds, 3)} | ({"errors": told} if told else {})
+
+
+def summary(counts: dict[str, Any]) -> str:
+    """The counts that are not zero, as `name=n`."""
+    pairs = [(name, value) for step in counts.values() for name, value in step.items() if value]
+    return " ".join(f"{name}={value}" for name, value in pairs) or "nothing to do"

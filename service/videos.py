@@ -1,0 +1,142 @@
+"""What a video is: its states, the transitions between them, and how long to wait. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+
+class Status(StrEnum):
+    """Where a video is in its life."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class Event(StrEnum):
+    """What can happen to a video."""
+
+    REFUSE = "refuse"  # it makes no valid request, or waited too long
+    CLAIM = "claim"  # a submission is permitted
+    SEND_BACK = "send_back"  # no task was made, or a failed one is worth another: wait and try again
+    COMPLETE = "complete"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    RETRY = "retry"  # somebody asks for it again
+    ADOPT = "adopt"  # late evidence: the task that an unknown submission made
+
+
+# The state machine. What is not here does not happen: an event that arrives late or twice changes nothing.
+# ADOPT from FAILED is for error_code SUBMISSION_UNKNOWN alone.
+TRANSITIONS: Mapping[tuple[Status, Event], Status] = {
+    (Status.QUEUED, Event.REFUSE): Status.FAILED,
+    (Status.QUEUED, Event.CLAIM): Status.PROCESSING,
+    (Status.QUEUED, Event.CANCEL): Status.CANCELLED,
+    (Status.QUEUED, Event.ADOPT): Status.PROCESSING,
+    (Status.PROCESSING, Event.SEND_BACK): Status.QUEUED,
+    (Status.PROCESSING, Event.COMPLETE): Status.COMPLETED,
+    (Status.PROCESSING, Event.FAIL): Status.FAILED,
+    (Status.PROCESSING, Event.CANCEL): Status.CANCELLED,
+    (Status.FAILED, Event.RETRY): Status.QUEUED,
+    (Status.FAILED, Event.ADOPT): Status.PROCESSING,
+}
+
+
+def sources(event: Event) -> list[str]:
+    """The statuses in which `event` may happen, as the statements bind them."""
+    return [status.value for (status, happening) in TRANSITIONS if happening is event]
+
+
+# Reasons that Taxiway itself gives in `error_code`; the others are Runway's failureCodes.
+SUBMISSION_UNKNOWN = "SUBMISSION_UNKNOWN"
+EXPIRED = "EXPIRED"
+INVALID_REQUEST = "INVALID_REQUEST"
+REJECTED = "REJECTED"
+TASK_TIMEOUT = "TASK_TIMEOUT"
+TASK_VANISHED = "TASK_VANISHED"
+TASK_CANCELLED = "TASK_CANCELLED"
+NO_OUTPUT = "NO_OUTPUT"
+
+BACKOFF_FIRST_SECONDS = 5.0
+BACKOFF_CAP_SECONDS = 600.0
+
+
+def backoff(setbacks: int, chance: float) -> float:
+    """Seconds to wait after the n-th setback in a row: exponential, plus up to 50 % at random.
+
+    `chance` is in [0, 1). The form is Runway's own advice for 429, 502, 503 and 504 (its API guide, "Errors").
+    """
+    doubled: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(setbacks, 20), BACKOFF_CAP_SECONDS)
+    return doubled * (1 + chance / 2)
+
+
+class Row(Protocol):
+    """A row of the database: values by column name."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Video:
+    """One row of `videos`, as every part of the service sees it. Credits are Runway's (1 credit = $0.01)."""
+
+    id: UUID
+    status: Status
+    prompt: str | None
+    image_url: str | None
+    error_message: str | None
+    error_code: str | None
+    runway_video_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    operation: str | None
+    model: str | None
+    input: dict[str, Any] | None
+    metadata: Any
+    priority: int
+    run_after: datetime
+    expires_at: datetime | None
+    permit_id: int | None
+    quoted_credits: Decimal | None
+    cost_credits: Decimal | None
+    setbacks: int
+    task_retries: int
+    resubmits: int
+    submitted_at: datetime | None
+    task_status: str | None
+    progress: float | None
+    polled_at: datetime | None
+    poll_after: datetime | None
+    output: list[str] | None
+    video_url: str | None
+    video_url_expires_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: Row) -> Video:
+        """Build one from a row that has the columns of this class; jsonb arrives as text, old times without a zone."""
+        values = {name: row[name] for name in COLUMN_NAMES}
+        for name in ("input", "metadata", "output"):
+            if isinstance(values[name], str):
+                values[name] = json.loads(values[name])
+        for name in ("created_at", "updated_at"):
+            if values[name] is not None and values[name].tzinfo is None:
+                values[name] = values[name].replace(tzinfo=UTC)
+        return cls(**(values | {"status": Status(values["status"])}))
+
+
+COLUMN_NAMES = tuple(field.name for field in fields(Video))

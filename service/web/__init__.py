@@ -1,0 +1,1 @@
+"""The HTTP surface. Handlers translate; the work is in steps and store."""

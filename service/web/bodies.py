@@ -1,0 +1,58 @@
+"""Reading what callers send: bounded, JSON, and validated with messages that name the field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from service.errors import InvalidRequest, Malformed, Problem, TooLarge
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body, at most `limit` bytes; what is announced or comes larger is refused as soon as that is known."""
+    announced = request.headers.get("content-length", "")
+    too_large = TooLarge(f"the body may have at most {limit} bytes; put large images behind an https URL")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > limit:
+            raise too_large
+    return bytes(chunks)
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """A JSON object. Raises Malformed with the place of the mistake."""
+    try:
+        value = json.loads(raw.decode())
+    except UnicodeDecodeError as exc:
+        raise Malformed("the body is not UTF-8") from exc
+    except RecursionError as exc:
+        raise Malformed("the body is nested too deeply") from exc
+    except ValueError as exc:
+        raise Malformed(f"the body is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise Malformed("the body must be a JSON object")
+    return value
+
+
+def validated(model: type[M], value: dict[str, Any]) -> M:
+    """`value` as this model. Raises InvalidRequest with every problem, by JSON pointer."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as exc:
+        problems = [Problem("".join(f"/{part}" for part in e["loc"]), _words(model, dict(e))) for e in exc.errors()]
+        raise InvalidRequest(problems) from None
+
+
+def _words(model: type[BaseModel], error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"is not a field of this request; there are: {', '.join(model.model_fields)}"
+    message: str = error["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,73 @@
+"""/callbacks/runway: a signed hint that a task changed. Runway sends none today; relays and aggregators do."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service import webhooks
+from service.errors import Conflict, RunwayAway
+from service.house import House
+from service.settings import need
+from service.steps import adopt, poll
+from service.store import inbox, tasks, videos
+from service.web import bodies
+from service.web.auth import house_of
+from service.web.models import CallbackHint
+
+log = logging.getLogger(__name__)
+
+LARGEST_CALLBACK_BYTES = 256_000
+
+
+async def receive(request: Request) -> Response:
+    """POST /callbacks/runway"""
+    house = house_of(request)
+    need(house.settings, "callback_secrets")
+    raw = await bodies.read(request, min(LARGEST_CALLBACK_BYTES, house.settings.max_body_bytes))
+    message = webhooks.verify(request.headers, raw, house.settings.callback_secrets, house.wall())
+    hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
+    body_hash = hashlib.sha256(raw).digest()
+    if not await inbox.receive(house.database, message.id, body_hash, hint.task_id, hint.video_id):
+        return JSONResponse({"result": "duplicate"})
+    result = await _follow(house, hint)
+    if result != "kept":
+        await inbox.handled(house.database, message.id, result)
+    return JSONResponse({"result": result}, status_code=200 if result == "finalized" else 202)
+
+
+def _ids(body: dict[str, Any]) -> dict[str, Any]:
+    """The ids, wherever a sender puts them: in `data` or at the top, in either spelling."""
+    data = body.get("data")
+    inner = data if isinstance(data, dict) else body
+    found = {
+        "task_id": inner.get("task_id") or inner.get("taskId") or inner.get("id"),
+        "video_id": inner.get("video_id"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+async def _follow(house: House, hint: CallbackHint) -> str:
+    """Do now what the hint suggests: 'finalized', 'looked', or 'kept' for the next tick."""
+    video = await videos.by_task(house.database, hint.task_id)
+    if video is None:
+        return await _follow_unknown(house, hint)
+    video = await poll.look_now(house, video.id, hinted=True)
+    if video.status.terminal or video.runway_video_id != hint.task_id:
+        return "finalized"
+    # Still under way, looked at a moment ago, held by somebody, or Runway cannot be reached: due as soon as may be.
+    return "looked" if await tasks.hasten(house.database, video.id) else "kept"
+
+
+async def _follow_unknown(house: House, hint: CallbackHint) -> str:
+    if hint.video_id is None or not house.settings.runway_key:
+        return "kept"
+    try:
+        result = await adopt.adopt(house, hint.video_id, hint.task_id)
+    except (Conflict, RunwayAway):
+        return "kept"
+    return "kept" if result == "held" else "adopted"

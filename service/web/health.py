@@ -1,0 +1,84 @@
+"""/health: the truth about the queue; /health/live and /health/ready for platforms that restart what does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service.errors import DatabaseAway, NotConfigured
+from service.settings import ENV_NAMES
+from service.store import lanes, ticks
+from service.store.database import Database
+from service.web.auth import house_of
+
+READY_SECONDS = 4.0  # Render gives a health check 5 s
+# Ticks are expected at least this often; a cron by the minute may miss a few.
+TICK_LATE_SECONDS = 600.0
+WANTED = ("database_url", "runway_key", "api_keys", "cron_secret")
+
+
+async def live(_request: Request) -> Response:
+    """GET /health/live: the process answers. It depends on nothing, so a stuck queue restarts nobody."""
+    return JSONResponse({"status": "alive"})
+
+
+async def ready(request: Request) -> Response:
+    """GET /health/ready: the database answers, too."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await house_of(request).database.fetchval("SELECT 1")
+    except TimeoutError as exc:
+        raise DatabaseAway(f"no answer within {READY_SECONDS:g} s") from exc
+    return JSONResponse({"status": "ready"})
+
+
+async def report(request: Request) -> Response:
+    """GET /health: counts, ages, what is stuck, unknown or paused, and what is missing. 503 without a database."""
+    house = house_of(request)
+    missing = [ENV_NAMES[name] for name in WANTED if not getattr(house.settings, name)]
+    try:
+        facts = await _facts(house.database)
+    except (DatabaseAway, NotConfigured) as exc:
+        body = {"status": "down", "database": exc.title, "missing_settings": missing}
+        return JSONResponse(body, status_code=503, headers={"Retry-After": "10"})
+    concerns = _concerns(facts, missing)
+    return JSONResponse(
+        {"status": "attention" if concerns else "ok", "concerns": concerns, "missing_settings": missing} | facts
+    )
+
+
+async def _facts(database: Database) -> dict[str, Any]:
+    facts = await ticks.report(database)
+    last = await ticks.last(database)
+    paused = await lanes.paused(database)
+    facts["last_tick"] = (
+        {"kind": last[0], "finished_at": last[1].isoformat(), "age_seconds": round(last[2], 1)} if last else None
+    )
+    facts["lanes_paused"] = [
+        {
+            "lane": row["model"],
+            "reason": row["reason"],
+            "detail": row["detail"],
+            "paused_until": row["paused_until"].isoformat(),
+        }
+        for row in paused
+    ]
+    return facts
+
+
+def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
+    """What an operator should look at, in words; empty if all is well."""
+    concerns = [f"{name} is not set" for name in missing]
+    if facts["last_tick"] is None:
+        concerns.append("no tick has ever run: point a cron at /process-queued, or run `taxiway worker`")
+    elif facts["last_tick"]["age_seconds"] > TICK_LATE_SECONDS:
+        concerns.append(f"the last tick ended {facts['last_tick']['age_seconds']:.0f} s ago: has the cron stopped?")
+    if facts["stuck"]:
+        concerns.append(f"{facts['stuck']} videos are stuck")
+    if facts["unknown"]:
+        concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
+    concerns += [f"lane {lane['lane']} is paused: {lane['reason']}" for lane in facts["lanes_paused"]]
+    return concerns

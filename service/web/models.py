@@ -1,0 +1,182 @@
+"""The API's own shapes. The same classes validate requests and make the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from service.videos import Video
+
+LARGEST_METADATA_BYTES = 16_000
+Credits = Annotated[float | None, Field(description="Runway's credits; 1 credit is $0.01")]
+
+
+class VideoRequest(BaseModel):
+    """A video to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    operation: str = Field("image_to_video", description="Runway's operation")
+    input: dict[str, Any] = Field(
+        description="Runway's own request body; `model`, `ratio` and `duration` have defaults"
+    )
+    priority: int = Field(0, ge=-100, le=100, description="higher is submitted first")
+    run_after: AwareDatetime | None = Field(None, description="not submitted before this time")
+    expires_at: AwareDatetime | None = Field(None, description="fails as EXPIRED if still queued by then")
+    metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
+    columns: dict[str, Any] | None = Field(None, description="values for columns of your own in the table `videos`")
+
+    @field_validator("metadata", "columns")
+    @classmethod
+    def _storable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        text = json.dumps(value)
+        if len(text) > LARGEST_METADATA_BYTES:
+            raise ValueError(f"must be at most {LARGEST_METADATA_BYTES} bytes of JSON")
+        if "\\u0000" in text:
+            raise ValueError("must not contain the character NUL")
+        return value
+
+
+class RetryRequest(BaseModel):
+    """How to retry a failed video."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    accept_double_charge: bool = Field(
+        False, strict=True, description="needed for SUBMISSION_UNKNOWN: Runway may charge a second time"
+    )
+
+
+class Failure(BaseModel):
+    """Why a video failed, or waits."""
+
+    code: str | None = Field(description="Taxiway's reason, or Runway's failureCode")
+    message: str | None = Field(description="for people")
+
+
+class VideoView(BaseModel):
+    """A video."""
+
+    id: UUID
+    status: Literal["queued", "processing", "completed", "failed", "cancelled"]
+    operation: str | None
+    model: str | None
+    input: dict[str, Any] | None = Field(description="data URIs are shortened")
+    metadata: Any
+    priority: int
+    run_after: datetime
+    expires_at: datetime | None
+    runway_video_id: str | None = Field(description="the task at Runway")
+    task_status: str | None
+    progress: float | None
+    error: Failure | None
+    quoted_credits: Credits = None
+    cost_credits: Credits = None
+    file: str | None = Field(description="redirects to a live URL of the video, for as long as Runway has it")
+    video_url: str | None = Field(description="Runway's URL; dies at video_url_expires_at")
+    video_url_expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    submitted_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, video: Video) -> VideoView:
+        """The public view of a row."""
+        has_error = video.error_code or video.error_message
+        return cls(
+            **{name: getattr(video, name) for name in _SAME},
+            status=video.status.value,
+            input=shortened(video.input),
+            error=Failure(code=video.error_code, message=video.error_message) if has_error else None,
+            quoted_credits=_number(video.quoted_credits),
+            cost_credits=_number(video.cost_credits),
+            file=f"/videos/{video.id}/file" if video.video_url else None,
+        )
+
+
+_DIFFERENT = {"status", "input", "error", "quoted_credits", "cost_credits", "file"}
+_SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
+
+
+class VideoPage(BaseModel):
+    """Videos, newest first."""
+
+    videos: list[VideoView]
+    next: str | None = Field(description="the cursor of the next page")
+
+
+class SubmissionView(BaseModel):
+    """One permitted create, and what it came to."""
+
+    id: int
+    model: str
+    opened_at: datetime
+    closed_at: datetime | None
+    outcome: Literal["accepted", "not_sent", "rejected", "unknown"] | None
+    http_status: int | None
+    request_id: str | None
+    error: str | None
+    task_id: str | None
+    task_status: str | None
+    quoted_credits: Credits = None
+    estimated_credits: Credits = None
+    cost_credits: Credits = None
+    consent: Literal["policy", "operator"] | None
+    cancel_due: datetime | None
+    cancel_reason: str | None
+    settled_at: datetime | None
+
+
+class SubmissionList(BaseModel):
+    """The ledger of one video, oldest first."""
+
+    submissions: list[SubmissionView]
+
+
+class CallbackHint(BaseModel):
+    """What a callback may say: that a task changed. Nothing else in it is believed."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task_id: Annotated[str, Field(min_length=1, max_length=200)]
+    video_id: UUID | None = None
+
+
+class TickCounts(BaseModel):
+    """What one tick did, by step. "errors" names steps that failed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    seconds: float
+
+
+class ProblemView(BaseModel):
+    """RFC 9457 problem details."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def _number(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
+
+
+def shortened(value: Any) -> Any:
+    """The same JSON value with the contents of data URIs cut out."""
+    if isinstance(value, dict):
+        return {key: shortened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shortened(inner) for inner in value]
+    if isinstance(value, str) and value.startswith("data:"):
+        return value.partition(",")[0][:100] + ",[…]"
+    return value

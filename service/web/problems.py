@@ -1,0 +1,55 @@
+"""Errors over HTTP: RFC 9457 problem+json, for everything that can go wrong."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service.errors import DatabaseAway, InvalidRequest, NotConfigured, RunwayAway, TaxiwayError, Unauthorized
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = "10"
+
+
+def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> JSONResponse:
+    """One problem document. `slug` makes its type: stable, for programs; title and detail are for people."""
+    body = {"type": f"urn:taxiway:problem:{slug}", "title": title, "status": status, "detail": detail} | extra
+    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+
+
+async def taxiway_error(_request: Request, exc: Exception) -> Response:
+    """Handler for our own tree."""
+    assert isinstance(exc, TaxiwayError)  # noqa: S101  # registered for this class alone
+    extra = dict(exc.extra)
+    if isinstance(exc, InvalidRequest):
+        extra["errors"] = [{"pointer": p.pointer, "detail": p.detail} for p in exc.problems]
+    detail = exc.detail
+    if isinstance(exc, DatabaseAway | RunwayAway):
+        log.error("%s: %s", exc.title, exc.detail)
+        detail = "Try again shortly." if isinstance(exc, DatabaseAway) else exc.detail  # no host names to strangers
+    response = problem(exc.status, exc.slug, exc.title, detail, **extra)
+    if isinstance(exc, DatabaseAway | RunwayAway | NotConfigured):
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if isinstance(exc, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+async def http_error(_request: Request, exc: Exception) -> Response:
+    """Handler for what the framework refuses: no such route, wrong method."""
+    assert isinstance(exc, HTTPException)  # noqa: S101  # registered for this class alone
+    title = HTTPStatus(exc.status_code).phrase
+    response = problem(exc.status_code, title.lower().replace(" ", "-"), title, exc.detail)
+    response.headers.update(exc.headers or {})
+    return response
+
+
+async def unexpected(_request: Request, _exc: Exception) -> Response:
+    """Handler for the rest. The traceback goes to the log, never to the caller."""
+    return problem(500, "internal-error", TaxiwayError.__doc__ or "", "This is a defect; the log has its trace.")

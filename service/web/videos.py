@@ -1,0 +1,238 @@
+"""/videos: enqueue, list, read, file, retry, cancel, and the ledger of one video."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from service.errors import Conflict, Gone, InvalidRequest, NotFound, Problem
+from service.house import House
+from service.runway.catalogue import build_request
+from service.runway.task import url_expiry
+from service.settings import Settings, need
+from service.steps import poll
+from service.steps.finalize import now
+from service.store import submissions, tasks
+from service.store import videos as store
+from service.store.videos import NewVideo
+from service.videos import Status, Video
+from service.web import bodies
+from service.web.auth import bearer
+from service.web.models import (
+    RetryRequest,
+    SubmissionList,
+    SubmissionView,
+    VideoPage,
+    VideoRequest,
+    VideoView,
+)
+
+POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
+LONGEST_KEY = 255
+PAGE_DEFAULT, PAGE_LARGEST = 50, 200
+FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
+
+
+async def enqueue(request: Request) -> Response:
+    """POST /videos"""
+    house = bearer(request, "api_keys")
+    raw = await bodies.read(request, house.settings.max_body_bytes)
+    value = bodies.parse(raw)
+    key = _idempotency_key(request)
+    new = new_video(bodies.validated(VideoRequest, value), house.settings, key, _canonical_hash(value))
+    video, _is_new = await store.enqueue(house.database, new)
+    headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
+    return JSONResponse(_view(video), status_code=202, headers=headers)
+
+
+def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str) -> NewVideo:
+    """Validate and price a request. Raises InvalidRequest with every problem."""
+    is_text = asked.operation == "text_to_video"
+    request = build_request(
+        asked.operation, asked.input, default_model=settings.text_model if is_text else settings.image_model,
+        default_ratio=settings.default_ratio, default_duration=settings.default_duration,
+    )  # fmt: skip
+    if asked.expires_at and asked.run_after and asked.expires_at <= asked.run_after:
+        raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
+    return NewVideo(
+        id=uuid4(),
+        operation=request.operation,
+        model=request.model,
+        input=request.input,
+        quoted_credits=request.quoted_credits,
+        metadata=asked.metadata,
+        priority=asked.priority,
+        run_after=asked.run_after,
+        expires_at=asked.expires_at,
+        patience_seconds=settings.queue_patience,
+        idempotency_key=key,
+        request_hash=request_hash,
+        columns=_app_columns(request.input, settings) | (asked.columns or {}),
+    )
+
+
+def _app_columns(body: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The prompt and the image in the columns where the app looks for them; a data URI is no address."""
+    image = body.get("promptImage")
+    uri = image[0].get("uri") if isinstance(image, list) else image
+    values = {settings.prompt_column: body.get("promptText"), settings.image_column: uri}
+    return {name: value for name, value in values.items() if value and not value.startswith("data:")}
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
+        raise InvalidRequest([Problem("Idempotency-Key", f"must have 1 to {LONGEST_KEY} printable characters")])
+    return key
+
+
+def _canonical_hash(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+async def listing(request: Request) -> Response:
+    """GET /videos"""
+    house = bearer(request, "api_keys")
+    query = _ListQuery.of(request.query_params)
+    found = await store.listing(
+        house.database, statuses=query.statuses, model=query.model, error_code=query.error_code,
+        before=query.before, limit=query.limit + 1,
+    )  # fmt: skip
+    page, more = found[: query.limit], len(found) > query.limit
+    cursor = _cursor(page[-1]) if more else None
+    return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in page], next=cursor).model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class _ListQuery:
+    statuses: list[str] | None
+    model: str | None
+    error_code: str | None
+    before: tuple[datetime, UUID] | None
+    limit: int
+
+    @classmethod
+    def of(cls, query: QueryParams) -> _ListQuery:
+        known = {"status", "model", "error_code", "cursor", "limit"}
+        problems = [
+            Problem(f"?{name}", f"is not a parameter of this list; there are: {', '.join(sorted(known))}")
+            for name in query
+            if name not in known
+        ]
+        statuses = [part for value in query.getlist("status") for part in value.split(",") if part] or None
+        for status in statuses or []:
+            if status not in list(Status):
+                problems.append(Problem("?status", f"must be one of {', '.join(Status)}; got {status!r}"))
+        limit_text = query.get("limit", str(PAGE_DEFAULT))
+        limit = int(limit_text) if limit_text.isascii() and limit_text.isdigit() and len(limit_text) < 6 else 0
+        if not 1 <= limit <= PAGE_LARGEST:
+            problems.append(Problem("?limit", f"must be a number from 1 to {PAGE_LARGEST}"))
+        before = None
+        if query.get("cursor"):
+            try:
+                before = _position(query["cursor"])
+            except ValueError:
+                problems.append(Problem("?cursor", "is not a cursor of this list: use `next` of the page before"))
+        for name in ("model", "error_code"):
+            if "\x00" in query.get(name, ""):
+                problems.append(Problem(f"?{name}", "must not contain the character NUL"))
+        if problems:
+            raise InvalidRequest(problems)
+        return cls(statuses, query.get("model"), query.get("error_code"), before, limit)
+
+
+def _cursor(video: Video) -> str:
+    return base64.urlsafe_b64encode(f"{video.created_at.isoformat()}|{video.id}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[datetime, UUID]:
+    text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    created_at, _, video_id = text.partition("|")
+    when = datetime.fromisoformat(created_at)
+    return when if when.tzinfo else when.replace(tzinfo=UTC), UUID(video_id)
+
+
+def _video_id(request: Request) -> UUID:
+    text = request.path_params["id"]
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound(f"{text[:100]!r} is not the id of a video") from None
+
+
+async def read(request: Request) -> Response:
+    """GET /videos/{id}: looks at the task if that is due, so whoever waits need not wait for the cron."""
+    house = bearer(request, "api_keys")
+    video = await poll.look_now(house, _video_id(request))
+    body = json.dumps(_view(video), separators=(",", ":"), ensure_ascii=False).encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if not video.status.terminal:
+        headers["Retry-After"] = POLL_AFTER_SECONDS
+    if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+async def file(request: Request) -> Response:
+    """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
+    house = bearer(request, "api_keys")
+    video = await poll.look_now(house, _video_id(request))
+    if video.status is not Status.COMPLETED or not video.video_url:
+        raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
+    expires_at = video.video_url_expires_at
+    url = video.video_url
+    if expires_at is None or expires_at.timestamp() < house.wall() + FRESH_SECONDS:
+        url = await _renewed(house, video)
+    return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
+
+
+async def _renewed(house: House, video: Video) -> str:
+    need(house.settings, "runway_key")
+    async with house.runway() as runway:
+        task = await runway.retrieve(video.runway_video_id or "")
+    if task is None or not task.output:
+        raise Gone("Runway no longer has this file; make the video again if you need it")
+    await tasks.renew_urls(house.database, video, task.output, url_expiry(task.output[0], now(house)))
+    return task.output[0]
+
+
+async def retry(request: Request) -> Response:
+    """POST /videos/{id}/retry"""
+    house = bearer(request, "api_keys")
+    raw = await bodies.read(request, house.settings.max_body_bytes)
+    asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
+    video = await store.retry(
+        house.database, _video_id(request), consent=asked.accept_double_charge, patience_seconds=house.settings.queue_patience,
+    )  # fmt: skip
+    return JSONResponse(_view(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
+
+
+async def cancel(request: Request) -> Response:
+    """POST /videos/{id}/cancel"""
+    house = bearer(request, "api_keys")
+    return JSONResponse(_view(await store.cancel(house.database, _video_id(request))))
+
+
+async def ledger(request: Request) -> Response:
+    """GET /videos/{id}/submissions"""
+    house = bearer(request, "api_keys")
+    video_id = _video_id(request)
+    rows = await submissions.of_video(house.database, video_id)
+    if not rows:
+        await store.get(house.database, video_id)
+    listed = SubmissionList(submissions=[SubmissionView.model_validate(row) for row in rows])
+    return JSONResponse(listed.model_dump(mode="json"))
+
+
+def _view(video: Video) -> dict[str, Any]:
+    return VideoView.of(video).model_dump(mode="json")

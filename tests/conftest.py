@@ -1,0 +1,95 @@
+"""What every test may ask for: a database of its own, on a real PostgreSQL, and a clean environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import AliasChoices
+
+from service.local.postgres import Server
+from service.settings import ENV_NAMES, Settings
+from service.store.migrate import migrate
+from tests.database import temporary_database
+
+
+def environment_names() -> set[str]:
+    """Every name under which the product looks for a setting."""
+    names = set(ENV_NAMES.values())
+    for field in Settings.model_fields.values():
+        if isinstance(field.validation_alias, AliasChoices):
+            names.update(choice for choice in field.validation_alias.choices if isinstance(choice, str))
+    return names
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """asyncpg and uvicorn are asyncio's."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the developer's shell has set, tests see nothing of it."""
+    for name in environment_names():
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server whose user may create databases: the one named, else an embedded one."""
+    named = os.environ.get("TEST_DATABASE_URL")
+    if named:
+        yield named
+        return
+    server = Server(tmp_path_factory.mktemp("postgres"), durable=False)
+    server.start()
+    try:
+        yield server.url("postgres")
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def template_name(server_url: str) -> Iterator[str]:
+    """A database that was migrated once, to be copied."""
+    with temporary_database(server_url, fill=migrate) as url:
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def database_url(server_url: str, template_name: str) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with temporary_database(server_url, template=template_name) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """An empty database of this test's own."""
+    with temporary_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """Where `taxiway dev` would keep its things; not made yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def make_server(data_folder: Path) -> Iterator[Callable[..., Server]]:
+    """Makes servers of the data folder, without fsync unless told, and removes them in the end."""
+    made: list[Server] = []
+
+    def make(**options: Any) -> Server:
+        made.append(Server(data_folder, **({"durable": False} | options)))
+        return made[-1]
+
+    yield make
+    for server in reversed(made):
+        server.remove()

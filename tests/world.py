@@ -1,0 +1,138 @@
+"""A whole Taxiway for one test: its own database, a simulated Runway, and clients of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+
+from service import house as houses
+from service.app import create_app
+from service.house import House
+from service.local.simulator import Simulator, SimulatorOptions, create_simulator
+from service.settings import Settings
+from service.tick import tick
+from tests.database import connected, later
+
+API_KEY = "api-key-for-tests-0001"
+CRON_SECRET = "cron-secret-for-tests-1"
+CALLBACK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+RUNWAY_KEY = "key_" + "0" * 128
+IMAGE = "https://example.com/boat.jpg"
+
+
+class Clock:
+    """Seconds that pass when told to; begins at the real time, which the database keeps, too."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def settings(database_url: str, **changes: Any) -> Settings:
+    """Complete settings, with no environment read: tests remove its variables."""
+    values: dict[str, Any] = {
+        "database_url": database_url,
+        "runway_key": RUNWAY_KEY,
+        "runway_url": "http://runway.test",
+        "api_keys": (API_KEY,),
+        "cron_secret": (CRON_SECRET,),
+        "callback_secrets": (CALLBACK_SECRET,),
+    }
+    return Settings(**(values | changes))
+
+
+@dataclass
+class World:
+    """Everything a test of the whole needs. `api` and `cron` carry their credentials, `anyone` carries none."""
+
+    house: House
+    runway: Simulator
+    clock: Clock
+    url: str
+    api: httpx.AsyncClient
+    cron: httpx.AsyncClient
+    anyone: httpx.AsyncClient
+
+    async def enqueue(self, **changes: Any) -> UUID:
+        """Hand in one video; its id."""
+        body = {"input": {"promptText": "a boat", "promptImage": IMAGE}} | changes
+        response = await self.api.post("/videos", json=body)
+        assert response.status_code == 202, response.text
+        return UUID(response.json()["id"])
+
+    async def tick(self, **options: Any) -> dict[str, Any]:
+        """One tick, in this process."""
+        counts = await tick(self.house, **options)
+        assert "errors" not in counts, counts
+        return counts
+
+    async def later(self, **interval: float) -> None:
+        """Let time pass, in the database and at Runway."""
+        self.clock.now += timedelta(**interval).total_seconds()
+        await later(self.url, **interval)
+
+    async def row(self, video_id: UUID) -> asyncpg.Record:
+        """The video as the app sees it."""
+        return (await self.rows("SELECT * FROM videos WHERE id = $1", video_id))[0]
+
+    async def rows(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask the database directly."""
+        async with connected(self.url) as connection:
+            return await connection.fetch(sql, *arguments)
+
+    async def ledger(self, video_id: UUID) -> list[asyncpg.Record]:
+        """The submissions of a video, oldest first."""
+        return await self.rows("SELECT * FROM submissions WHERE video_id = $1 ORDER BY id", video_id)
+
+    @property
+    def creates(self) -> list[Any]:
+        """Every create in Runway's own book."""
+        return list(self.runway.state.runway.ledger.entries)
+
+    def faults(self, *faults: Any) -> None:
+        """Plan faults for the next calls of Runway."""
+        self.runway.state.runway.faults.add(list(faults))
+
+    async def finish(self, rounds: int = 12) -> None:
+        """Tick, a minute apart, until no video is under way."""
+        for _ in range(rounds):
+            await self.tick()
+            if not await self.rows("SELECT FROM videos WHERE status IN ('queued', 'processing')"):
+                return
+            await self.later(minutes=1)
+        raise AssertionError(await self.rows("SELECT status, error_message, run_after, poll_after FROM videos"))
+
+
+@asynccontextmanager
+async def world(database_url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
+    """A Taxiway whose Runway is the simulator, in the same process and on a clock that is turned by hand."""
+    clock = Clock()
+    runway = create_simulator(SimulatorOptions(**(options or {})), clock=clock, random=Random(7))
+    house = replace(
+        houses.build(settings(database_url, **changes)),
+        transport=lambda: httpx.ASGITransport(app=runway),
+        wall=clock,
+        chance=lambda: 0.0,
+    )
+    transport = httpx.ASGITransport(app=create_app(house))
+
+    def client(token: str | None) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers)
+
+    async with client(API_KEY) as api, client(CRON_SECRET) as cron, client(None) as anyone:
+        try:
+            yield World(house, runway, clock, database_url, api, cron, anyone)
+        finally:
+            await house.database.close()
