@@ -219,12 +219,13 @@ def dev(
     every: Every = 2.0,
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than Runway the simulator is.")] = 2.0,
     fresh: Annotated[bool, typer.Option(help="Begin with an empty database.")] = False,
+    relay: Annotated[bool, typer.Option(help="Let the simulator send signed callbacks; Runway sends none.")] = False,
 ) -> None:
     """Everything on this machine: PostgreSQL, Runway (simulated unless a key is set), the service, and its cron."""
-    from service.local.dev import run
+    from service.local.dev import Options, run
 
     with _one_line_errors():
-        run(port=port, data=data, every=every, speed=speed, fresh=fresh)
+        run(Options(port=port, data=data, every=every, speed=speed, fresh=fresh, relay=relay))
 
 
 def main() -> None:

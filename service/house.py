@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -18,6 +19,8 @@ from service.runway.client import Runway
 from service.settings import Settings
 from service.store.database import Database
 from service.store.url import normalise
+
+log = logging.getLogger(__name__)
 
 Counts = dict[str, int]  # what one run of a step did, by name
 
@@ -47,6 +50,8 @@ class House:
 def build(settings: Settings) -> House:
     """The house of one process. Raises BadSettings if DATABASE_URL cannot be read."""
     target = normalise(settings.database_url, pooler=settings.database_pooler) if settings.database_url else None
+    for note in target.notes if target else ():
+        log.info("DATABASE_URL: %s", note)
     return House(settings, Database(target, pool_size=settings.database_pool_size))
 
 

@@ -24,6 +24,9 @@ from service.settings import Settings
 # Runway sheds load at once; its gateway's own 503 comes at 30 s, while the backend may go on and make the task.
 PROMPT_REFUSAL_SECONDS = 5.0
 ALL_LANES = "*"
+LONGEST_WORDS = 2000
+LONGEST_REQUEST_ID = 200
+LARGEST_CREDITS = 10_000_000  # $100,000 for one video: a number beyond it is garbage
 
 
 class Kind(StrEnum):
@@ -41,6 +44,7 @@ class Reason(StrEnum):
     INVALID = "invalid"  # this request will never be taken
     NO_CREDITS = "no_credits"
     KEY_REFUSED = "key_refused"
+    WRONG_HEADERS = "wrong_headers"  # the API version, or a header that this account needs: no video is at fault
     WRONG_ENDPOINT = "wrong_endpoint"
     DAILY_LIMIT = "daily_limit"
     BUSY = "busy"
@@ -48,12 +52,17 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, read to its end. `seconds` is how long it took, from the first byte sent."""
+    """An HTTP answer whose headers were read. `seconds` is how long it took, from when it could be sent.
+
+    `torn`: what broke the body off, None if it was read to its end. `retry_after`: seconds, if the answer names them.
+    """
 
     status: int
     body: bytes
     seconds: float = 0.0
     request_id: str | None = None
+    torn: str | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Outcome:
     request_id: str | None = None
     task_id: str | None = None
     estimated_credits: Decimal | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,34 +113,47 @@ class Decision:
 def classify(result: Answer | Broken) -> Outcome:
     """Which of the four outcomes this is."""
     if isinstance(result, Broken):
-        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, result.error)
-    facts: dict[str, Any] = {"http_status": result.status, "request_id": result.request_id}
+        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, storable(result.error))
     body = _object(result.body)
-    if result.status == 200:
-        task_id = _task_id(body)
-        if task_id is None:
-            return Outcome(Kind.UNKNOWN, "HTTP 200 without a readable task id", **facts)
+    task_id = _task_id(body)
+    request_id = result.request_id and storable(result.request_id, LONGEST_REQUEST_ID)
+    facts: dict[str, Any] = {"http_status": result.status, "request_id": request_id}
+    if result.status == 200 and task_id:  # also if the connection broke right behind it: an id is an id
         return Outcome(Kind.ACCEPTED, "task created", task_id=task_id, estimated_credits=_credits(body), **facts)
-    words = _words(body) or f"HTTP {result.status} without a readable reason"
     reason = _reason(result, body)
     if reason is None:
-        return Outcome(Kind.UNKNOWN, f"HTTP {result.status}: {words}", **facts)
-    return Outcome(Kind.REJECTED, words, reason=reason, **facts)
+        return Outcome(Kind.UNKNOWN, _doubt(result, body, task_id), **facts)
+    words = _words(body) or f"HTTP {result.status} without a readable reason"
+    return Outcome(Kind.REJECTED, words, reason=reason, retry_after=result.retry_after, **facts)
+
+
+def _doubt(answer: Answer, body: dict[str, Any], task_id: str | None) -> str:
+    """Why an answer proves nothing, with whatever may help to find the task."""
+    broken = f", broken off ({answer.torn})" if answer.torn else ""
+    named = f"; it names task {task_id}" if task_id else ""
+    words = _words(body) or ("no readable task id" if answer.status == 200 else "no readable reason")
+    return storable(f"HTTP {answer.status}{broken}: {words}{named}")
 
 
 def _reason(answer: Answer, body: dict[str, Any]) -> Reason | None:
     """Why no task was made; None if the answer does not prove that none was."""
+    if answer.torn is not None:
+        return None
+    error = _error(body)
     match answer.status:
+        case 400 | 403 if "enough credits" in error.lower():
+            return Reason.NO_CREDITS
+        case 400 if "x-runway-" in error.lower():
+            return Reason.WRONG_HEADERS
         case 400 | 403 | 413 | 422:
-            credits_gone = "enough credits" in _words(body)
-            return Reason.NO_CREDITS if credits_gone else Reason.INVALID
+            return Reason.INVALID
         case 401:
             return Reason.KEY_REFUSED
         case 404 | 405:
             return Reason.WRONG_ENDPOINT
         case 429:
             return Reason.DAILY_LIMIT
-        case 502 | 503 if isinstance(body.get("error"), str) and answer.seconds <= PROMPT_REFUSAL_SECONDS:
+        case 502 | 503 if error and answer.seconds <= PROMPT_REFUSAL_SECONDS:
             return Reason.BUSY
         case _:
             return None
@@ -140,11 +163,12 @@ def _reason(answer: Answer, body: dict[str, Any]) -> Reason | None:
 PAUSE_SECONDS = {
     Reason.NO_CREDITS: 600.0,
     Reason.KEY_REFUSED: 300.0,
+    Reason.WRONG_HEADERS: 300.0,
     Reason.WRONG_ENDPOINT: 300.0,
     Reason.DAILY_LIMIT: 900.0,  # the limit is a rolling 24 h: room comes back a little at a time
 }
-# A daily limit belongs to one model; credits, keys and addresses to everything.
-LANE_REASONS = {Reason.DAILY_LIMIT}
+# A daily limit belongs to one model, and an operation that is gone must not stop the others; the rest concerns all.
+LANE_REASONS = {Reason.DAILY_LIMIT, Reason.WRONG_ENDPOINT}
 
 
 def decide(
@@ -172,10 +196,11 @@ def decide(
     reason = outcome.reason or Reason.INVALID
     if reason is Reason.INVALID:
         return Decision(videos.Status.FAILED, videos.REJECTED, f"Runway refused the request: {outcome.detail}")
+    asked = outcome.retry_after or 0.0
     if reason is Reason.BUSY:
-        return _wait(outcome, wait)
+        return _wait(outcome, max(wait, asked))
     lane = model if reason in LANE_REASONS else ALL_LANES
-    pause = Pause(lane, reason.value, outcome.detail, PAUSE_SECONDS[reason])
+    pause = Pause(lane, reason.value, outcome.detail, max(PAUSE_SECONDS[reason], asked))
     return replace(_wait(outcome, 0.0), setback=False, pause=pause)
 
 
@@ -195,9 +220,10 @@ def unknown_words(detail: str, bound: Decimal | None) -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    """The JSON object, its numbers exact; empty if it is none."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = json.loads(body, parse_int=Decimal, parse_float=Decimal, parse_constant=lambda _: None)
+    except (ValueError, ArithmeticError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -210,24 +236,29 @@ def _task_id(body: dict[str, Any]) -> str | None:
 
 
 def _credits(body: dict[str, Any]) -> Decimal | None:
+    """The estimate; None if it is no sum that a person could owe. It must never be in the way of the id."""
     cost = body.get("estimatedCost")
     amount = cost.get("credits") if isinstance(cost, dict) else None
-    return Decimal(str(amount)) if isinstance(amount, int | float) and not isinstance(amount, bool) else None
+    return amount if isinstance(amount, Decimal) and 0 <= amount <= LARGEST_CREDITS else None
+
+
+def _error(body: dict[str, Any]) -> str:
+    error = body.get("error")
+    return error if isinstance(error, str) else ""
 
 
 def _words(body: dict[str, Any]) -> str:
     """Runway's own words: the error, and each validation issue with its path."""
-    error = body.get("error")
-    words = [error] if isinstance(error, str) else []
+    words = [_error(body)]
     issues = body.get("issues")
     for issue in issues if isinstance(issues, list) else []:
         if isinstance(issue, dict):
             path = issue.get("path")
             where = ".".join(map(str, path)) if isinstance(path, list) else ""
             words.append(f"{where}: {issue.get('message', issue.get('code', ''))}".removeprefix(": "))
-    return _storable("; ".join(words)[:2000])
+    return storable("; ".join(filter(None, words)))
 
 
-def _storable(text: str) -> str:
-    """Without what PostgreSQL's text cannot hold: NUL and lone surrogates."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "")
+def storable(text: str, limit: int = LONGEST_WORDS) -> str:
+    """At most `limit` characters of a stranger's text, without what PostgreSQL cannot hold: NUL, lone surrogates."""
+    return text[:limit].encode("utf-8", "replace").decode().replace("\x00", "")

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
 import uvicorn
 from starlette.applications import Starlette
 
@@ -9,18 +16,39 @@ from service.app import create_app
 from service.errors import BadSettings
 from service.house import House
 
+log = logging.getLogger(__name__)
+
 MARGIN_SECONDS = 10
 
 
-def server(app: Starlette, host: str, port: int, *, patience: float = 5) -> uvicorn.Server:
-    """A uvicorn server that tells the app when it is stopping, and waits `patience` seconds for requests in flight."""
+class Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: the process listens to signals, once, for all its servers.
+
+    uvicorn's own would fight over them when two serve in one process, and would end the process by the signal
+    after the last response, where platforms and supervisors look for exit code 0.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def server(app: Starlette, host: str, port: int, *, patience: float = 5) -> Server:
+    """A server that tells the app when it is stopping, and waits `patience` seconds for requests in flight."""
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=int(patience),
     )  # fmt: skip
-    built = uvicorn.Server(config)
+    built = Server(config)
     app.state.stopping = lambda: built.should_exit
     return built
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError; `errno.EADDRINUSE` when somebody else has the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
 
 
 def serve(house: House, host: str, port: int) -> None:
@@ -29,8 +57,21 @@ def serve(house: House, host: str, port: int) -> None:
 
 
 def serve_app(app: Starlette, host: str, port: int, *, patience: float = 5) -> None:
-    """Serve any app until SIGTERM or SIGINT."""
-    built = server(app, host, port, patience=patience)
-    built.run()
-    if not built.started:
-        raise BadSettings([f"port {port} on {host} is in use or may not be used: choose another with --port"])
+    """Serve any app until SIGTERM or SIGINT. Raises BadSettings if the port cannot be had."""
+    try:
+        listener = listen(host, port)
+    except OSError as exc:
+        where = f"port {port} on {host} is in use or may not be used ({exc.strerror or exc})"
+        raise BadSettings([f"{where}: choose another with --host and --port"]) from exc
+    with listener:
+        asyncio.run(_until_signalled(server(app, host, port, patience=patience), listener))
+
+
+async def _until_signalled(built: Server, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn's own answer: the first ends it well, a second Ctrl-C at once.
+        loop.add_signal_handler(number, built.handle_exit, number, None)
+    host, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    await built.serve(sockets=[listener])

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -17,10 +17,11 @@ import httpx
 from service import house as houses
 from service.app import create_app
 from service.house import House
+from service.local.sim_ledger import iso
 from service.local.simulator import Simulator, SimulatorOptions, create_simulator
 from service.settings import Settings
 from service.tick import tick
-from tests.database import connected, later
+from tests.database import connected, execute, later
 
 API_KEY = "api-key-for-tests-0001"
 CRON_SECRET = "cron-secret-for-tests-1"
@@ -78,9 +79,21 @@ class World:
         return counts
 
     async def later(self, **interval: float) -> None:
-        """Let time pass, in the database and at Runway."""
-        self.clock.now += timedelta(**interval).total_seconds()
+        """Let time pass, in the database and at Runway.
+
+        The database's clock cannot be turned, so all that it remembers is moved back; Runway's clock goes forward,
+        and what came from it is moved so that both agree.
+        """
+        passed = timedelta(**interval)
+        self.clock.now += passed.total_seconds()
         await later(self.url, **interval)
+        await execute(
+            self.url,
+            f"UPDATE videos SET video_url_expires_at = video_url_expires_at + interval '{passed.total_seconds()} s'",
+        )
+        for task in self.runway.state.runway.tasks.values():
+            created = datetime.fromisoformat(task.created_at) - passed
+            task.created_at = iso(created.timestamp())
 
     async def row(self, video_id: UUID) -> asyncpg.Record:
         """The video as the app sees it."""

@@ -38,7 +38,7 @@ class Runway:
         self.ledger = Ledger()
         self.credits = self.options.credits
         self._life = LifeClock(self.clock, self.options.speed)
-        self._tasks: dict[str, Task] = {}
+        self.tasks: dict[str, Task] = {}
         self._lanes = {model: Lane(self._finish) for model in MODELS}
         self._made: dict[str, deque[float]] = {model: deque() for model in MODELS}
 
@@ -80,14 +80,14 @@ class Runway:
             fate=fate,
             entry=entry,
         )
-        self._tasks[task_id] = task
+        self.tasks[task_id] = task
         if fate.end != "throttled":
             self._lanes[model].add(task, now, self.options.limits.concurrent)
         return task
 
     def find(self, task_id: str) -> Task | None:
         """The task, unless it never was, was deleted, or vanished."""
-        now, task = self.advance(), self._tasks.get(task_id)
+        now, task = self.advance(), self.tasks.get(task_id)
         return None if task is None or task.vanished(now) else task
 
     def show(self, task: Task, output: Callable[[Task], str]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Runway:
         if task.status(self._life.now()) in ("PENDING", "THROTTLED"):
             self._refund(task, task.entry.charged)
         task.entry.deleted = True
-        del self._tasks[task.id]
+        del self.tasks[task.id]
         self._lanes[task.model].remove(task)
         self.advance()
 

@@ -7,8 +7,10 @@ what it adds (redirects, cookies, authentication flows) a create must have none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -16,7 +18,6 @@ from contextvars import ContextVar
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import httpx
@@ -34,20 +35,38 @@ log = logging.getLogger(__name__)
 API_VERSION = "2024-11-06"  # the only current one; required on every call
 CONNECT_SECONDS = 10.0
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
-IDLE_SECONDS = 1.0  # a connection that rested longer is not used again: the other end may have closed it
+# A connection that rested longer is not used again: the other end may have closed it. Under load the next create
+# follows within milliseconds; 0 means a new connection for each.
+IDLE_SECONDS = 0.25
+CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
 LARGEST_ANSWER_BYTES = 1_000_000
+LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
-# Set by whichever transport carries the call, when it has a connection on which bytes could be written.
-_connected: ContextVar[list[bool]] = ContextVar("connected")
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+class _Sight:
+    """When a call first had a connection on which bytes could be written. Told by whichever transport carries it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.at: float | None = None
+
+    def connected(self) -> None:
+        if self.at is None:
+            self.at = self._clock()
+
+
+_sight: ContextVar[_Sight] = ContextVar("sight")
 
 
 async def _aiohttp_connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
-    _connected.get([]).append(True)
+    _sight.get().connected()
 
 
 async def _httpcore_trace(name: str, _info: dict[str, Any]) -> None:
     if name.endswith("send_request_headers.started"):
-        _connected.get([]).append(True)
+        _sight.get().connected()
 
 
 @cache
@@ -55,18 +74,27 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def aiohttp_transport(url: str, connections: int) -> AiohttpTransport:
+class TracedTransport(AiohttpTransport):
+    """What `aiohttp_transport` makes: the plain AiohttpTransport says nothing of what was sent."""
+
+
+def aiohttp_transport(
+    url: str, connections: int, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None
+) -> TracedTransport:
     """A transport that traces whether a connection was had. Seven times the throughput of httpx's own pool."""
-    verify: ssl.SSLContext | bool = _tls() if url.startswith("https:") else False
+    verify: ssl.SSLContext | bool = (tls or _tls()) if url.startswith("https:") else False
     tracer = aiohttp.TraceConfig()
     tracer.on_connection_create_end.append(_aiohttp_connected)
     tracer.on_connection_reuseconn.append(_aiohttp_connected)
+    rest: dict[str, Any] = {"keepalive_timeout": idle_seconds} if idle_seconds else {"force_close": True}
 
     def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=verify, limit=connections, keepalive_timeout=IDLE_SECONDS)
-        return aiohttp.ClientSession(connector=connector, trace_configs=[tracer])
+        connector = aiohttp.TCPConnector(ssl=verify, limit=connections, **rest)
+        return aiohttp.ClientSession(
+            connector=connector, trace_configs=[tracer], cookie_jar=aiohttp.DummyCookieJar()
+        )
 
-    return AiohttpTransport(verify=verify, client=session)
+    return TracedTransport(verify=verify, client=session)
 
 
 class Runway:
@@ -81,15 +109,20 @@ class Runway:
         self.url = settings.runway_url
         self._transport = transport or aiohttp_transport(self.url, settings.submit_slots + settings.poll_slots)
         # Only these two tell truthfully whether a connection was had; from any other, nothing is proof.
-        self._traced = isinstance(self._transport, AiohttpTransport | httpx.AsyncHTTPTransport)
+        self._traced = isinstance(self._transport, TracedTransport | httpx.AsyncHTTPTransport)
         self._clock = clock
-        self._headers = settings.custom_headers | {
-            "Authorization": f"Bearer {settings.runway_key}",
-            "X-Runway-Version": API_VERSION,
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "User-Agent": "taxiway",
-        }
+        self._headers = httpx.Headers(settings.custom_headers)
+        self._headers.update(
+            {
+                "Authorization": f"Bearer {settings.runway_key}",
+                "X-Runway-Version": API_VERSION,
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                # Left to itself, aiohttp may offer an encoding that httpx cannot read: every answer would be lost.
+                "Accept-Encoding": "identity",
+                "User-Agent": "taxiway",
+            }
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -113,47 +146,69 @@ class Runway:
 
     async def retrieve(self, task_id: str) -> Task | None:
         """One look at a task; None if Runway does not know it. Raises RunwayAway when that cannot be said."""
-        answer = await self._ask("GET", f"/v1/tasks/{_quoted(task_id)}")
-        if answer.status == 404:
+        answer = await self._ask("GET", task_id, 200)
+        if answer is None:
             return None
         try:
-            return Task.model_validate_json(answer.body)
+            task = Task.model_validate_json(answer.body)
         except ValidationError as exc:
             raise RunwayAway(f"Runway's answer about task {task_id} cannot be read") from exc
+        if task.id.lower() != task_id.lower():
+            raise RunwayAway(f"Asked about task {task_id}, Runway answered about another")
+        return task
 
     async def delete(self, task_id: str) -> bool:
         """Cancel or delete a task. True: it was there; False: it was gone already. Raises RunwayAway otherwise."""
-        return (await self._ask("DELETE", f"/v1/tasks/{_quoted(task_id)}")).status != 404
+        return await self._ask("DELETE", task_id, 204) is not None
 
-    async def _ask(self, method: str, path: str) -> Answer:
-        answer = await self._call(method, path, RETRIEVE_SECONDS)
+    async def _ask(self, method: str, task_id: str, wanted: int) -> Answer | None:
+        """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
+        if not _TASK_ID.fullmatch(task_id):
+            return None  # it comes from a table or a callback: no task of Runway's, and it could change the path
+        where = f"{method} {self.url}/v1/tasks/{task_id}"
+        answer = await self._call(method, f"/v1/tasks/{task_id}", RETRIEVE_SECONDS)
         if isinstance(answer, Broken):
-            raise RunwayAway(f"{method} {self.url}{path}: {answer.error}")
-        not_ours = answer.status == 404 and b"Could not find Task" not in answer.body
-        if answer.status not in (200, 204, 404) or not_ours:
+            raise RunwayAway(f"{where}: {answer.error}")
+        if answer.torn is not None:
+            raise RunwayAway(f"{where}: the answer broke off: {answer.torn}")
+        if answer.status == 404 and b"Could not find Task" in answer.body:
+            return None
+        if answer.status != wanted:
             words = answer.body[:300].decode("utf-8", "replace")
-            raise RunwayAway(
-                f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status
-            )
+            raise RunwayAway(f"{where} answered {answer.status}: {words}", runway_status=answer.status)
         return answer
 
     async def _call(
         self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None
     ) -> Answer | Broken:
-        connected: list[bool] = []
-        token = _connected.set(connected)
+        sight = _Sight(self._clock)
+        token = _sight.set(sight)
         started = self._clock()
+        response: httpx.Response | None = None
+        chunks: list[bytes] = []
+        torn: str | None = None
         try:
             async with asyncio.timeout(seconds):
                 response = await self._transport.handle_async_request(self._request(method, path, seconds, body))
-                content = await _read(response)
+                await _read(response, chunks)
         except Exception as exc:
-            # Whatever it is: without proof that nothing was written, it may have been sent.
-            return Broken(f"{type(exc).__name__}: {exc}".rstrip(": "), sent=bool(connected) or not self._traced)
+            error = _why(exc, seconds, sight)
+            if response is None:
+                # Whatever it is: without proof that nothing was written, it may have been sent.
+                return Broken(error, sent=sight.at is not None or not self._traced)
+            torn = error
         finally:
-            _connected.reset(token)
-        request_id = response.headers.get("apigw-requestid")
-        return Answer(response.status_code, content, self._clock() - started, request_id)
+            _sight.reset(token)
+            if response is not None:
+                await _close(response)
+        return Answer(
+            response.status_code,
+            b"".join(chunks),
+            self._clock() - (started if sight.at is None else sight.at),
+            response.headers.get("apigw-requestid"),
+            torn,
+            _retry_after(response),
+        )
 
     def _request(self, method: str, path: str, seconds: float, body: dict[str, Any] | None) -> httpx.Request:
         limits = {
@@ -162,25 +217,37 @@ class Runway:
             "write": seconds,
             "pool": seconds,
         }
-        content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        content = None if body is None else json.dumps(body).encode()
         return httpx.Request(
             method, self.url + path, headers=self._headers, content=content,
             extensions={"timeout": limits, "trace": _httpcore_trace},
         )  # fmt: skip
 
 
-def _quoted(task_id: str) -> str:
-    return quote(task_id, safe="")  # it may come from a table or a callback: never let it change the path
+def _why(exc: Exception, seconds: float, sight: _Sight) -> str:
+    if isinstance(exc, TimeoutError):
+        return f"no {'connection' if sight.at is None else 'complete answer'} within {seconds:.3g} s"
+    return f"{type(exc).__name__}: {exc}".rstrip(": ")
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, chunks: list[bytes]) -> None:
     """The body, up to LARGEST_ANSWER_BYTES; what is longer is cut, and so becomes unreadable."""
-    chunks: list[bytes] = []
-    try:
-        async for chunk in response.aiter_bytes():
-            chunks.append(chunk)
-            if sum(map(len, chunks)) > LARGEST_ANSWER_BYTES:
-                break
-    finally:
-        await response.aclose()
-    return b"".join(chunks)
+    size = 0
+    async for chunk in response.aiter_bytes():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER_BYTES:
+            break
+
+
+async def _close(response: httpx.Response) -> None:
+    """Let go of the connection. What goes wrong here changes nothing about the answer."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await response.aclose()
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from `Retry-After`. Runway documents none: the form with a date is not worth a clock here."""
+    value = response.headers.get("retry-after", "")
+    return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", value) else None

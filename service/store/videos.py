@@ -22,7 +22,10 @@ COLUMNS = ", ".join("v.status::text AS status" if name == "status" else f"v.{nam
 
 @dataclass(frozen=True)
 class NewVideo:
-    """What is stored of a request. `columns`: the app's own columns, by name, as JSON values."""
+    """What is stored of a request.
+
+    `columns`: the caller's values for the app's own columns; `mirrored`: prompt and image, where the app looks for them.
+    """
 
     id: UUID
     operation: str
@@ -36,6 +39,7 @@ class NewVideo:
     patience_seconds: float
     idempotency_key: str | None
     request_hash: str
+    mirrored: dict[str, Any]
     columns: dict[str, Any]
 
 
@@ -51,12 +55,12 @@ WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
 # Nothing if the idempotency key is taken.
 _INSERT = """
 WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING)
-INSERT INTO videos AS v (id, operation, model, input, quoted_credits, metadata, priority, run_after, expires_at,
+INSERT INTO videos AS v (id, operation, model, input, quoted_credits, priority, run_after, expires_at,
                          idempotency_key, request_hash, status, origin, created_at, updated_at{names})
-SELECT $1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, COALESCE($8, now()),
-       COALESCE($9, GREATEST(COALESCE($8, now()), now()) + make_interval(secs => $10)),
-       $11, $12, 'queued', 'api', now(), now(){values}
-FROM jsonb_populate_record(NULL::videos, $13::jsonb) AS app
+SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
+       COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)),
+       $10, $11, 'queued', 'api', now(), now(){values}
+FROM jsonb_populate_record(NULL::videos, $12::jsonb) AS app
 ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING {columns}, pg_notify('taxiway', '') AS woken
 """
@@ -70,9 +74,11 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     Raises InvalidRequest for columns that do not exist, are missing or do not fit, and for a key that was used
     with another body.
     """
-    names = list(new.columns)
-    if names:
-        await _check_columns(database, names)
+    if new.columns:
+        await _check_columns(database, list(new.columns))
+    # The table may be the app's own, with a `metadata` that is NOT NULL and has a default: it is written if given.
+    others = new.mirrored | new.columns | ({} if new.metadata is None else {"metadata": new.metadata})
+    names = list(others)
     sql = _INSERT.format(
         names="".join(f', "{name}"' for name in names),
         values="".join(f', app."{name}"' for name in names),
@@ -81,8 +87,8 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     try:
         row = await database.fetchrow(
             sql, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits,
-            json.dumps(new.metadata) if new.metadata is not None else None, new.priority, new.run_after,
-            new.expires_at, new.patience_seconds, new.idempotency_key, new.request_hash, json.dumps(new.columns),
+            new.priority, new.run_after,
+            new.expires_at, new.patience_seconds, new.idempotency_key, new.request_hash, json.dumps(others),
         )  # fmt: skip
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as exc:
         raise _refused_by_table(exc) from exc

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 
 from service.errors import InvalidRequest, Malformed, Problem, TooLarge
 
 M = TypeVar("M", bound=BaseModel)
 
+SLOWEST_BODY_SECONDS = 60.0  # an image of 4.5 MB over a line of 600 kbit/s
+LONGEST_LENGTH = 18  # digits of a Content-Length; int() refuses thousands of them
 
-async def read(request: Request, limit: int) -> bytes:
-    """The body, at most `limit` bytes; what is announced or comes larger is refused as soon as that is known."""
+
+async def read(request: Request, limit: int, *, seconds: float = SLOWEST_BODY_SECONDS) -> bytes:
+    """The body, at most `limit` bytes; what is announced or comes larger is refused as soon as that is known.
+
+    Raises TooLarge, Malformed when the caller hangs up, and HTTP's 408 when the body takes longer than `seconds`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, limit)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {seconds:g} s") from None
+    except ClientDisconnect as exc:
+        raise Malformed("the caller hung up before the body had arrived") from exc
+
+
+async def _read(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     too_large = TooLarge(f"the body may have at most {limit} bytes; put large images behind an https URL")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isascii() and announced.isdigit() and (len(announced) > LONGEST_LENGTH or int(announced) > limit):
         raise too_large
     chunks = bytearray()
     async for chunk in request.stream():

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from service import webhooks
 from service.errors import Conflict, RunwayAway
 from service.house import House
+from service.logs import VIDEO, event
 from service.settings import need
 from service.steps import adopt, poll
 from service.store import inbox, tasks, videos
@@ -22,14 +23,16 @@ from service.web.models import CallbackHint
 log = logging.getLogger(__name__)
 
 LARGEST_CALLBACK_BYTES = 256_000
+SLOWEST_CALLBACK_SECONDS = 15.0
 
 
 async def receive(request: Request) -> Response:
     """POST /callbacks/runway"""
     house = house_of(request)
     need(house.settings, "callback_secrets")
-    raw = await bodies.read(request, min(LARGEST_CALLBACK_BYTES, house.settings.max_body_bytes))
-    message = webhooks.verify(request.headers, raw, house.settings.callback_secrets, house.wall())
+    limit = min(LARGEST_CALLBACK_BYTES, house.settings.max_body_bytes)
+    raw = await bodies.read(request, limit, seconds=SLOWEST_CALLBACK_SECONDS)
+    message = _verified(request, house, raw)
     hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
     body_hash = hashlib.sha256(raw).digest()
     if not await inbox.receive(house.database, message.id, body_hash, hint.task_id, hint.video_id):
@@ -38,6 +41,15 @@ async def receive(request: Request) -> Response:
     if result != "kept":
         await inbox.handled(house.database, message.id, result)
     return JSONResponse({"result": result}, status_code=200 if result == "finalized" else 202)
+
+
+def _verified(request: Request, house: House, raw: bytes) -> webhooks.Message:
+    """Who sent it; to a forger every refusal looks the same, and only the log says why."""
+    try:
+        return webhooks.verify(request.headers, raw, house.settings.callback_secrets, house.wall())
+    except webhooks.SignatureRefused as exc:
+        event(log, VIDEO, "callback_refused", f"Callback refused: {exc.reason}", level=logging.WARNING)
+        raise
 
 
 def _ids(body: dict[str, Any]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class CallbackHint(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    task_id: Annotated[str, Field(min_length=1, max_length=200)]
+    task_id: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]  # PostgreSQL has no NUL
     video_id: UUID | None = None
 
 

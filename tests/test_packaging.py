@@ -1,0 +1,202 @@
+"""What is shipped, and how the parts may lean on each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.commandline import calls, parse
+
+ROOT = Path(__file__).parents[1]
+SERVICE = ROOT / "service"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SERVICE.rglob("*.py"))
+}
+
+TOP_LEVEL = {
+    "service", "tests", "migrations", "Procfile", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
+    "requirements.txt",
+}  # fmt: skip
+
+# Each may import from its own row and from the rows above it.
+LAYERS = (
+    {"errors", "logs", "settings", "videos"},
+    {"outcomes", "store", "runway", "webhooks"},
+    {"house"},
+    {"steps"},
+    {"tick", "worker"},
+    {"web"},
+    {"app"},
+    {"serving"},
+    {"local"},
+    {"__main__"},
+)
+NEVER = {("steps", "web"), ("store", "runway"), ("runway", "store")}
+
+LONGEST_MODULE_LINES = 250
+LONGEST_FUNCTION_LINES = 60
+
+
+def part_of(module: str) -> str:
+    """`steps` of `service.steps.submit`."""
+    return module.split(".")[1]
+
+
+def imported(module: str) -> Iterator[tuple[str, bool]]:
+    """The full names that a module imports, and whether only when a function runs."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    lazy = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            source = node.module or ""
+            whole = [name for alias in node.names if (name := f"{source}.{alias.name}") in MODULES]
+            yield from ((name, id(node) in lazy) for name in whole or [source])
+
+
+def own_imports(module: str) -> list[tuple[str, bool]]:
+    """Those of them that are ours, below the package itself."""
+    return [(name, lazy) for name, lazy in imported(module) if name.startswith("service.")]
+
+
+class TestDirection:
+    """Imports run one way: from what runs to what is."""
+
+    def test_every_part_has_its_layer(self) -> None:
+        assert {part_of(module) for module in MODULES if "." in module} - set.union(*LAYERS) == set()
+
+    def test_nothing_imports_upwards(self) -> None:
+        rank = {part: number for number, layer in enumerate(LAYERS) for part in layer}
+        upward = [
+            f"{module} imports {name}"
+            for module in MODULES
+            if "." in module
+            for name, _ in own_imports(module)
+            if rank[part_of(name)] > rank[part_of(module)] or (part_of(module), part_of(name)) in NEVER
+        ]
+        assert upward == []
+
+    def test_there_is_no_circle(self) -> None:
+        graph = {module: {name for name, _ in own_imports(module)} for module in MODULES if "." in module}
+        TopologicalSorter(graph).prepare()
+
+    def test_one_module_knows_the_archived_driver(self) -> None:
+        knowing = [
+            module for module in MODULES for name, _ in imported(module) if name.partition(".")[0] == "databases"
+        ]
+        assert knowing == ["service.store.database"]
+
+    def test_what_only_a_laptop_has_is_imported_only_when_asked_for(self) -> None:
+        asking = {
+            (module, lazy)
+            for module in MODULES
+            if "." in module and part_of(module) != "local"
+            for name, lazy in own_imports(module)
+            if part_of(name) == "local"
+        }
+        assert asking == {("service.__main__", True)}
+
+
+class TestSize:
+    """Short enough to be read at once."""
+
+    @pytest.mark.parametrize("module", MODULES)
+    def test_of_modules(self, module: str) -> None:
+        assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE_LINES
+
+    def test_of_functions(self) -> None:
+        long = [
+            f"{module}.{node.name}"
+            for module, path in MODULES.items()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION_LINES
+        ]
+        assert long == []
+
+
+class TestTopLevel:
+    """What stands at the top of the repository."""
+
+    def test_holds_what_it_should_and_nothing_else(self) -> None:
+        listed = subprocess.run(
+            ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+        )
+        names = {name.partition("/")[0] for name in listed.stdout.split("\0") if name}
+        assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+
+    def test_the_procfile_runs_commands_that_exist(self) -> None:
+        lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
+        processes = dict(line.split(": ", 1) for line in lines)
+        assert list(processes) == ["release", "web", "worker", "poller"]
+        for command in processes.values():
+            assert command.startswith("python -m service ")
+            [call] = calls(command)
+            parse(call)
+
+
+def project() -> dict[str, object]:
+    """The table [project] of pyproject.toml."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        table: dict[str, object] = tomllib.load(file)["project"]
+    return table
+
+
+class TestLock:
+    """requirements.txt: the plain install, pinned and hashed, for hosts that install by it."""
+
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    pinned = {canonicalize_name(found[1]): found[2] for found in re.finditer(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)}
+
+    def test_has_every_dependency_inside_its_range(self) -> None:
+        dependencies = project()["dependencies"]
+        assert isinstance(dependencies, list)
+        assert dependencies
+        for line in dependencies:
+            wanted = Requirement(line)
+            assert wanted.specifier.contains(self.pinned[canonicalize_name(wanted.name)]), line
+
+    def test_has_nothing_of_the_extras(self) -> None:
+        extras = project()["optional-dependencies"]
+        assert isinstance(extras, dict)
+        names = {canonicalize_name(Requirement(line).name) for lines in extras.values() for line in lines}
+        assert names & set(self.pinned) == set()
+
+    def test_names_no_place_and_hashes_everything(self) -> None:
+        entries = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", self.text, flags=re.MULTILINE)).splitlines()
+        assert len(entries) == len(self.pinned)
+        for entry in entries:
+            assert re.fullmatch(r"[\w.-]+==\S+( ; [^\\]+?)? *( *--hash=sha256:[0-9a-f]{64})+", entry), entry
+
+
+def test_the_wheel_brings_everything_that_is_read_at_run_time(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    code = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    data = {path.relative_to(ROOT).as_posix() for path in SERVICE.rglob("*.toml")}
+    migrations = {f"service/migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
+    assert data
+    assert migrations
+    assert names == code | data | migrations

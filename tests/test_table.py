@@ -1,0 +1,308 @@
+"""The app's own table: rows that it writes, drags about and deletes, and its own query and log."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+import pytest
+
+from service.house import build
+from service.logs import ConsoleFormatter, Redactor
+from service.store.migrate import migrate
+from tests.database import connected, execute
+from tests.world import IMAGE, RUNWAY_KEY, World, settings, world
+
+pytestmark = pytest.mark.anyio
+
+THEIR_TABLE = """
+CREATE TABLE videos (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid NOT NULL, prompt text NOT NULL, image_url text,
+    status text NOT NULL DEFAULT 'queued', error_message text, runway_video_id text,
+    created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
+    plan text NOT NULL)
+"""
+THEIR_QUERY = """
+SELECT id, status, error_message, runway_video_id, created_at, updated_at FROM videos ORDER BY created_at DESC LIMIT 5;
+"""
+THEIR_INSERT = "INSERT INTO videos (user_id, prompt, image_url, status) VALUES ($1, $2, $3, 'queued') RETURNING id"
+
+
+async def insert(w: World, prompt: str | None = "a boat", image: str | None = IMAGE) -> UUID:
+    [row] = await w.rows(THEIR_INSERT, "user-1", prompt, image)
+    video_id: UUID = row["id"]
+    return video_id
+
+
+async def test_a_row_that_the_app_inserts_is_a_video(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await insert(w)
+        counts = await w.tick()
+        assert (counts["intake"]["mapped"], counts["submit"]["accepted"]) == (1, 1)
+        await w.finish()
+        row = await w.row(video_id)
+        assert (row["status"], row["operation"], row["model"]) == ("completed", "image_to_video", "gen4_turbo")
+
+
+async def test_without_an_image_it_is_a_text_to_video(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await insert(w, image=None)
+        await w.finish()
+        row = await w.row(video_id)
+        assert (row["status"], row["operation"], row["model"]) == ("completed", "text_to_video", "gen4.5")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "image"), [(None, None), ("", "  "), ("a boat", "http://10.0.0.1/a.jpg"), ("x" * 1001, None)]
+)
+async def test_a_row_that_makes_no_request_fails_and_delays_nobody(
+    database_url: str, prompt: str | None, image: str | None
+) -> None:
+    async with world(database_url) as w:
+        bad = await insert(w, prompt, image)
+        good = await insert(w)
+        counts = await w.tick()
+        assert counts["intake"] | {"refused": 1, "mapped": 1} == counts["intake"]
+        assert counts["submit"]["accepted"] == 1
+        row = await w.row(bad)
+        assert (row["status"], row["error_code"]) == ("failed", "INVALID_REQUEST")
+        assert row["error_message"].startswith("The row makes no valid request: /input/")
+        assert (await w.row(good))["status"] == "processing"
+        assert len(w.creates) == 1
+
+
+async def test_names_of_columns_are_settings(database_url: str) -> None:
+    await execute(database_url, 'ALTER TABLE videos ADD COLUMN "Words" varchar, ADD COLUMN picture text')
+    async with world(database_url, prompt_column="Words", image_column="picture") as w:
+        [row] = await w.rows(
+            """INSERT INTO videos (status, "Words", picture) VALUES ('queued', 'a boat', $1) RETURNING id""", IMAGE
+        )
+        await w.finish()
+        assert (await w.row(row["id"]))["status"] == "completed"
+        video_id = await w.enqueue()
+        assert (await w.row(video_id))["Words"] == "a boat"
+
+
+async def test_an_app_with_a_column_model_chooses_its_model(database_url: str) -> None:
+    async with world(database_url) as w:
+        sql = "INSERT INTO videos (prompt, image_url, model, status) VALUES ('a', $1, $2, 'queued') RETURNING id"
+        [good] = await w.rows(sql, IMAGE, "gen4.5")
+        [bad] = await w.rows(sql, IMAGE, "sora")
+        await w.finish()
+        assert (await w.row(good["id"]))["model"] == "gen4.5"
+        assert (await w.row(bad["id"]))["error_code"] == "INVALID_REQUEST"
+
+
+async def test_their_table_adopted_with_a_row_inserted_afterwards(empty_database_url: str) -> None:
+    url = empty_database_url
+    owner = "5b3a2f0e-0000-4000-8000-000000000001"
+    await execute(
+        url, THEIR_TABLE,
+        f"INSERT INTO videos (user_id, prompt, status, plan) VALUES ('{owner}', 'stuck', 'processing', 'pro')",
+    )  # fmt: skip
+    await migrate(url)
+    async with world(url) as w:
+        [stuck] = await w.rows("SELECT * FROM videos")
+        assert (stuck["status"], stuck["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
+        [row] = await w.rows(
+            "INSERT INTO videos (user_id, prompt, image_url, status, plan) VALUES ($1, 'a boat', $2, 'queued', 'pro') RETURNING id",
+            owner, IMAGE,
+        )  # fmt: skip
+        body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "columns": {"user_id": owner, "plan": "free"}}
+        assert (await w.api.post("/videos", json=body)).status_code == 202
+        del body["columns"]["plan"]  # type: ignore[attr-defined]
+        missing = await w.api.post("/videos", json=body)
+        assert missing.json()["errors"][0]["pointer"] == "/columns/plan"
+        await w.finish()
+        answer = await w.rows(THEIR_QUERY)
+        assert [found["status"] for found in answer] == ["completed", "completed", "failed"]
+        assert list(answer[0].keys()) == [
+            "id", "status", "error_message", "runway_video_id", "created_at", "updated_at",
+        ]  # fmt: skip
+        assert (await w.row(row["id"]))["plan"] == "pro"
+        assert len(w.creates) == 2
+
+
+async def test_an_adopted_enum_status_works_throughout(empty_database_url: str) -> None:
+    url = empty_database_url
+    await execute(
+        url,
+        "CREATE TYPE video_status AS ENUM ('queued', 'processing', 'completed', 'failed', 'cancelled', 'draft')",
+        THEIR_TABLE.replace("status text NOT NULL DEFAULT 'queued'", "status video_status NOT NULL DEFAULT 'queued'"),
+    )
+    await migrate(url)
+    async with world(url) as w:
+        columns = {"user_id": "5b3a2f0e-0000-4000-8000-000000000001", "plan": "pro"}
+        w.faults("drop_before", "fail=ASSET.INVALID")
+        first = await w.enqueue(columns=columns)
+        await w.tick()
+        assert (await w.row(first))["error_code"] == "SUBMISSION_UNKNOWN"
+        assert (await w.api.post(f"/videos/{first}/retry", json={"accept_double_charge": True})).status_code == 202
+        second = await w.enqueue(columns=columns)
+        await w.tick()
+        assert (await w.api.post(f"/videos/{second}/cancel")).status_code == 200
+        await w.finish()
+        assert {(await w.row(v))["status"] for v in (first, second)} == {"failed", "cancelled"}
+        assert (await w.api.get("/videos?status=cancelled")).json()["videos"][0]["id"] == str(second)
+        assert (await w.anyone.get("/health")).json()["counts"] == {"failed": 1, "cancelled": 1}
+
+
+async def test_a_row_dragged_back_while_its_task_runs_returns_to_its_task(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        task_id = (await w.row(video_id))["runway_video_id"]
+        await execute(database_url, "UPDATE videos SET status = 'queued', runway_video_id = NULL")
+        assert (await w.tick())["rescue"]["restored"] == 1
+        assert (await w.row(video_id))["runway_video_id"] == task_id
+        await w.finish()
+        assert (await w.row(video_id))["status"] == "completed"
+        assert len(w.creates) == 1
+
+
+async def test_a_row_dragged_back_after_an_unknown_outcome_is_not_sent_again(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("drop_after")
+        video_id = await w.enqueue()
+        await w.tick()
+        await execute(database_url, "UPDATE videos SET status = 'queued'")
+        await w.tick()
+        row = await w.row(video_id)
+        assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
+        assert len(w.creates) == 1
+
+
+async def test_a_row_dragged_back_after_a_settled_failure_is_sent_again_with_its_new_prompt(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("fail=SAFETY.INPUT.TEXT")
+        video_id = await insert(w, prompt="something refused")
+        await w.finish()
+        await execute(database_url, "UPDATE videos SET status = 'queued', prompt = 'a boat'")
+        await w.finish()
+        row = await w.row(video_id)
+        assert row["status"] == "completed"
+        assert [entry.prompt for entry in w.creates] == ["something refused", "a boat"]
+
+
+async def test_an_api_row_dragged_back_keeps_its_request(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("fail=SAFETY.INPUT.TEXT")
+        await w.enqueue(input={"promptText": "a boat", "promptImage": IMAGE, "duration": 3})
+        await w.finish()
+        await execute(database_url, "UPDATE videos SET status = 'queued'")
+        await w.finish()
+        assert [entry.charged for entry in w.creates] == [15, 15]
+
+
+async def test_a_row_dragged_back_with_its_permit_open_poisons_nobody(database_url: str) -> None:
+    async with world(database_url) as w:
+        dragged = await w.enqueue()
+        # A process that claimed and then died: the permit is open, and the app has cancelled and re-queued the row.
+        await w.rows(
+            "INSERT INTO submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
+            "now() + interval '60 s', now() + interval '90 s') RETURNING id", dragged,
+        )  # fmt: skip
+        other = await w.enqueue()
+        counts = await w.tick()
+        assert counts["submit"]["accepted"] == 1
+        assert (await w.row(other))["status"] == "processing"
+        assert (await w.row(dragged))["status"] == "queued"
+        await w.finish()
+        assert (await w.row(dragged))["error_code"] == "SUBMISSION_UNKNOWN"
+        assert len(w.creates) == 1
+
+
+async def test_the_app_cannot_store_a_stuck_row(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        with pytest.raises(Exception, match="videos_never_stuck"):
+            await execute(database_url, "UPDATE videos SET status = 'processing'")
+
+
+async def test_a_task_that_the_app_wrote_itself_is_booked_and_followed(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        task_id = (await w.row(video_id))["runway_video_id"]
+        await execute(database_url, "DELETE FROM videos", "DELETE FROM submissions")
+        [row] = await w.rows(
+            "INSERT INTO videos (prompt, status, runway_video_id) VALUES ('a boat', 'processing', $1) RETURNING id",
+            task_id,
+        )
+        assert (await w.tick())["intake"]["booked"] == 1
+        await w.finish()
+        assert (await w.row(row["id"]))["status"] == "completed"
+        assert (await w.ledger(row["id"]))[0]["task_status"] == "SUCCEEDED"
+
+
+async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        [permit] = await claim_by_hand(w)
+        await execute(database_url, "DELETE FROM videos")
+        await w.later(minutes=5)
+        counts = await w.tick()
+        assert counts["rescue"]["lapsed"] == 1
+        assert permit == (await w.rows("SELECT id FROM submissions WHERE outcome = 'unknown'"))[0]["id"]
+
+
+async def claim_by_hand(w: World) -> list[int]:
+    from service.store import submissions
+
+    return [permit.submission_id for permit in await submissions.claim(w.house.database, 10, 60)]
+
+
+async def test_an_expired_row_says_so(database_url: str) -> None:
+    async with world(database_url, queue_patience=3600) as w:
+        w.faults({"simulate": "status=503, body=runway", "times": 9})
+        waited, fresh = await w.enqueue(), await w.enqueue()
+        await w.tick()
+        assert (await w.row(waited))["error_message"].startswith("Waiting to be sent again")
+        await w.later(minutes=61)
+        later_one = await w.enqueue()
+        counts = await w.tick()
+        assert counts["intake"]["expired"] == 2
+        row = await w.row(waited)
+        assert (row["status"], row["error_code"]) == ("failed", "EXPIRED")
+        assert (await w.row(fresh))["status"] == "failed"
+        assert (await w.row(later_one))["status"] == "queued"
+        assert (await w.api.post(f"/videos/{waited}/retry")).status_code == 202
+
+
+async def test_the_log_of_one_video(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="service")
+    async with world(database_url, runway_url="https://api.dev.runwayml.com") as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        row = await w.row(video_id)
+    formatter = ConsoleFormatter(Redactor([RUNWAY_KEY]))
+    lines = [formatter.format(record) for record in caplog.records if f"video={video_id}" in formatter.format(record)]
+    story = [line.split(" ", 2)[2].strip().split(f" video={video_id}")[0] for line in lines]
+    assert story == [
+        "[Video Generation] Starting video generation",
+        "[Video Generation] Environment check: Runway API key present",
+        "[Video Generation] Claimed for image_to_video with gen4_turbo",
+        "[Video Generation] Status now processing",
+        "[Runway API] Request starting",
+        "[Runway API] Endpoint called: POST https://api.dev.runwayml.com/v1/image_to_video",
+        "[Runway API] Response status: 200",
+        f"[Runway API] Success response: task id {row['runway_video_id']}",
+        f"[Video Generation] Runway response for video: {row['runway_video_id']}",
+        "[Video Generation] Row updated: status processing",
+    ]
+
+
+async def test_a_log_of_a_failure_shows_where(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with world(database_url) as w:
+        w.faults("drop_before")
+        await w.enqueue()
+        await w.tick()
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.split(":")[0] for line in told] == ["No response", "Unknown"]
+
+
+async def test_build_takes_what_the_url_says(database_url: str) -> None:
+    house = build(settings(database_url + "&connection_limit=2"))
+    async with connected(database_url):
+        assert await house.database.fetchval("SELECT 1") == 1
+    await house.database.close()
