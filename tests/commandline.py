@@ -1,4 +1,4 @@
-"""The command line as the documents use it: which commands there are, and whether a line of them would be understood."""
+"""The command line as the documents use it: what there is, and whether a call would be understood."""
 
 from __future__ import annotations
 
@@ -37,11 +37,23 @@ def parse(words: Sequence[str]) -> None:
 
 def calls(shell: str) -> Iterator[list[str]]:
     """The calls of this product in a piece of shell, without the launcher: `["tick", "--budget", "4"]`."""
-    for line in shell.replace("\\\n", " ").splitlines():
-        for part in re.split(r"&&|\|\||[;|]", line):
-            words = shlex.split(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", part), comments=True)
-            while words and re.fullmatch(r"\w+=.*", words[0]):
-                words = words[1:]
-            for launcher in LAUNCHERS:
-                if tuple(words[: len(launcher)]) == launcher and len(words) > len(launcher):
-                    yield words[len(launcher) :]
+    for words in _simple_commands(shell):
+        while words and re.fullmatch(r"\w+=.*", words[0]):
+            words = words[1:]
+        for launcher in LAUNCHERS:
+            if tuple(words[: len(launcher)]) == launcher and len(words) > len(launcher):
+                yield words[len(launcher) :]
+
+
+def _simple_commands(shell: str) -> Iterator[list[str]]:
+    defaults_applied = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", shell.replace("\\\n", " "))
+    lexer = shlex.shlex(defaults_applied, posix=True, punctuation_chars=";|&\n")
+    lexer.whitespace, lexer.whitespace_split = " \t", True
+    words: list[str] = []
+    for word in lexer:
+        if set(word) <= set(";|&\n"):
+            yield words
+            words = []
+        else:
+            words.append(word)
+    yield words

@@ -78,24 +78,23 @@ async def inbox(w: World) -> list[dict[str, Any]]:
 
 def finished(caplog: pytest.LogCaptureFixture) -> list[Any]:
     """The videos that the log says have finished."""
-    return [r.ids["video"] for r in caplog.records if getattr(r, "event", "") == "finished"]
+    return [vars(r)["ids"]["video"] for r in caplog.records if vars(r).get("event") == "finished"]
 
 
 @asynccontextmanager
 async def relayed(database_url: str) -> AsyncIterator[tuple[House, httpx.AsyncClient]]:
     """A service and a simulator whose relay calls it back, each on a socket: (house, a client of the API)."""
     app = create_app(houses.build(settings(database_url)))
-    async with on_socket(app) as service_url:
-        options = SimulatorOptions(speed=20, relay_url=service_url + PATH, relay_secret=CALLBACK_SECRET)
-        async with on_socket(create_simulator(options)) as runway_url:
-            house = houses.build(settings(database_url, runway_url=runway_url))
-            app.state.house = house
-            headers = {"authorization": f"Bearer {API_KEY}"}
-            try:
+    try:
+        async with on_socket(app) as service_url:
+            options = SimulatorOptions(speed=20, relay_url=service_url + PATH, relay_secret=CALLBACK_SECRET)
+            async with on_socket(create_simulator(options)) as runway_url:
+                house = app.state.house = houses.build(settings(database_url, runway_url=runway_url))
+                headers = {"authorization": f"Bearer {API_KEY}"}
                 async with httpx.AsyncClient(base_url=service_url, headers=headers, trust_env=False) as client:
                     yield house, client
-            finally:
-                await house.database.close()
+    finally:
+        await app.state.house.database.close()  # after the servers: a late callback would open it again
 
 
 async def hand_in(client: httpx.AsyncClient) -> str:
@@ -204,13 +203,12 @@ async def test_an_unknown_task_is_kept_and_matched_by_a_later_tick(database_url:
 async def test_a_callback_that_comes_before_the_id_is_saved_is_not_lost(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
-        inner = w.house.transport
-        assert inner is not None
+        runway = httpx.ASGITransport(app=w.runway)
         answered: list[int] = []
 
         class Overtaken(httpx.AsyncBaseTransport):
             async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-                response = await inner().handle_async_request(request)
+                response = await runway.handle_async_request(request)
                 await response.aread()
                 answered.append((await call(w, about(response.json()["id"], video_id=str(video_id)))).status_code)
                 return response
@@ -381,7 +379,7 @@ async def test_every_forgery_gets_one_identical_401_and_only_the_log_says_why(
             caplog.clear()
             response = await w.anyone.post(PATH, content=raw, headers=pairs)  # type: ignore[arg-type]
             answers.add((response.status_code, response.content, tuple(sorted(response.headers.items()))))
-            [record] = [r for r in caplog.records if getattr(r, "event", "") == "callback_refused"]
+            [record] = [r for r in caplog.records if vars(r).get("event") == "callback_refused"]
             reasons[words] = record.getMessage()
             assert CALLBACK_SECRET not in caplog.text
         assert len(reasons) >= 40
@@ -491,7 +489,7 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_defect(database_url: str
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": "POST",
             "path": PATH,
@@ -669,13 +667,12 @@ async def test_a_callback_overtakes_a_poller_that_waits_for_its_answer(
     async with world(database_url) as w:
         video_id, task_id = await with_runway(w)
         await w.later(minutes=1)
-        inner = w.house.transport
-        assert inner is not None
+        runway = httpx.ASGITransport(app=w.runway)
         asked, go_on = asyncio.Event(), asyncio.Event()
 
         class Held(httpx.AsyncBaseTransport):
             async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-                response = await inner().handle_async_request(request)
+                response = await runway.handle_async_request(request)
                 await response.aread()
                 asked.set()
                 await go_on.wait()

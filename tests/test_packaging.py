@@ -12,7 +12,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from zipfile import ZipFile
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -31,7 +30,7 @@ TOP_LEVEL = {
 }  # fmt: skip
 
 # Each may import from its own row and from the rows above it.
-LAYERS = (
+LAYERS: tuple[set[str], ...] = (
     {"errors", "logs", "settings", "videos"},
     {"outcomes", "store", "runway", "webhooks"},
     {"house"},
@@ -82,7 +81,8 @@ class TestDirection:
     """Imports run one way: from what runs to what is."""
 
     def test_every_part_has_its_layer(self) -> None:
-        assert {part_of(module) for module in MODULES if "." in module} - set.union(*LAYERS) == set()
+        placed = {part for layer in LAYERS for part in layer}
+        assert {part_of(module) for module in MODULES if "." in module} == placed
 
     def test_nothing_imports_upwards(self) -> None:
         rank = {part: number for number, layer in enumerate(LAYERS) for part in layer}
@@ -116,12 +116,26 @@ class TestDirection:
         assert asking == {("service.__main__", True)}
 
 
+def test_handlers_leave_nothing_running() -> None:
+    """No work after a response: nothing in the HTTP surface starts what it does not await."""
+    starters = {"create_task", "ensure_future", "run_in_executor", "BackgroundTask", "BackgroundTasks", "Thread"}
+    found = [
+        f"{module}: {name}"
+        for module, path in MODULES.items()
+        if "." in module and part_of(module) in {"web", "app"}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in [getattr(node, "attr", getattr(node, "id", getattr(node, "name", None)))]
+        if name in starters
+    ]
+    assert found == []
+
+
 class TestSize:
     """Short enough to be read at once."""
 
-    @pytest.mark.parametrize("module", MODULES)
-    def test_of_modules(self, module: str) -> None:
-        assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE_LINES
+    def test_of_modules(self) -> None:
+        lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+        assert {module: lines for module, lines in lengths.items() if lines > LONGEST_MODULE_LINES} == {}
 
     def test_of_functions(self) -> None:
         long = [
@@ -161,11 +175,12 @@ def project() -> dict[str, object]:
     return table
 
 
+LOCK = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+PINNED = {canonicalize_name(found[1]): found[2] for found in re.finditer(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE)}
+
+
 class TestLock:
     """requirements.txt: the plain install, pinned and hashed, for hosts that install by it."""
-
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    pinned = {canonicalize_name(found[1]): found[2] for found in re.finditer(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)}
 
     def test_has_every_dependency_inside_its_range(self) -> None:
         dependencies = project()["dependencies"]
@@ -173,17 +188,17 @@ class TestLock:
         assert dependencies
         for line in dependencies:
             wanted = Requirement(line)
-            assert wanted.specifier.contains(self.pinned[canonicalize_name(wanted.name)]), line
+            assert wanted.specifier.contains(PINNED[canonicalize_name(wanted.name)]), line
 
     def test_has_nothing_of_the_extras(self) -> None:
         extras = project()["optional-dependencies"]
         assert isinstance(extras, dict)
         names = {canonicalize_name(Requirement(line).name) for lines in extras.values() for line in lines}
-        assert names & set(self.pinned) == set()
+        assert names & set(PINNED) == set()
 
     def test_names_no_place_and_hashes_everything(self) -> None:
-        entries = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", self.text, flags=re.MULTILINE)).splitlines()
-        assert len(entries) == len(self.pinned)
+        entries = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", LOCK, flags=re.MULTILINE)).splitlines()
+        assert len(entries) == len(PINNED)
         for entry in entries:
             assert re.fullmatch(r"[\w.-]+==\S+( ; [^\\]+?)? *( *--hash=sha256:[0-9a-f]{64})+", entry), entry
 

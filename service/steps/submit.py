@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from service import outcomes
-from service.errors import DatabaseAway
+from service.errors import TaxiwayError
 from service.house import Counts, House
 from service.logs import RUNWAY, VIDEO, event
 from service.outcomes import ALL_LANES, Kind, Outcome, Pause
@@ -51,10 +51,11 @@ class Window:
             return post_timeout
         return min(post_timeout, self.hard_stop - SAVING_SECONDS - self.clock())
 
-    def may_claim(self, usual_seconds: float, post_timeout: float) -> bool:
-        """Whether what is left covers a usual call."""
-        enough = self.call_seconds(post_timeout) >= SHORTEST_CALL_SECONDS
-        return enough and self.is_open and self.clock() + usual_seconds < self.budget_ends
+    def may_claim(self, usual_seconds: float | None, post_timeout: float) -> bool:
+        """Whether what is left covers a usual call. None: the first claim of a tick, which the budget does not stop."""
+        if self.stopping() or self.call_seconds(post_timeout) < SHORTEST_CALL_SECONDS:
+            return False
+        return usual_seconds is None or self.clock() + usual_seconds < self.budget_ends
 
 
 @dataclass
@@ -90,14 +91,14 @@ async def run_once(house: House, window: Window) -> Counts:
 
 
 async def _drain(house: House, runway: Runway, window: Window, this: _Round) -> None:
-    usual = 0.0  # a tick's first claim asks no more than that time is left, so that a small budget makes progress
+    usual: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
     while more or this.in_flight:
         free = house.settings.submit_slots - len(this.in_flight)
         if more and free and window.may_claim(usual, house.settings.post_timeout):
             claimed = await _claim(house, runway, window, this, free)
             more = bool(claimed)
-            if claimed and not usual:
+            if claimed and usual is None:
                 usual = await submissions.usual_seconds(house.database) or 0.0
         else:
             more = more and bool(this.in_flight)
@@ -107,7 +108,7 @@ async def _drain(house: House, runway: Runway, window: Window, this: _Round) -> 
 
 async def _probe(house: House, runway: Runway, window: Window, this: _Round) -> None:
     """One create for a paused lane whose time is over."""
-    if not window.may_claim(0.0, house.settings.post_timeout):
+    if not window.may_claim(None, house.settings.post_timeout):
         return
     lane = await lanes.take_probe(house.database, house.settings.post_timeout + LEASE_MARGIN_SECONDS)
     if lane is not None:
@@ -183,7 +184,7 @@ async def _insist(house: House, write: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await write()
-        except (DatabaseAway, asyncpg.PostgresError) as exc:
+        except (TaxiwayError, asyncpg.PostgresError) as exc:
             event(log, VIDEO, "save_again", f"Not saved yet, trying again: {exc}", level=logging.ERROR)
         await house.sleep(wait)
         wait = min(wait * 2, SAVE_AGAIN_CAP_SECONDS)

@@ -16,23 +16,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import httpx
 
 from service import webhooks
 from service.errors import Conflict
-from service.local.sim_ledger import Entry, iso
 from service.settings import LEASE_MARGIN_SECONDS
 from service.steps.adopt import adopt
+from tests.crash.accounts import Accounts, settle
 from tests.crash.proxy import Cut, Proxy, Step, Watch, postgres_proxy, runway_proxy
+from tests.database import connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
 
@@ -106,7 +105,9 @@ class Zygote:
     def __init__(self, line: socket.socket) -> None:
         self._line = line
 
-    def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None, sabotage: str = "") -> Process:
+    def start(
+        self, *arguments: str, env: dict[str, str], clock: Path | None = None, sabotage: str = ""
+    ) -> Process:
         """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
         ours, theirs = os.pipe()
         order = {"args": arguments, "env": env, "clock": clock and str(clock), "sabotage": sabotage}
@@ -121,7 +122,7 @@ def zygote() -> Iterator[Zygote]:
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_SECONDS)
     command = [sys.executable, "-W", "ignore", "-m", "tests.crash.zygote"]
-    with subprocess.Popen(command, stdin=theirs, cwd=ROOT) as process:
+    with subprocess.Popen(command, stdin=theirs.fileno(), cwd=ROOT) as process:
         theirs.close()
         try:
             yield Zygote(ours)
@@ -181,23 +182,16 @@ class Field:
         body = {"promptText": prompt or f"video {uuid4()}", "promptImage": IMAGE}
         return await self.world.enqueue(input=body, **changes)
 
-    async def later(self, **interval: float) -> None:
-        """Let time pass for everybody: the database's memory and Runway's tasks become older."""
-        await self.world.later(**interval)
-        # The database's times were moved into the past, and Runway's clock into the future: what Runway says of the
-        # past must be moved as well, or both would disagree about when a task was made.
-        runway = self.world.runway.state.runway
-        for task in runway._tasks.values():
-            task.created_at = iso(time.time() - (self.world.clock.now - task.born))
-
     async def quiet(self, rounds: int = 40) -> None:
         """Tick, a minute apart, until nothing is left to do."""
         for _ in range(rounds):
             await self.world.tick()
             if not await self.world.rows(_UNFINISHED):
                 return
-            await self.later(minutes=1)
-        raise AssertionError(await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
+            await self.world.later(minutes=1)
+        raise AssertionError(
+            await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')")
+        )
 
     async def recover(self) -> None:
         """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
@@ -206,7 +200,7 @@ class Field:
             await process.end()
         self.started.clear()
         self.watch.restart()
-        await self.later(seconds=PAST_DEADLINE_SECONDS)
+        await self.world.later(seconds=PAST_DEADLINE_SECONDS)
         await self.quiet()
 
     async def show_evidence(self) -> int:
@@ -247,6 +241,9 @@ async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> Asyn
             "CRON_SECRET": CRON_SECRET,
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
+        w.runway.state.runway.clock = (
+            time.time
+        )  # says when a task was made; its life goes by the world's clock
         ground = Field(w, watch, database, runway, zygote, env)
         try:
             yield ground
@@ -275,7 +272,11 @@ def callback(task_id: str, video_id: object = None, **more: Any) -> dict[str, An
     data = {"task_id": task_id} | ({"video_id": str(video_id)} if video_id else {}) | more
     body = json.dumps({"type": "task.updated", "data": data}).encode()
     headers = webhooks.headers(CALLBACK_SECRET, f"msg_{uuid4().hex}", int(time.time()), body)
-    return {"url": "/callbacks/runway", "content": body, "headers": headers | {"content-type": "application/json"}}
+    return {
+        "url": "/callbacks/runway",
+        "content": body,
+        "headers": headers | {"content-type": "application/json"},
+    }
 
 
 async def videos_by_prompt(w: World) -> dict[str, UUID]:
@@ -285,79 +286,22 @@ async def videos_by_prompt(w: World) -> dict[str, UUID]:
 
 async def task_ids(w: World) -> set[str]:
     """Every task in the ledger."""
-    return {row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")}
+    return {
+        row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")
+    }
 
 
-@dataclass
-class Judgement:
-    """What was found, and what is wrong with it."""
-
-    wrongs: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        return "; ".join(self.wrongs)
-
-
-async def judge(w: World) -> Counter[str]:
-    """Assert that every video has ended, was paid at most once per consent, and that both books agree."""
-    found = await judgement(w)
-    assert not found.wrongs, found
-    return found.counts
-
-
-async def judgement(w: World) -> Judgement:
-    """What `judge` would complain of, and the counts."""
-    found = Judgement()
-    booked: dict[UUID, list[asyncpg.Record]] = defaultdict(list)
-    for row in await w.rows("SELECT * FROM submissions ORDER BY id"):
-        booked[row["video_id"]].append(row)
-    paid: dict[str | None, list[Entry]] = defaultdict(list)
-    for entry in w.creates:
-        if entry.task_id is not None:
-            paid[entry.prompt].append(entry)
-    for video in await w.rows("SELECT * FROM videos"):
-        found.counts[video["status"]] += 1
-        _judge_one(found, video, booked[video["id"]], paid.pop(video["prompt"], []))
-    found.wrongs += [f"{prompt!r} was paid, and no video has that prompt" for prompt in paid]
+async def judge(w: World) -> Accounts:
+    """Assert that every video has ended and was paid once per consent at most, and that both books agree."""
+    found = await accounts(w)
+    assert not found.complaints, found.complaints
     return found
 
 
-def _judge_one(found: Judgement, video: asyncpg.Record, booked: list[asyncpg.Record], paid: list[Entry]) -> None:
-    who = f"video {video['id']} ({video['prompt']!r}, {video['status']}, {video['error_message']})"
-    if video["status"] not in ("completed", "failed", "cancelled"):
-        found.wrongs.append(f"{who} has not ended")
-    found.wrongs += [f"{who}: submission {row['id']} is open" for row in booked if row["outcome"] is None]
-    consents = sum(row["consent"] is not None for row in booked)
-    ended = sum(row["task_status"] == "FAILED" for row in booked)  # a task that failed may be asked for anew
-    if len(paid) > 1 + consents + ended:
-        found.wrongs.append(f"{who} was paid {len(paid)} times with {consents} consents")
-    by_task = {row["task_id"]: row for row in booked if row["task_id"]}
-    lost = [entry for entry in paid if entry.task_id not in by_task]
-    unknown = [row for row in booked if row["outcome"] == "unknown"]
-    found.counts["creates"] += len(paid)
-    found.counts["unknown"] += len(unknown)
-    found.counts["lost"] += len(lost)
-    if len(lost) > len(unknown):
-        found.wrongs.append(f"{who}: {len(lost)} tasks are in no book, and {len(unknown)} submissions unknown")
-    found.wrongs += [f"{who}: task {task} was never made" for task in by_task.keys() - {e.task_id for e in paid}]
-    for entry in paid:
-        if row := by_task.get(entry.task_id):
-            found.wrongs += [f"{who}: {wrong}" for wrong in _disagreements(video, row, entry)]
-            found.counts["surplus"] += row["cancel_reason"] == "surplus"
-
-
-def _disagreements(video: asyncpg.Record, row: asyncpg.Record, entry: Entry) -> Iterator[str]:
-    """How the ledger and Runway's book differ about one task."""
-    if row["cancel_due"] is not None:
-        yield f"task {entry.task_id} still waits to be deleted"
-    if entry.deleted or row["cost_credits"] is None:
-        # What was deleted or has vanished cannot be asked for its cost: it is booked as a bound.
-        bound = row["estimated_credits"] if row["estimated_credits"] is not None else row["quoted_credits"]
-        if bound is None or bound < entry.cost:
-            yield f"task {entry.task_id} cost {entry.cost}, and its bound is {bound}"
-    elif row["cost_credits"] != entry.cost:
-        yield f"task {entry.task_id} cost {entry.cost}, booked are {row['cost_credits']}"
-    is_result = video["runway_video_id"] == entry.task_id
-    if not is_result and not entry.deleted and row["task_status"] != "FAILED":
-        yield f"task {entry.task_id} is a surplus, and was not deleted"
+async def accounts(w: World) -> Accounts:
+    """What the judge finds, without a verdict."""
+    async with connected(w.url) as connection:
+        prompts = {
+            row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM videos")
+        }
+        return await settle(connection, [asdict(entry) for entry in w.creates], prompts)

@@ -7,7 +7,6 @@ calls a hook at each, while the bytes are held: the hook may kill the process, s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import struct
 import zlib

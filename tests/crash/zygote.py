@@ -19,8 +19,17 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_ORDER = 65_536
-MODULES = ("service.__main__", "service.app", "service.serving", "service.tick", "service.worker", "uvicorn.lifespan.on",
-           "uvicorn.protocols.http.auto", "uvicorn.loops.auto", "uvicorn.protocols.websockets.auto")  # fmt: skip
+MODULES = (
+    "service.__main__",
+    "service.app",
+    "service.serving",
+    "service.tick",
+    "service.worker",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
 
 
 def main() -> None:
@@ -32,20 +41,16 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead leave nothing to wait for
     with socket.socket(fileno=0) as line:
         while True:
-            data, (output, *_), _, _ = socket.recv_fds(line, LARGEST_ORDER, 1)
+            data, passed, _, _ = socket.recv_fds(line, LARGEST_ORDER, 1)
             if not data:
                 return
+            [output] = passed
             pid = os.fork()
             if pid == 0:
                 line.detach()
                 _become(json.loads(data), output)
             os.close(output)
-            line.sendall(struct_pid(pid))
-
-
-def struct_pid(pid: int) -> bytes:
-    """A pid as it is sent: ten digits."""
-    return f"{pid:010d}".encode()
+            line.sendall(f"{pid:010d}".encode())
 
 
 def _become(order: dict[str, Any], output: int) -> None:

@@ -1,0 +1,564 @@
+"""The client on real sockets: whatever breaks, wherever it breaks, the outcome says no more than what is so."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import ssl
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from httpx_aiohttp import AiohttpTransport
+
+from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
+from service.runway.client import LARGEST_ANSWER_BYTES, Runway, aiohttp_transport
+from service.settings import Settings
+from tests.simulator_server import until
+from tests.wire import ACCEPTED, TASK_ID, Peer, Script, Wire, answer, content_length, deaf, nobody, trusting_tls, wire
+
+pytestmark = pytest.mark.anyio
+
+BODY = {"model": "gen4_turbo", "promptText": "a boat " * 300, "promptImage": "https://example.com/boat.jpg"}
+KEY = "key_" + "0" * 128
+HANGING_SECONDS = 0.3  # for cases that end with the deadline
+PATIENCE_SECONDS = 10.0  # for cases that end by themselves
+
+Transports = Callable[..., httpx.AsyncBaseTransport]
+
+
+def over_aiohttp(url: str, connections: int = 8, **options: Any) -> httpx.AsyncBaseTransport:
+    """The default transport."""
+    return aiohttp_transport(url, connections, **({"tls": trusting_tls()} | options))
+
+
+def over_httpx(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
+    """Plain httpx, as somebody may inject it."""
+    return httpx.AsyncHTTPTransport(
+        verify=tls or trusting_tls(), limits=httpx.Limits(max_connections=connections), trust_env=False
+    )
+
+
+@pytest.fixture(params=[over_aiohttp, over_httpx], ids=["aiohttp", "httpx"])
+def transports(request: pytest.FixtureRequest) -> Transports:
+    """Both ways to carry a call."""
+    made: Transports = request.param
+    return made
+
+
+@asynccontextmanager
+async def client(url: str, transport: httpx.AsyncBaseTransport | None, **settings: Any) -> AsyncIterator[Runway]:
+    """Runway at `url`."""
+    runway = Runway(Settings(runway_key=KEY, runway_url=url, **settings), transport)
+    try:
+        yield runway
+    finally:
+        await runway.aclose()
+
+
+async def send(runway: Runway, seconds: float = PATIENCE_SECONDS, body: dict[str, Any] | None = None) -> Outcome:
+    """One create, and what it came to."""
+    return classify(await runway.create("image_to_video", body or BODY, give_up_at=time.monotonic() + seconds))
+
+
+async def create(
+    transports: Transports, script: Script, *, tls: bool = False, seconds: float = PATIENCE_SECONDS
+) -> tuple[Outcome, Wire]:
+    """One create against a script: its outcome, and what the server heard."""
+    async with wire(script, tls=tls) as server, client(server.url, transports(server.url)) as runway:
+        outcome = await send(runway, seconds)
+    assert server.posts <= 1, "a create was sent twice"
+    if outcome.kind is Kind.NOT_SENT:
+        assert server.heard == b"", "what was sent is called not sent"
+    return outcome, server
+
+
+# ---- before the first byte ------------------------------------------------------------------------------------------
+
+
+class TestNotSent:
+    async def test_refused(self, transports: Transports) -> None:
+        with nobody() as url:
+            async with client(url, transports(url)) as runway:
+                assert (await send(runway)).kind is Kind.NOT_SENT
+
+    async def test_no_such_name(self, transports: Transports) -> None:
+        url = "http://does-not-exist.invalid"
+        async with client(url, transports(url)) as runway:
+            assert (await send(runway)).kind is Kind.NOT_SENT
+
+    async def test_connecting_hangs(self, transports: Transports) -> None:
+        with deaf() as url:
+            async with client(url, transports(url)) as runway:
+                assert (await send(runway, HANGING_SECONDS)).kind is Kind.NOT_SENT
+
+    async def test_the_time_was_over(self, transports: Transports) -> None:
+        async with wire(Peer.gone) as server, client(server.url, transports(server.url)) as runway:
+            assert (await send(runway, -1)).kind is Kind.NOT_SENT
+        assert server.peers == []
+
+    async def test_no_connection_from_the_pool(self, transports: Transports) -> None:
+        async def silent(peer: Peer) -> None:
+            await peer.request()
+
+        async with wire(silent) as server, client(server.url, transports(server.url, 1)) as runway:
+            first = asyncio.create_task(send(runway, 2 * HANGING_SECONDS))
+            await until(lambda: server.posts == 1)
+            second = await send(runway, HANGING_SECONDS)
+            assert (second.kind, server.posts, first.done()) == (Kind.NOT_SENT, 1, False)
+            assert (await first).kind is Kind.UNKNOWN
+
+    async def test_a_connection_from_the_pool_in_time(self, transports: Transports) -> None:
+        async with wire(accepting) as server, client(server.url, transports(server.url, 1)) as runway:
+            outcomes = await asyncio.gather(*(send(runway) for _ in range(5)))
+        assert {outcome.kind for outcome in outcomes} == {Kind.ACCEPTED}
+        assert server.posts == 5
+
+
+async def plain_text(peer: Peer) -> None:
+    """A server that knows no TLS."""
+    await peer.read(1)
+    await peer.send(answer(400, b"Client sent an HTTP request to an HTTPS server."))
+    await peer.fin()
+
+
+async def hello_then_fin(peer: Peer) -> None:
+    """Goodbye in the middle of the client's greeting."""
+    await peer.read(10)
+    await peer.fin()
+
+
+async def hello_then_rst(peer: Peer) -> None:
+    """Broken off in the middle of the client's greeting."""
+    await peer.read(10)
+    await peer.rst()
+
+
+class TestHandshakes:
+    @pytest.mark.parametrize("script", [plain_text, hello_then_fin, hello_then_rst, Peer.rst, Peer.fin, Peer.gone])
+    async def test_that_come_to_nothing(self, transports: Transports, script: Script) -> None:
+        seconds = HANGING_SECONDS if script is Peer.gone else PATIENCE_SECONDS
+        async with wire(script) as server:
+            url = server.url.replace("http:", "https:")
+            async with client(url, transports(url)) as runway:
+                assert (await send(runway, seconds)).kind is Kind.NOT_SENT
+        assert server.posts == 0
+
+    async def test_a_certificate_that_nobody_vouches_for(self, transports: Transports) -> None:
+        async with wire(Peer.gone, tls=True) as server:
+            transport = transports(server.url, tls=ssl.create_default_context())
+            async with client(server.url, transport) as runway:
+                outcome = await send(runway)
+        assert outcome.kind is Kind.NOT_SENT
+        assert "certificate" in outcome.detail.lower()
+        assert server.heard == b""
+
+    async def test_the_default_trust_is_the_systems(self) -> None:
+        async with wire(Peer.gone, tls=True) as server, client(server.url, None) as runway:
+            assert (await send(runway)).kind is Kind.NOT_SENT
+
+
+class TestWithoutATrace:
+    """A class of exception proves nothing."""
+
+    async def test_an_exception_alone(self) -> None:
+        def fail(_: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused, it says")
+
+        async with client("http://runway.test", httpx.MockTransport(fail)) as runway:
+            assert (await send(runway)).kind is Kind.UNKNOWN
+
+    async def test_a_transport_of_the_same_family_that_traces_nothing(self) -> None:
+        with nobody() as url:
+            async with client(url, AiohttpTransport()) as runway:
+                assert (await send(runway)).kind is Kind.UNKNOWN
+
+    async def test_what_nobody_thought_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def fail(*_: object) -> httpx.Response:
+            raise LookupError("never seen")
+
+        transport = httpx.MockTransport(lambda _: httpx.Response(200))
+        monkeypatch.setattr(transport, "handle_async_request", fail)
+        async with client("http://runway.test", transport) as runway:
+            result = await runway.create("image_to_video", BODY, give_up_at=time.monotonic() + 1)
+        assert result == Broken("LookupError: never seen", sent=True)
+
+
+# ---- in mid-request -------------------------------------------------------------------------------------------------
+
+
+async def nothing(_: Peer) -> None:
+    """Read nothing."""
+
+
+async def one_byte(peer: Peer) -> None:
+    """Read the first byte."""
+    await peer.read(1)
+
+
+async def half_the_headers(peer: Peer) -> None:
+    """Read into the headers."""
+    await peer.read(100)
+
+
+async def headers(peer: Peer) -> None:
+    """Read the headers."""
+    await peer.headers()
+
+
+async def half_the_body(peer: Peer) -> None:
+    """Read the headers, and half of the body."""
+    size = content_length(await peer.headers())
+    await peer.read(len(peer.received) + size // 2)
+
+
+async def whole_request(peer: Peer) -> None:
+    """Read everything."""
+    await peer.request()
+
+
+POINTS = [nothing, one_byte, half_the_headers, headers, half_the_body, whole_request]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("end", [Peer.fin, Peer.rst], ids=["fin", "rst"])
+class TestBreaks:
+    @pytest.mark.parametrize("point", POINTS)
+    async def test_in_the_request(self, transports: Transports, point: Script, end: Script, tls: bool) -> None:
+        async def script(peer: Peer) -> None:
+            await point(peer)
+            await end(peer)
+
+        outcome, server = await create(transports, script, tls=tls)
+        assert outcome.kind is Kind.UNKNOWN
+        assert (server.heard == b"") == (point is nothing)
+
+    @pytest.mark.parametrize("kept", [9, 30, len(answer(200, ACCEPTED)) - 30, len(answer(200, ACCEPTED)) - 1])
+    async def test_in_the_answer(self, transports: Transports, kept: int, end: Script, tls: bool) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer(200, ACCEPTED)[:kept])
+            await end(peer)
+
+        outcome, server = await create(transports, script, tls=tls)
+        assert (outcome.kind, server.posts) == (Kind.UNKNOWN, 1)
+
+    async def test_in_a_refusal(self, transports: Transports, end: Script, tls: bool) -> None:
+        """Half of a refusal is no answer that was read."""
+        refusal = b'{"error":"Validation of body failed","issues":[]}'
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer(400, refusal)[:-10])
+            await end(peer)
+
+        outcome, _ = await create(transports, script, tls=tls)
+        assert outcome.kind is Kind.UNKNOWN
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+async def accepting(peer: Peer) -> None:
+    """Accept every create of this connection."""
+    while True:
+        await peer.request()
+        await peer.send(answer(200, ACCEPTED))
+
+
+def saying(*parts: bytes, end: Script | None = None) -> Script:
+    """Read the request, answer this, and end the connection like that."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        for part in parts:
+            await peer.send(part)
+        if end is not None:
+            await end(peer)
+
+    return script
+
+
+def chunked(*parts: bytes) -> bytes:
+    """An answer in chunks; without an empty last part it is not whole."""
+    return answer(200, b"", "Transfer-Encoding: chunked", length=False) + b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in parts
+    )
+
+
+def encoded(encoding: str, body: bytes) -> bytes:
+    """An answer in an encoding that nobody asked for."""
+    return answer(200, body, f"Content-Encoding: {encoding}")
+
+
+ACCEPTING = {
+    "plain": saying(answer(200, ACCEPTED)),
+    "in small pieces": saying(*(answer(200, ACCEPTED)[at : at + 7] for at in range(0, 200, 7))),
+    "until the connection ends": saying(answer(200, ACCEPTED, length=False), end=Peer.fin),
+    "chunked": saying(chunked(ACCEPTED[:20], ACCEPTED[20:], b"")),
+    "chunked, its end missing": saying(chunked(ACCEPTED), end=Peer.fin),
+    "shorter than it said": saying(answer(200, ACCEPTED + b" " * 50)[:-50], end=Peer.fin),
+    "gzip": saying(encoded("gzip", gzip.compress(ACCEPTED))),
+    "deflate": saying(encoded("deflate", zlib.compress(ACCEPTED))),
+    "after early hints": saying(b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n", answer(200, ACCEPTED)),
+    "after a continue": saying(b"HTTP/1.1 100 Continue\r\n\r\n", answer(200, ACCEPTED)),
+    "closing": saying(answer(200, ACCEPTED, "Connection: close"), end=Peer.fin),
+    "of HTTP 1.0": saying(answer(200, ACCEPTED).replace(b"HTTP/1.1", b"HTTP/1.0"), end=Peer.fin),
+}
+
+UNREADABLE = {
+    "garbage": saying(b"\x00\x01\x02 this is no HTTP\r\n\r\n", end=Peer.fin),
+    "another protocol": saying(b"220 smtp.example.com ESMTP\r\n", end=Peer.fin),
+    "a status of words": saying(answer("twohundred OK", ACCEPTED), end=Peer.fin),
+    "a length of words": saying(answer(200, ACCEPTED, "Content-Length: many", length=False), end=Peer.fin),
+    "chunks of no size": saying(chunked() + b"zz\r\n" + ACCEPTED, end=Peer.fin),
+    "chunked, half": saying(chunked(ACCEPTED[:20]), end=Peer.fin),
+    "switching protocols": saying(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", end=Peer.fin),
+    "gzip that is none": saying(encoded("gzip", ACCEPTED)),
+    "an encoding that nobody reads": saying(encoded("rot13", bytes(reversed(ACCEPTED)))),
+    "empty": saying(answer(200)),
+    "a page": saying(answer(200, b"<html>Welcome to the hotel's network</html>")),
+    "no content": saying(answer(204, length=False)),
+    "created": saying(answer(201, ACCEPTED)),
+    "too long": saying(answer(200, ACCEPTED[:-1] + b" " * (LARGEST_ANSWER_BYTES + 20_000) + b"}")),
+}
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("script", ACCEPTING.values(), ids=ACCEPTING.keys())
+    async def test_accepted(self, transports: Transports, script: Script) -> None:
+        outcome, server = await create(transports, script)
+        assert (outcome.kind, outcome.task_id, outcome.estimated_credits) == (Kind.ACCEPTED, TASK_ID, 25)
+        assert server.posts == 1
+
+    @pytest.mark.parametrize("script", UNREADABLE.values(), ids=UNREADABLE.keys())
+    async def test_unreadable(self, transports: Transports, script: Script) -> None:
+        outcome, server = await create(transports, script)
+        assert (outcome.kind, server.posts) == (Kind.UNKNOWN, 1)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_redirects_are_not_followed(self, transports: Transports, status: int) -> None:
+        outcome, server = await create(transports, saying(answer(status, b"", "Location: /v1/elsewhere")))
+        assert (outcome.kind, server.posts, len(server.peers)) == (Kind.UNKNOWN, 1, 1)
+
+    @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])
+    async def test_nothing_is_sent_again(self, transports: Transports, status: int) -> None:
+        headers = ("x-should-retry: true", "retry-after: 1", "retry-after-ms: 1")
+        outcome, server = await create(transports, saying(answer(status, b"{}", *headers)))
+        assert outcome.http_status == status
+        assert (server.posts, len(server.peers)) == (1, 1)
+
+    async def test_silence_ends_with_the_deadline(self, transports: Transports) -> None:
+        outcome, _ = await create(transports, saying(), seconds=HANGING_SECONDS)
+        assert (outcome.kind, outcome.detail) == (Kind.UNKNOWN, f"no complete answer within {HANGING_SECONDS:g} s")
+
+    @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
+    async def test_drops_do_not_put_off_the_deadline(self, transports: Transports, begun: bytes) -> None:
+        async def drip(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(begun)
+            for byte in answer(200, ACCEPTED) * 10:
+                await peer.send(bytes([byte]))
+                await asyncio.sleep(0.02)
+
+        started = time.monotonic()
+        outcome, _ = await create(transports, drip, seconds=HANGING_SECONDS)
+        assert outcome.kind is Kind.UNKNOWN
+        assert time.monotonic() - started < HANGING_SECONDS + 2
+
+    async def test_the_facts_of_an_answer(self, transports: Transports) -> None:
+        refusal = answer(429, b'{"error":"Later."}', "apigw-requestid: abc=", "Retry-After: 120")
+        async with wire(saying(refusal)) as server, client(server.url, transports(server.url)) as runway:
+            result = await runway.create("image_to_video", BODY, give_up_at=time.monotonic() + 5)
+        assert isinstance(result, Answer)
+        assert (result.status, result.request_id, result.retry_after) == (429, "abc=", 120)
+        assert 0 <= result.seconds < 5
+
+    @pytest.mark.parametrize("date", ["Wed, 21 Oct 2026 07:28:00 GMT", "-5", "1e9", "soon", "\xb2"])
+    async def test_a_date_to_retry_is_not_read(self, transports: Transports, date: str) -> None:
+        outcome, _ = await create(transports, saying(answer(429, b"{}", f"Retry-After: {date}")))
+        assert (outcome.reason, outcome.retry_after) == (Reason.DAILY_LIMIT, None)
+
+    async def test_the_wait_for_a_connection_is_no_part_of_the_answers_time(self, transports: Transports) -> None:
+        """502 within 5 s is a refusal; the time that the pool took is not Runway's."""
+        gates = [asyncio.Event(), asyncio.Event()]
+
+        async def gated(peer: Peer) -> None:
+            for gate in gates:
+                await peer.request()
+                await gate.wait()
+                await peer.send(answer(502, b'{"error":"Overloaded"}'))
+
+        now = 0.0
+        async with wire(gated) as server:
+            transport = transports(server.url, 1)
+            settings = Settings(runway_key=KEY, runway_url=server.url)
+            runway = Runway(settings, transport, clock=lambda: now)
+            calls = [asyncio.create_task(runway.create("image_to_video", BODY, give_up_at=60)) for _ in "ab"]
+            await until(lambda: server.posts == 1)
+            now = 6.0
+            gates[0].set()
+            await until(lambda: server.posts == 2)
+            gates[1].set()
+            slow, quick = [classify(await call) for call in calls]
+            await runway.aclose()
+        assert (slow.kind, quick.kind, quick.reason) == (Kind.UNKNOWN, Kind.REJECTED, Reason.BUSY)
+
+
+class TestEarlyAnswers:
+    """An answer may come before the request is written: then it decides, and what is unsent does not matter."""
+
+    LARGE = BODY | {"promptImage": "data:image/png;base64," + "A" * 5_000_000}
+
+    @pytest.mark.parametrize(("status", "reason"), [(413, Reason.INVALID), (401, Reason.KEY_REFUSED)])
+    async def test_nobody_reads_the_rest(self, transports: Transports, status: int, reason: Reason) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.headers()
+            await peer.send(answer(status, b'{"error":"No."}', "Connection: close"))
+
+        if transports is over_httpx:
+            pytest.skip("httpcore reads only when all is written: with nobody reading, that is an unknown at the deadline")
+        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+            outcome = await send(runway, body=self.LARGE)
+        assert (outcome.kind, outcome.reason) == (Kind.REJECTED, reason)
+
+    @pytest.mark.parametrize("end", [Peer.fin, Peer.rst, Peer.gone], ids=["fin", "rst", "draining"])
+    async def test_the_connection_ends(self, transports: Transports, end: Script) -> None:
+        """Whether the answer survives what ends the connection is up to both kernels: it is never more than it says."""
+
+        async def script(peer: Peer) -> None:
+            await peer.headers()
+            await peer.send(answer(413, b'{"error":"Too large."}', "Connection: close"))
+            await end(peer)
+
+        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+            outcome = await send(runway, body=self.LARGE)
+        assert outcome.kind in ((Kind.REJECTED,) if end is Peer.gone else (Kind.REJECTED, Kind.UNKNOWN))
+        assert server.posts == 1
+
+
+# ---- the request, and its connection --------------------------------------------------------------------------------
+
+
+class TestRequest:
+    async def test_as_it_goes_out(self, transports: Transports) -> None:
+        extra = "X-Runway-On-Behalf-Of: someone\nauthorization: theirs\nX-RUNWAY-VERSION: 1999-01-01"
+        heard: list[bytes] = []
+
+        async def script(peer: Peer) -> None:
+            heard.append(await peer.request())
+            await peer.send(answer(200, ACCEPTED))
+
+        async with wire(script) as server:
+            settings = Settings.model_construct(runway_key=KEY, runway_url=server.url, runway_headers=extra)
+            runway = Runway(settings, transports(server.url))
+            await send(runway, body={"promptText": "größer \ud800"})
+            await runway.aclose()
+        first, *lines = heard[0].decode().rstrip().split("\r\n")
+        found = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
+        assert first == "POST /v1/image_to_video HTTP/1.1"
+        for name, value in {
+            "authorization": f"Bearer {KEY}",
+            "x-runway-version": "2024-11-06",
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-runway-on-behalf-of": "someone",
+        }.items():
+            assert [v for n, v in found if n == name] == [value]
+        body = bytes(server.peers[0].received).partition(b"\r\n\r\n")[2]
+        assert json.loads(body) == {"promptText": "größer \ud800"}
+
+    async def test_no_cookie_comes_back(self, transports: Transports) -> None:
+        async def script(peer: Peer) -> None:
+            while True:
+                await peer.request()
+                await peer.send(answer(200, ACCEPTED, "Set-Cookie: stuck=1; Path=/"))
+
+        async with wire(script, host="localhost") as server, client(server.url, transports(server.url)) as runway:
+            for _ in range(2):
+                await send(runway)
+        assert b"cookie" not in server.heard.lower()
+        assert server.posts == 2
+
+    async def test_a_caller_that_is_cancelled_learns_nothing(self, transports: Transports) -> None:
+        async with wire(Peer.gone) as server, client(server.url, transports(server.url)) as runway:
+            call = asyncio.create_task(send(runway))
+            await until(lambda: server.posts == 1)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+
+class TestConnections:
+    @pytest.mark.parametrize("ends", [Peer.fin, Peer.rst], ids=["fin", "rst"])
+    async def test_one_that_the_server_closed_while_idle(self, transports: Transports, ends: Script) -> None:
+        """A new create goes out on a new connection; at the very worst it is unknown, never not sent, never twice."""
+        closed = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer(200, ACCEPTED))
+            await ends(peer)
+            closed.set()
+
+        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+            assert (await send(runway)).kind is Kind.ACCEPTED
+            await closed.wait()
+            for _ in range(5):
+                await asyncio.sleep(0)  # the client's own sockets learn of it in the same loop
+            assert (await send(runway)).kind is Kind.ACCEPTED
+        assert [bytes(peer.received).count(b"POST") for peer in server.peers] == [1, 1]
+
+    async def test_one_that_is_closed_when_the_next_create_comes(self, transports: Transports) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer(200, ACCEPTED))
+            await peer.read(len(peer.received) + 1)
+            await peer.rst()
+
+        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+            assert (await send(runway)).kind is Kind.ACCEPTED
+            assert (await send(runway)).kind is Kind.UNKNOWN
+        assert len(server.peers) == 1
+
+    async def test_one_that_rested_is_not_used_again(self) -> None:
+        async with wire(accepting) as server:
+            async with client(server.url, over_aiohttp(server.url, idle_seconds=0.001)) as runway:
+                await send(runway)
+                await asyncio.sleep(0.01)
+                await send(runway)
+        assert [bytes(peer.received).count(b"POST") for peer in server.peers] == [1, 1]
+
+    async def test_one_that_did_not_rest_is(self) -> None:
+        async with wire(accepting) as server:
+            async with client(server.url, over_aiohttp(server.url, idle_seconds=60)) as runway:
+                for _ in range(3):
+                    await send(runway)
+        assert len(server.peers) == 1
+
+    async def test_none_is_used_again_without_idling(self) -> None:
+        async with wire(accepting) as server:
+            async with client(server.url, over_aiohttp(server.url, idle_seconds=0)) as runway:
+                for _ in range(3):
+                    assert (await send(runway)).kind is Kind.ACCEPTED
+        assert len(server.peers) == 3
+
+    async def test_an_answer_that_was_cut_leaves_no_connection_behind(self, transports: Transports) -> None:
+        async def endless(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer(400, b"", "Content-Length: 999999999", length=False))
+            while True:
+                await peer.send(b"x" * 65_536)
+
+        async with wire(endless) as server, client(server.url, transports(server.url)) as runway:
+            for _ in range(2):
+                outcome = await send(runway)
+                assert (outcome.kind, outcome.reason) == (Kind.REJECTED, Reason.INVALID)
+        assert len(server.peers) == 2
+
+

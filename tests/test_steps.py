@@ -1,0 +1,629 @@
+"""The steps of a tick, one by one: what each does with what it finds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from service.errors import Conflict, NotConfigured
+from service.outcomes import Decision, Kind, Outcome
+from service.runway.client import Runway
+from service.steps import adopt, poll, prune, rescue, submit
+from service.steps.answers import as_answer
+from service.steps.finalize import POLL_CAP_SECONDS, poll_delay
+from service.steps.submit import Window
+from service.store import lanes, submissions, tasks
+from service.store.submissions import Guard, Permit
+from service.tick import poll_only, tick
+from service.videos import Status
+from tests.database import connected, execute
+from tests.world import World, world
+
+pytestmark = pytest.mark.anyio
+
+
+async def claim(w: World, limit: int = 10) -> list[Permit]:
+    """Claim as a process that then dies."""
+    return await submissions.claim(w.house.database, limit, 60)
+
+
+async def send(w: World, permit: Permit) -> Outcome:
+    """Send what a permit allows; the task is made."""
+    from service.outcomes import classify
+
+    async with w.house.runway() as runway:
+        result = await runway.create(permit.operation, permit.input, give_up_at=w.house.clock() + 60)
+    return classify(result)
+
+
+async def save(w: World, permit: Permit, outcome: Outcome, decision: Decision, guard: Guard = Guard.LIVE) -> str:
+    answer = as_answer(permit.submission_id, permit.video_id, outcome, decision)
+    results = await submissions.save(w.house.database, [answer], first_poll_seconds=5, guard=guard)
+    return results.get(permit.submission_id, "nothing")
+
+
+ACCEPT = Decision(Status.PROCESSING)
+
+
+# Claim
+
+
+async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url: str) -> None:
+    async with world(database_url) as w:
+        low, first, second, high = (
+            await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
+        )  # fmt: skip
+        assert [permit.video_id for permit in await claim(w, 2)] != []
+        taken = {row["id"] for row in await w.rows("SELECT id FROM videos WHERE status = 'processing'")}
+        assert taken == {high, first}
+        assert {permit.video_id for permit in await claim(w, 1)} == {second}
+        assert {permit.video_id for permit in await claim(w, 1)} == {low}
+        assert await claim(w) == []
+
+
+async def test_nothing_is_claimed_before_its_time_or_twice(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue(run_after="2099-01-01T00:00:00Z")
+        for _ in range(20):
+            await w.enqueue()
+        claims = await asyncio.gather(*(claim(w, 4) for _ in range(8)))
+        ids = [permit.video_id for permits in claims for permit in permits]
+        assert len(ids) == len(set(ids)) == 20
+
+
+async def test_a_claim_does_not_wait_for_a_row_that_is_held(database_url: str) -> None:
+    async with world(database_url) as w:
+        held, free = await w.enqueue(), await w.enqueue()
+        async with connected(database_url) as app, app.transaction():
+            await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", held)
+            assert [permit.video_id for permit in await claim(w)] == [free]
+
+
+# Submit
+
+
+async def test_two_creates_are_never_sent_for_one_permit(database_url: str) -> None:
+    async with world(database_url) as w:
+        for _ in range(30):
+            await w.enqueue()
+        await asyncio.gather(*(w.tick() for _ in range(6)))
+        assert len(w.creates) == 30
+        assert len({entry.task_id for entry in w.creates}) == 30
+
+
+@pytest.mark.parametrize(("budget", "hard_limit", "creates"), [(0.001, None, 1), (20, None, 3), (20, 25, 3)])
+async def test_a_small_budget_still_makes_progress(
+    database_url: str, budget: float, hard_limit: float | None, creates: int
+) -> None:
+    async with world(database_url, submit_slots=1, hard_limit=hard_limit) as w:
+        for _ in range(3):
+            await w.enqueue()
+        counts = await w.tick(budget=budget)
+        assert counts["submit"]["accepted"] == creates
+
+
+def window(left: float, hard: float | None = None, stopping: bool = False) -> Window:
+    return Window(lambda: 100.0, 100.0 + left, None if hard is None else 100.0 + hard, lambda: stopping)
+
+
+@pytest.mark.parametrize(
+    ("win", "usual", "may"),
+    [
+        (window(10), 9.9, True),
+        (window(10), 10.0, False),
+        (window(-1), None, True),
+        (window(-1, stopping=True), None, False),
+        (window(-1), 0.0, False),
+        (window(10, stopping=True), 0.0, False),
+        (window(60, hard=15), 1.0, True),
+        (window(60, hard=14.9), 1.0, False),
+    ],
+)
+async def test_when_claiming_stops(win: Window, usual: float | None, may: bool) -> None:
+    assert win.may_claim(usual, 60) is may
+
+
+async def test_a_call_ends_before_the_platform_kills() -> None:
+    assert window(60).call_seconds(60) == 60
+    assert window(60, hard=40).call_seconds(60) == 35
+
+
+async def test_stopping_claims_nothing_more(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        counts = await w.tick(stopping=lambda: True)
+        assert counts["submit"]["claimed"] == 0
+
+
+async def test_the_usual_time_of_a_create_is_read_from_the_ledger(database_url: str) -> None:
+    async with world(database_url) as w:
+        assert await submissions.usual_seconds(w.house.database) is None
+        for _ in range(3):
+            await w.enqueue()
+        await w.tick()
+        await execute(database_url, "UPDATE submissions SET opened_at = closed_at - interval '4 s'")
+        assert await submissions.usual_seconds(w.house.database) == pytest.approx(4)
+
+
+async def test_what_was_not_sent_waits_and_is_sent_once(database_url: str) -> None:
+    async with world(database_url, runway_url="http://127.0.0.1:9") as w:
+        # A port without a listener, through the real transport: the refusal is the proof.
+        refused = replace(w.house, transport=None)
+        video_id = await w.enqueue()
+        counts = await tick(refused)
+        assert counts["submit"]["not_sent"] == 1
+        row = await w.row(video_id)
+        assert (row["status"], row["setbacks"]) == ("queued", 1)
+        assert (await w.ledger(video_id))[0]["outcome"] == "not_sent"
+        assert (await w.tick())["submit"]["claimed"] == 0
+        await w.finish()
+        assert (await w.row(video_id))["status"] == "completed"
+        assert len(w.creates) == 1
+
+
+async def test_a_refusal_fails_with_runways_words(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("status=403, body=runway")
+        video_id = await w.enqueue()
+        await w.tick()
+        row = await w.row(video_id)
+        assert (row["status"], row["error_code"]) == ("failed", "REJECTED")
+        assert row["error_message"].startswith("Runway refused the request: ")
+
+
+async def test_one_task_id_for_two_submissions_is_stored_once(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue(), await w.enqueue()
+        one, two = await claim(w)
+        outcome = await send(w, one)
+        answers = [as_answer(permit.submission_id, permit.video_id, outcome, ACCEPT) for permit in (one, two)]
+        await submissions.save_each(w.house.database, answers, first_poll_seconds=5)
+        ledger = await w.rows("SELECT outcome FROM submissions ORDER BY id")
+        assert [row["outcome"] for row in ledger] == ["accepted", "unknown"]
+        assert (await w.row(two.video_id))["error_code"] == "SUBMISSION_UNKNOWN"
+
+
+async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        waits: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                await execute(database_url, "ALTER TABLE gone RENAME TO submissions")
+
+        [permit] = await claim(w)
+        outcome = await send(w, permit)
+        await execute(database_url, "ALTER TABLE submissions RENAME TO gone")
+        patient = replace(w.house, sleep=sleep)
+        with pytest.raises(NotConfigured):
+            await submissions.of_video(w.house.database, video_id)
+        await submit.save_insistently(patient, [as_answer(permit.submission_id, video_id, outcome, ACCEPT)])
+        assert waits == [0.2, 0.4, 0.8]
+        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+
+
+# A row that is held while its answer arrives
+
+
+async def test_an_answer_for_a_held_row_goes_to_the_ledger_and_rescue_completes_it(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        [permit] = await claim(w)
+        outcome = await send(w, permit)
+        async with connected(database_url) as app, app.transaction():
+            await app.execute("SELECT FROM videos FOR UPDATE")
+            assert await save(w, permit, outcome, ACCEPT) == "locked"
+            assert (await rescue.run_once(w.house))["completed"] == 0
+            assert (await w.ledger(video_id))[0]["task_id"] == outcome.task_id
+        assert (await w.row(video_id))["permit_id"] == permit.submission_id
+        assert (await rescue.run_once(w.house))["completed"] == 1
+        row = await w.row(video_id)
+        assert (row["status"], row["runway_video_id"]) == ("processing", outcome.task_id)
+        assert (await w.ledger(video_id))[0]["unsaved"] is None
+        await w.finish()
+        assert len(w.creates) == 1
+
+
+# Rescue, late answers, adoption
+
+
+async def test_a_lapsed_submission_is_unknown_and_not_before_its_deadline(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await claim(w)
+        await w.later(seconds=85)
+        assert (await rescue.run_once(w.house))["lapsed"] == 0
+        await w.later(seconds=6)
+        assert (await rescue.run_once(w.house))["lapsed"] == 1
+        row = await w.row(video_id)
+        assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "decision", "status", "settled"),
+    [
+        (Outcome(Kind.NOT_SENT, "refused"), Decision(Status.QUEUED, setback=True), "queued", True),
+        (Outcome(Kind.REJECTED, "no"), Decision(Status.FAILED, "REJECTED", "no"), "failed", True),
+        (Outcome(Kind.UNKNOWN, "again"), Decision(Status.FAILED, "SUBMISSION_UNKNOWN", "x"), "failed", False),
+    ],
+)
+async def test_a_late_answer_resolves_an_unknown(
+    database_url: str, outcome: Outcome, decision: Decision, status: str, settled: bool
+) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        [permit] = await claim(w)
+        await w.later(minutes=2)
+        await rescue.run_once(w.house)
+        await save(w, permit, outcome, decision)
+        assert (await w.row(video_id))["status"] == status
+        [entry] = await w.ledger(video_id)
+        assert (entry["settled_at"] is not None) is settled
+        assert entry["outcome"] == outcome.kind.value
+
+
+async def lapse(w: World) -> tuple[UUID, Permit, Outcome]:
+    """A video whose holder made the task and stalled; it was given up."""
+    video_id = await w.enqueue()
+    [permit] = await claim(w)
+    outcome = await send(w, permit)
+    await w.later(minutes=2)
+    await rescue.run_once(w.house)
+    return video_id, permit, outcome
+
+
+async def test_a_late_id_is_adopted(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id, permit, outcome = await lapse(w)
+        assert await save(w, permit, outcome, ACCEPT) == "moved"
+        assert await save(w, permit, outcome, ACCEPT) == "nothing"
+        await w.finish()
+        assert (await w.row(video_id))["status"] == "completed"
+        assert len(w.creates) == 1
+
+
+async def test_a_late_id_takes_a_video_out_of_the_queue_again(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id, permit, outcome = await lapse(w)
+        await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
+        assert await save(w, permit, outcome, ACCEPT) == "moved"
+        await w.finish()
+        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+        assert len(w.creates) == 1
+
+
+async def test_a_late_id_for_a_video_that_is_with_runway_again_is_a_surplus(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id, permit, outcome = await lapse(w)
+        await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
+        await w.tick()
+        assert await save(w, permit, outcome, ACCEPT) == "elsewhere"
+        assert (await w.tick())["cancel"]["deleted"] == 1
+        await w.finish()
+        first, second = await w.ledger(video_id)
+        assert (first["consent"], first["cancel_reason"], first["task_status"]) == ("operator", "surplus", "DELETED")
+        assert second["task_status"] == "SUCCEEDED"
+        assert (await w.row(video_id))["status"] == "completed"
+
+
+async def test_the_answer_for_a_video_cancelled_meanwhile_is_a_surplus(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        [permit] = await claim(w)
+        await w.api.post(f"/videos/{video_id}/cancel")
+        assert await save(w, permit, await send(w, permit), ACCEPT) == "elsewhere"
+        assert (await w.tick())["cancel"]["deleted"] == 1
+        assert (await w.row(video_id))["status"] == "cancelled"
+
+
+async def test_the_policy_resubmits_at_most_so_often(database_url: str) -> None:
+    async with world(database_url, unknown_policy="resubmit", unknown_resubmits=2) as w:
+        w.faults({"simulate": "drop_after", "times": 9})
+        video_id = await w.enqueue()
+        for _ in range(6):
+            await w.tick()
+            await w.later(minutes=1)
+        assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
+        assert len(w.creates) == 3
+        assert [entry["consent"] for entry in await w.ledger(video_id)] == ["policy", "policy", None]
+
+
+async def test_the_policy_resubmits_what_lapsed(database_url: str) -> None:
+    async with world(database_url, unknown_policy="resubmit") as w:
+        video_id = await w.enqueue()
+        await claim(w)
+        await w.later(minutes=2)
+        await w.finish()
+        assert (await w.row(video_id))["status"] == "completed"
+        assert (await w.ledger(video_id))[0]["consent"] == "policy"
+
+
+async def test_an_operator_adopts_a_task(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id, permit, outcome = await lapse(w)
+        other = await w.enqueue()
+        assert outcome.task_id is not None
+        with pytest.raises(Conflict, match="does not know the task"):
+            await adopt.adopt(w.house, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
+        with pytest.raises(Conflict, match="no submission of video"):
+            await adopt.adopt(w.house, other, outcome.task_id)
+        assert await adopt.adopt(w.house, video_id, outcome.task_id) == "moved"
+        assert await adopt.adopt(w.house, video_id, outcome.task_id) == "held"
+        await w.finish()
+        assert (await w.row(video_id))["status"] == "completed"
+
+
+async def test_a_task_from_outside_the_permits_window_is_not_adopted(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id, permit, outcome = await lapse(w)
+        [task] = w.runway.state.runway.tasks.values()
+        task.created_at = "2020-01-01T00:00:00.000Z"
+        assert outcome.task_id is not None
+        with pytest.raises(Conflict, match="no submission"):
+            await adopt.adopt(w.house, video_id, outcome.task_id)
+
+
+# Poll and finalize
+
+
+async def test_polls_keep_runways_distance(database_url: str) -> None:
+    async with world(database_url, options={"speed": 0.01}) as w:
+        await w.enqueue()
+        assert (await w.tick())["poll"]["polled"] == 0
+        await w.later(seconds=4)
+        assert (await w.tick())["poll"]["polled"] == 0
+        await w.later(seconds=2)
+        assert (await w.tick())["poll"]["polled"] == 1
+        assert (await w.tick())["poll"]["polled"] == 0
+
+
+@pytest.mark.parametrize(("age", "chance", "delay"), [(0, 0, 5), (10, 0, 5), (100, 0, 15), (1e6, 0, 60), (0, 1, 6)])
+async def test_the_older_a_task_the_rarer_the_look(age: float, chance: float, delay: float) -> None:
+    assert poll_delay(age, chance) == pytest.approx(delay)
+    assert POLL_CAP_SECONDS == 60
+
+
+async def test_progress_and_throttling_are_shown(database_url: str) -> None:
+    async with world(database_url, options={"concurrency": 1}) as w:
+        first, second = await w.enqueue(), await w.enqueue()
+        await w.tick()
+        await w.later(seconds=6)
+        await w.tick()
+        rows = [await w.row(first), await w.row(second)]
+        assert {row["task_status"] for row in rows} == {"RUNNING", "THROTTLED"}
+        assert any(0 < (row["progress"] or 0) < 1 for row in rows)
+        await w.finish()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("empty", "NO_OUTPUT"),
+        ("vanish", "TASK_VANISHED"),
+        ("cancelled", "TASK_CANCELLED"),
+        ("fail=SAFETY.INPUT.TEXT", "SAFETY.INPUT.TEXT"),
+        ("fail=NEW.CODE", "NEW.CODE"),
+    ],
+)
+async def test_tasks_that_end_badly(database_url: str, fault: str, code: str) -> None:
+    async with world(database_url) as w:
+        w.faults(fault)
+        video_id = await w.enqueue()
+        await w.finish()
+        row = await w.row(video_id)
+        assert (row["status"], row["error_code"]) == ("failed", code)
+        assert row["error_message"]
+        [entry] = await w.ledger(video_id)
+        assert entry["settled_at"] is not None
+
+
+@pytest.mark.parametrize(("retries", "creates"), [(0, 1), (2, 3)])
+async def test_failures_of_runways_own_are_tried_again_up_to_a_cap(
+    database_url: str, retries: int, creates: int
+) -> None:
+    async with world(database_url, task_retries=retries) as w:
+        w.faults({"simulate": "fail=INTERNAL", "times": 9})
+        video_id = await w.enqueue()
+        await w.finish(rounds=60)
+        assert (await w.row(video_id))["error_code"] == "INTERNAL"
+        assert len(w.creates) == creates
+
+
+async def test_a_task_that_takes_too_long_fails_and_is_deleted(database_url: str) -> None:
+    async with world(database_url, options={"speed": 0.0}, task_patience=3600) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.later(minutes=59)
+        await w.tick()
+        assert (await w.row(video_id))["status"] == "processing"
+        await w.later(minutes=2)
+        await w.tick()
+        assert (await w.row(video_id))["error_code"] == "TASK_TIMEOUT"
+        assert (await w.ledger(video_id))[0]["settled_at"] is None
+        assert (await w.tick())["cancel"]["deleted"] == 1
+        assert (await w.ledger(video_id))[0]["settled_at"] is not None
+
+
+async def test_a_finished_task_counts_although_it_took_too_long(database_url: str) -> None:
+    async with world(database_url, task_patience=60) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.later(hours=2)
+        await w.tick()
+        assert (await w.row(video_id))["status"] == "completed"
+
+
+async def test_a_look_that_fails_is_taken_again(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        w.faults({"simulate": "status=500", "on": "retrieve"})
+        await w.later(minutes=1)
+        assert (await w.tick())["poll"]["unreachable"] == 1
+        await w.later(seconds=31)
+        assert (await w.tick())["poll"]["completed"] == 1
+        assert (await w.row(video_id))["status"] == "completed"
+
+
+async def test_a_held_row_is_finalized_later(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
+        [due] = await tasks.claim_due(w.house.database, 10, 30)
+        async with connected(database_url) as app, app.transaction():
+            await app.execute("SELECT FROM videos FOR UPDATE")
+            assert (await poll.run_once(w.house))["polled"] == 0
+        assert due.video.id == video_id
+        await w.later(seconds=31)
+        await w.tick()
+        assert (await w.row(video_id))["status"] == "completed"
+
+
+async def test_finalizing_twice_changes_nothing(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
+        [due] = await tasks.claim_due(w.house.database, 10, 30)
+        async with w.house.runway() as runway:
+            seen = await poll._look(w.house, runway, due)
+        assert seen is not None
+        first = await asyncio.gather(*(tasks.finalize(w.house.database, [seen]) for _ in range(4)))
+        assert sorted(map(len, first)) == [0, 0, 0, 1]
+        row = await w.row(video_id)
+        late = replace(seen, next_status="failed", error_code="X", output=None)
+        assert await tasks.finalize(w.house.database, [late]) == set()
+        assert await w.row(video_id) == row
+
+
+async def test_polling_alone(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
+        counts = await poll_only(w.house)
+        assert set(counts) == {"poll", "seconds"}
+        assert (await w.row(video_id))["status"] == "completed"
+        assert (await w.rows("SELECT kind FROM ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
+
+
+# Cancel
+
+
+async def test_a_delete_that_fails_is_sent_again(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.api.post(f"/videos/{video_id}/cancel")
+        w.faults({"simulate": "status=502", "on": "delete"})
+        assert (await w.tick())["cancel"]["deleted"] == 0
+        await w.later(seconds=31)
+        assert (await w.tick())["cancel"]["deleted"] == 1
+
+
+async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.api.post(f"/videos/{video_id}/cancel")
+        async with w.house.runway() as runway:
+            assert await runway.delete((await w.row(video_id))["runway_video_id"])
+        assert (await w.tick())["cancel"]["deleted"] == 1
+
+
+# Lanes
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "lane"),
+    [("no_credits", "no_credits", "*"), ("key_revoked", "key_refused", "*"), ("daily_limit", "daily_limit", "gen4_turbo"),
+     ("status=404", "wrong_endpoint", "gen4_turbo")],
+)  # fmt: skip
+async def test_a_lane_pauses_and_resumes_on_a_probe(database_url: str, fault: str, reason: str, lane: str) -> None:
+    async with world(database_url, submit_slots=2) as w:
+        w.faults({"simulate": fault, "times": 2})
+        ids = [await w.enqueue() for _ in range(6)]
+        text = await w.enqueue(operation="text_to_video", input={"promptText": "a boat"})
+        await w.tick()
+        refused = sum(entry.task_id is None for entry in w.creates)
+        assert refused == 2  # what was in flight together; nothing after it
+        [paused] = await lanes.paused(w.house.database)
+        assert (paused["model"], paused["reason"]) == (lane, reason)
+        assert {(await w.row(video_id))["status"] for video_id in ids} == {"queued"}
+        assert (await w.row(text))["status"] == ("queued" if lane == "*" else "processing")
+        before = len(w.creates)
+        await w.tick()
+        assert len(w.creates) == before
+        w.faults(fault)
+        await w.later(minutes=16)
+        await w.tick()
+        assert sum(entry.task_id is None for entry in w.creates) == 3  # one probe, refused
+        await w.tick()
+        assert sum(entry.task_id is None for entry in w.creates) == 3
+        await w.later(minutes=16)
+        await w.finish()
+        assert await lanes.paused(w.house.database) == []
+        assert {(await w.row(video_id))["status"] for video_id in [*ids, text]} == {"completed"}
+
+
+async def test_a_lane_is_resumed_by_hand(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        assert await lanes.pause(w.house.database, "gen4_turbo", 900, "daily_limit", "words")
+        assert not await lanes.pause(w.house.database, "gen4_turbo", 60, "daily_limit", "words")
+        assert (await w.tick())["submit"]["claimed"] == 0
+        assert await lanes.resume(w.house.database, "gen4_turbo")
+        assert not await lanes.resume(w.house.database, "gen4_turbo")
+        assert (await w.tick())["submit"]["claimed"] == 1
+
+
+# The tick
+
+
+async def test_a_tick_is_written_down_and_an_old_one_removed(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.tick()
+        await w.later(days=8)
+        counts = await w.tick()
+        assert counts["prune"]["pruned"] == 1
+        assert await prune.run_once(w.house) == {"pruned": 0}
+        [row] = await w.rows("SELECT * FROM ticks")
+        assert (row["kind"], row["error"]) == ("tick", None)
+
+
+async def test_a_tick_without_a_key_says_so(database_url: str) -> None:
+    async with world(database_url, runway_key=None) as w:
+        with pytest.raises(NotConfigured, match="RUNWAYML_API_SECRET"):
+            await tick(w.house)
+
+
+async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> dict[str, int]:
+        raise RuntimeError("a defect")
+
+    async with world(database_url) as w:
+        monkeypatch.setattr(poll, "run_once", broken)
+        await w.enqueue()
+        counts = await tick(w.house)
+        assert counts["submit"]["accepted"] == 1
+        assert counts["errors"] == {"poll": "RuntimeError"}
+        assert (await w.rows("SELECT error FROM ticks"))[0]["error"] == "poll: RuntimeError"
+
+
+async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        [permit] = await claim(w)
+        runway = Runway(w.house.settings, clock=lambda: 10.0)
+        result = await runway.create(permit.operation, permit.input, give_up_at=10.0)
+        await runway.aclose()
+        assert result.sent is False  # type: ignore[union-attr]
+        assert w.creates == []
