@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,9 @@ class Dev:
 
     def client(self) -> httpx.Client:
         """With the headers of the printed line that queues a video."""
-        given = [value.split(": ", 1) for flag, value in zip(self.curls[0], self.curls[0][1:], strict=False) if flag == "-H"]
-        return httpx.Client(base_url=self.url, headers=dict(given), trust_env=False, timeout=PATIENCE_SECONDS)
+        line = self.curls[0]
+        headers = dict(value.split(": ", 1) for flag, value in pairwise(line) if flag == "-H")
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS)
 
     def enqueue(self) -> str:
         """Do what the printed line does; the video's id."""
@@ -108,12 +111,12 @@ def test_the_printed_lines_make_a_video_and_fetch_its_file(start: Start, data_fo
         _, show, fetch = ([word.replace("/ID", f"/{video_id}") for word in line] for line in up.curls)
         assert '"status":"completed"' in curl(show, tmp_path)
         curl(fetch, tmp_path)
-        with av.open(io.BytesIO((tmp_path / "video.mp4").read_bytes())) as movie:
+        with av.open(io.BytesIO((tmp_path / "video.mp4").read_bytes()), "r") as movie:
             frame = next(movie.decode(video=0))
             assert (frame.width, frame.height) == (320, 180)
         assert httpx.get(f"{up.url}/health", trust_env=False).status_code == 200
         books = up.facts["Runway"].partition("books: ")[2].rstrip(")")
-        assert len(httpx.get(books, trust_env=False).json()["creates"]) == 1
+        assert len(httpx.get(books, trust_env=False).json()["entries"]) == 1
         assert (data_folder.stat().st_mode & 0o777, up.facts["data"]) == (0o700, str(data_folder))
         assert up.command.end() == 0
         assert not leftovers(data_folder)
@@ -155,9 +158,9 @@ def test_after_sigkill_nothing_is_left_and_the_next_start_works(start: Start, da
 
 
 def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder: Path, database_url: str) -> None:
-    async def callbacks() -> int:
+    async def inbox() -> int:
         async with connected(database_url) as connection:
-            return int(await connection.fetchval("SELECT count(*) FROM callbacks"))
+            return int(await connection.fetchval("SELECT count(*) FROM inbox"))
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -170,7 +173,7 @@ def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder
             assert [path.name for path in data_folder.iterdir()] == ["secrets.env"]
             assert len(leftovers(data_folder)) == 1, "no embedded PostgreSQL"
             video_id = up.enqueue()
-            assert until(lambda: run(callbacks()) == 1, COMPLETED_SECONDS), up.command.log
+            assert until(lambda: run(inbox()) == 1, COMPLETED_SECONDS), up.command.log
             assert until(lambda: up.completed(video_id), COMPLETED_SECONDS), up.command.log
             assert up.command.end() == 0
 
@@ -225,10 +228,10 @@ def test_the_port_is_the_next_one_that_is_free() -> None:
         assert any_port.getsockname()[1] > 0
 
 
-@pytest.mark.parametrize(("number", "words"), [(13, "may not be used"), (98, "no port is free")])
+@pytest.mark.parametrize(("number", "words"), [(errno.EACCES, "may not be used"), (errno.EADDRINUSE, "no port is free")])
 def test_a_port_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
     def refuse(host: str, port: int) -> socket.socket:
-        raise OSError(dev.errno.EADDRINUSE if number == 98 else number, "refused")
+        raise OSError(number, "refused")
 
     monkeypatch.setattr(dev, "listen", refuse)
     with pytest.raises(BadSettings, match=words):

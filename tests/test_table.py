@@ -110,7 +110,7 @@ async def test_their_table_adopted_with_a_row_inserted_afterwards(empty_database
         )  # fmt: skip
         body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "columns": {"user_id": owner, "plan": "free"}}
         assert (await w.api.post("/videos", json=body)).status_code == 202
-        del body["columns"]["plan"]  # type: ignore[attr-defined]
+        del body["columns"]["plan"]
         missing = await w.api.post("/videos", json=body)
         assert missing.json()["errors"][0]["pointer"] == "/columns/plan"
         await w.finish()

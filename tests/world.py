@@ -40,10 +40,10 @@ class Clock:
         return self.now
 
 
-def settings(database_url: str, **changes: Any) -> Settings:
+def settings(url: str, **changes: Any) -> Settings:
     """Complete settings, with no environment read: tests remove its variables."""
     values: dict[str, Any] = {
-        "database_url": database_url,
+        "database_url": url,
         "runway_key": RUNWAY_KEY,
         "runway_url": "http://runway.test",
         "api_keys": (API_KEY,),
@@ -128,12 +128,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(database_url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
+async def world(url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
     """A Taxiway whose Runway is the simulator, in the same process and on a clock that is turned by hand."""
     clock = Clock()
     runway = create_simulator(SimulatorOptions(**(options or {})), clock=clock, random=Random(7))
     house = replace(
-        houses.build(settings(database_url, **changes)),
+        houses.build(settings(url, **changes)),
         transport=lambda: httpx.ASGITransport(app=runway),
         wall=clock,
         chance=lambda: 0.0,
@@ -146,6 +146,6 @@ async def world(database_url: str, *, options: dict[str, Any] | None = None, **c
 
     async with client(API_KEY) as api, client(CRON_SECRET) as cron, client(None) as anyone:
         try:
-            yield World(house, runway, clock, database_url, api, cron, anyone)
+            yield World(house, runway, clock, url, api, cron, anyone)
         finally:
             await house.database.close()

@@ -165,8 +165,11 @@ async def _simulator(url: str, settings: Settings, options: Options) -> AsyncIte
     """The Runway simulator, on the next port that is free; its base URL."""
     from service.local.simulator import SimulatorOptions, create_simulator
 
-    relay = {"relay_url": f"{url}/callbacks/runway", "relay_secret": settings.callback_secrets[0]}
-    simulated = SimulatorOptions(speed=options.speed, **(relay if options.relay else {}))
+    simulated = SimulatorOptions(
+        speed=options.speed,
+        relay_url=f"{url}/callbacks/runway" if options.relay else None,
+        relay_secret=settings.callback_secrets[0] if options.relay else None,
+    )
     with free_socket(options.port + 1) as listener:
         async with _served(create_simulator(simulated), listener, SIMULATOR_PATIENCE_SECONDS):
             yield f"http://{HOST}:{listener.getsockname()[1]}"
@@ -179,7 +182,7 @@ async def _served(app: Starlette, listener: socket.socket, patience: float) -> A
     built = server(app, host, port, patience=patience)
     task = asyncio.create_task(built.serve(sockets=[listener]))
     try:
-        while not (built.started or task.done()):
+        while not (built.started or task.done()):  # noqa: ASYNC110  # uvicorn has no event to wait for
             await asyncio.sleep(LOOK_SECONDS)
         yield
     finally:
@@ -194,5 +197,6 @@ def free_socket(port: int) -> socket.socket:
             return listen(HOST, candidate)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
-                raise BadSettings([f"port {candidate} may not be used ({exc.strerror}): choose one with --port"]) from exc
+                complaint = f"port {candidate} may not be used ({exc.strerror}): choose another with --port"
+                raise BadSettings([complaint]) from exc
     raise BadSettings([f"no port is free on {HOST}"])

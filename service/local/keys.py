@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -13,7 +14,7 @@ from service.webhooks import new_secret
 
 FILE_NAME = "secrets.env"  # NAME=value lines, so that a shell can read it
 SECRET_BYTES = 24
-MAKERS = {
+MAKERS: dict[str, Callable[[], str]] = {
     "api_keys": lambda: token_urlsafe(SECRET_BYTES),
     "cron_secret": lambda: token_urlsafe(SECRET_BYTES),
     "callback_secrets": new_secret,
@@ -49,4 +50,4 @@ def _write(path: Path, values: dict[str, str]) -> None:
     handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.writelines(f"{name}={value}\n" for name, value in values.items())
-    os.replace(part, path)  # noqa: PTH105  # a name from mkstemp
+    Path(part).replace(path)

@@ -23,15 +23,16 @@ async def pause(database: Database, model: str, seconds: float, reason: str, det
 
 
 # A lane whose time is over and that has something to send. It is put off for the time of the probe, so that one
-# process probes. While all lanes are paused, only '*' is probed.
+# process probes. While all lanes are paused, only '*' is probed, with a video whose own lane is open or due as well.
 _PROBE = """
 UPDATE lanes SET paused_until = now() + make_interval(secs => $1)
 WHERE model = (
     SELECT l.model FROM lanes l
     WHERE l.reason IS NOT NULL AND l.paused_until <= now()
       AND (l.model = '*' OR NOT EXISTS (SELECT FROM lanes a WHERE a.model = '*' AND a.reason IS NOT NULL))
-      AND EXISTS (SELECT FROM videos v WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL
-                  AND v.run_after <= now() AND (l.model = '*' OR v.model = l.model))
+      AND EXISTS (SELECT FROM videos v JOIN lanes own ON own.model = v.model
+                  WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now()
+                    AND (v.model = l.model OR l.model = '*' AND (own.reason IS NULL OR own.paused_until <= now())))
     ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING model
 """

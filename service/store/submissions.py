@@ -32,7 +32,7 @@ _CLAIM = f"""
 WITH lane AS (
     SELECT l.model FROM lanes l
     WHERE l.model <> '*' AND CASE
-        WHEN $3::text = '*' THEN l.reason IS NULL
+        WHEN $3::text = '*' THEN l.reason IS NULL OR l.paused_until <= now()
         WHEN $3 IS NOT NULL THEN l.model = $3
         ELSE l.reason IS NULL AND NOT EXISTS (SELECT FROM lanes a WHERE a.model = '*' AND a.reason IS NOT NULL)
     END

@@ -42,12 +42,17 @@ async def report(request: Request) -> Response:
     try:
         facts = await _facts(house.database)
     except (DatabaseAway, NotConfigured) as exc:
-        body = {"status": "down", "database": exc.title, "missing_settings": missing}
+        body = {"status": "down", "database": _database_words(exc), "missing_settings": missing}
         return JSONResponse(body, status_code=503, headers={"Retry-After": "10"})
     concerns = _concerns(facts, missing)
     return JSONResponse(
         {"status": "attention" if concerns else "ok", "concerns": concerns, "missing_settings": missing} | facts
     )
+
+
+def _database_words(exc: DatabaseAway | NotConfigured) -> str:
+    """What strangers may know: that a migration or setting is missing, but not where the database is."""
+    return exc.detail if isinstance(exc, NotConfigured) else exc.title
 
 
 async def _facts(database: Database) -> dict[str, Any]:
