@@ -69,6 +69,8 @@ CREATE UNIQUE INDEX submissions_task ON submissions (task_id) WHERE task_id IS N
 CREATE INDEX submissions_blocking ON submissions (video_id) WHERE settled_at IS NULL AND consent IS NULL;
 CREATE INDEX submissions_of_video ON submissions (video_id, id);
 CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
+-- The day's credits are summed by time; a BRIN index costs next to nothing to keep.
+CREATE INDEX submissions_opened ON submissions USING brin (opened_at);
 CREATE INDEX submissions_cancel ON submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
 -- A lane: one model's state, or '*' for all of them. Paused until when, and why.

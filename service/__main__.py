@@ -1,28 +1,27 @@
-"""The command line: `taxiway` or `python -m service`. Errors are one line each; exit code 1 if it failed, 2 if it was not understood."""
+"""The command line: `taxiway` or `python -m service`.
+
+Errors are one line each. Exit code 1: it failed; 2: it was not understood.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from service import house as houses
-from service import logs
-from service.errors import BadSettings, MigrationBlocked, TaxiwayError
+from service import operate
+from service.console import fail, one_line_errors, open_house, run
 from service.house import House
 
 cli = typer.Typer(
     help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode=None, add_completion=True,
 )  # fmt: skip
+cli.add_typer(operate.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -30,51 +29,13 @@ Every = Annotated[float, typer.Option(min=0.1, help="Seconds between two rounds.
 Budget = Annotated[float | None, typer.Option(min=0.1, help="Seconds in which to be done; TICK_BUDGET by default.")]
 
 
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except MigrationBlocked as exc:
-        from service.store.migrate import explain
-
-        _fail(explain(exc))
-    except BadSettings as exc:
-        _fail("\n".join(f"taxiway: {complaint}" for complaint in exc.complaints))
-    except TaxiwayError as exc:
-        _fail(f"taxiway: {exc.title}: {exc.detail}")
-
-
-def _fail(text: str) -> None:
-    print(text, file=sys.stderr)
-    raise typer.Exit(1)
-
-
-def _house() -> House:
-    house = houses.from_environment()
-    logs.configure(house.settings.log_format, house.settings.log_level, house.settings.secrets)
-    return house
-
-
-def _run(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
-    """Run one piece of work with a house, and close it."""
-
-    async def inside(house: House) -> Any:
-        try:
-            return await work(house)
-        finally:
-            await house.database.close()
-
-    with _one_line_errors():
-        return asyncio.run(inside(_house()))
-
-
 @cli.command()
 def web(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Serve HTTP: the API, the cron routes, callbacks and health."""
     from service.serving import serve
 
-    with _one_line_errors():
-        serve(_house(), host, port)
+    with one_line_errors():
+        serve(open_house(), host, port)
 
 
 @cli.command()
@@ -95,15 +56,15 @@ def worker(
                 every=every or house.settings.worker_interval, stop=stop,
             )  # fmt: skip
 
-    _run(work)
+    run(work)
 
 
 @cli.command()
 def tick(budget: Budget = None) -> None:
     """Run one tick, print its counts as one line of JSON. For cron services that run commands."""
-    from service.tick import tick as run_tick
+    from service.tick import tick as tick_once
 
-    _print_counts(_run(lambda house: run_tick(house, budget=budget)))
+    _print_counts(run(lambda house: tick_once(house, budget=budget)))
 
 
 @cli.command()
@@ -123,9 +84,9 @@ def poll(
             await run_forever(house, lambda: poll_only(house), every=every or 1.0, stop=stop, listen=False)
 
     if every is None:
-        _print_counts(_run(lambda house: poll_only(house, budget=budget)))
+        _print_counts(run(lambda house: poll_only(house, budget=budget)))
     else:
-        _run(forever)
+        run(forever)
 
 
 def _print_counts(counts: dict[str, Any]) -> None:
@@ -143,13 +104,13 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date. Safe to repeat; adopts a table `videos` that exists."""
     from service.settings import need
-    from service.store.migrate import migrate as run_migrate
+    from service.store.migrate import migrate as apply
 
     async def work(house: House) -> list[str]:
         need(house.settings, "database_url")
-        return await run_migrate(house.settings.database_url or "", requeue_stuck=requeue_stuck)
+        return await apply(house.settings.database_url or "", requeue_stuck=requeue_stuck)
 
-    applied = _run(work)
+    applied = run(work)
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
@@ -176,9 +137,9 @@ def callback(
             return await client.post(url, content=body, headers=headers | {"content-type": "application/json"})
 
     try:
-        response = _run(work)
+        response = run(work)
     except httpx.HTTPError as exc:
-        _fail(f"taxiway: {url} does not answer: {type(exc).__name__} {exc}".rstrip())
+        fail(f"taxiway: {url} does not answer: {type(exc).__name__} {exc}".rstrip())
     print(response.text)
     if response.status_code >= 400:
         raise typer.Exit(1)
@@ -197,8 +158,8 @@ def simulate(
     from service.serving import serve_app
     from service.settings import need
 
-    with _one_line_errors():
-        house = _house()
+    with one_line_errors():
+        house = open_house()
         if relay_url:
             need(house.settings, "callback_secrets")
         from service.local.sim_options import SimulatorOptions
@@ -224,7 +185,7 @@ def dev(
     """Everything on this machine: PostgreSQL, Runway (simulated unless a key is set), the service, and its cron."""
     from service.local.dev import Options, run
 
-    with _one_line_errors():
+    with one_line_errors():
         run(Options(port=port, data=data, every=every, speed=speed, fresh=fresh, relay=relay))
 
 

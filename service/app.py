@@ -27,7 +27,7 @@ ROUTES = [
     Route("/videos", videos.listing, methods=["GET"]),
     Route("/videos/{id}", videos.read, methods=["GET"]),
     Route("/videos/{id}/file", videos.file, methods=["GET"]),
-    Route("/videos/{id}/submissions", videos.ledger, methods=["GET"]),
+    Route("/videos/{id}/submissions", videos.ledger_of, methods=["GET"]),
     Route("/videos/{id}/retry", videos.retry, methods=["POST"]),
     Route("/videos/{id}/cancel", videos.cancel, methods=["POST"]),
     # Callers do not follow redirects, so a slash at the end is served as well.

@@ -13,8 +13,28 @@ from typing import Any
 VIDEO = "[Video Generation]"
 RUNWAY = "[Runway API]"
 
-_ALWAYS_SECRET = re.compile(r"key_[0-9a-fA-F]{16,}|whsec_[A-Za-z0-9+/=]{8,}|\bv1,[A-Za-z0-9+/=]{20,}")
-_DATA_URI = re.compile(r"(data:[a-zA-Z0-9.+/-]*;base64,)[A-Za-z0-9+/=_-]*")
+_SHORTEST_SECRET = 8  # a shorter one is none, and would tear the words apart that it happens to occur in
+
+# Keys; secrets and signatures of webhooks; bearer tokens; passwords inside URLs; the signature of an output's URL.
+_ALWAYS_SECRET = re.compile(
+    r"key_[0-9a-fA-F]{16,}|whsec_[A-Za-z0-9+/=]{8,}|\bv1,[A-Za-z0-9+/=]{20,}"
+    r"|(?i:(?<=bearer )|(?<=basic ))[A-Za-z0-9+/=._~-]{16,}"
+    r"|(?<=://)[^\s/@?#]+(?=@)|(?<=[?&]_jwt=)[^&\s\"'<>]+"
+)
+_DATA_URI = re.compile(r"(data:[\w.+/-]*(?:;[\w.+=-]*)*,)[^\s\"'<>\\)\]}]+", re.IGNORECASE)
+# What could end a line, move a cursor or turn the direction of writing: from outside, it forges a line of the log.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _one_line(text: str) -> str:
+    """The text with every such character written out."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _quoted(value: str | float) -> str:
+    """A value that cannot be taken for the next pair."""
+    text = str(value)
+    return text if re.fullmatch(r"[^\s\"=]+", text) else json.dumps(text, ensure_ascii=False)
 
 
 def event(log: logging.Logger, prefix: str, name: str, message: str, *, level: int = logging.INFO, **ids: Any) -> None:
@@ -26,7 +46,9 @@ class Redactor:
     """Takes known secrets, things that look like one, and the contents of data URIs out of a text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = sorted({re.escape(s) for s in secrets if s}, key=len, reverse=True)
+        long = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        forms = {form for s in long for form in (s, repr(s)[1:-1], json.dumps(s)[1:-1])}
+        known = sorted(map(re.escape, forms), key=len, reverse=True)
         self._known = re.compile("|".join(known)) if known else None
 
     def __call__(self, text: str) -> str:
@@ -40,38 +62,56 @@ class _Formatter(logging.Formatter):
         super().__init__()
         self.redact = redact
 
-    def _parts(self, record: logging.LogRecord) -> tuple[str, str, dict[str, Any]]:
-        text = record.getMessage()
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
-        return getattr(record, "prefix", ""), text, getattr(record, "ids", {})
+    def _text(self, value: object) -> str:
+        return _one_line(self.redact(str(value)))
+
+    def _message(self, record: logging.LogRecord) -> str:
+        prefix = getattr(record, "prefix", "")
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # arguments that do not fit: logging itself would print them, secrets and all
+            text = str(record.msg)
+        return f"{prefix} {self._text(text)}".strip()
+
+    def _ids(self, record: logging.LogRecord) -> dict[str, str | float]:
+        ids: dict[str, Any] = getattr(record, "ids", {})
+        return {
+            name: value if isinstance(value, int | float) else self._text(value)
+            for name, value in ids.items()
+            if value is not None
+        }
+
+    def _traceback(self, record: logging.LogRecord) -> list[str]:
+        lines = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        return [self._text(line) for line in lines]
 
 
 class ConsoleFormatter(_Formatter):
-    """`time LEVEL [Prefix] message key=value ...`"""
+    """`time LEVEL [Prefix] message key=value ...`, and a traceback below it, indented so that it passes for nothing else."""
 
     def format(self, record: logging.LogRecord) -> str:
-        prefix, text, ids = self._parts(record)
         when = time.strftime("%H:%M:%S", time.gmtime(record.created))
-        pairs = "".join(f" {name}={value}" for name, value in ids.items() if value is not None)
-        line = f"{when}.{int(record.msecs):03d} {record.levelname:<7} {prefix + ' ' if prefix else ''}{text}{pairs}"
-        return self.redact(line)
+        pairs = "".join(f" {name}={_quoted(value)}" for name, value in self._ids(record).items())
+        line = f"{when}.{int(record.msecs):03d} {record.levelname:<7} {self._message(record)}{pairs}"
+        return "".join([line, *(f"\n    | {line}" for line in self._traceback(record))])
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object a line: time, level, event, message, and the ids."""
+    """One JSON object a line: time, level, logger, event, message, the ids, and a traceback as a list of lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        prefix, text, ids = self._parts(record)
         when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        fields = {
+        fields: dict[str, Any] = {
             "time": when,
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": getattr(record, "event", record.name),
-            "message": f"{prefix} {text}".strip(),
+            "message": self._message(record),
         }
-        return self.redact(json.dumps(fields | ids, default=str, ensure_ascii=False))
+        if traceback := self._traceback(record):
+            fields["traceback"] = traceback
+        others = {name: value for name, value in self._ids(record).items() if name not in fields}
+        return json.dumps(fields | others, ensure_ascii=False)
 
 
 def configure(log_format: str, level: str, secrets: Iterable[str]) -> None:

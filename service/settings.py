@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from decimal import Decimal
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"
     unknown_resubmits: int = Field(1, ge=1, le=5)
+    max_credits_per_day: Decimal | None = Field(None, gt=0)
+    max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = {}
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -77,6 +80,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("max_credits_per_day_by_model", mode="before")
+    @classmethod
+    def _by_model(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
+            raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
+        return {name.strip(): amount.strip() for name, _, amount in pairs}
 
     @field_validator("runway_url")
     @classmethod

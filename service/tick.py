@@ -1,4 +1,4 @@
-"""The tick: every step once, in order, inside a budget. All work that Taxiway does is done here, in somebody's request."""
+"""The tick: every step once, in order, inside a budget. All work is done here, in somebody's request."""
 
 from __future__ import annotations
 

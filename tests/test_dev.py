@@ -209,14 +209,16 @@ def test_options_that_contradict_the_environment_are_refused_together(monkeypatc
     assert "--relay" in result.stderr
 
 
-def test_a_folder_in_use_is_one_line(start: Start, data_folder: Path, tmp_path: Path) -> None:
-    Server(data_folder).home.folder.mkdir()
-    (data_folder / "secrets.env").mkdir()
-    with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as failed:
-        assert failed.process.wait(PATIENCE_SECONDS) == 1
+def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path, data_folder: Path) -> None:
+    (data_folder / "secrets.env").mkdir(parents=True)
+    try:
+        with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as failed:
+            assert failed.process.wait(PATIENCE_SECONDS) == 1
         assert "secrets.env cannot be read or written" in failed.log
-        assert "Traceback" not in failed.log
-    assert not leftovers(data_folder)
+        assert len(failed.log.splitlines()) == 1
+        assert not leftovers(data_folder)
+    finally:
+        Server(data_folder).remove()
 
 
 def test_the_port_is_the_next_one_that_is_free() -> None:
@@ -228,7 +230,9 @@ def test_the_port_is_the_next_one_that_is_free() -> None:
         assert any_port.getsockname()[1] > 0
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.EACCES, "may not be used"), (errno.EADDRINUSE, "no port is free")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EACCES, "may not be used"), (errno.EADDRINUSE, "no port is free")]
+)
 def test_a_port_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
     def refuse(host: str, port: int) -> socket.socket:
         raise OSError(number, "refused")

@@ -15,8 +15,9 @@ from service.steps import adopt, poll, prune, rescue, submit
 from service.steps.answers import as_answer
 from service.steps.finalize import POLL_CAP_SECONDS, poll_delay
 from service.steps.submit import Window
-from service.store import lanes, submissions, tasks
-from service.store.submissions import Guard, Permit
+from service.store import lanes, ledger, permits, submissions, tasks
+from service.store.permits import Permit
+from service.store.submissions import Guard
 from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 async def claim(w: World, limit: int = 10) -> list[Permit]:
     """Claim as a process that then dies."""
-    return await submissions.claim(w.house.database, limit, 60)
+    return await permits.claim(w.house.database, limit, 60)
 
 
 async def send(w: World, permit: Permit) -> Outcome:
@@ -140,12 +141,12 @@ async def test_stopping_claims_nothing_more(database_url: str) -> None:
 
 async def test_the_usual_time_of_a_create_is_read_from_the_ledger(database_url: str) -> None:
     async with world(database_url) as w:
-        assert await submissions.usual_seconds(w.house.database) is None
+        assert await permits.usual_seconds(w.house.database) is None
         for _ in range(3):
             await w.enqueue()
         await w.tick()
         await execute(database_url, "UPDATE submissions SET opened_at = closed_at - interval '4 s'")
-        assert await submissions.usual_seconds(w.house.database) == pytest.approx(4)
+        assert await permits.usual_seconds(w.house.database) == pytest.approx(4)
 
 
 async def test_what_was_not_sent_waits_and_is_sent_once(database_url: str) -> None:
@@ -201,7 +202,7 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
         await execute(database_url, "ALTER TABLE submissions RENAME TO gone")
         patient = replace(w.house, sleep=sleep)
         with pytest.raises(NotConfigured):
-            await submissions.of_video(w.house.database, video_id)
+            await ledger.of_video(w.house.database, video_id)
         await submit.save_insistently(patient, [as_answer(permit.submission_id, video_id, outcome, ACCEPT)])
         assert waits == [0.2, 0.4, 0.8]
         assert (await w.row(video_id))["runway_video_id"] == outcome.task_id

@@ -247,9 +247,9 @@ async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(dat
 
 
 async def claim_by_hand(w: World) -> list[int]:
-    from service.store import submissions
+    from service.store import permits
 
-    return [permit.submission_id for permit in await submissions.claim(w.house.database, 10, 60)]
+    return [permit.submission_id for permit in await permits.claim(w.house.database, 10, 60)]
 
 
 async def test_an_expired_row_says_so(database_url: str) -> None:

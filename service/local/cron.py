@@ -58,9 +58,7 @@ class Cron:
         """Call once; what was wrong, in one line."""
         try:
             # Like a real caller: no proxy of this machine's environment, no connection kept from call to call.
-            async with httpx.AsyncClient(
-                transport=self._transport, timeout=self._patience, trust_env=False
-            ) as client:
+            async with httpx.AsyncClient(transport=self._transport, timeout=self._patience, trust_env=False) as client:
                 return _complaint(await client.post(self._url, headers=self._headers))
         except Exception as exc:
             return f"{type(exc).__name__} {exc}".strip()

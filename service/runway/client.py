@@ -13,7 +13,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from functools import cache
 from types import SimpleNamespace
@@ -39,6 +39,7 @@ RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later tha
 # follows within milliseconds; 0 means a new connection for each.
 IDLE_SECONDS = 0.25
 CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
+PIECE_BYTES = 65_536  # a body with an image inside goes out piece by piece, so that other calls go on meanwhile
 LARGEST_ANSWER_BYTES = 1_000_000
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
@@ -90,9 +91,7 @@ def aiohttp_transport(
 
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=verify, limit=connections, **rest)
-        return aiohttp.ClientSession(
-            connector=connector, trace_configs=[tracer], cookie_jar=aiohttp.DummyCookieJar()
-        )
+        return aiohttp.ClientSession(connector=connector, trace_configs=[tracer], cookie_jar=aiohttp.DummyCookieJar())
 
     return TracedTransport(verify=verify, client=session)
 
@@ -217,11 +216,18 @@ class Runway:
             "write": seconds,
             "pool": seconds,
         }
-        content = None if body is None else json.dumps(body).encode()
-        return httpx.Request(
-            method, self.url + path, headers=self._headers, content=content,
-            extensions={"timeout": limits, "trace": _httpcore_trace},
-        )  # fmt: skip
+        whole = b"" if body is None else json.dumps(body).encode()
+        headers = self._headers.copy()
+        content: bytes | AsyncIterator[bytes] = whole
+        if len(whole) > PIECE_BYTES:
+            content, headers["Content-Length"] = _pieces(whole), str(len(whole))
+        extensions = {"timeout": limits, "trace": _httpcore_trace}
+        return httpx.Request(method, self.url + path, headers=headers, content=content, extensions=extensions)
+
+
+async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(whole), PIECE_BYTES):
+        yield whole[start : start + PIECE_BYTES]
 
 
 def _why(exc: Exception, seconds: float, sight: _Sight) -> str:

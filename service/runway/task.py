@@ -10,17 +10,31 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from service import videos
+from service.outcomes import LARGEST_CREDITS, storable
 from service.videos import Event
 
 OUTPUT_LIFE_SECONDS = 24 * 3600  # Runway's URLs live 24 to 48 h; without a date of their own, the shorter
+LONGEST_CODE = 200  # characters of a status or a failureCode that is kept
 RETRY_DELAYS_SECONDS = (30.0, 300.0, 900.0)
 
-# failureCode, by its longest known beginning: is another task worth it, and what a person should be told.
+# failureCode: is another task worth it, and what a person should be told. What is under a code is covered by it
+# unless it is to be tried again: another task for INTERNAL.SOMETHING_NEW is nothing that Runway advises.
 # SAFETY.INPUT.* names what was wrong for diagnosis only: Runway asks not to show its third part to users.
 FAILURES: tuple[tuple[str, bool, str], ...] = (
     (
@@ -38,10 +52,29 @@ FAILURES: tuple[tuple[str, bool, str], ...] = (
 )
 
 
+def _or_none(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """What is only for show or for the books may be odd: it must not hide the state of a task that was paid for."""
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+def _as_text(value: object) -> str | None:
+    """A stranger's word, as text that can be stored. Only null is no word: an odd one is still one."""
+    if value is None:
+        return None
+    return storable(value if isinstance(value, str) else json.dumps(value), LONGEST_CODE)
+
+
+Lenient = WrapValidator(_or_none)
+Word = Annotated[str | None, BeforeValidator(_as_text)]
+
+
 class Credits(BaseModel):
     """An amount of Runway's credits."""
 
-    credits: Decimal
+    credits: Decimal = Field(ge=0, le=LARGEST_CREDITS, allow_inf_nan=False)
 
 
 class Task(BaseModel):
@@ -51,23 +84,28 @@ class Task(BaseModel):
 
     id: str
     status: str
-    created_at: datetime | None = Field(None, alias="createdAt")
-    progress: float | None = None
+    created_at: Annotated[AwareDatetime | None, Lenient] = Field(None, alias="createdAt")
+    progress: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False), Lenient] = None
     output: list[str] = Field(default_factory=list)
-    failure: str | None = None
-    failure_code: str | None = Field(None, alias="failureCode")
-    cost: Credits | None = None
-    estimated_cost: Credits | None = Field(None, alias="estimatedCost")
+    failure: Word = None
+    failure_code: Word = Field(None, alias="failureCode")
+    cost: Annotated[Credits | None, Lenient] = None
+    estimated_cost: Annotated[Credits | None, Lenient] = Field(None, alias="estimatedCost")
 
     @field_validator("status")
     @classmethod
     def _one_spelling(cls, value: str) -> str:
-        return "CANCELLED" if value == "CANCELED" else value  # the documentation uses both
+        return "CANCELLED" if value == "CANCELED" else storable(value, LONGEST_CODE)  # the documentation uses both
 
     @field_validator("output", mode="before")
     @classmethod
     def _no_output(cls, value: object) -> object:
-        return [] if value is None else value
+        values = [] if value is None else [value] if isinstance(value, str) else value
+        return (
+            [storable(each) if isinstance(each, str) else each for each in values if each != ""]
+            if isinstance(values, list)
+            else values
+        )
 
 
 @dataclass(frozen=True)
@@ -105,8 +143,10 @@ def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: 
 
 
 def _failed(task: Task, retries_left: int, task_retries: int) -> Verdict:
-    code = task.failure_code or "INTERNAL"
-    known = [(retry, words) for prefix, retry, words in FAILURES if code == prefix or code.startswith(prefix + ".")]
+    code = "INTERNAL" if task.failure_code is None else task.failure_code
+    known = [
+        (retry, words) for name, retry, words in FAILURES if code == name or (not retry and code.startswith(f"{name}."))
+    ]
     retry, words = known[0] if known else (False, f"Runway failed for a reason that is new to us ({code})")
     if retry and retries_left > 0:
         delay = RETRY_DELAYS_SECONDS[min(task_retries, len(RETRY_DELAYS_SECONDS) - 1)]
@@ -120,5 +160,5 @@ def url_expiry(url: str, now: datetime) -> datetime:
         claims = parse_qs(urlsplit(url).query)["_jwt"][0].split(".")[1]
         padded = claims + "=" * (-len(claims) % 4)
         return datetime.fromtimestamp(json.loads(base64.urlsafe_b64decode(padded))["exp"], UTC)
-    except (KeyError, IndexError, ValueError, TypeError, OverflowError, OSError):
+    except (KeyError, IndexError, ValueError, TypeError, OverflowError, OSError, RecursionError):
         return datetime.fromtimestamp(now.timestamp() + OUTPUT_LIFE_SECONDS, UTC)

@@ -10,7 +10,7 @@ from service.house import House
 from service.logs import VIDEO, event
 from service.outcomes import Decision, Kind, Outcome
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
-from service.store import inbox, submissions
+from service.store import inbox, ledger, submissions
 from service.videos import Status
 
 log = logging.getLogger(__name__)
@@ -23,13 +23,13 @@ async def adopt(house: House, video_id: UUID, task_id: str) -> str:
 
     Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayAway if Runway cannot say.
     """
-    if await submissions.holder(house.database, task_id) is not None:
+    if await ledger.holder(house.database, task_id) is not None:
         return "held"
     async with house.runway() as runway:
         task = await runway.retrieve(task_id)
     if task is None:
         raise Conflict(f"Runway does not know the task {task_id}")
-    submission_id = await submissions.candidate(house.database, video_id, task.created_at)
+    submission_id = await ledger.candidate(house.database, video_id, task.created_at)
     if submission_id is None:
         raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
     estimate = task.estimated_cost.credits if task.estimated_cost else None

@@ -11,7 +11,7 @@ from service.errors import RunwayAway
 from service.house import Counts, House
 from service.logs import RUNWAY, event
 from service.runway.client import RETRIEVE_SECONDS, Runway
-from service.store import submissions
+from service.store import ledger
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +21,13 @@ LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried 
 
 async def run_once(house: House) -> Counts:
     """One batch of DELETEs; 204 and 404 both mean that the task is gone."""
-    due = await submissions.claim_cancels(house.database, BATCH, LEASE_SECONDS)
+    due = await ledger.claim_cancels(house.database, BATCH, LEASE_SECONDS)
     if not due:
         return {"deleted": 0}
     async with house.runway() as runway:
         gone = await asyncio.gather(*(_delete(runway, row) for row in due))
     ids = [row["id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]
-    await submissions.cancelled(house.database, ids)
+    await ledger.cancelled(house.database, ids)
     return {"deleted": len(ids)}
 
 

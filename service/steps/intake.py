@@ -9,8 +9,8 @@ from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.runway.catalogue import build_request
 from service.settings import Settings
-from service.store import submissions, videos
-from service.store.videos import Mapped, Unmapped
+from service.store import ledger, unmapped
+from service.store.unmapped import Mapped, Unmapped
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,11 @@ BATCH = 200
 async def run_once(house: House) -> Counts:
     """One batch: book tasks written by hand, map the app's rows, expire what is over."""
     settings, database = house.settings, house.database
-    booked = await submissions.book_foreign_tasks(database, BATCH)
-    rows = await videos.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
+    booked = await ledger.book_foreign_tasks(database, BATCH)
+    rows = await unmapped.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
     written = []
     if rows:
-        written = await videos.map_rows(database, [map_row(row, settings) for row in rows], settings.queue_patience)
+        written = await unmapped.map_rows(database, [map_row(row, settings) for row in rows], settings.queue_patience)
     for row in written:
         if row["refusal"]:
             event(
@@ -36,7 +36,7 @@ async def run_once(house: House) -> Counts:
                 video=row["id"],
             )
     refused = sum(row["refusal"] is not None for row in written)
-    expired = await videos.expire(database, BATCH)
+    expired = await unmapped.expire(database, BATCH)
     return {"booked": booked, "mapped": len(written) - refused, "refused": refused, "expired": expired}
 
 

@@ -10,7 +10,7 @@ from service.logs import VIDEO, event
 from service.outcomes import Kind, Outcome
 from service.steps.adopt import follow_evidence
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
-from service.store import inbox, submissions
+from service.store import inbox, ledger, submissions
 from service.store.submissions import Answer, Guard, Lapsed
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ async def run_once(house: House) -> Counts:
     return {
         "lapsed": await _give_up_lapsed(house),
         "completed": await _complete_unsaved(house),
-        "restored": await submissions.restore(database, DRAGGED_WORDS, BATCH),
+        "restored": await ledger.restore(database, DRAGGED_WORDS, BATCH),
         "matched": await inbox.match(database, BATCH),
         "adopted": await follow_evidence(house),
     }

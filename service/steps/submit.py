@@ -18,9 +18,11 @@ from service.logs import RUNWAY, VIDEO, event
 from service.outcomes import ALL_LANES, Kind, Outcome, Pause
 from service.runway.client import Runway
 from service.settings import LEASE_MARGIN_SECONDS
+from service.steps import budget
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
-from service.store import lanes, submissions
-from service.store.submissions import Answer, Permit
+from service.store import lanes, permits, submissions
+from service.store.permits import Permit
+from service.store.submissions import Answer
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ async def _drain(house: House, runway: Runway, window: Window, this: _Round) -> 
             claimed = await _claim(house, runway, window, this, free)
             more = bool(claimed)
             if claimed and usual is None:
-                usual = await submissions.usual_seconds(house.database) or 0.0
+                usual = await permits.usual_seconds(house.database) or 0.0
         else:
             more = more and bool(this.in_flight)
         if this.in_flight:
@@ -120,14 +122,14 @@ async def _claim(
 ) -> int:
     seconds = window.call_seconds(house.settings.post_timeout)
     give_up_at = house.clock() + seconds  # read before the claim: the database's deadline is never earlier
-    permits = await submissions.claim(house.database, limit, seconds, lane)
-    for permit in permits:
+    permitted = await budget.claim(house, limit, seconds, lane)
+    for permit in permitted:
         narrate_claim(house, permit)
         if lane is not None:
             this.probes[permit.submission_id] = lane
         this.in_flight.add(asyncio.create_task(_send(runway, permit, give_up_at)))
-    this.counts["claimed"] += len(permits)
-    return len(permits)
+    this.counts["claimed"] += len(permitted)
+    return len(permitted)
 
 
 def narrate_claim(house: House, permit: Permit) -> None:
@@ -213,12 +215,13 @@ async def save_insistently(house: House, answers: list[Answer]) -> None:
     for answer in answers:
         result = results.get(answer.submission_id, "kept")
         event(
-            log, VIDEO, "row_updated", _ROW_WORDS.get(result, "Outcome was known already").format(status=answer.next_status),
+            log, VIDEO, "row_updated", _ROW_WORDS[result].format(status=answer.next_status),
             video=answer.video_id, submission=answer.submission_id, task=answer.task_id,
         )  # fmt: skip
 
 
 _ROW_WORDS = {
+    "kept": "Outcome was known already",
     "moved": "Row updated: status {status}",
     "locked": "Row is held by another transaction: saved to the ledger, the row follows",
     "waits": "Saved to the ledger; the video waits for something else",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -22,25 +23,29 @@ from service.store.url import Target
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 30.0
 ACQUIRE_SECONDS = 15.0
-# A connection that rested longer is tried with an empty statement first: a thawed process holds dead sockets.
+# A connection that rested longer is tried with a small statement first: a thawed process holds dead sockets.
 REST_SECONDS = 5.0
 PING_SECONDS = 3.0
+# Giving a connection back waits for a statement that was cut off; a server that hangs would never confirm that.
+RELEASE_SECONDS = 5.0
+CLOSE_SECONDS = 10.0
 
-# What means that the server, not the statement, is the trouble.
+# What means that the server, not the statement, is the trouble, or that the same statement may succeed later.
 _AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by a timeout of its own
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.LockNotAvailableError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InsufficientResourcesError,
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,  # also a file that may not grow
 )
 
 Raw = Any  # asyncpg's connection, or its pool's proxy of one
@@ -50,22 +55,81 @@ class _Connection(asyncpg.Connection):
     """A pooled connection that knows when it was last used, by both clocks: one may stand still in a freeze."""
 
     used_at = (0.0, 0.0)
+    in_use = False
+
+    @property
+    def itself(self) -> _Connection:
+        """The connection behind the pool's proxy, which forgets it on release."""
+        return self
 
     def touch(self) -> None:
-        self.used_at = (time.monotonic(), time.time())
+        self.used_at, self.in_use = (time.monotonic(), time.time()), False
 
-    def rested(self) -> float:
+    def rested(self) -> bool:
         monotonic, wall = self.used_at
-        return max(time.monotonic() - monotonic, time.time() - wall)
+        return not self.in_use and max(time.monotonic() - monotonic, time.time() - wall) > REST_SECONDS
+
+    async def prove_alive(self) -> None:
+        is_rested, self.in_use = self.rested(), True
+        if is_rested:
+            await self.execute("SELECT 1", timeout=PING_SECONDS)
 
 
-async def _try_if_rested(connection: Raw) -> None:
-    if connection.rested() > REST_SECONDS:
-        await connection.execute("", timeout=PING_SECONDS)
+class _Pool:
+    """The connections of one event loop. One that rested is tried before it is handed out."""
 
+    def __init__(self, target: Target, size: int) -> None:
+        self._size = size
+        self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._opening = asyncio.Lock()
+        options: dict[str, Any] = {
+            "min_size": 0,
+            "max_size": size,
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
+            "connection_class": _Connection,
+            "init": self._begin,
+            "reset": self._rest,  # instead of DISCARD ALL and the like: there is no session state to reset
+        }
+        self._database = databases.Database(target.dsn, **(options | target.options))
 
-async def _touch(connection: Raw) -> None:
-    connection.touch()
+    async def _begin(self, connection: _Connection) -> None:
+        connection.touch()
+        self._made.add(connection)
+
+    async def _rest(self, connection: _Connection) -> None:
+        connection.touch()
+
+    async def acquire(self) -> databases.core.Connection:
+        """The current task's connection, alive; every dead one that the pool still holds is passed over."""
+        async with self._opening:
+            await self._database.connect()
+        connection = self._database.connection()
+        async with asyncio.timeout(ACQUIRE_SECONDS):
+            for remaining in range(self._size, -1, -1):
+                await connection.__aenter__()
+                raw = connection.raw_connection.itself
+                try:
+                    await raw.prove_alive()
+                except BaseException as exc:
+                    raw.terminate()
+                    await connection.__aexit__()  # at once: it is gone
+                    if not remaining or not isinstance(exc, _AWAY):
+                        raise
+                    self._drop_rested()  # those that rested with it are dead as well
+                else:
+                    break
+        return connection
+
+    def _drop_rested(self) -> None:
+        for connection in [one for one in self._made if one.rested() and not one.is_closed()]:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Close every connection, politely if that goes quickly."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._database.disconnect()
 
 
 class Database:
@@ -78,63 +142,46 @@ class Database:
     def __init__(self, target: Target | None, *, pool_size: int = 5) -> None:
         self.target = target
         self._pool_size = min(pool_size, (target and target.pool_limit) or pool_size)
-        self._database: databases.Database | None = None
-        self._opening = asyncio.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # Some serverless hosts run every request on a loop of its own, and sockets belong to their loop.
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
-    async def _pool(self) -> databases.Database:
+    def _pool(self) -> _Pool:
         if self.target is None:
             raise NotConfigured("set DATABASE_URL in the environment", missing=["DATABASE_URL"])
-        if self._loop is not asyncio.get_running_loop():
-            # Some serverless hosts run every request on a loop of its own: the old loop's sockets died with it.
-            self._loop, self._database, self._opening = asyncio.get_running_loop(), None, asyncio.Lock()
-        async with self._opening:
-            if self._database is None:
-                options: dict[str, Any] = {
-                    "min_size": 0,
-                    "max_size": self._pool_size,
-                    "timeout": CONNECT_SECONDS,
-                    "command_timeout": STATEMENT_SECONDS,
-                    "connection_class": _Connection,
-                    "init": _touch,
-                    "setup": _try_if_rested,
-                    "reset": _touch,  # instead of DISCARD ALL and the like: there is no session state to reset
-                }
-                database = databases.Database(self.target.dsn, **(options | self.target.options))
-                await database.connect()
-                self._database = database
-            return self._database
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:
+            self._pools = {known: pool for known, pool in list(self._pools.items()) if not known.is_closed()}
+            self._pools[loop] = _Pool(self.target, self._pool_size)
+        return self._pools[loop]
 
     async def close(self) -> None:
-        """Close the pool; the next use opens a new one."""
-        async with self._opening:
-            database, self._database = self._database, None
-        if database is not None:
-            await database.disconnect()
+        """Close the pool of this event loop; the next use opens a new one."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Raw]:
         """One connection for the current task; inside another `connection()` of the same task, the same one."""
         with _translated():
-            pool = await self._pool()
-            connection = pool.connection()
-            await self._acquire(connection)
+            connection = await self._pool().acquire()
+            raw: _Connection = connection.raw_connection.itself
             try:
                 yield connection.raw_connection
             finally:
-                await connection.__aexit__()
+                await self._release(connection, raw)
 
-    async def _acquire(self, connection: Any) -> None:
-        """Acquire, passing over every dead connection that the pool still holds, within ACQUIRE_SECONDS."""
-        async with asyncio.timeout(ACQUIRE_SECONDS):
-            for remaining in range(self._pool_size, -1, -1):
-                try:
-                    await connection.__aenter__()
-                except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError):
-                    if not remaining:
-                        raise
-                else:
-                    return
+    async def _release(self, connection: databases.core.Connection, raw: _Connection) -> None:
+        """Give it back. What was done on it is done: that this fails is no error of the statement's."""
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await connection.__aexit__()
+        except BaseException as exc:
+            # `databases` would refuse this task every other connection: begin with a new pool.
+            raw.terminate()
+            self._pools.pop(asyncio.get_running_loop(), None)
+            if not isinstance(exc, _AWAY):
+                raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Raw]:
@@ -168,7 +215,7 @@ class Database:
 
 
 class Listener:
-    """Hears NOTIFY on a connection of its own. Behind a transaction pooler it never hears anything, and costs nothing."""
+    """Hears NOTIFY on a connection of its own. Behind a transaction pooler it hears nothing, and costs nothing."""
 
     def __init__(self, target: Target | None, channel: str, wake: Callable[[], None]) -> None:
         self._target = target

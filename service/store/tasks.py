@@ -70,9 +70,11 @@ async def claim_one(database: Database, video_id: UUID, lease_seconds: float, *,
 
 # A hint came that could not be followed at once: look as soon as Runway's gap allows.
 _HASTEN = f"""
-UPDATE videos v SET poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
+UPDATE videos v SET
+    poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
 WHERE v.id = ANY(ARRAY(
-    SELECT id FROM videos WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL FOR UPDATE SKIP LOCKED))
+    SELECT id FROM videos WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
+    FOR UPDATE SKIP LOCKED))
 """
 
 
@@ -107,8 +109,9 @@ class Seen:
 # passed over; its turn comes again. The ledger follows in the same transaction.
 _FINALIZE = """
 WITH seen AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[], $8::float8[],
-                         $9::boolean[], $10::jsonb[], $11::text[], $12::timestamptz[], $13::numeric[], $14::boolean[], $15::text[])
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[],
+                         $8::float8[], $9::boolean[], $10::jsonb[], $11::text[], $12::timestamptz[], $13::numeric[],
+                         $14::boolean[], $15::text[])
         AS s(video_id, task_id, next_status, task_status, progress, error_code, error_message, delay_seconds,
              task_retry, output, video_url, video_url_expires_at, cost_credits, settled, cancel_reason)
 ), held AS MATERIALIZED (
@@ -120,7 +123,8 @@ WITH seen AS (
         progress = CASE WHEN s.next_status = 'completed' THEN 1 ELSE COALESCE(s.progress, v.progress) END,
         error_code = s.error_code, error_message = s.error_message,
         poll_after = CASE WHEN s.next_status = 'processing' THEN now() + make_interval(secs => s.delay_seconds) END,
-        run_after = CASE WHEN s.next_status = 'queued' THEN now() + make_interval(secs => s.delay_seconds) ELSE v.run_after END,
+        run_after = CASE WHEN s.next_status = 'queued' THEN now() + make_interval(secs => s.delay_seconds)
+                         ELSE v.run_after END,
         runway_video_id = CASE WHEN s.next_status = 'queued' THEN NULL ELSE v.runway_video_id END,
         task_retries = v.task_retries + s.task_retry::integer,
         output = s.output, video_url = s.video_url, video_url_expires_at = s.video_url_expires_at,

@@ -19,7 +19,10 @@ async def record(database: Database, kind: str, seconds: float, counts: dict[str
     await database.execute(_RECORD, kind, seconds, json.dumps(counts), error)
 
 
-_LAST = "SELECT kind, finished_at, extract(epoch FROM now() - finished_at)::float8 AS age_seconds FROM ticks ORDER BY id DESC LIMIT 1"
+_LAST = """
+SELECT kind, finished_at, extract(epoch FROM now() - finished_at)::float8 AS age_seconds
+FROM ticks ORDER BY id DESC LIMIT 1
+"""
 
 # `stuck` counts what the promises exclude: a permit long past its deadline, a task long past its time to be looked at.
 _REPORT = """

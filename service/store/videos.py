@@ -24,7 +24,7 @@ COLUMNS = ", ".join("v.status::text AS status" if name == "status" else f"v.{nam
 class NewVideo:
     """What is stored of a request.
 
-    `columns`: the caller's values for the app's own columns; `mirrored`: prompt and image, where the app looks for them.
+    `columns`: the caller's values for the app's own columns; `mirrored`: prompt and image, where the app looks.
     """
 
     id: UUID
@@ -126,96 +126,6 @@ def _refused_by_table(exc: asyncpg.PostgresError) -> InvalidRequest:
     else:
         detail = f"the table videos refuses this value: {exc.message or exc}"
     return InvalidRequest([Problem(f"/columns/{column}" if column else "/columns", detail)])
-
-
-# Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
-_UNMAPPED = """
-SELECT v.id, v.origin, v.model, v.{prompt}::text AS prompt, v.{image}::text AS image
-FROM videos v
-WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
-ORDER BY v.run_after LIMIT $1
-"""
-
-
-@dataclass(frozen=True)
-class Unmapped:
-    """A row that the app put in the queue itself. `origin` 'api': its request stays as it was."""
-
-    id: UUID
-    origin: str | None
-    model: str | None
-    prompt: str | None
-    image: str | None
-
-
-async def unmapped(database: Database, prompt_column: str, image_column: str, limit: int) -> list[Unmapped]:
-    """Rows that have no request yet, or that the app put back in the queue."""
-    sql = _UNMAPPED.format(prompt=f'"{prompt_column}"', image=f'"{image_column}"')
-    return [Unmapped(**row) for row in await database.fetch(sql, limit)]
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """What intake makes of a row: a request, or (`refusal`) the reason why there is none."""
-
-    id: UUID
-    operation: str | None = None
-    model: str | None = None
-    input: dict[str, Any] | None = None
-    quoted_credits: Any = None
-    refusal: str | None = None
-
-
-# Give the app's rows their request, or fail them. Only what is still unmapped; a row held by the app comes later.
-_MAP = """
-WITH mapped AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::numeric[], $6::text[])
-        AS m(id, operation, model, input, quoted_credits, refusal)
-), held AS MATERIALIZED (
-    SELECT v.id FROM videos v
-    WHERE v.id = ANY($1) AND v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
-    ORDER BY v.id FOR UPDATE SKIP LOCKED
-), lane AS (
-    INSERT INTO lanes (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING
-)
-UPDATE videos v SET
-    operation = COALESCE(m.operation, v.operation), model = COALESCE(m.model, v.model),
-    input = COALESCE(m.input, v.input), quoted_credits = COALESCE(m.quoted_credits, v.quoted_credits),
-    origin = COALESCE(v.origin, 'table'),
-    status = CASE WHEN m.refusal IS NULL THEN v.status::text ELSE 'failed' END,
-    error_code = CASE WHEN m.refusal IS NOT NULL THEN $7 END,
-    error_message = m.refusal,
-    finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
-    expires_at = now() + make_interval(secs => $8),
-    setbacks = 0, task_retries = 0, updated_at = now()
-FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
-RETURNING v.id, m.refusal
-"""
-
-
-async def map_rows(database: Database, rows: Sequence[Mapped], patience_seconds: float) -> list[asyncpg.Record]:
-    """Write what intake made of these rows; (id, refusal) of those that were written."""
-    return await database.fetch(
-        _MAP, [r.id for r in rows], [r.operation for r in rows], [r.model for r in rows],
-        [None if r.input is None else json.dumps(r.input) for r in rows],
-        [r.quoted_credits for r in rows], [r.refusal for r in rows], videos.INVALID_REQUEST, patience_seconds,
-    )  # fmt: skip
-
-
-# Patience is over: what is still queued by now fails, and says so.
-_EXPIRE = """
-UPDATE videos v SET status = 'failed', error_code = $1, finished_at = now(), updated_at = now(),
-    error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
-                    || COALESCE('. Last reason: ' || v.error_message, '') || '.'
-WHERE v.id = ANY(ARRAY(
-    SELECT id FROM videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL
-    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-"""
-
-
-async def expire(database: Database, limit: int) -> int:
-    """Fail what waited too long; how many."""
-    return await database.execute(_EXPIRE, videos.EXPIRED, limit)
 
 
 _GET = f"SELECT {COLUMNS} FROM videos v WHERE v.id = $1"

@@ -1,4 +1,4 @@
-"""/health: the truth about the queue; /health/live and /health/ready for platforms that restart what does not answer."""
+"""/health: the truth about the queue; /health/live and /health/ready for platforms that restart."""
 
 from __future__ import annotations
 

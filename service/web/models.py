@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,6 +15,10 @@ from service.videos import Video
 
 LARGEST_METADATA_BYTES = 16_000
 Credits = Annotated[float | None, Field(description="Runway's credits; 1 credit is $0.01")]
+
+
+State = Literal["queued", "processing", "completed", "failed", "cancelled"]
+PlainText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class VideoRequest(BaseModel):
@@ -52,6 +57,46 @@ class RetryRequest(BaseModel):
     )
 
 
+class ListQuery(BaseModel):
+    """Which videos to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[State] | None = Field(None, description="one or more, separated by commas")
+    model: PlainText | None = Field(None, description="a model of Runway's")
+    error_code: PlainText | None = Field(None, description="a reason")
+    cursor: str | None = Field(None, description="`next` of the page before")
+    limit: int = Field(50, ge=1, le=200, description="videos on a page")
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _split(cls, value: list[str]) -> list[str]:
+        return [part for text in value for part in text.split(",") if part]
+
+    @field_validator("cursor")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                position(value)
+            except ValueError:
+                raise ValueError("is not a cursor of this list: use `next` of the page before") from None
+        return value
+
+
+def cursor_after(video: Video) -> str:
+    """Where the page after this video begins."""
+    return base64.urlsafe_b64encode(f"{video.created_at.isoformat()}|{video.id}".encode()).decode().rstrip("=")
+
+
+def position(cursor: str) -> tuple[datetime, UUID]:
+    """The time and the id that a cursor stands for. Raises ValueError."""
+    text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    created_at, _, video_id = text.partition("|")
+    when = datetime.fromisoformat(created_at)
+    return when if when.tzinfo else when.replace(tzinfo=UTC), UUID(video_id)
+
+
 class Failure(BaseModel):
     """Why a video failed, or waits."""
 
@@ -63,7 +108,7 @@ class VideoView(BaseModel):
     """A video."""
 
     id: UUID
-    status: Literal["queued", "processing", "completed", "failed", "cancelled"]
+    status: State
     operation: str | None
     model: str | None
     input: dict[str, Any] | None = Field(description="data URIs are shortened")

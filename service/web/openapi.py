@@ -73,7 +73,6 @@ _KEY = {
 
 def _videos() -> dict[str, Any]:
     video = _ref(models.VideoView)
-    text = {"type": "string"}
     create = _operation(
         "Hand in a video", "apiKey", _answers({202: ("Accepted", video)}, 400, 401, 409, 413, 422, 503),
         parameters=[_KEY], requestBody=_body(models.VideoRequest),
@@ -81,11 +80,8 @@ def _videos() -> dict[str, Any]:
     listing = _operation(
         "List videos, newest first", "apiKey", _answers({200: ("A page", _ref(models.VideoPage))}, 401, 422, 503),
         parameters=[
-            _query("status", text, "one or more statuses, separated by commas"),
-            _query("model", text, "a model"),
-            _query("error_code", text, "a reason"),
-            _query("cursor", text, "`next` of the page before"),
-            _query("limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, "videos on a page"),
+            {"name": name, "in": "query", "schema": schema, "description": schema["description"]}
+            for name, schema in models.ListQuery.model_json_schema()["properties"].items()
         ],
     )  # fmt: skip
     return {"get": listing, "post": create}

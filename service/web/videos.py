@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -21,24 +17,26 @@ from service.runway.task import url_expiry
 from service.settings import Settings, need
 from service.steps import poll
 from service.steps.finalize import now
-from service.store import submissions, tasks
+from service.store import ledger, tasks
 from service.store import videos as store
 from service.store.videos import NewVideo
 from service.videos import Status, Video
 from service.web import bodies
 from service.web.auth import bearer
 from service.web.models import (
+    ListQuery,
     RetryRequest,
     SubmissionList,
     SubmissionView,
     VideoPage,
     VideoRequest,
     VideoView,
+    cursor_after,
+    position,
 )
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 LONGEST_KEY = 255
-PAGE_DEFAULT, PAGE_LARGEST = 50, 200
 FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
 
 
@@ -103,63 +101,15 @@ def _canonical_hash(value: dict[str, Any]) -> str:
 async def listing(request: Request) -> Response:
     """GET /videos"""
     house = bearer(request, "api_keys")
-    query = _ListQuery.of(request.query_params)
+    given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
+    query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
     found = await store.listing(
-        house.database, statuses=query.statuses, model=query.model, error_code=query.error_code,
-        before=query.before, limit=query.limit + 1,
+        house.database, statuses=query.status, model=query.model, error_code=query.error_code,
+        before=position(query.cursor) if query.cursor else None, limit=query.limit + 1,
     )  # fmt: skip
     page, more = found[: query.limit], len(found) > query.limit
-    cursor = _cursor(page[-1]) if more else None
+    cursor = cursor_after(page[-1]) if more else None
     return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in page], next=cursor).model_dump(mode="json"))
-
-
-@dataclass(frozen=True)
-class _ListQuery:
-    statuses: list[str] | None
-    model: str | None
-    error_code: str | None
-    before: tuple[datetime, UUID] | None
-    limit: int
-
-    @classmethod
-    def of(cls, query: QueryParams) -> _ListQuery:
-        known = {"status", "model", "error_code", "cursor", "limit"}
-        problems = [
-            Problem(f"?{name}", f"is not a parameter of this list; there are: {', '.join(sorted(known))}")
-            for name in query
-            if name not in known
-        ]
-        statuses = [part for value in query.getlist("status") for part in value.split(",") if part] or None
-        for status in statuses or []:
-            if status not in list(Status):
-                problems.append(Problem("?status", f"must be one of {', '.join(Status)}; got {status!r}"))
-        limit_text = query.get("limit", str(PAGE_DEFAULT))
-        limit = int(limit_text) if limit_text.isascii() and limit_text.isdigit() and len(limit_text) < 6 else 0
-        if not 1 <= limit <= PAGE_LARGEST:
-            problems.append(Problem("?limit", f"must be a number from 1 to {PAGE_LARGEST}"))
-        before = None
-        if query.get("cursor"):
-            try:
-                before = _position(query["cursor"])
-            except ValueError:
-                problems.append(Problem("?cursor", "is not a cursor of this list: use `next` of the page before"))
-        for name in ("model", "error_code"):
-            if "\x00" in query.get(name, ""):
-                problems.append(Problem(f"?{name}", "must not contain the character NUL"))
-        if problems:
-            raise InvalidRequest(problems)
-        return cls(statuses, query.get("model"), query.get("error_code"), before, limit)
-
-
-def _cursor(video: Video) -> str:
-    return base64.urlsafe_b64encode(f"{video.created_at.isoformat()}|{video.id}".encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> tuple[datetime, UUID]:
-    text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    created_at, _, video_id = text.partition("|")
-    when = datetime.fromisoformat(created_at)
-    return when if when.tzinfo else when.replace(tzinfo=UTC), UUID(video_id)
 
 
 def _video_id(request: Request) -> UUID:
@@ -213,7 +163,8 @@ async def retry(request: Request) -> Response:
     raw = await bodies.read(request, house.settings.max_body_bytes)
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
-        house.database, _video_id(request), consent=asked.accept_double_charge, patience_seconds=house.settings.queue_patience,
+        house.database, _video_id(request), consent=asked.accept_double_charge,
+        patience_seconds=house.settings.queue_patience,
     )  # fmt: skip
     return JSONResponse(_view(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
@@ -224,11 +175,11 @@ async def cancel(request: Request) -> Response:
     return JSONResponse(_view(await store.cancel(house.database, _video_id(request))))
 
 
-async def ledger(request: Request) -> Response:
+async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
     house = bearer(request, "api_keys")
     video_id = _video_id(request)
-    rows = await submissions.of_video(house.database, video_id)
+    rows = await ledger.of_video(house.database, video_id)
     if not rows:
         await store.get(house.database, video_id)
     listed = SubmissionList(submissions=[SubmissionView.model_validate(row) for row in rows])

@@ -1,4 +1,4 @@
-"""Settling accounts: what the database says of every video, against the simulator's billing ledger, which is the judge."""
+"""Settling accounts: what the database says of every video, against the simulator's ledger, which is the judge."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -45,7 +46,14 @@ class Accounts:
     @property
     def complaints(self) -> list[str]:
         """Everything that must not be."""
-        return [*self.lost, *self.stuck, *self.paid_twice, *self.unexplained, *self.loose_ends, *self.wrong_money]
+        return [
+            *self.lost,
+            *self.stuck,
+            *self.paid_twice,
+            *self.unexplained,
+            *self.loose_ends,
+            *self.wrong_money,
+        ]
 
 
 async def settle(
@@ -81,7 +89,9 @@ def _judge_video(found: Accounts, prompt: str, video: Any, *, removed: bool) -> 
     if video["error_code"]:
         found.errors[video["error_code"]] += 1
     if video["status"] not in ENDED:
-        found.stuck.append(f"{prompt}: {video['status']}, task {video['runway_video_id']}, {video['error_message']}")
+        found.stuck.append(
+            f"{prompt}: {video['status']}, task {video['runway_video_id']}, {video['error_message']}"
+        )
     if video["status"] == "failed" and not (video["error_code"] and video["error_message"]):
         found.lost.append(f"{prompt}: failed without a reason")
     if video["status"] == "completed" and not video["video_url"]:
@@ -100,7 +110,9 @@ def _judge_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: l
     if len(creates) > sum(row["outcome"] != "not_sent" for row in ledger):
         found.paid_twice.append(f"{prompt}: {len(creates)} creates for {len(ledger)} permits")
     if len(unbooked) > len(unknown):
-        found.unexplained.append(f"{prompt}: {len(unbooked)} tasks not booked, {len(unknown)} unknown outcomes")
+        found.unexplained.append(
+            f"{prompt}: {len(unbooked)} tasks not booked, {len(unknown)} unknown outcomes"
+        )
     consents = sum(row["consent"] is not None for row in ledger)
     ended = sum(row["settled_at"] is not None and row["task_id"] is not None for row in ledger[:-1])
     if len(tasks) > 1 + consents + ended:
@@ -139,7 +151,7 @@ def _judge_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
             found.loose_ends.append(f"{prompt}: submission {row['id']} is left open")
         if row["outcome"] == "accepted" and row["settled_at"] is None:
             found.loose_ends.append(f"{prompt}: nobody looks after task {row['task_id']}")
-    for earlier, later in zip(ledger, ledger[1:], strict=False):
+    for earlier, later in combinations(ledger, 2):
         settled = earlier["settled_at"] and earlier["settled_at"] <= later["opened_at"] + CLOCK_GRAIN
         if not settled and earlier["consent"] is None:
             found.paid_twice.append(f"{prompt}: submission {later['id']} while {earlier['id']} might cost")

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from service.errors import Conflict
 from service.settings import LEASE_MARGIN_SECONDS
 from service.steps.adopt import adopt
 from tests.crash.accounts import Accounts, settle
-from tests.crash.proxy import Cut, Proxy, Step, Watch, postgres_proxy, runway_proxy
+from tests.crash.proxy import Proxy, Watch, postgres_proxy, runway_proxy
 from tests.database import connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
@@ -106,11 +106,11 @@ class Zygote:
         self._line = line
 
     def start(
-        self, *arguments: str, env: dict[str, str], clock: Path | None = None, sabotage: str = ""
+        self, *arguments: str, env: dict[str, str], clock: Path | None = None
     ) -> Process:
         """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
         ours, theirs = os.pipe()
-        order = {"args": arguments, "env": env, "clock": clock and str(clock), "sabotage": sabotage}
+        order = {"args": arguments, "env": env, "clock": clock and str(clock)}
         socket.send_fds(self._line, [json.dumps(order).encode()], [theirs])
         os.close(theirs)
         return Process(int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL)), ours)
@@ -143,9 +143,9 @@ class Field:
     env: dict[str, str]
     started: list[Process] = field(default_factory=list)
 
-    def start(self, *arguments: str, clock: Path | None = None, sabotage: str = "", **env: str) -> Process:
+    def start(self, *arguments: str, clock: Path | None = None, **env: str) -> Process:
         """Start one process of the service behind the proxies."""
-        process = self.zygote.start(*arguments, env=self.env | env, clock=clock, sabotage=sabotage)
+        process = self.zygote.start(*arguments, env=self.env | env, clock=clock)
         self.started.append(process)
         return process
 
@@ -165,17 +165,6 @@ class Field:
         finally:
             process.kill()
             await process.end()
-
-    def killing(self, at: Step, process: Callable[[], Process]) -> Callable[[Step], Awaitable[None]]:
-        """A hook: kill -9 at this step; what is held is lost."""
-
-        async def hook(step: Step) -> None:
-            if step == at:
-                process().kill()
-            if process().has_ended or step == at:
-                raise Cut
-
-        return hook
 
     async def enqueue(self, prompt: str | None = None, **changes: Any) -> UUID:
         """Hand in one video, in this process. Its prompt is its name in Runway's book."""

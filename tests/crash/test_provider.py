@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +21,7 @@ from service.local.sim_faults import On
 from service.local.simulator import SimulatorOptions, create_simulator
 from service.runway import client
 from service.steps import submit
-from service.store import submissions
+from service.store import permits
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.scripted import Script, Scripted
 from tests.database import connected
@@ -46,11 +45,19 @@ CREATES: dict[str, tuple[str, str | None]] = {
     "slow=0.4,status=503": UNKNOWN,  # too late to be Runway shedding load
     **dict.fromkeys(("drop_before", "drop_before,reset", "drop_after", "drop_after,reset", "half"), UNKNOWN),
     **dict.fromkeys(("status=400", "status=403", "status=413", "status=422"), REJECTED),
-    **dict.fromkeys(("status=401", "status=404", "status=405", "status=429", "status=429,retry_after=30"), COMPLETED),
+    **dict.fromkeys(
+        ("status=401", "status=404", "status=405", "status=429", "status=429,retry_after=30"), COMPLETED
+    ),
     **dict.fromkeys(("status=502", "status=503"), COMPLETED),
     **dict.fromkeys(("no_credits", "key_revoked", "daily_limit"), COMPLETED),
-    **dict.fromkeys(("status=408", "status=409", "status=500", "status=504", "status=302", "status=599"), UNKNOWN),
-    **{f"status={n},body={body}": UNKNOWN for n in (502, 503, 504) for body in ("bare", "html", "none", "garbage")},
+    **dict.fromkeys(
+        ("status=408", "status=409", "status=500", "status=504", "status=302", "status=599"), UNKNOWN
+    ),
+    **{
+        f"status={n},body={body}": UNKNOWN
+        for n in (502, 503, 504)
+        for body in ("bare", "html", "none", "garbage")
+    },
     **{f"accepted_status={n}": UNKNOWN for n in (201, 202, 204, 302, 408, 500, 504)},
     **{f"accepted_status=503,body={body}": UNKNOWN for body in ("bare", "html", "none", "garbage")},
     **{f"body={body}": UNKNOWN for body in ("garbage", "none", "html", "no_id")},
@@ -117,7 +124,11 @@ async def socket_world(url: str, script: Script, **options: Any) -> AsyncIterato
         app = httpx.ASGITransport(app=create_app(house))
         clients = [
             httpx.AsyncClient(transport=app, base_url="http://taxiway.test", headers=headers)
-            for headers in ({"authorization": f"Bearer {API_KEY}"}, {"authorization": f"Bearer {CRON_SECRET}"}, {})
+            for headers in (
+                {"authorization": f"Bearer {API_KEY}"},
+                {"authorization": f"Bearer {CRON_SECRET}"},
+                {},
+            )
         ]
         try:
             yield World(house, runway, clock, url, *clients)
@@ -155,6 +166,13 @@ async def judged(w: World, prompts: dict[UUID, str]) -> Accounts:
     return accounts
 
 
+async def paused_lanes(w: World) -> dict[str, str]:
+    """The lanes that are paused, with their reasons."""
+    return {
+        row["model"]: row["reason"] for row in await w.rows("SELECT * FROM lanes WHERE reason IS NOT NULL")
+    }
+
+
 def once(faults: dict[str, str], on: On) -> Script:
     """Each video's first request of a kind goes wrong in its own way."""
     return lambda prompt, kind, count: faults.get(prompt, "") if kind == on and count == 0 else ""
@@ -162,7 +180,10 @@ def once(faults: dict[str, str], on: On) -> Script:
 
 @pytest.mark.parametrize(("on", "table"), [("create", CREATES), ("create", FATES), ("retrieve", LOOKS)])
 async def test_every_single_fault_ends_as_the_tables_say(
-    database_url: str, on: On, table: dict[str, tuple[str, str | None]], record_property: Callable[[str, object], None]
+    database_url: str,
+    on: On,
+    table: dict[str, tuple[str, str | None]],
+    record_property: Callable[[str, object], None],
 ) -> None:
     faults = {f"video {number}": words for number, words in enumerate(table)}
     async with socket_world(database_url, once(faults, on)) as w:
@@ -221,7 +242,10 @@ PAUSED_FOR = {"no_credits": outcomes.PAUSE_SECONDS[outcomes.Reason.NO_CREDITS],
 
 @pytest.mark.parametrize(
     ("reason", "broken", "mended"),
-    [("no_credits", {"credits": 0}, {"credits": 10_000}), ("key_refused", {"key_revoked": True}, {"key_revoked": False})],
+    [
+        ("no_credits", {"credits": 0}, {"credits": 10_000}),
+        ("key_refused", {"key_revoked": True}, {"key_revoked": False}),
+    ],
 )
 async def test_a_queue_survives_that_credits_or_key_go_half_way(
     database_url: str, reason: str, broken: dict[str, Any], mended: dict[str, Any]
@@ -236,8 +260,10 @@ async def test_a_queue_survives_that_credits_or_key_go_half_way(
         w = replace(w, house=slow)
         prompts = await order(w, [f"video {number}" for number in range(30)])
         await w.tick()
-        assert (await w.rows("SELECT model, reason FROM lanes WHERE reason IS NOT NULL")) == [("*", reason)]
-        [queued] = await w.rows("SELECT count(*), max(setbacks), max(error_code) FROM videos WHERE status = 'queued'")
+        assert await paused_lanes(w) == {"*": reason}
+        [queued] = await w.rows(
+            "SELECT count(*), max(setbacks), max(error_code) FROM videos WHERE status = 'queued'"
+        )
         assert tuple(queued) == (16, 0, None)
         assert len(w.creates) == 15
         for probes in range(1, 4):
@@ -258,9 +284,7 @@ async def test_a_daily_limit_pauses_one_model_and_starves_no_other(database_url:
     async with socket_world(database_url, lambda *_: "", daily_limit=5) as w:
         paused = await order(w, [f"turbo {number}" for number in range(12)])
         await w.tick()
-        assert (await w.rows("SELECT model, reason FROM lanes WHERE reason IS NOT NULL")) == [
-            ("gen4_turbo", "daily_limit")
-        ]
+        assert await paused_lanes(w) == {"gen4_turbo": "daily_limit"}
         other = await order(w, [f"gen {number}" for number in range(4)], model="gen4.5")
         counts = await w.tick()
         assert counts["submit"]["accepted"] == 4
@@ -297,7 +321,9 @@ async def test_a_long_paused_lane_does_not_slow_the_claims_of_another(database_u
         )
         await w.rows("ANALYZE videos")
         crowded = await _claim_seconds(w, "gen4.5")
-        assert crowded < alone * 4 + 0.02, f"{alone * 1000:.1f} ms alone, {crowded * 1000:.1f} ms beside 20,000 paused"
+        assert crowded < alone * 4 + 0.02, (
+            f"{alone * 1000:.1f} ms alone, {crowded * 1000:.1f} ms beside 20,000 paused"
+        )
 
 
 async def _claim_seconds(w: World, model: str) -> float:
@@ -307,9 +333,9 @@ async def _claim_seconds(w: World, model: str) -> float:
         [video_id] = await order(w, [f"{model} {number}"], model=model)
         await w.rows("UPDATE lanes SET reason = 'busy', paused_until = now() WHERE model <> $1", model)
         started = time.perf_counter()
-        permits = await submissions.claim(w.house.database, 20, 5.0)
+        taken = await permits.claim(w.house.database, 20, 5.0)
         best = min(best, time.perf_counter() - started)
-        assert video_id in [permit.video_id for permit in permits]
+        assert video_id in [permit.video_id for permit in taken]
     return best
 
 

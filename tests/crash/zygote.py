@@ -33,7 +33,7 @@ MODULES = (
 
 
 def main() -> None:
-    """Serve orders on standard input, a socket: `{"args", "env", "clock", "sabotage"}` with a descriptor for output."""
+    """Serve orders on standard input, a socket: `{"args", "env", "clock"}` with a descriptor for output."""
     for name in MODULES:
         importlib.import_module(name)
     gc.collect()
@@ -64,8 +64,6 @@ def _become(order: dict[str, Any], output: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if order.get("clock"):
         _set_clock(Path(order["clock"]))
-    if order.get("sabotage"):
-        SABOTAGES[order["sabotage"]]()
     sys.argv = ["taxiway", *order["args"]]
     code = 1
     try:
@@ -93,22 +91,6 @@ def _set_clock(file: Path) -> None:
         build(), clock=lambda: time.monotonic() + ahead(), wall=lambda: time.time() + ahead()
     )
 
-
-def _all_not_sent() -> None:
-    """Break a promise: take every lost answer for a request that was never sent."""
-    from service import outcomes
-
-    classify = outcomes.classify
-
-    def wrong(result: outcomes.Answer | outcomes.Broken) -> outcomes.Outcome:
-        if isinstance(result, outcomes.Broken):
-            result = replace(result, sent=False)
-        return classify(result)
-
-    outcomes.classify = wrong
-
-
-SABOTAGES = {"all_not_sent": _all_not_sent}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,104 @@
+"""What the ledger says about money: for one video or for all, what was paid, and what may have been paid twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from service.store.database import Database
+
+PAGE = 1000
+
+# For each video: how many creates were permitted, and what they did cost or may cost. `most` bounds one submission:
+# its cost once Runway has told it, else Runway's estimate, else our own quote; nothing where no task was made.
+# A task that failed and was charged was paid for nothing, not twice; so `twice` leaves it out, and is what remains
+# when the dearest of the others is taken as the one that was wanted.
+_AUDIT = """
+WITH entry AS (
+    SELECT s.*, CASE WHEN s.outcome IN ('not_sent', 'rejected') THEN 0
+                     ELSE COALESCE(s.cost_credits, s.estimated_credits, s.quoted_credits, 0) END AS most,
+           s.task_status IS NOT DISTINCT FROM 'FAILED' AS failed
+    FROM submissions s
+    WHERE s.video_id = ANY(ARRAY(
+        SELECT DISTINCT video_id FROM submissions
+        WHERE ($1::uuid IS NULL OR video_id > $1) AND ($2::uuid IS NULL OR video_id = $2)
+        ORDER BY video_id LIMIT $3))
+)
+SELECT e.video_id, min(v.status::text) AS status, count(*) AS submissions,
+       count(*) FILTER (WHERE e.outcome = 'accepted') AS tasks,
+       COALESCE(sum(e.cost_credits), 0) AS paid, sum(e.most) AS most,
+       COALESCE(sum(most) FILTER (WHERE NOT failed) - max(most) FILTER (WHERE NOT failed), 0) AS twice,
+       bool_or(e.outcome IS NULL OR e.outcome = 'accepted' AND e.settled_at IS NULL) AS under_way,
+       bool_or(e.outcome = 'unknown') AS unknown,
+       bool_or(e.consent IS NOT NULL) AS consented
+FROM entry e LEFT JOIN videos v ON v.id = e.video_id
+GROUP BY e.video_id ORDER BY e.video_id
+"""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One video's account, in credits. `most`: the most that it may have cost; `twice`: the part of it paid again."""
+
+    video_id: UUID
+    status: str | None
+    submissions: int
+    tasks: int
+    paid: Decimal
+    most: Decimal
+    twice: Decimal
+    under_way: bool
+    unknown: bool
+    consented: bool
+
+    @property
+    def verdict(self) -> str:
+        """The account in words."""
+        if self.under_way:
+            return f"under way (at most {_plain(self.most)} credits)"
+        if self.unknown:
+            return f"unknown (at most {_plain(self.most)} credits)"
+        if self.twice:
+            return f"paid more than once (at most {_plain(self.twice)} credits too many)"
+        return f"paid once ({_plain(self.most)} credits)" if self.most else "paid nothing"
+
+
+@dataclass
+class Totals:
+    """The sum of many audits. `twice`: the largest sum that can have been paid a second time."""
+
+    videos: int = 0
+    submissions: int = 0
+    paid: Decimal = Decimal(0)
+    most: Decimal = Decimal(0)
+    twice: Decimal = Decimal(0)
+    unknown: int = 0
+    twice_without_consent: int = 0
+
+    def add(self, audit: Audit) -> None:
+        """Count one more video."""
+        self.videos += 1
+        self.submissions += audit.submissions
+        self.paid += audit.paid
+        self.most += audit.most
+        self.twice += audit.twice
+        self.unknown += audit.unknown
+        self.twice_without_consent += bool(audit.twice and not audit.consented)
+
+
+async def audits(database: Database, video_id: UUID | None = None) -> AsyncIterator[Audit]:
+    """The account of one video, or of every video in the ledger, page by page."""
+    after: UUID | None = None
+    while True:
+        rows = await database.fetch(_AUDIT, after, video_id, PAGE)
+        for row in rows:
+            yield Audit(**row)
+        if len(rows) < PAGE:
+            return
+        after = rows[-1]["video_id"]
+
+
+def _plain(amount: Decimal) -> str:
+    return f"{amount.normalize():f}"

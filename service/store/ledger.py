@@ -1,0 +1,124 @@
+"""Statements on the ledger as a book: what must be deleted, what was put back by hand, what one video did cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from service import videos
+from service.store.database import Database
+
+# A queued video whose earlier submission was accepted, or may have been, was put back by hand: without consent it is
+# not sent again. It returns to its task, or to the reason why it had failed.
+_RESTORE = """
+WITH dragged AS MATERIALIZED (
+    SELECT DISTINCT ON (v.id) v.id, s.outcome, s.task_id
+    FROM submissions s JOIN videos v ON v.id = s.video_id
+    WHERE s.settled_at IS NULL AND s.consent IS NULL AND s.outcome IN ('accepted', 'unknown') AND s.cancel_due IS NULL
+      AND s.unsaved IS NULL AND v.status = 'queued'
+    ORDER BY v.id, s.outcome, s.id DESC LIMIT $1
+), held AS MATERIALIZED (
+    SELECT v.id FROM videos v WHERE v.id = ANY(ARRAY(SELECT id FROM dragged)) AND v.status = 'queued'
+    ORDER BY v.id FOR UPDATE SKIP LOCKED
+)
+UPDATE videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'processing' ELSE 'failed' END,
+    runway_video_id = d.task_id, permit_id = NULL, poll_after = NULL, updated_at = now(),
+    submitted_at = COALESCE(v.submitted_at, now()),
+    finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
+    error_code = CASE d.outcome WHEN 'unknown' THEN $2 END, error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
+FROM dragged d WHERE v.id = d.id AND v.id = ANY(ARRAY(SELECT id FROM held))
+RETURNING v.id
+"""
+
+
+async def restore(database: Database, words: str, limit: int) -> int:
+    """Take back what was queued again by hand although its last submission may have cost something; how many."""
+    return len(await database.fetch(_RESTORE, limit, videos.SUBMISSION_UNKNOWN, words))
+
+
+# A task that is not in the ledger was written into the row by hand. It is booked, so that it can be cancelled and
+# counted.
+_BOOK = """
+WITH found AS MATERIALIZED (
+    SELECT v.id, v.runway_video_id, COALESCE(v.model, 'unknown') AS model FROM videos v
+    WHERE v.status = 'processing' AND v.runway_video_id IS NOT NULL AND v.submitted_at IS NULL
+    ORDER BY v.id LIMIT $1 FOR UPDATE SKIP LOCKED
+), booked AS (
+    INSERT INTO submissions (video_id, model, call_deadline, deadline, outcome, closed_at, task_id)
+    SELECT id, model, now() + interval '1 second', now() + interval '6 seconds', 'accepted', now(), runway_video_id
+    FROM found ON CONFLICT DO NOTHING
+)
+UPDATE videos v SET submitted_at = now() FROM found f WHERE v.id = f.id
+"""
+
+
+async def book_foreign_tasks(database: Database, limit: int) -> int:
+    """Open a ledger entry for tasks that somebody else wrote into `videos`; how many."""
+    return await database.execute(_BOOK, limit)
+
+
+# Whatever must be deleted at Runway; the entry is put off while this caller tries.
+_CANCELS = """
+UPDATE submissions s SET cancel_due = now() + make_interval(secs => $2)
+WHERE s.id = ANY(ARRAY(
+    SELECT id FROM submissions WHERE cancel_due <= now() ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED))
+RETURNING s.id, s.video_id, s.task_id, s.cancel_reason
+"""
+
+
+async def claim_cancels(database: Database, limit: int, lease_seconds: float) -> list[asyncpg.Record]:
+    """Tasks to delete: id, video_id, task_id, cancel_reason."""
+    return await database.fetch(_CANCELS, limit, lease_seconds)
+
+
+# The task is gone. What it did cost can no longer be asked: the estimate stays as the bound.
+_CANCELLED = """
+UPDATE submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
+    task_status = COALESCE(task_status, 'DELETED') WHERE id = ANY($1::bigint[])
+"""
+
+
+async def cancelled(database: Database, submission_ids: Sequence[int]) -> None:
+    """Book tasks as deleted."""
+    await database.execute(_CANCELLED, list(submission_ids))
+
+
+_OF_VIDEO = """
+SELECT id, model, opened_at, closed_at, outcome, http_status, request_id, error, task_id, task_status,
+       quoted_credits, estimated_credits, cost_credits, consent, cancel_due, cancel_reason, settled_at
+FROM submissions WHERE video_id = $1 ORDER BY id
+"""
+
+
+async def of_video(database: Database, video_id: UUID) -> list[dict[str, Any]]:
+    """The ledger of one video, oldest first."""
+    return [dict(row) for row in await database.fetch(_OF_VIDEO, video_id)]
+
+
+_HOLDER = "SELECT video_id FROM submissions WHERE task_id = $1"
+
+
+async def holder(database: Database, task_id: str) -> UUID | None:
+    """The video in whose ledger this task stands, if any."""
+    video_id: UUID | None = await database.fetchval(_HOLDER, task_id)
+    return video_id
+
+
+# The unknown submission that may have made a task created at $2: inside the permit's window, with a minute for clocks
+# that disagree.
+_CANDIDATE = """
+SELECT id FROM submissions
+WHERE video_id = $1 AND outcome = 'unknown' AND settled_at IS NULL
+  AND ($2::timestamptz IS NULL OR $2 BETWEEN opened_at - interval '1 minute' AND call_deadline + interval '1 minute')
+ORDER BY id DESC LIMIT 1
+"""
+
+
+async def candidate(database: Database, video_id: UUID, created_at: datetime | None) -> int | None:
+    """The submission of unknown outcome that can have made a task created at that time."""
+    submission_id: int | None = await database.fetchval(_CANDIDATE, video_id, created_at)
+    return submission_id

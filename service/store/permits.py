@@ -1,0 +1,110 @@
+"""The claim: the statement whose commit is the permission to POST."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from service.settings import LEASE_MARGIN_SECONDS
+from service.store.database import Database
+
+# What forbids another create for the video `v`.
+_BLOCKED = """EXISTS (
+    SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL)"""
+
+# Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
+# the permission to POST. $3 picks one paused lane for a probe ('*': any, although all are paused); NULL: the open ones.
+# MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused lane without reading its rows.
+_CLAIM_FORM = f"""
+WITH lane AS (
+    SELECT l.model FROM lanes l
+    WHERE l.model <> '*' AND CASE
+        WHEN $3::text = '*' THEN l.reason IS NULL OR l.paused_until <= now()
+        WHEN $3 IS NOT NULL THEN l.model = $3
+        ELSE l.reason IS NULL AND NOT EXISTS (SELECT FROM lanes a WHERE a.model = '*' AND a.reason IS NOT NULL)
+    END
+), due AS MATERIALIZED (
+    SELECT d.* FROM lane CROSS JOIN LATERAL (
+        SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM videos v
+        WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = lane.model
+          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {_BLOCKED}
+        ORDER BY v.priority DESC, v.run_after, v.id
+        LIMIT $1 FOR UPDATE OF v SKIP LOCKED
+    ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT $1
+), {{affordable}} permit AS (
+    INSERT INTO submissions (video_id, model, quoted_credits, call_deadline, deadline)
+    SELECT id, model, quoted_credits,
+           now() + make_interval(secs => $2), now() + make_interval(secs => $2 + {LEASE_MARGIN_SECONDS})
+    FROM {{source}} RETURNING id, video_id
+)
+UPDATE videos v SET status = 'processing', permit_id = p.id, runway_video_id = NULL, poll_after = NULL,
+    polled_at = NULL, submitted_at = NULL, task_status = NULL, progress = NULL, error_code = NULL,
+    error_message = NULL, finished_at = NULL, cost_credits = NULL, updated_at = now()
+FROM permit p WHERE p.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
+RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input, v.setbacks, v.resubmits,
+    v.quoted_credits
+"""
+
+# With a limit on the day's credits: of what is due, in order, only as much as there is room for. $4: room for all
+# models; $5, $6: models that have a limit of their own, and their room.
+_AFFORDABLE = """affordable AS MATERIALIZED (
+    SELECT d.* FROM (
+        SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
+               sum(COALESCE(quoted_credits, 0))
+                   OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
+        FROM due
+    ) d LEFT JOIN unnest($5::text[], $6::numeric[]) AS own(model, room) ON own.model = d.model
+    WHERE ($4::numeric IS NULL OR d.in_all <= $4) AND (own.room IS NULL OR d.in_model <= own.room)
+),"""
+_CLAIM = _CLAIM_FORM.format(affordable="", source="due")
+_CLAIM_WITHIN = _CLAIM_FORM.format(affordable=_AFFORDABLE, source="affordable")
+
+
+@dataclass(frozen=True)
+class Permit:
+    """The permission to send one create for one video."""
+
+    submission_id: int
+    video_id: UUID
+    operation: str
+    model: str
+    input: dict[str, Any]
+    setbacks: int
+    resubmits: int
+    quoted_credits: Decimal | None
+
+
+@dataclass(frozen=True)
+class Room:
+    """Credits that may still be permitted today: for all models (None: no limit), and for those with a limit."""
+
+    for_all: Decimal | None
+    by_model: Mapping[str, Decimal]
+
+
+async def claim(
+    database: Database, limit: int, call_seconds: float, lane: str | None = None, room: Room | None = None
+) -> list[Permit]:
+    """Permit at most `limit` creates, each to end within `call_seconds` from before this call."""
+    if room is None:
+        rows = await database.fetch(_CLAIM, limit, call_seconds, lane)
+    else:
+        models, rooms = list(room.by_model), list(room.by_model.values())
+        rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, room.for_all, models, rooms)
+    return [Permit(**(dict(row) | {"input": json.loads(row["input"])})) for row in rows]
+
+
+_USUAL = """
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at))::float8
+FROM (SELECT opened_at, closed_at FROM submissions WHERE outcome = 'accepted' ORDER BY id DESC LIMIT 50) AS recent
+"""
+
+
+async def usual_seconds(database: Database) -> float | None:
+    """The 95th percentile of how long recent creates took, claim to answer; None without any."""
+    seconds: float | None = await database.fetchval(_USUAL)
+    return seconds

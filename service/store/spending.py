@@ -1,0 +1,53 @@
+"""Statements on the day's credits. A day is UTC's, as Runway's own books are."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import asyncpg
+
+from service.store.database import Database
+
+# One claim at a time while there is a limit: two that counted side by side would both find room. It holds only until
+# the claim commits; a process that freezes in between is cut off by the server.
+_PATIENCE = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
+_TURN = "INSERT INTO lanes AS l (model) VALUES ('*') ON CONFLICT (model) DO UPDATE SET model = EXCLUDED.model"
+
+
+async def take_turn(database: Database) -> None:
+    """Inside a transaction: wait until no other claim is counting."""
+    async with database.connection() as raw:
+        await raw.execute(_PATIENCE)
+        await raw.execute(_TURN)
+
+
+_TODAY = """
+SELECT model, sum(COALESCE(cost_credits, estimated_credits, quoted_credits, 0)) AS credits FROM submissions
+WHERE opened_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+  AND (outcome IS NULL OR outcome IN ('accepted', 'unknown'))
+GROUP BY model
+"""
+
+
+async def today(database: Database) -> dict[str, Decimal]:
+    """Credits by model that today's submissions did cost, or may cost."""
+    return {row["model"]: row["credits"] for row in await database.fetch(_TODAY)}
+
+
+# The price of what each open lane would send next.
+_NEXT = """
+SELECT l.model, d.quoted_credits,
+       extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
+                          - now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
+FROM lanes l CROSS JOIN LATERAL (
+    SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM videos v
+    WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
+      AND v.run_after <= now()
+    ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
+) d WHERE l.reason IS NULL
+"""
+
+
+async def next_prices(database: Database) -> list[asyncpg.Record]:
+    """For each open lane with something due: model, quoted_credits, day_ends_in_seconds."""
+    return await database.fetch(_NEXT)

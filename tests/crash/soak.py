@@ -1,0 +1,305 @@
+"""The soak: many videos through many processes that are killed, cut off, frozen and lied to.
+
+`python -m tests.crash.soak --videos 10000 --seed 7 [--processes 4] [--minutes 20] [--database-url URL]`
+
+It ends by itself, leaves no process behind, and prints what became of every video. Exit code 1 if one was lost,
+got stuck or was paid for twice without consent. The simulator's ledger is the judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+
+from service import webhooks
+from service.local.postgres import Server
+from service.store.migrate import migrate
+from tests.crash.accounts import Accounts, seconds_to_next_event, settle
+from tests.crash.soak_crowd import Crowd, every
+from tests.crash.soak_fleet import Fleet, answering, environment, free_port
+from tests.database import connected, later
+
+MAIN_SHARE = 0.7  # of the time: then whatever is not handed in stays so, and the rest is brought to its end
+WEBS = 2
+FEW = 20  # the main phase is over when less than one in so many is under way
+DAY_SECONDS = 86_400.0
+FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
+_UNDER_WAY = "SELECT count(*) FROM videos WHERE status IN ('queued', 'processing')"
+_UNKNOWN = (
+    "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
+)
+_PERMITS = "SELECT task_id FROM submissions WHERE task_id IS NOT NULL"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for. Without a database of one's own, one is started for the time."""
+
+    videos: int = 10_000
+    seed: int = 7
+    processes: int = 4
+    minutes: float = 20.0
+    database_url: str | None = None
+
+
+@dataclass
+class Result:
+    """What became of it."""
+
+    options: Options
+    accounts: Accounts
+    seconds: float
+    handed_in: int
+    did: dict[str, int]
+    injected: dict[str, int]
+    fallen: list[str]
+    tracebacks: dict[str, int]
+    forbidden: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Nothing lost, nothing stuck, nothing paid for twice, no money unexplained, nothing fell over."""
+        return not (self.accounts.complaints or self.fallen or self.forbidden)
+
+    def lines(self) -> Iterator[str]:
+        """The table."""
+        found = self.accounts
+        yield f"videos            {self.handed_in} of {self.options.videos}, seed {self.options.seed}"
+        yield f"duration          {self.seconds:.0f} s, {self.handed_in / self.seconds:.1f} videos/s"
+        yield f"ended             {_listed(found.statuses)}"
+        yield f"lost              {len(found.lost)}"
+        yield f"stuck             {len(found.stuck)}"
+        yield f"paid twice        {len(found.paid_twice)}"
+        yield f"unknown           {found.outcomes['unknown']}, all accounted for: {not found.unexplained}"
+        yield f"consents          {found.consents}"
+        yield f"creates           {found.creates}, of which {found.tasks} made a task; {found.deleted} deleted"
+        yield f"outcomes          {_listed(found.outcomes)}"
+        yield f"credits           {found.booked} booked, {found.billed} billed for the same tasks"
+        yield f"                  {found.unseen} billed for tasks of unknown submissions, booked as at most {found.at_risk}"
+        yield f"reasons           {_listed(found.errors)}"
+        yield f"done to it        {_listed(self.did)}"
+        yield f"faults injected   {sum(self.injected.values())}"
+        for words, count in sorted(self.injected.items(), key=lambda item: -item[1]):
+            yield f"    {count:6}  {words}"
+        yield f"fell over         {len(self.fallen)}"
+        yield from (f"    {words}" for words in self.fallen[:5])
+        yield f"tracebacks        {sum(self.tracebacks.values())}"
+        yield from (f"    {count:6}  {words}" for words, count in self.tracebacks.items())
+        yield from (f"FORBIDDEN         {words}" for words in self.forbidden)
+        yield from (f"WRONG             {words}" for words in found.complaints[:40])
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return (
+        ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+        or "none"
+    )
+
+
+@contextmanager
+def _server(options: Options, folder: Path) -> Iterator[str]:
+    if options.database_url:
+        yield options.database_url
+        return
+    server = Server(folder / "postgres", durable=False)
+    server.start()
+    try:
+        yield server.url()
+    finally:
+        server.remove()
+
+
+class Soak:
+    """One run: a fleet, a crowd around it, and the phases."""
+
+    def __init__(self, options: Options, folder: Path, database_url: str) -> None:
+        self.options, self.url = options, database_url
+        dice = Random(options.seed)
+        secrets = {
+            "RUNWAYML_API_SECRET": "key_" + dice.randbytes(64).hex(),
+            "API_KEYS": dice.randbytes(16).hex(),
+            "CRON_SECRET": dice.randbytes(16).hex(),
+            "CALLBACK_SECRETS": webhooks.new_secret(dice.randbytes),
+        }
+        ports = [free_port() for _ in range(WEBS + 1)]
+        self.runway_url = f"http://127.0.0.1:{ports[0]}"
+        webs = [f"http://127.0.0.1:{port}" for port in ports[1:]]
+        self.fleet = Fleet(folder, environment(database_url, self.runway_url, secrets))
+        self.crowd = Crowd(self.fleet, database_url, webs, secrets, dice)
+        self.began = time.monotonic()
+        relay = (f"{webs[0]}/callbacks/runway", secrets["CALLBACK_SECRETS"])
+        self.fleet.start("runway", "tests.crash.soak_runway", str(ports[0]), str(options.seed), *relay)
+        for number, port in enumerate(ports[1:]):
+            self.fleet.start(f"web{number}", "service", "web", "--port", str(port))
+        for number in range(options.processes):
+            self.fleet.start(f"worker{number}", "service", "worker")
+        self.fleet.start("poll0", "service", "poll", "--every", "1")
+
+    def left(self, share: float) -> float:
+        """Seconds until this share of the time is over."""
+        return max(1.0, self.began + self.options.minutes * 60 * share - time.monotonic())
+
+    async def run(self) -> Result:
+        """Everything, and the accounts at the end of it."""
+        await asyncio.gather(answering(self.runway_url), *(answering(url) for url in self.crowd.web_urls))
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as api:
+            try:
+                async with asyncio.timeout(self.left(0.95)):
+                    async with self._trouble(api):
+                        await self._until_little_is_left(self.left(MAIN_SHARE))
+                    self.crowd.did["seconds of trouble"] += round(time.monotonic() - self.began)
+                    await self._show_evidence(api)
+                    await self._finish()
+            except TimeoutError:
+                self.crowd.did["time was over"] += 1
+            return await self._result(api)
+
+    @asynccontextmanager
+    async def _trouble(self, api: httpx.AsyncClient) -> AsyncIterator[None]:
+        """Everybody at once, while inside."""
+        crowd, dice = self.crowd, self.crowd.dice
+        prompts = (f"soak {self.options.seed} video {number}" for number in range(self.options.videos))
+
+        async def forge() -> None:
+            await crowd.call_back(api, {"task_id": "17f20503-6c24-4c16-946b-35dbbce2af2f"}, forged=True)
+
+        async def look_after() -> None:
+            self.fleet.look_after()
+
+        works = [
+            (1.2, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge), (1.0, look_after),
+            (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
+        ]  # fmt: skip
+        tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
+        tasks += [asyncio.create_task(every(seconds, dice, work)) for seconds, work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
+
+    async def _until_little_is_left(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.crowd.handed_in.wait()
+                while await self._ask(_UNDER_WAY) > self.options.videos // FEW:  # noqa: ASYNC110  # others bring it about
+                    await asyncio.sleep(1)
+        except TimeoutError:
+            self.crowd.did["main phase cut short"] += 1
+
+    async def _ask(self, sql: str) -> Any:
+        """One value, although our own connections are cut as well."""
+        while True:
+            try:
+                async with connected(self.url) as connection:
+                    return await connection.fetchval(sql)
+            except OSError:
+                await asyncio.sleep(0.1)
+
+    async def _show_evidence(self, api: httpx.AsyncClient) -> None:
+        """For half of the unknown submissions that did make a task, somebody finds that out and tells."""
+        async with connected(self.url) as connection:
+            unknown = await connection.fetch(_UNKNOWN)
+            booked = {row["task_id"] for row in await connection.fetch(_PERMITS)}
+        tasks = {entry["prompt"]: entry["task_id"] for entry in await self._entries(api)}
+        for video in unknown[::2]:
+            task_id = tasks.get(video["prompt"])
+            if task_id and task_id not in booked:
+                await self.crowd.call_back(api, {"task_id": task_id, "video_id": str(video["id"])})
+
+    async def _entries(self, api: httpx.AsyncClient) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = (await api.get(f"{self.runway_url}/_simulator/ledger")).json()[
+            "entries"
+        ]
+        return entries
+
+    async def _finish(self) -> None:
+        """Bring everything to its end: kill all, let time pass to the next event or beyond it, start one worker."""
+        for round_ in range(40):
+            while await self._wait() == 0:
+                self.fleet.look_after()
+                await self.crowd.resume()
+                await asyncio.sleep(0.1)
+            if (wait := await self._wait()) is None:
+                return
+            self.fleet.kill(*self.fleet.names("w"), *self.fleet.names("poll"))
+            self.crowd.did["leaps in time"] += 1
+            await later(self.url, seconds=min(max(wait + 1, 8.0**round_), DAY_SECONDS))
+            self.fleet.restart("worker0")
+
+    async def _wait(self) -> float | None:
+        async with connected(self.url) as connection:
+            return await seconds_to_next_event(connection)
+
+    async def _result(self, api: httpx.AsyncClient) -> Result:
+        entries = await self._entries(api)
+        injected = (await api.get(f"{self.runway_url}/_soak/injected")).json()
+        async with connected(self.url) as connection:
+            accounts = await settle(connection, entries, self.crowd.prompts)
+        did = self.crowd.did + self.fleet.did
+        return Result(
+            options=self.options,
+            accounts=accounts,
+            seconds=time.monotonic() - self.began,
+            handed_in=len(self.crowd.prompts),
+            did=dict(did),
+            injected=injected,
+            fallen=self.fleet.fallen,
+            tracebacks=dict(self.fleet.tracebacks()),
+            forbidden=[f"{did[name]} {name}" for name in FORBIDDEN if did[name]],
+        )
+
+
+async def soak(options: Options, folder: Path, database_url: str) -> Result:
+    """Run it over an empty database; every process that it started has ended when it returns."""
+    await migrate(database_url)
+    this = Soak(options, folder, database_url)
+    try:
+        return await this.run()
+    finally:
+        this.fleet.end()
+
+
+async def _interruptible(options: Options, folder: Path, database_url: str) -> Result:
+    work = asyncio.create_task(soak(options, folder, database_url))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    return await work
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0]
+    )
+    for name, kind in (
+        ("videos", int),
+        ("seed", int),
+        ("processes", int),
+        ("minutes", float),
+        ("database-url", str),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=getattr(Options, name.replace("-", "_")))
+    options = Options(**vars(parser.parse_args()))
+    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, _server(options, Path(name)) as url:
+        result = asyncio.run(_interruptible(options, Path(name), url))
+    sys.stdout.write("\n".join(result.lines()) + "\n")
+    return 0 if result.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

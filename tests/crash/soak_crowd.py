@@ -1,0 +1,163 @@
+"""Everybody who deals with the service during a soak: users, crons, relays, the app's own SQL, and bad luck."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+
+from service import webhooks
+from tests.crash.soak_fleet import Fleet
+from tests.database import connected
+
+IMAGE = "https://example.com/boat.jpg"
+AGAIN_SECONDS = 0.2
+BATCH = 25
+FREEZE_SECONDS = 1.5
+
+_CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM (
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+    ORDER BY random() LIMIT $1) AS some
+"""
+_DRAG = "UPDATE videos SET status = 'queued', updated_at = now() WHERE id = $1 AND status = 'processing'"
+# What `taxiway resume` does: whoever runs the service has bought credits, or has a new key.
+_RESUME = """
+UPDATE lanes SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL WHERE reason IS NOT NULL
+"""
+
+
+@dataclass
+class Crowd:
+    """`prompts` is everything that was handed in; `did` counts what was done to the service."""
+
+    fleet: Fleet
+    database_url: str
+    web_urls: list[str]
+    secrets: Mapping[str, str]
+    dice: Random
+    prompts: dict[UUID, str] = field(default_factory=dict)
+    did: Counter[str] = field(default_factory=Counter)
+    handed_in: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hand_in(self, api: httpx.AsyncClient, prompts: Iterable[str]) -> None:
+        """Enqueue all of it, in batches, each until it was answered: an Idempotency-Key makes that one video."""
+        waiting = list(prompts)
+        while waiting:
+            batch, waiting = waiting[:BATCH], waiting[BATCH:]
+            await asyncio.gather(*(self._hand_in_one(api, prompt) for prompt in batch))
+        self.handed_in.set()
+
+    async def _hand_in_one(self, api: httpx.AsyncClient, prompt: str) -> None:
+        body = {"input": {"promptText": prompt, "promptImage": IMAGE}}
+        while True:
+            answer = await self.ask(api, "POST", "/videos", json=body, headers={"idempotency-key": prompt})
+            if answer is not None and answer.status_code == 202:
+                self.prompts[UUID(answer.json()["id"])] = prompt
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def ask(self, api: httpx.AsyncClient, method: str, path: str, **what: Any) -> httpx.Response | None:
+        """One request to one of the web processes; None if it got no answer. Counts what must not be: a 500."""
+        key = {"authorization": f"Bearer {self.secrets['API_KEYS']}"}
+        what["headers"] = key | what.get("headers", {})
+        try:
+            answer = await api.request(method, self.dice.choice(self.web_urls) + path, **what)
+        except httpx.HTTPError:
+            self.did["requests without an answer"] += 1
+            return None
+        if answer.status_code == 500:
+            self.did["answered 500"] += 1
+        return answer
+
+    async def use(self, api: httpx.AsyncClient) -> None:
+        """One user does something to one video."""
+        if not self.prompts:
+            return
+        video_id = self.dice.choice(list(self.prompts))
+        action = self.dice.choices(
+            ("read", "cancel", "retry", "retry with consent", "ledger"), (6, 2, 6, 3, 1)
+        )[0]
+        body: dict[str, Any] = {}
+        match action:
+            case "read":
+                answer = await self.ask(api, "GET", f"/videos/{video_id}")
+            case "ledger":
+                answer = await self.ask(api, "GET", f"/videos/{video_id}/submissions")
+            case "cancel":
+                answer = await self.ask(api, "POST", f"/videos/{video_id}/cancel")
+            case _:
+                body = {"accept_double_charge": action == "retry with consent"}
+                answer = await self.ask(api, "POST", f"/videos/{video_id}/retry", json=body)
+        if answer is not None and answer.is_success:
+            self.did[action] += 1
+
+    async def cron(self, api: httpx.AsyncClient) -> None:
+        """A cron caller, which often hangs up before the answer."""
+        patience = self.dice.choice((0.3, 5.0))
+        secret = {"authorization": f"Bearer {self.secrets['CRON_SECRET']}"}
+        path = self.dice.choice(("/process-queued?budget=2", "/poll-processing?budget=1"))
+        await self.ask(api, "POST", path, headers=secret, timeout=patience)
+        self.did["cron calls"] += 1
+
+    async def call_back(
+        self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False
+    ) -> None:
+        """One callback. A forged one must be refused."""
+        body = json.dumps({"type": "task.updated", "data": data}).encode()
+        secret = self.secrets["CALLBACK_SECRETS"] if not forged else webhooks.new_secret(self.dice.randbytes)
+        headers = webhooks.headers(secret, f"msg_{self.dice.getrandbits(64):x}", int(time.time()), body)
+        answer = await self.ask(api, "POST", "/callbacks/runway", content=body, headers=headers)
+        self.did["forged callbacks" if forged else "callbacks with evidence"] += 1
+        if forged and answer is not None and answer.status_code != 401:
+            self.did["forged callbacks taken"] += answer.status_code < 500
+
+    async def drag(self) -> None:
+        """The app puts a row back in the queue that is with Runway, or about to be."""
+        if not self.prompts:
+            return
+        async with connected(self.database_url) as connection:
+            try:
+                status = await connection.execute(_DRAG, self.dice.choice(list(self.prompts)))
+            except asyncpg.CheckViolationError:
+                self.did["rows dragged, refused by the schema"] += 1
+            else:
+                self.did["rows dragged"] += status == "UPDATE 1"
+
+    async def cut(self) -> None:
+        """Cut a few connections to the database."""
+        async with connected(self.database_url) as connection:
+            self.did["connections cut"] += await connection.fetchval(_CUT, 2)
+
+    async def resume(self) -> None:
+        """The operator opens what is paused."""
+        async with connected(self.database_url) as connection:
+            self.did["lanes resumed"] += int((await connection.execute(_RESUME)).split()[-1])
+
+    async def kill(self) -> None:
+        """kill -9 one process of the service, or freeze it for a while."""
+        name = self.dice.choice(self.fleet.names(self.dice.choice(("worker", "worker", "web", "poll"))))
+        if self.dice.random() < 0.2:
+            await self.fleet.freeze(name, FREEZE_SECONDS)
+        else:
+            self.fleet.kill(name)
+            self.fleet.restart(name)
+
+
+async def every(seconds: float, dice: Random, work: Callable[[], Awaitable[None]]) -> None:
+    """Do it again and again, at irregular times, until cancelled. The database may be unreachable to us as well."""
+    while True:
+        await asyncio.sleep(seconds * (0.5 + dice.random()))
+        try:
+            await work()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            continue

@@ -1,0 +1,532 @@
+"""The way to PostgreSQL: what a pool survives, what becomes DatabaseAway, and that everything ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import struct
+import time
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from service.errors import DatabaseAway, NotConfigured
+from service.store import database as module
+from service.store.database import Database, Listener
+from service.store.url import normalise
+from tests.crash.cutting import Wire, place, until, wire
+from tests.database import connected, renamed, run
+
+pytestmark = pytest.mark.anyio
+
+WHO = "SELECT pg_backend_pid()"
+
+
+@asynccontextmanager
+async def opened(url: str, pool_size: int = 5) -> AsyncIterator[Database]:
+    database = Database(normalise(url), pool_size=pool_size)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def pids(database: Database, count: int) -> list[int]:
+    """The backends of so many connections, held all at once."""
+    together = asyncio.Barrier(count)
+
+    async def one() -> int:
+        async with database.connection() as raw:
+            await together.wait()
+            return int(await raw.fetchval(WHO))
+
+    return sorted(await asyncio.gather(*(one() for _ in range(count))))
+
+
+def with_option(url: str, option: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{option}"
+
+
+# Opening and closing.
+
+
+async def test_the_pool_opens_on_first_use_and_again_after_close(database_url: str) -> None:
+    async with opened(database_url) as database, connected(database_url) as watch:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert await watch.fetchval(others) == 0
+        first = await database.fetchval(WHO)
+        assert await database.fetchval(WHO) == first  # the same connection, not another one
+        await database.close()
+        await database.close()
+        assert await database.fetchval(WHO) != first
+
+
+async def test_without_a_url_it_names_the_setting() -> None:
+    with pytest.raises(NotConfigured) as caught:
+        await Database(None).fetchval("SELECT 1")
+    assert caught.value.extra == {"missing": ["DATABASE_URL"]}
+
+
+async def test_it_has_as_many_connections_as_the_setting_or_the_url_allows(database_url: str) -> None:
+    async with opened(database_url, pool_size=3) as database:
+        assert len(set(await pids(database, 3))) == 3
+        assert len(set(await asyncio.gather(*(database.fetchval(WHO) for _ in range(20))))) <= 3
+    async with opened(with_option(database_url, "connection_limit=2"), pool_size=3) as database:
+        assert len(set(await asyncio.gather(*(database.fetchval(WHO) for _ in range(20))))) <= 2
+
+
+async def test_two_event_loops_one_after_the_other(database_url: str) -> None:
+    database = Database(normalise(database_url))
+
+    async def twice() -> list[int]:
+        try:
+            return [await database.fetchval(WHO), await database.fetchval(WHO)]
+        finally:
+            await database.close()
+
+    ran = [await asyncio.to_thread(run, twice()) for _ in range(2)]
+    assert all(first == again for first, again in ran)
+    assert ran[0] != ran[1]
+
+
+async def test_two_event_loops_at_the_same_time(database_url: str) -> None:
+    async with opened(database_url) as database:
+
+        async def many() -> set[int]:
+            try:
+                return {await database.fetchval(WHO) for _ in range(20)}
+            finally:
+                await database.close()
+
+        here, there = await asyncio.gather(many(), asyncio.to_thread(run, many()))
+        assert (len(here), len(there)) == (1, 1)
+        assert here != there
+
+
+async def test_a_loop_that_died_without_a_word_leaves_nothing_in_the_way(database_url: str) -> None:
+    database = Database(normalise(database_url))
+
+    async def leave() -> None:
+        await database.fetchval(WHO)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the sockets of the dead loop
+        await asyncio.to_thread(run, leave())
+        assert await database.fetchval("SELECT 1") == 1
+        assert len(database._pools) == 1
+        await database.close()
+        gc.collect()
+
+
+# Statements and transactions.
+
+
+async def test_what_the_methods_return(database_url: str) -> None:
+    async with opened(database_url) as database:
+        await database.execute("CREATE TABLE t (n integer)")
+        assert await database.execute("INSERT INTO t SELECT generate_series(1, 3)") == 3
+        assert await database.execute("UPDATE t SET n = n + 1 WHERE n > $1", 1) == 2
+        assert await database.execute("SET application_name = 'a'") == 0
+        assert [row["n"] for row in await database.fetch("SELECT n FROM t ORDER BY n")] == [1, 3, 4]
+        first = await database.fetchrow("SELECT n FROM t ORDER BY n")
+        assert first is not None
+        assert dict(first) == {"n": 1}
+        assert await database.fetchrow("SELECT FROM t WHERE n = 9") is None
+        assert await database.fetchval("SELECT n FROM t WHERE n = 9") is None
+
+
+async def test_a_transaction_holds_or_is_undone_as_a_whole_also_nested(database_url: str) -> None:
+    async with opened(database_url) as database:
+        await database.execute("CREATE TABLE t (n integer)")
+
+        async def fails(number: int, *then: str) -> None:
+            async with database.transaction() as raw:
+                await raw.execute("INSERT INTO t VALUES ($1)", number)
+                for sql in then:
+                    await database.execute(sql)
+                raise LookupError
+
+        async with database.transaction():
+            await database.execute("INSERT INTO t VALUES (1)")
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await fails(2, "SELECT 1 / 0")
+            await database.execute("INSERT INTO t VALUES (3)")
+        with pytest.raises(LookupError):
+            await fails(4)
+        assert [row["n"] for row in await database.fetch("SELECT n FROM t ORDER BY n")] == [1, 3]
+        assert not (await database.fetchval("SELECT pg_current_xact_id_if_assigned()"))
+
+
+async def test_a_task_inside_a_transaction_has_a_connection_of_its_own(database_url: str) -> None:
+    async with opened(database_url) as database, database.transaction():
+        mine = await database.fetchval(WHO)
+        assert await asyncio.create_task(database.fetchval(WHO)) != mine
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 / 0", "SELECT 'x'::integer", "SELEKT", "SELECT no_such_function()"])
+async def test_errors_of_the_statement_come_as_they_are(database_url: str, sql: str) -> None:
+    async with opened(database_url) as database:
+        with pytest.raises(asyncpg.PostgresError):
+            await database.fetchval(sql)
+        assert await database.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("argument", ["text", "\udcff", 2**70, object()])
+async def test_an_argument_that_does_not_fit_is_our_mistake(database_url: str, argument: object) -> None:
+    async with opened(database_url) as database:
+        with pytest.raises(asyncpg.DataError, match="invalid input for query argument"):
+            await database.fetchval("SELECT $1::integer", argument)
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_wrong_setting_of_the_client_is_our_mistake(database_url: str) -> None:
+    async with opened(with_option(database_url, "sslmode=disable")) as database:
+        assert database.target is not None
+        database.target.options["direct_tls"] = True
+        with pytest.raises(ValueError, match="direct TLS"):
+            await database.fetchval("SELECT 1")
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM videos", "SELECT * FROM submissions"])
+async def test_a_missing_table_or_column_says_what_to_run(empty_database_url: str, sql: str) -> None:
+    async with opened(empty_database_url) as database:
+        with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
+            await database.fetch(sql)
+        await database.execute("CREATE TABLE videos (id uuid)")
+        with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
+            await database.fetch("SELECT permit_id FROM videos")
+
+
+# A server that is not there, or refuses.
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def refusing(code: str, words: str) -> AsyncIterator[str]:
+    """The URL of a server that answers every start with this error."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = struct.unpack("!I", await reader.readexactly(4))[0]
+        await reader.readexactly(length - 4)
+        fields = b"".join(f"{kind}{text}\0".encode() for kind, text in (("S", "FATAL"), ("C", code), ("M", words)))
+        writer.write(b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"postgresql://u:p@127.0.0.1:{server.sockets[0].getsockname()[1]}/d?sslmode=disable"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@127.0.0.1:{port}/d",
+        "postgresql://u@127.0.0.1:{port}/d?sslmode=require",
+        "postgresql://u@no-such-host.invalid/d",
+        "postgresql://u@/d?host=/no/such/directory",
+    ],
+)
+async def test_a_server_that_is_not_there_is_away(url: str) -> None:
+    async with opened(url.format(port=closed_port())) as database:
+        for _ in range(2):
+            with pytest.raises(DatabaseAway, match="PostgreSQL does not answer"):
+                await database.fetchval("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("28P01", "password authentication failed"),
+        ("28000", "no pg_hba.conf entry"),
+        ("3D000", "database does not exist"),
+        ("53300", "sorry, too many clients already"),
+        ("57P03", "the database system is starting up"),
+        ("57P01", "terminating connection due to administrator command"),
+        ("08006", "server closed the connection"),
+        ("58030", "could not read block"),
+        ("XX000", "could not extend file: File too large"),
+    ],
+)
+async def test_a_server_that_refuses_is_away_and_says_why(code: str, words: str) -> None:
+    async with refusing(code, words) as url, opened(url) as database:
+        with pytest.raises(DatabaseAway, match=words):
+            await database.fetchval("SELECT 1")
+
+
+async def test_a_wrong_database_or_user_on_a_real_server_is_away(server_url: str) -> None:
+    async with opened(renamed(server_url, "no_such_database")) as database:
+        with pytest.raises(DatabaseAway, match="no_such_database"):
+            await database.fetchval("SELECT 1")
+    parts = urlsplit(server_url)
+    stranger = parts._replace(netloc=f"nobody_here:x@{parts.netloc.rpartition('@')[2]}").geturl()
+    async with opened(stranger) as database:
+        with pytest.raises(DatabaseAway, match="nobody_here"):
+            await database.fetchval("SELECT 1")
+
+
+async def test_a_server_that_comes_back_is_found_again(database_url: str) -> None:
+    async with wire(database_url) as line, opened(line.url) as database:
+        assert line.proxy is not None
+        line.proxy.refusing = True
+        with pytest.raises(DatabaseAway):
+            await database.fetchval("SELECT 1")
+        line.proxy.refusing = False
+        assert await database.fetchval("SELECT 1") == 1
+
+
+# Everything ends in time.
+
+
+async def test_a_statement_that_takes_too_long_is_given_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.1)
+    async with opened(database_url, pool_size=1) as database:
+        with pytest.raises(DatabaseAway):
+            await database.fetchval("SELECT pg_sleep(20)")
+        assert await database.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+async def test_a_time_limit_of_the_server_is_no_defect(database_url: str, setting: str) -> None:
+    async with connected(database_url) as holder, opened(with_option(database_url, f"{setting}=50")) as database:
+        await holder.execute("BEGIN; LOCK TABLE videos")
+        with pytest.raises(DatabaseAway):
+            await database.fetchval("SELECT count(*) FROM videos")
+        await holder.execute("ROLLBACK")
+        assert await database.fetchval("SELECT count(*) FROM videos") == 0
+
+
+async def test_a_deadlock_is_no_defect(database_url: str) -> None:
+    async with opened(database_url) as database:
+        await database.execute("CREATE TABLE t (n integer); INSERT INTO t VALUES (1), (2)")
+        both = asyncio.Barrier(2)
+
+        async def crosswise(first: int, second: int) -> str:
+            try:
+                async with database.transaction() as raw:
+                    await raw.execute("SET LOCAL deadlock_timeout = '20ms'")
+                    await raw.execute("SELECT FROM t WHERE n = $1 FOR UPDATE", first)
+                    await both.wait()
+                    await raw.execute("SELECT FROM t WHERE n = $1 FOR UPDATE", second)
+                    return "done"
+            except DatabaseAway as exc:
+                return exc.detail
+
+        ends = sorted(await asyncio.gather(crosswise(1, 2), crosswise(2, 1)))
+        assert "Deadlock" in ends[0]
+        assert ends[1] == "done"
+
+
+async def test_an_exhausted_pool_waits_and_then_says_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(database_url, pool_size=1) as database:
+        async with database.connection():
+            waiting = asyncio.create_task(database.fetchval("SELECT 1"))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        assert await waiting == 1
+        monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.1)
+        async with database.connection():
+            with pytest.raises(DatabaseAway):
+                await asyncio.create_task(database.fetchval("SELECT 1"))
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_host_that_falls_silent_ends_the_statement_and_the_pool_goes_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STATEMENT_SECONDS", "CONNECT_SECONDS", "RELEASE_SECONDS", "CLOSE_SECONDS"):
+        monkeypatch.setattr(module, name, 0.2)
+    async with wire(database_url) as line, opened(line.url, pool_size=2) as database:
+        assert await database.fetchval("SELECT 1") == 1
+        line.freeze()
+        began = time.monotonic()
+        for _ in range(3):  # on the silent connection, and on a new one, which cannot be made
+            with pytest.raises(DatabaseAway):
+                await database.fetchval("SELECT 1")
+        assert time.monotonic() - began < 5
+        line.thaw()
+        assert await database.fetchval("SELECT 1") == 1  # in the same task, which `databases` would have locked out
+        assert await asyncio.create_task(database.fetchval("SELECT 1")) == 1
+
+
+async def test_closing_does_not_wait_for_a_silent_host(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
+    async with wire(database_url) as line, opened(line.url) as database:
+        await database.fetchval("SELECT 1")
+        line.freeze()
+        async with asyncio.timeout(5):
+            await database.close()
+
+
+async def test_a_caller_that_gives_up_leaves_a_pool_that_works(database_url: str) -> None:
+    async with opened(database_url, pool_size=1) as database:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await database.fetchval("SELECT pg_sleep(20)")
+            assert await database.fetchval("SELECT 1") == 1
+
+
+# Dead connections in the pool.
+
+
+@pytest.fixture
+def rests_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection counts as one that rested, and is tried before use."""
+    monkeypatch.setattr(module, "REST_SECONDS", -1.0)
+
+
+async def ended(url: str, backends: list[int]) -> None:
+    """End these backends, and wait until the server has let go of them."""
+    async with connected(url) as connection:
+        await connection.fetch("SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::integer[]) AS pid", backends)
+
+
+@pytest.mark.usefixtures("rests_at_once")
+async def test_dead_connections_of_the_pool_cost_no_request(database_url: str) -> None:
+    async with opened(database_url) as database:
+        before = await pids(database, 5)
+        await ended(database_url, before)
+        assert await database.fetchval(WHO) not in before
+        await ended(database_url, await pids(database, 5))
+        after = await pids(database, 5)  # five at once, each of which met a dead one
+        assert len(set(after)) == 5
+        assert not set(after) & set(before)
+
+
+@pytest.mark.usefixtures("rests_at_once")
+async def test_a_thawed_process_meets_dead_sockets_and_loses_no_request(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The event loop stands still while they die, as in a function that is frozen between two requests.
+    async with wire(database_url) as line, opened(line.url) as database:
+        before = await pids(database, 5)
+        assert line.proxy is not None
+        for task in list(line.proxy._tasks):
+            task.cancel()  # takes effect when the loop runs again: in the middle of the next statement
+        results = await asyncio.gather(*(database.fetchval(WHO) for _ in range(10)))
+        assert not set(results) & set(before)
+
+
+@pytest.mark.usefixtures("rests_at_once")
+async def test_one_silent_connection_found_and_all_that_rested_are_dropped(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_SECONDS", 0.2)
+    async with wire(database_url) as line, wire(database_url) as fresh:
+        async with opened(line.url) as database:
+            await pids(database, 5)
+            swallow(line)
+            began = time.monotonic()
+            assert await database.fetchval("SELECT 1") == 1
+            # One empty statement was waited for, and not five.
+            assert time.monotonic() - began < 0.9
+        assert fresh.connections == 0
+
+
+def swallow(line: Wire) -> None:
+    """Freeze the connections that there are; new ones work."""
+    frozen, new = line, asyncio.Event()
+    new.set()
+    held = frozen._flows
+    held.clear()
+    frozen._flows = new
+
+
+async def test_a_connection_in_use_is_not_taken_for_one_that_rests(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(database_url, pool_size=3) as database:
+        await pids(database, 3)
+        async with database.transaction() as raw:
+            mine = await raw.fetchval(WHO)
+            monkeypatch.setattr(module, "REST_SECONDS", -1.0)
+            async with connected(database_url) as other:
+                everyone = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                others = {row["pid"] for row in await other.fetch(everyone)} - {mine, await other.fetchval(WHO)}
+            await ended(database_url, sorted(others))
+            assert await asyncio.create_task(database.fetchval("SELECT 1")) == 1
+            assert await database.fetchval(WHO) == mine
+
+
+async def test_a_connection_cut_in_mid_statement_is_away_and_the_next_works(database_url: str) -> None:
+    async with wire(database_url) as line, opened(line.url) as database:
+        statement = asyncio.create_task(database.fetchval("SELECT pg_sleep(20)"))
+        await until(lambda: line.connections == 1)
+        async with connected(database_url) as watch:
+            running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)'"
+            while not await watch.fetchval(running):  # noqa: ASYNC110  # the server knows no event
+                await asyncio.sleep(0.01)
+        await line.cut()
+        with pytest.raises(DatabaseAway):
+            await statement
+        assert await database.fetchval("SELECT 1") == 1
+
+
+# Listening.
+
+
+@asynccontextmanager
+async def listening(target: Any, heard: asyncio.Event) -> AsyncIterator[Listener]:
+    listener = Listener(target, "taxiway", heard.set)
+    try:
+        yield listener
+    finally:
+        await listener.close()
+
+
+async def notify(url: str) -> None:
+    async with connected(url) as connection:
+        await connection.execute("NOTIFY taxiway")
+
+
+async def test_a_listener_hears_and_survives_a_cut(database_url: str) -> None:
+    heard = asyncio.Event()
+    async with wire(database_url) as line, listening(normalise(line.url), heard) as listener:
+        await listener.ensure()
+        await listener.ensure()
+        assert line.connections == 1
+        await notify(database_url)
+        await asyncio.wait_for(heard.wait(), 5)
+        await line.cut()
+        heard.clear()
+        async with asyncio.timeout(5):
+            while not heard.is_set():
+                await listener.ensure()
+                await notify(database_url)
+                await asyncio.sleep(0.02)
+        assert line.connections == 2
+
+
+async def test_a_listener_that_cannot_listen_bothers_nobody(database_url: str) -> None:
+    heard = asyncio.Event()
+    for url in (f"postgresql://u@127.0.0.1:{closed_port()}/d", with_option(database_url, "pgbouncer=true")):
+        async with listening(normalise(url), heard) as listener:
+            await listener.ensure()
+            await listener.ensure()
+            await notify(database_url)
+    async with listening(None, heard) as listener:
+        await listener.ensure()
+    assert not heard.is_set()
+
+
+async def test_a_listener_does_not_wait_for_a_silent_host(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.1)
+    async with wire(database_url) as line, listening(normalise(line.url), asyncio.Event()) as listener:
+        line.freeze()
+        async with asyncio.timeout(5):
+            await listener.ensure()
+        line.thaw()
+        await listener.ensure()
+        assert place(line.url)[0] == "127.0.0.1"

@@ -1,0 +1,130 @@
+"""The commands about money and lanes, and the book that they read."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import anyio.to_thread
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from service.__main__ import cli
+from service.store.audit import Totals, audits
+from tests.database import execute
+from tests.simulator_server import on_socket
+from tests.world import RUNWAY_KEY, World, world
+
+pytestmark = pytest.mark.anyio
+
+
+async def taxiway(w: World, *arguments: str, **environment: str) -> Result:
+    """Run a command as its own process would, in a thread, since it runs a loop of its own."""
+    env = {"DATABASE_URL": w.url, "RUNWAYML_API_SECRET": RUNWAY_KEY} | environment
+    return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(cli, arguments, env=env))
+
+
+async def verdicts(w: World) -> dict[UUID, str]:
+    return {audit.video_id: audit.verdict async for audit in audits(w.house.database)}
+
+
+async def history(w: World) -> dict[str, UUID]:
+    """Videos with every kind of account."""
+    ids = {}
+    for name, faults in {
+        "once": [], "nothing": ["status=400, body=runway"], "refunded": ["fail=ASSET.INVALID"],
+        "charged": ["fail=SAFETY.INPUT.TEXT"], "unknown": ["drop_after"],
+    }.items():  # fmt: skip
+        w.faults(*faults)
+        ids[name] = await w.enqueue()
+        await w.finish()
+    w.faults("drop_after")
+    ids["twice"] = await w.enqueue()
+    await w.tick()
+    await w.api.post(f"/videos/{ids['twice']}/retry", json={"accept_double_charge": True})
+    await w.finish()
+    ids["under way"] = await w.enqueue()
+    await w.tick()
+    return ids
+
+
+async def test_each_video_has_its_verdict(database_url: str) -> None:
+    async with world(database_url) as w:
+        ids = await history(w)
+        assert await verdicts(w) == {
+            ids["once"]: "paid once (25 credits)",
+            ids["nothing"]: "paid nothing",
+            ids["refunded"]: "paid nothing",
+            ids["charged"]: "paid once (25 credits)",
+            ids["unknown"]: "unknown (at most 25 credits)",
+            ids["twice"]: "unknown (at most 50 credits)",
+            ids["under way"]: "under way (at most 25 credits)",
+        }
+        totals = Totals()
+        async for audit in audits(w.house.database):
+            totals.add(audit)
+        assert totals == Totals(7, 8, Decimal(75), Decimal(150), Decimal(25), 2, 0)
+        await execute(database_url, "UPDATE submissions SET outcome = 'accepted', task_id = id::text "
+                      "WHERE outcome = 'unknown'", "UPDATE submissions SET settled_at = now()")  # fmt: skip
+        after = await verdicts(w)
+        assert after[ids["twice"]] == "paid more than once (at most 25 credits too many)"
+
+
+async def test_the_audit_pages_through_the_ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.audit.PAGE", 2)
+    async with world(database_url) as w:
+        ids = {await w.enqueue() for _ in range(5)}
+        await w.tick()
+        assert set(await verdicts(w)) == ids
+
+
+async def test_taxiway_audit(database_url: str) -> None:
+    async with world(database_url) as w:
+        ids = await history(w)
+        everything = await taxiway(w, "audit")
+        assert everything.exit_code == 0
+        lines = everything.stdout.splitlines()
+        assert lines[-1] == (
+            "7 videos, 8 submissions: 75 credits paid, at most 150; 2 with an unknown outcome; "
+            "at most 25 credits paid twice, 0 videos of that without consent"
+        )
+        assert sorted(line.split()[0] for line in lines[:-1]) == sorted([str(ids["unknown"]), str(ids["twice"])])
+        one = await taxiway(w, "audit", str(ids["once"]))
+        assert one.stdout.split(None, 2)[2].strip() == "1 submissions  paid once (25 credits)"
+        as_json = await taxiway(w, "audit", "--json")
+        told = [json.loads(line) for line in as_json.stdout.splitlines()]
+        assert {row["video_id"]: row["verdict"] for row in told}[str(ids["nothing"])] == "paid nothing"
+        unknown = await taxiway(w, "audit", str(uuid4()))
+        assert (unknown.exit_code, "no submission" in unknown.stderr) == (1, True)
+
+
+async def test_taxiway_adopt_task(database_url: str) -> None:
+    async with world(database_url) as w, on_socket(w.runway) as url:
+        w.faults("drop_after")
+        video_id = await w.enqueue()
+        await w.tick()
+        [entry] = w.creates
+        good = await taxiway(w, "adopt-task", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
+        assert (good.exit_code, good.stdout) == (0, "adopted: the video is processing again\n")
+        again = await taxiway(w, "adopt-task", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
+        assert "nothing changed" in again.stdout
+        wrong = await taxiway(w, "adopt-task", str(video_id), str(uuid4()), RUNWAYML_BASE_URL=url)
+        assert (wrong.exit_code, "does not know the task" in wrong.stderr) == (1, True)
+        keyless = await taxiway(w, "adopt-task", str(video_id), entry.task_id, RUNWAYML_API_SECRET="")
+        assert (keyless.exit_code, "RUNWAYML_API_SECRET" in keyless.stderr) == (1, True)
+        await w.finish()
+        assert (await w.row(video_id))["status"] == "completed"
+
+
+async def test_lanes_are_paused_and_resumed(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        assert (await taxiway(w, "pause", "gen4_turbo", "--seconds", "60")).stdout == "gen4_turbo is paused for 60 s\n"
+        assert (await w.tick())["submit"]["claimed"] == 0
+        assert (await taxiway(w, "resume", "gen4_turbo")).stdout == "gen4_turbo is open\n"
+        assert (await w.tick())["submit"]["claimed"] == 1
+        assert (await taxiway(w, "resume")).exit_code == 1
+        unknown = await taxiway(w, "pause", "gen4-turbo")
+        assert (unknown.exit_code, "gen4_turbo" in unknown.stderr) == (1, True)
