@@ -134,12 +134,12 @@ def callback(
             house.settings.callback_secrets[0], f"msg_{uuid.uuid4().hex}", int(time.time()), body
         )
         async with httpx.AsyncClient(timeout=30) as client:
-            return await client.post(url, content=body, headers=headers | {"content-type": "application/json"})
+            try:
+                return await client.post(url, content=body, headers=headers | {"content-type": "application/json"})
+            except (httpx.HTTPError, httpx.InvalidURL) as exc:
+                fail(f"taxiway: {url} does not answer: {type(exc).__name__} {exc}".rstrip())
 
-    try:
-        response = run(work)
-    except httpx.HTTPError as exc:
-        fail(f"taxiway: {url} does not answer: {type(exc).__name__} {exc}".rstrip())
+    response = run(work)
     print(response.text)
     if response.status_code >= 400:
         raise typer.Exit(1)

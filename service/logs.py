@@ -69,7 +69,10 @@ class _Formatter(logging.Formatter):
         prefix = getattr(record, "prefix", "")
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # arguments that do not fit: logging itself would print them, secrets and all
+        except (
+            TypeError,
+            ValueError,
+        ):  # arguments that do not fit: logging itself would print them, secrets and all
             text = str(record.msg)
         return f"{prefix} {self._text(text)}".strip()
 
@@ -87,7 +90,7 @@ class _Formatter(logging.Formatter):
 
 
 class ConsoleFormatter(_Formatter):
-    """`time LEVEL [Prefix] message key=value ...`, and a traceback below it, indented so that it passes for nothing else."""
+    """`time LEVEL [Prefix] message key=value ...`, and a traceback below, indented: it passes for nothing else."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%H:%M:%S", time.gmtime(record.created))

@@ -11,22 +11,18 @@ looked up. So there are four outcomes, and only two of them allow another create
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
-from service import videos
+from service import replies, videos
 from service.settings import Settings
 
 # Runway sheds load at once; its gateway's own 503 comes at 30 s, while the backend may go on and make the task.
 PROMPT_REFUSAL_SECONDS = 5.0
 ALL_LANES = "*"
-LONGEST_WORDS = 2000
 LONGEST_REQUEST_ID = 200
-LARGEST_CREDITS = 10_000_000  # $100,000 for one video: a number beyond it is garbage
 
 
 class Kind(StrEnum):
@@ -113,17 +109,19 @@ class Decision:
 def classify(result: Answer | Broken) -> Outcome:
     """Which of the four outcomes this is."""
     if isinstance(result, Broken):
-        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, storable(result.error))
-    body = _object(result.body)
-    task_id = _task_id(body)
-    request_id = result.request_id and storable(result.request_id, LONGEST_REQUEST_ID)
+        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, replies.storable(result.error))
+    body = replies.read(result.body)
+    task_id = replies.task_id(body)
+    request_id = result.request_id and replies.storable(result.request_id, LONGEST_REQUEST_ID)
     facts: dict[str, Any] = {"http_status": result.status, "request_id": request_id}
     if result.status == 200 and task_id:  # also if the connection broke right behind it: an id is an id
-        return Outcome(Kind.ACCEPTED, "task created", task_id=task_id, estimated_credits=_credits(body), **facts)
+        return Outcome(
+            Kind.ACCEPTED, "task created", task_id=task_id, estimated_credits=replies.estimate(body), **facts
+        )
     reason = _reason(result, body)
     if reason is None:
         return Outcome(Kind.UNKNOWN, _doubt(result, body, task_id), **facts)
-    words = _words(body) or f"HTTP {result.status} without a readable reason"
+    words = replies.words(body) or f"HTTP {result.status} without a readable reason"
     return Outcome(Kind.REJECTED, words, reason=reason, retry_after=result.retry_after, **facts)
 
 
@@ -131,15 +129,15 @@ def _doubt(answer: Answer, body: dict[str, Any], task_id: str | None) -> str:
     """Why an answer proves nothing, with whatever may help to find the task."""
     broken = f", broken off ({answer.torn})" if answer.torn else ""
     named = f"; it names task {task_id}" if task_id else ""
-    words = _words(body) or ("no readable task id" if answer.status == 200 else "no readable reason")
-    return storable(f"HTTP {answer.status}{broken}: {words}{named}")
+    words = replies.words(body) or ("no readable task id" if answer.status == 200 else "no readable reason")
+    return replies.storable(f"HTTP {answer.status}{broken}: {words}{named}")
 
 
 def _reason(answer: Answer, body: dict[str, Any]) -> Reason | None:
     """Why no task was made; None if the answer does not prove that none was."""
     if answer.torn is not None:
         return None
-    error = _error(body)
+    error = replies.error(body)
     match answer.status:
         case 400 | 403 if "enough credits" in error.lower():
             return Reason.NO_CREDITS
@@ -217,48 +215,3 @@ def unknown_words(detail: str, bound: Decimal | None) -> str:
         f"It is not known whether Runway took this video ({detail}). It was not sent again, and {cost}. "
         "Look for it in Runway's Request History: adopt the task if it is there, or retry with accept_double_charge."
     )
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object, its numbers exact; empty if it is none."""
-    try:
-        value = json.loads(body, parse_int=Decimal, parse_float=Decimal, parse_constant=lambda _: None)
-    except (ValueError, ArithmeticError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _task_id(body: dict[str, Any]) -> str | None:
-    try:
-        return str(UUID(body["id"]))
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def _credits(body: dict[str, Any]) -> Decimal | None:
-    """The estimate; None if it is no sum that a person could owe. It must never be in the way of the id."""
-    cost = body.get("estimatedCost")
-    amount = cost.get("credits") if isinstance(cost, dict) else None
-    return amount if isinstance(amount, Decimal) and 0 <= amount <= LARGEST_CREDITS else None
-
-
-def _error(body: dict[str, Any]) -> str:
-    error = body.get("error")
-    return error if isinstance(error, str) else ""
-
-
-def _words(body: dict[str, Any]) -> str:
-    """Runway's own words: the error, and each validation issue with its path."""
-    words = [_error(body)]
-    issues = body.get("issues")
-    for issue in issues if isinstance(issues, list) else []:
-        if isinstance(issue, dict):
-            path = issue.get("path")
-            where = ".".join(map(str, path)) if isinstance(path, list) else ""
-            words.append(f"{where}: {issue.get('message', issue.get('code', ''))}".removeprefix(": "))
-    return storable("; ".join(filter(None, words)))
-
-
-def storable(text: str, limit: int = LONGEST_WORDS) -> str:
-    """At most `limit` characters of a stranger's text, without what PostgreSQL cannot hold: NUL, lone surrogates."""
-    return text[:limit].encode("utf-8", "replace").decode().replace("\x00", "")

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import BadSettings, NotConfigured
+from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,13 @@ WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for AP
 RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
 SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
+SHORTEST_SECRET = 16  # characters
+YEAR_SECONDS = 366 * 86_400.0
+# What Taxiway sets itself, and what would change how a request is framed.
+RESERVED_HEADERS = re.compile(
+    "authorization|x-runway-version|content-.*|accept|accept-encoding|user-agent|host|connection|cookie|expect|te|"
+    "trailer|transfer-encoding|upgrade|keep-alive|proxy-.*"
+)
 
 Secrets = Annotated[tuple[str, ...], NoDecode]
 
@@ -34,7 +44,9 @@ def _env(*names: str) -> AliasChoices:
 class Settings(BaseSettings):
     """The environment of one process. Lists are separated by commas; several secrets allow rotation."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
     database_url: str | None = None
     database_pool_size: int = Field(5, ge=1, le=100)
@@ -65,8 +77,8 @@ class Settings(BaseSettings):
     poll_slots: int = Field(20, ge=1, le=500)
     worker_interval: float = Field(2, gt=0, le=60)
 
-    queue_patience: float = Field(7 * 86_400, gt=0)
-    task_patience: float = Field(86_400, gt=0)
+    queue_patience: float = Field(7 * 86_400, gt=0, le=YEAR_SECONDS)
+    task_patience: float = Field(86_400, gt=0, le=YEAR_SECONDS)
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"
     unknown_resubmits: int = Field(1, ge=1, le=5)
@@ -76,10 +88,19 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    # Contradictions are complaints of the field that is declared last, so that they are named along with all others.
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _blank_is_missing(cls, value: object) -> object:
+        if isinstance(value, str) and value.isspace():
+            raise PydanticUseDefault
+        return value.strip() if isinstance(value, str) else value
+
     @field_validator("api_keys", "cron_secret", "callback_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("max_credits_per_day_by_model", mode="before")
     @classmethod
@@ -91,57 +112,82 @@ class Settings(BaseSettings):
             raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
         return {name.strip(): amount.strip() for name, _, amount in pairs}
 
+    @field_validator("runway_key")
+    @classmethod
+    def _runway_key(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError("has a blank or a character outside ASCII in it, which no header can carry")
+        return value
+
     @field_validator("runway_url")
     @classmethod
     def _runway_host(cls, value: str) -> str:
-        url = urlsplit(value.strip())
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"must be a URL such as {RUNWAY_URL}")
+        try:
+            url = urlsplit(value)
+            readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:  # its words repeat what was given
+            readable = False
+        if not readable or re.search(r"[^!-~]|[@?#]", value):
+            raise ValueError(f"must be a URL such as {RUNWAY_URL}, without a user, a query or a fragment")
         if url.hostname == WRONG_RUNWAY_HOST:
             log.warning(
                 "RUNWAYML_BASE_URL names %s, which refuses every API key; using %s instead. "
                 "Correct or remove the setting.", WRONG_RUNWAY_HOST, RUNWAY_URL,
             )  # fmt: skip
             return RUNWAY_URL
-        return value.strip().rstrip("/").removesuffix("/v1")
-
-    @field_validator("prompt_column", "image_column")
-    @classmethod
-    def _identifier(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
-            raise ValueError("must be the plain name of a column of the table videos")
-        return value
+        return value.rstrip("/").removesuffix("/v1").rstrip("/")
 
     @field_validator("runway_headers")
     @classmethod
     def _header_lines(cls, value: str) -> str:
-        for line in value.splitlines():
-            if line.strip() and not re.fullmatch(r"[A-Za-z0-9-]+\s*:.*", line.strip()):
-                raise ValueError("must be lines of the form `Name: value`")
+        for line in filter(None, map(str.strip, value.splitlines())):
+            if not re.fullmatch(r"[A-Za-z0-9-]+\s*:[ -~\t]*", line):
+                raise ValueError("must be lines of the form `Name: value`, in ASCII")
+            name = line.partition(":")[0].rstrip()
+            if RESERVED_HEADERS.fullmatch(name.lower()):
+                raise ValueError(f"must not name {name}: it is set by Taxiway")
         return value
 
-    @model_validator(mode="after")
-    def _agree(self) -> Settings:
+    @field_validator("prompt_column", "image_column")
+    @classmethod
+    def _identifier(cls, value: str, info: ValidationInfo) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
+            raise ValueError("must be the plain name of a column of the table videos")
+        if info.field_name == "image_column" and value == info.data.get("prompt_column"):
+            raise ValueError("and PROMPT_COLUMN name the same column")
+        return value
+
+    @field_validator("api_keys", "cron_secret")
+    @classmethod
+    def _long_and_apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         complaints = []
-        if self.hard_limit is not None and self.hard_limit < SHORTEST_HARD_LIMIT_SECONDS:
-            complaints.append(
-                f"HARD_LIMIT is {self.hard_limit:g} s, and a platform that kills sooner than "
-                f"{SHORTEST_HARD_LIMIT_SECONDS} s cannot finish a call to Runway: use a longer limit, or `taxiway worker`"
-            )
-        if self.hard_limit is not None and self.tick_budget >= self.hard_limit:
-            complaints.append("TICK_BUDGET must be shorter than HARD_LIMIT, or the platform kills every tick")
-        if self.prompt_column == self.image_column:
-            complaints.append("PROMPT_COLUMN and IMAGE_COLUMN name the same column")
-        for name in ("api_keys", "cron_secret"):
-            if any(len(secret) < 16 for secret in getattr(self, name)):
-                complaints.append(
-                    f"{name.upper()} has an entry shorter than 16 characters: make one with `openssl rand -hex 24`"
-                )
-        if set(self.api_keys) & set(self.cron_secret):
-            complaints.append("API_KEYS and CRON_SECRET share an entry: whoever may enqueue could also run the cron")
-        if complaints:
-            raise ValueError("; ".join(complaints))
-        return self
+        if any(len(secret) < SHORTEST_SECRET for secret in value):
+            short = f"has an entry shorter than {SHORTEST_SECRET} characters"
+            complaints.append(f"{short}: make one with `openssl rand -hex 24`")
+        if info.field_name == "cron_secret" and set(value) & set(info.data.get("api_keys", ())):
+            complaints.append("shares an entry with API_KEYS: whoever may enqueue could also run the cron")
+        _refuse(complaints)
+        return value
+
+    @field_validator("callback_secrets")
+    @classmethod
+    def _webhook_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _refuse(dict.fromkeys(filter(None, map(check_secret, value))))
+        return value
+
+    @field_validator("hard_limit")
+    @classmethod
+    def _hard_limit(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is None:
+            return None
+        complaints = []
+        if value < SHORTEST_HARD_LIMIT_SECONDS:
+            sooner = f"is {value:g} s, and a platform that kills sooner than {SHORTEST_HARD_LIMIT_SECONDS} s"
+            complaints.append(f"{sooner} cannot finish a call to Runway: use a longer limit, or `taxiway worker`")
+        if value <= info.data.get("tick_budget", 0):
+            complaints.append("must be longer than TICK_BUDGET, or the platform kills every tick")
+        _refuse(complaints)
+        return value
 
     @property
     def custom_headers(self) -> dict[str, str]:
@@ -153,6 +199,11 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never appear in a log."""
         return (*self.api_keys, *self.cron_secret, *self.callback_secrets, *filter(None, [self.runway_key]))
+
+
+def _refuse(complaints: Iterable[str]) -> None:
+    if text := "; ".join(complaints):
+        raise ValueError(text)
 
 
 def _env_name(name: str, alias: object) -> str:
@@ -170,15 +221,28 @@ def need(settings: Settings, *names: str) -> None:
 
 
 def load() -> Settings:
-    """The settings of this process. Raises BadSettings with every complaint at once."""
+    """The settings of this process. Raises BadSettings with every complaint at once; none repeats what was given."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as exc:
-        raise BadSettings([_complaint(error) for error in exc.errors()]) from None
+        raise BadSettings([_complaint(error) for error in exc.errors(include_input=False)]) from None
+    for doubt in doubts(settings):
+        log.warning("%s", doubt)
+    return settings
 
 
-def _complaint(error: object) -> str:
-    assert isinstance(error, dict)  # noqa: S101  # pydantic's own error dictionaries
-    where = str(error["loc"][0]) if error["loc"] else ""
+def doubts(settings: Settings) -> list[str]:
+    """What is allowed, and probably a mistake."""
+    real = urlsplit(settings.runway_url).hostname == urlsplit(RUNWAY_URL).hostname
+    found = []
+    if real and settings.runway_key and not RUNWAY_KEY_FORM.fullmatch(settings.runway_key):
+        found.append("RUNWAYML_API_SECRET does not look like a key of Runway's: key_ and 128 hexadecimal digits")
+    if real and settings.runway_url.startswith("http:"):
+        found.append(f"RUNWAYML_BASE_URL sends the key to Runway unencrypted: use {RUNWAY_URL}")
+    return found
+
+
+def _complaint(error: ErrorDetails) -> str:
+    where = str(error["loc"][0])
     message = error["msg"].removeprefix("Value error, ")
-    return f"{ENV_NAMES.get(where, where)} {message[:1].lower()}{message[1:]}" if where else message
+    return f"{ENV_NAMES.get(where, where)} {message[:1].lower()}{message[1:]}"

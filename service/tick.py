@@ -30,7 +30,7 @@ async def tick(
     `budget`: seconds in which the answer should be out. Raises NotConfigured or DatabaseAway if it could not run.
     A step that fails is named under "errors" and costs the others nothing.
     """
-    need(house.settings, "runway_key")
+    need(house.settings, "database_url", "runway_key")
     started = house.clock()
     hard_limit = house.settings.hard_limit
     window = Window(
@@ -53,7 +53,7 @@ async def tick(
 
 async def poll_only(house: House, *, budget: float | None = None) -> dict[str, Any]:
     """The poll step alone, for a second cron."""
-    need(house.settings, "runway_key")
+    need(house.settings, "database_url", "runway_key")
     started = house.clock()
     ends = started + (budget or house.settings.tick_budget)
     counts: dict[str, Any] = {}

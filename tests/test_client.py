@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -20,10 +21,23 @@ from httpx_aiohttp import AiohttpTransport
 
 from service.errors import RunwayAway
 from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
-from service.runway.client import LARGEST_ANSWER_BYTES, Runway, aiohttp_transport
+from service.runway.client import LARGEST_ANSWER_BYTES, Runway
+from service.runway.transport import aiohttp_transport
 from service.settings import Settings
 from tests.simulator_server import until
-from tests.wire import ACCEPTED, TASK_ID, Peer, Script, Wire, answer, content_length, deaf, nobody, trusting_tls, wire
+from tests.wire import (
+    ACCEPTED,
+    TASK_ID,
+    Peer,
+    Script,
+    Wire,
+    answer,
+    content_length,
+    deaf,
+    nobody,
+    trusting_tls,
+    wire,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -35,9 +49,9 @@ PATIENCE_SECONDS = 10.0  # for cases that end by themselves
 Transports = Callable[..., httpx.AsyncBaseTransport]
 
 
-def over_aiohttp(url: str, connections: int = 8, **options: Any) -> httpx.AsyncBaseTransport:
+def over_aiohttp(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
     """The default transport."""
-    return aiohttp_transport(url, connections, **({"tls": trusting_tls()} | options))
+    return aiohttp_transport(url, connections, tls=tls or trusting_tls())
 
 
 def over_httpx(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
@@ -55,9 +69,9 @@ def transports(request: pytest.FixtureRequest) -> Transports:
 
 
 @asynccontextmanager
-async def client(url: str, transport: httpx.AsyncBaseTransport | None, **settings: Any) -> AsyncIterator[Runway]:
+async def client(url: str, transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[Runway]:
     """Runway at `url`."""
-    runway = Runway(Settings(runway_key=KEY, runway_url=url, **settings), transport)
+    runway = Runway(Settings(runway_key=KEY, runway_url=url), transport)
     try:
         yield runway
     finally:
@@ -345,7 +359,11 @@ class TestAnswers:
     @pytest.mark.parametrize("script", ACCEPTING.values(), ids=ACCEPTING.keys())
     async def test_accepted(self, transports: Transports, script: Script) -> None:
         outcome, server = await create(transports, script)
-        assert (outcome.kind, outcome.task_id, outcome.estimated_credits) == (Kind.ACCEPTED, TASK_ID, 25)
+        assert (outcome.kind, outcome.task_id, outcome.estimated_credits) == (
+            Kind.ACCEPTED,
+            TASK_ID,
+            Decimal(25),
+        )
         assert server.posts == 1
 
     @pytest.mark.parametrize("script", UNREADABLE.values(), ids=UNREADABLE.keys())
@@ -367,7 +385,10 @@ class TestAnswers:
 
     async def test_silence_ends_with_the_deadline(self, transports: Transports) -> None:
         outcome, _ = await create(transports, saying(), seconds=HANGING_SECONDS)
-        assert (outcome.kind, outcome.detail) == (Kind.UNKNOWN, f"no complete answer within {HANGING_SECONDS:g} s")
+        assert (outcome.kind, outcome.detail) == (
+            Kind.UNKNOWN,
+            f"no complete answer within {HANGING_SECONDS:g} s",
+        )
 
     @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
     async def test_drops_do_not_put_off_the_deadline(self, transports: Transports, begun: bytes) -> None:
@@ -502,7 +523,10 @@ class TestRequest:
                 await peer.request()
                 await peer.send(answer(200, ACCEPTED, "Set-Cookie: stuck=1; Path=/"))
 
-        async with wire(script, host="localhost") as server, client(server.url, transports(server.url)) as runway:
+        async with (
+            wire(script, host="localhost") as server,
+            client(server.url, transports(server.url)) as runway,
+        ):
             for _ in range(2):
                 await send(runway)
         assert b"cookie" not in server.heard.lower()
@@ -550,25 +574,31 @@ class TestConnections:
         assert len(server.peers) == 1
 
     async def test_one_that_rested_is_not_used_again(self) -> None:
-        async with wire(accepting) as server:
-            async with client(server.url, over_aiohttp(server.url, idle_seconds=0.001)) as runway:
-                await send(runway)
-                await asyncio.sleep(0.01)
-                await send(runway)
+        async with (
+            wire(accepting) as server,
+            client(server.url, aiohttp_transport(server.url, 8, idle_seconds=0.001)) as runway,
+        ):
+            await send(runway)
+            await asyncio.sleep(0.01)
+            await send(runway)
         assert [bytes(peer.received).count(b"POST") for peer in server.peers] == [1, 1]
 
     async def test_one_that_did_not_rest_is(self) -> None:
-        async with wire(accepting) as server:
-            async with client(server.url, over_aiohttp(server.url, idle_seconds=60)) as runway:
-                for _ in range(3):
-                    await send(runway)
+        async with (
+            wire(accepting) as server,
+            client(server.url, aiohttp_transport(server.url, 8, idle_seconds=60)) as runway,
+        ):
+            for _ in range(3):
+                await send(runway)
         assert len(server.peers) == 1
 
     async def test_none_is_used_again_without_idling(self) -> None:
-        async with wire(accepting) as server:
-            async with client(server.url, over_aiohttp(server.url, idle_seconds=0)) as runway:
-                for _ in range(3):
-                    assert (await send(runway)).kind is Kind.ACCEPTED
+        async with (
+            wire(accepting) as server,
+            client(server.url, aiohttp_transport(server.url, 8, idle_seconds=0)) as runway,
+        ):
+            for _ in range(3):
+                assert (await send(runway)).kind is Kind.ACCEPTED
         assert len(server.peers) == 3
 
     async def test_an_answer_that_was_cut_leaves_no_connection_behind(self, transports: Transports) -> None:
@@ -583,8 +613,6 @@ class TestConnections:
                 outcome = await send(runway)
                 assert (outcome.kind, outcome.reason) == (Kind.REJECTED, Reason.INVALID)
         assert len(server.peers) == 2
-
-
 
 
 # ---- looking at tasks, and deleting them ----------------------------------------------------------------------------

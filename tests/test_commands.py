@@ -127,6 +127,13 @@ async def test_worker_completes_a_video_and_ends_on_sigterm(database_url: str, t
             assert await asyncio.to_thread(worker.end) == 0
 
 
+async def test_worker_goes_on_while_the_database_is_away(tmp_path: Path) -> None:
+    with command(tmp_path, "worker", **environment("postgresql://x@127.0.0.1:9/x")) as worker:
+        await asyncio.to_thread(worker.wait_for, "The database does not answer")
+        assert await asyncio.to_thread(worker.end) == 0
+        assert "Traceback" not in worker.log
+
+
 async def test_four_ticks_at_once_pay_each_video_once(database_url: str) -> None:
     runway: Simulator = create_simulator(SimulatorOptions(speed=1))
     await execute(database_url, QUEUE)
@@ -237,9 +244,7 @@ async def test_simulate_plays_the_relay_only_with_a_secret(database_url: str, tm
     answer = await taxiway("simulate", "--port", free_port(), *relay)
     assert answer.code == 1
     assert "CALLBACK_SECRETS" in answer.line
-    with command(
-        tmp_path, "simulate", "--port", free_port(), *relay, CALLBACK_SECRETS=CALLBACK_SECRET
-    ) as simulator:
+    with command(tmp_path, "simulate", "--port", free_port(), *relay, CALLBACK_SECRETS=CALLBACK_SECRET) as simulator:
         await asyncio.to_thread(simulator.wait_for, "listening")
         assert await asyncio.to_thread(simulator.end) == 0
 

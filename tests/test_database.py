@@ -9,7 +9,7 @@ import struct
 import time
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from service.errors import DatabaseAway, NotConfigured
 from service.store import database as module
 from service.store.database import Database, Listener
 from service.store.url import normalise
-from tests.crash.cutting import Wire, place, until, wire
+from tests.crash.cutting import place, until, wire
 from tests.database import connected, renamed, run
 
 pytestmark = pytest.mark.anyio
@@ -378,6 +378,25 @@ async def test_a_caller_that_gives_up_leaves_a_pool_that_works(database_url: str
             assert await database.fetchval("SELECT 1") == 1
 
 
+async def test_a_caller_that_gives_up_while_its_connection_is_given_back(database_url: str) -> None:
+    async with wire(database_url) as line, opened(line.url, pool_size=1) as database:
+        await database.fetchval("SELECT 1")
+        line.freeze()
+
+        async def caller() -> int:
+            for _ in range(2):
+                with suppress(asyncio.CancelledError):
+                    await database.fetchval("SELECT 1")
+            line.thaw()
+            return int(await database.fetchval("SELECT 1"))
+
+        calling = asyncio.create_task(caller())
+        for _ in range(3):  # in the statement; while its end is waited for; while the next one connects
+            await asyncio.sleep(0.05)
+            calling.cancel()
+        assert await calling == 1
+
+
 # Dead connections in the pool.
 
 
@@ -420,28 +439,28 @@ async def test_a_thawed_process_meets_dead_sockets_and_loses_no_request(
 
 
 @pytest.mark.usefixtures("rests_at_once")
-async def test_one_silent_connection_found_and_all_that_rested_are_dropped(
+async def test_of_five_silent_connections_one_is_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PING_SECONDS", 0.3)
+    async with wire(database_url) as line, opened(line.url) as database:
+        await pids(database, 5)
+        line.swallow()
+        began = time.monotonic()
+        assert await database.fetchval("SELECT 1") == 1
+        assert time.monotonic() - began < 1.2
+        assert len(await pids(database, 5)) == 5
+
+
+@pytest.mark.usefixtures("rests_at_once")
+async def test_a_caller_that_gives_up_during_the_trial_leaves_a_pool_that_works(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PING_SECONDS", 0.2)
-    async with wire(database_url) as line, wire(database_url) as fresh:
-        async with opened(line.url) as database:
-            await pids(database, 5)
-            swallow(line)
-            began = time.monotonic()
-            assert await database.fetchval("SELECT 1") == 1
-            # One empty statement was waited for, and not five.
-            assert time.monotonic() - began < 0.9
-        assert fresh.connections == 0
-
-
-def swallow(line: Wire) -> None:
-    """Freeze the connections that there are; new ones work."""
-    frozen, new = line, asyncio.Event()
-    new.set()
-    held = frozen._flows
-    held.clear()
-    frozen._flows = new
+    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.1)
+    async with wire(database_url) as line, opened(line.url, pool_size=1) as database:
+        await database.fetchval("SELECT 1")
+        line.swallow()
+        with pytest.raises(DatabaseAway):
+            await database.fetchval("SELECT 1")
+        assert await database.fetchval("SELECT 1") == 1
 
 
 async def test_a_connection_in_use_is_not_taken_for_one_that_rests(

@@ -187,6 +187,17 @@ def test_a_key_means_real_credits_and_no_simulator(start: Start, database_url: s
         assert up.command.end() == 0
 
 
+def test_a_signal_during_the_start_ends_it_before_the_banner(tmp_path: Path, data_folder: Path) -> None:
+    try:
+        with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as starting:
+            assert until((data_folder / "postgres.lock").exists, PATIENCE_SECONDS)
+            assert starting.end() == 0
+        assert LAST_LINE not in starting.said
+        assert not leftovers(data_folder)
+    finally:
+        Server(data_folder).remove()
+
+
 # What cannot be
 
 

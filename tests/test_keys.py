@@ -10,6 +10,7 @@ from service.errors import BadSettings
 from service.local.keys import FILE_NAME, kept_secrets
 from service.settings import Settings
 from service.webhooks import check_secret
+from tests.world import CALLBACK_SECRET
 
 
 def test_secrets_are_made_once_and_only_the_owner_can_read_them(data_folder: Path) -> None:
@@ -26,7 +27,8 @@ def test_secrets_are_made_once_and_only_the_owner_can_read_them(data_folder: Pat
 def test_only_what_the_environment_does_not_name_is_made(data_folder: Path) -> None:
     named = Settings(api_keys=("a" * 16,), cron_secret=("c" * 16,))
     assert list(kept_secrets(data_folder, named)) == ["callback_secrets"]
-    assert kept_secrets(data_folder / "none", Settings(**named.model_dump() | {"callback_secrets": ("s",)})) == {}
+    complete = Settings(**named.model_dump() | {"callback_secrets": (CALLBACK_SECRET,)})
+    assert kept_secrets(data_folder / "none", complete) == {}
     assert not (data_folder / "none").exists()
     everything = kept_secrets(data_folder, Settings())
     assert everything["callback_secrets"] == kept_secrets(data_folder, named)["callback_secrets"]

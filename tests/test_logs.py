@@ -14,7 +14,7 @@ import pytest
 from service.logs import RUNWAY, VIDEO, ConsoleFormatter, JsonFormatter, Redactor, configure, event
 
 KEY = "key_" + "0a" * 64
-MINE = "a secret with \"quotes\", a \\ and an ä"
+MINE = 'a secret with "quotes", a \\ and an ä'
 ID = UUID("17f20503-6c24-4c16-946b-35dbbce2af2f")
 IMAGE = "data:image/png;base64,"
 
@@ -35,7 +35,19 @@ HIDDEN = {
     "an image in percent signs": "data:image/png;base64,iVBORw0%2BKGgo",
     "an image in plain text": "data:image/svg+xml,%3Csvg/iVBORw",
 }
-PARTS = ["a secret with", KEY, "f" * 16, "MfKQ", "g0hM", "abcdef", "dXNl", "hunter2", "sometoken", "eyJ", "iVBOR"]
+PARTS = [
+    "a secret with",
+    KEY,
+    "f" * 16,
+    "MfKQ",
+    "g0hM",
+    "abcdef",
+    "dXNl",
+    "hunter2",
+    "sometoken",
+    "eyJ",
+    "iVBOR",
+]
 CONTROLS = [*map(chr, range(0x20)), "\x7f", "\x85", "\x9b", "\u2028", "\u2029", "\u202e", "\u2066", "\ud800"]
 
 Formatter = ConsoleFormatter | JsonFormatter
@@ -84,7 +96,14 @@ class TestSecrets:
         assert redact("postgresql://a:b@host/db") == "postgresql://[secret]@host/db"
         assert redact("https://x.y/a?_jwt=abc&b=1") == "https://x.y/a?_jwt=[secret]&b=1"
         assert redact("1234567 12345678") == "1234567 [secret]"
-        for harmless in ("short", "key_abc", "data: none", "a bearer of news", "https://api.dev.runwayml.com/v1/x", ""):
+        for harmless in (
+            "short",
+            "key_abc",
+            "data: none",
+            "a bearer of news",
+            "https://api.dev.runwayml.com/v1/x",
+            "",
+        ):
             assert redact(harmless) == harmless
 
     def test_longer_secrets_first(self) -> None:
@@ -107,7 +126,9 @@ class TestLines:
         assert line.encode()
 
     def test_a_traceback_passes_for_nothing_else(self) -> None:
-        text = ConsoleFormatter(Redactor()).format(record("failed", exc_info=raised(ValueError("a\n12:00:00.000 ERROR b"))))
+        text = ConsoleFormatter(Redactor()).format(
+            record("failed", exc_info=raised(ValueError("a\n12:00:00.000 ERROR b")))
+        )
         first, *rest = text.splitlines()
         assert first.endswith("failed")
         assert all(line.startswith("    | ") for line in rest)
@@ -126,13 +147,19 @@ class TestLines:
         assert line == f"09:46:40.250 WARNING [Video Generation] Status now processing video={ID} submission=7"
 
     @pytest.mark.parametrize(
-        ("value", "shown"), [("a b", '"a b"'), ("a=b", '"a=b"'), ('"', '"\\""'), ("", '""'), ("ä", "ä"), (1.5, "1.5")]
+        ("value", "shown"),
+        [("a b", '"a b"'), ("a=b", '"a=b"'), ('"', '"\\""'), ("", '""'), ("ä", "ä"), (1.5, "1.5")],
     )
     def test_a_value_is_no_other_pair(self, value: object, shown: str) -> None:
         assert ConsoleFormatter(Redactor()).format(record("m", ids={"a": value})).endswith(f"m a={shown}")
 
     def test_json(self) -> None:
-        made = record("größer", prefix=RUNWAY, event="accepted", ids={"video": ID, "n": 7, "gone": None, "level": "mine"})
+        made = record(
+            "größer",
+            prefix=RUNWAY,
+            event="accepted",
+            ids={"video": ID, "n": 7, "gone": None, "level": "mine"},
+        )
         line = JsonFormatter(Redactor()).format(made)
         assert json.loads(line) == {
             "time": "2026-11-25T09:46:40.250Z",
@@ -183,7 +210,8 @@ class TestConfigure:
         assert capsys.readouterr().err.endswith("ERROR   [Runway API] A line\n")
 
     @pytest.mark.parametrize(
-        ("level", "quiet"), [("DEBUG", logging.WARNING), ("WARNING", logging.WARNING), ("ERROR", logging.ERROR)]
+        ("level", "quiet"),
+        [("DEBUG", logging.WARNING), ("WARNING", logging.WARNING), ("ERROR", logging.ERROR)],
     )
     def test_what_others_say_in_detail_stays_out(self, level: str, quiet: int) -> None:
         """`databases` logs the arguments of every query at DEBUG."""

@@ -11,7 +11,6 @@ import pytest
 from service import videos
 from service.outcomes import (
     ALL_LANES,
-    LARGEST_CREDITS,
     PROMPT_REFUSAL_SECONDS,
     Answer,
     Broken,
@@ -21,9 +20,9 @@ from service.outcomes import (
     Reason,
     classify,
     decide,
-    storable,
     unknown_words,
 )
+from service.replies import LARGEST_CREDITS, storable
 from service.settings import Settings
 from service.videos import Status
 
@@ -41,9 +40,16 @@ VALIDATION = {
     "docUrl": DOC,
 }
 CREDITS = {"error": "You do not have enough credits to run this task.", "docUrl": DOC}
-VERSION = {"error": "The API version that was provided in the X-Runway-Version header is not valid.", "docUrl": DOC}
+VERSION = {
+    "error": "The API version that was provided in the X-Runway-Version header is not valid.",
+    "docUrl": DOC,
+}
 PARTNER = {"error": "X-Runway-On-Behalf-Of request header was not specified for task creation"}
-HOST = {"error": "Incorrect hostname for API key", "details": "You passed an API key to another host.", "docUrl": DOC}
+HOST = {
+    "error": "Incorrect hostname for API key",
+    "details": "You passed an API key to another host.",
+    "docUrl": DOC,
+}
 DAILY = {"error": "Your daily task limit has been reached.", "docUrl": DOC}
 SHED = {"error": "Overloaded"}
 
@@ -101,7 +107,17 @@ class TestUnreadable200:
     @pytest.mark.parametrize(
         "body",
         [
-            *(b"", b"{", b"null", b"[]", b'"' + ID.encode() + b'"', b"{}", b"<html>", b"\xff\xfe\x00", b"\x80"),
+            *(
+                b"",
+                b"{",
+                b"null",
+                b"[]",
+                b'"' + ID.encode() + b'"',
+                b"{}",
+                b"<html>",
+                b"\xff\xfe\x00",
+                b"\x80",
+            ),
             *(b"[" * 100_000, b'{"id":' * 50_000, b'{"id":1e99999999999999999999}'),
         ],
     )
@@ -173,7 +189,31 @@ class TestRejected:
 class TestUnknown:
     @pytest.mark.parametrize(
         "status",
-        [201, 202, 204, 206, 101, 300, 301, 302, 307, 308, 402, 406, 408, 409, 410, 418, 425, 451, 500, 501, 504, 520, 599],
+        [
+            201,
+            202,
+            204,
+            206,
+            101,
+            300,
+            301,
+            302,
+            307,
+            308,
+            402,
+            406,
+            408,
+            409,
+            410,
+            418,
+            425,
+            451,
+            500,
+            501,
+            504,
+            520,
+            599,
+        ],
     )
     @pytest.mark.parametrize("body", [b"", b"<html>", CREDITS, DAILY])
     def test_every_other_status(self, status: int, body: Any) -> None:
@@ -189,7 +229,13 @@ class TestUnknown:
     @pytest.mark.parametrize("status", [502, 503])
     @pytest.mark.parametrize(
         ("seconds", "kind"),
-        [(0.0, Kind.REJECTED), (4.999, Kind.REJECTED), (5.0, Kind.REJECTED), (5.001, Kind.UNKNOWN), (30, Kind.UNKNOWN)],
+        [
+            (0.0, Kind.REJECTED),
+            (4.999, Kind.REJECTED),
+            (5.0, Kind.REJECTED),
+            (5.001, Kind.UNKNOWN),
+            (30, Kind.UNKNOWN),
+        ],
     )
     def test_shedding_load_is_prompt(self, status: int, seconds: float, kind: Kind) -> None:
         assert PROMPT_REFUSAL_SECONDS == 5.0
@@ -229,7 +275,9 @@ class TestDecisions:
     def test_accepted(self) -> None:
         assert decided(said(200, {"id": ID})) == Decision(Status.PROCESSING)
 
-    @pytest.mark.parametrize(("setbacks", "chance", "seconds"), [(0, 0.0, 5), (3, 0.0, 40), (0, 0.5, 6.25), (99, 0.0, 600)])
+    @pytest.mark.parametrize(
+        ("setbacks", "chance", "seconds"), [(0, 0.0, 5), (3, 0.0, 40), (0, 0.5, 6.25), (99, 0.0, 600)]
+    )
     def test_not_sent(self, setbacks: int, chance: float, seconds: float) -> None:
         decision = decided(Outcome(Kind.NOT_SENT, "refused"), setbacks=setbacks, chance=chance)
         words = "Waiting to be sent again: refused"
@@ -288,7 +336,10 @@ class TestUnknownPolicy:
         assert (decision.resubmit, decision.setback) == (False, False)
         assert decision.error_message == unknown_words("reset", Decimal(25))
 
-    @pytest.mark.parametrize(("cap", "resubmits", "again"), [(1, 0, True), (1, 1, False), (3, 2, True), (3, 3, False), (1, 9, False)])
+    @pytest.mark.parametrize(
+        ("cap", "resubmits", "again"),
+        [(1, 0, True), (1, 1, False), (3, 2, True), (3, 3, False), (1, 9, False)],
+    )
     def test_resubmit_up_to_the_cap(self, cap: int, resubmits: int, again: bool) -> None:
         settings = Settings(unknown_policy="resubmit", unknown_resubmits=cap)
         decision = decided(self.LOST, settings, resubmits=resubmits)

@@ -31,11 +31,11 @@ TOP_LEVEL = {
 
 # Each may import from its own row and from the rows above it.
 LAYERS: tuple[set[str], ...] = (
-    {"errors", "logs", "settings", "videos"},
-    {"outcomes", "store", "runway", "webhooks"},
+    {"errors", "logs", "replies", "settings", "videos", "webhooks"},
+    {"outcomes", "store", "runway"},
     {"house"},
     {"steps"},
-    {"tick", "worker"},
+    {"tick", "worker", "console", "operate"},
     {"web"},
     {"app"},
     {"serving"},

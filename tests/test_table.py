@@ -246,6 +246,28 @@ async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(dat
         assert permit == (await w.rows("SELECT id FROM submissions WHERE outcome = 'unknown'"))[0]["id"]
 
 
+@pytest.mark.parametrize(
+    ("sql", "deleted"),
+    [
+        ("UPDATE videos SET status = 'cancelled'", True),
+        ("UPDATE videos SET status = 'failed'", True),
+        ("UPDATE videos SET runway_video_id = '5b3a2f0e-0000-4000-8000-000000000001'", True),
+        ("DELETE FROM videos", True),
+        ("UPDATE videos SET status = 'completed'", False),
+    ],
+)
+async def test_a_task_that_nobody_waits_for_any_more_is_ended(database_url: str, sql: str, deleted: bool) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        await execute(database_url, sql)
+        assert (await w.tick())["rescue"]["orphaned"] == 1
+        assert w.creates[0].deleted is deleted
+        [entry] = await w.ledger(video_id)
+        assert entry["settled_at"] is not None
+        assert (await w.tick())["rescue"]["orphaned"] == 0
+
+
 async def claim_by_hand(w: World) -> list[int]:
     from service.store import permits
 

@@ -56,7 +56,7 @@ class TestReading:
         assert (task.output, task.failure_code) == ([FILE], None)
         assert task.cost is not None
         assert task.estimated_cost is not None
-        assert (task.cost.credits, task.estimated_cost.credits) == (25, Decimal("30.5"))
+        assert (task.cost.credits, task.estimated_cost.credits) == (Decimal(25), Decimal("30.5"))
 
     @pytest.mark.parametrize("name", ["progress", "createdAt", "cost", "estimatedCost"])
     @pytest.mark.parametrize("value", [None, "odd", {}, [], {"credits": "many"}, {"credits": -1}, {"credits": 1e30}])
@@ -82,13 +82,23 @@ class TestReading:
         assert read(output=output).output == kept
 
     @pytest.mark.parametrize(
-        "fields", [{"id": None}, {"id": 7}, {"status": None}, {"status": 7}, {"output": 7}, {"output": [{"url": FILE}]}]
+        "fields",
+        [
+            {"id": None},
+            {"id": 7},
+            {"status": None},
+            {"status": 7},
+            {"output": 7},
+            {"output": [{"url": FILE}]},
+        ],
     )
     def test_what_decides_must_be_readable(self, fields: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
             read(**fields)
 
-    @pytest.mark.parametrize(("given", "kept"), [("CANCELED", "CANCELLED"), ("CANCELLED", "CANCELLED"), ("NEW\0", "NEW")])
+    @pytest.mark.parametrize(
+        ("given", "kept"), [("CANCELED", "CANCELLED"), ("CANCELLED", "CANCELLED"), ("NEW\0", "NEW")]
+    )
     def test_status(self, given: str, kept: str) -> None:
         assert read(status=given).status == kept
 

@@ -65,7 +65,8 @@ def test_sources_are_what_the_table_says(event: Event) -> None:
 
 class TestBackoff:
     @pytest.mark.parametrize(
-        ("setbacks", "seconds"), [(0, 5), (1, 10), (2, 20), (6, 320), (7, 600), (8, 600), (50, 600), (10**9, 600)]
+        ("setbacks", "seconds"),
+        [(0, 5), (1, 10), (2, 20), (6, 320), (7, 600), (8, 600), (50, 600), (10**9, 600)],
     )
     def test_it_doubles_up_to_a_cap(self, setbacks: int, seconds: float) -> None:
         assert backoff(setbacks, 0.0) == seconds

@@ -11,23 +11,18 @@ import contextlib
 import json
 import logging
 import re
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextvars import ContextVar
-from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from pydantic import ValidationError
 
 from service.errors import RunwayAway
 from service.logs import RUNWAY, event
 from service.outcomes import Answer, Broken
 from service.runway.task import Task
+from service.runway.transport import Sight, aiohttp_transport, current, httpcore_trace, tells_the_truth
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,9 +30,6 @@ log = logging.getLogger(__name__)
 API_VERSION = "2024-11-06"  # the only current one; required on every call
 CONNECT_SECONDS = 10.0
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
-# A connection that rested longer is not used again: the other end may have closed it. Under load the next create
-# follows within milliseconds; 0 means a new connection for each.
-IDLE_SECONDS = 0.25
 CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
 PIECE_BYTES = 65_536  # a body with an image inside goes out piece by piece, so that other calls go on meanwhile
 LARGEST_ANSWER_BYTES = 1_000_000
@@ -46,58 +38,8 @@ LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
-class _Sight:
-    """When a call first had a connection on which bytes could be written. Told by whichever transport carries it."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self.at: float | None = None
-
-    def connected(self) -> None:
-        if self.at is None:
-            self.at = self._clock()
-
-
-_sight: ContextVar[_Sight] = ContextVar("sight")
-
-
-async def _aiohttp_connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
-    _sight.get().connected()
-
-
-async def _httpcore_trace(name: str, _info: dict[str, Any]) -> None:
-    if name.endswith("send_request_headers.started"):
-        _sight.get().connected()
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-class TracedTransport(AiohttpTransport):
-    """What `aiohttp_transport` makes: the plain AiohttpTransport says nothing of what was sent."""
-
-
-def aiohttp_transport(
-    url: str, connections: int, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None
-) -> TracedTransport:
-    """A transport that traces whether a connection was had. Seven times the throughput of httpx's own pool."""
-    verify: ssl.SSLContext | bool = (tls or _tls()) if url.startswith("https:") else False
-    tracer = aiohttp.TraceConfig()
-    tracer.on_connection_create_end.append(_aiohttp_connected)
-    tracer.on_connection_reuseconn.append(_aiohttp_connected)
-    rest: dict[str, Any] = {"keepalive_timeout": idle_seconds} if idle_seconds else {"force_close": True}
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=verify, limit=connections, **rest)
-        return aiohttp.ClientSession(connector=connector, trace_configs=[tracer], cookie_jar=aiohttp.DummyCookieJar())
-
-    return TracedTransport(verify=verify, client=session)
-
-
 class Runway:
-    """One short-lived client: opened for a tick or a request, closed with it, so that no connection outlives a freeze."""
+    """One short-lived client: opened for a tick or a request, closed with it: no connection outlives a freeze."""
 
     def __init__(
         self,
@@ -107,8 +49,7 @@ class Runway:
     ) -> None:
         self.url = settings.runway_url
         self._transport = transport or aiohttp_transport(self.url, settings.submit_slots + settings.poll_slots)
-        # Only these two tell truthfully whether a connection was had; from any other, nothing is proof.
-        self._traced = isinstance(self._transport, TracedTransport | httpx.AsyncHTTPTransport)
+        self._traced = tells_the_truth(self._transport)
         self._clock = clock
         self._headers = httpx.Headers(settings.custom_headers)
         self._headers.update(
@@ -180,8 +121,8 @@ class Runway:
     async def _call(
         self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None
     ) -> Answer | Broken:
-        sight = _Sight(self._clock)
-        token = _sight.set(sight)
+        sight = Sight(self._clock)
+        token = current.set(sight)
         started = self._clock()
         response: httpx.Response | None = None
         chunks: list[bytes] = []
@@ -197,7 +138,7 @@ class Runway:
                 return Broken(error, sent=sight.at is not None or not self._traced)
             torn = error
         finally:
-            _sight.reset(token)
+            current.reset(token)
             if response is not None:
                 await _close(response)
         return Answer(
@@ -221,7 +162,7 @@ class Runway:
         content: bytes | AsyncIterator[bytes] = whole
         if len(whole) > PIECE_BYTES:
             content, headers["Content-Length"] = _pieces(whole), str(len(whole))
-        extensions = {"timeout": limits, "trace": _httpcore_trace}
+        extensions = {"timeout": limits, "trace": httpcore_trace}
         return httpx.Request(method, self.url + path, headers=headers, content=content, extensions=extensions)
 
 
@@ -230,7 +171,7 @@ async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
         yield whole[start : start + PIECE_BYTES]
 
 
-def _why(exc: Exception, seconds: float, sight: _Sight) -> str:
+def _why(exc: Exception, seconds: float, sight: Sight) -> str:
     if isinstance(exc, TimeoutError):
         return f"no {'connection' if sight.at is None else 'complete answer'} within {seconds:.3g} s"
     return f"{type(exc).__name__}: {exc}".rstrip(": ")

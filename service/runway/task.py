@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from service import videos
-from service.outcomes import LARGEST_CREDITS, storable
+from service.replies import LARGEST_CREDITS, storable
 from service.videos import Event
 
 OUTPUT_LIFE_SECONDS = 24 * 3600  # Runway's URLs live 24 to 48 h; without a date of their own, the shorter

@@ -30,6 +30,7 @@ async def run_once(house: House) -> Counts:
         "lapsed": await _give_up_lapsed(house),
         "completed": await _complete_unsaved(house),
         "restored": await ledger.restore(database, DRAGGED_WORDS, BATCH),
+        "orphaned": await ledger.end_orphans(database, BATCH),
         "matched": await inbox.match(database, BATCH),
         "adopted": await follow_evidence(house),
     }

@@ -75,7 +75,6 @@ class _Round:
     )
     in_flight: set[asyncio.Task[_Sent]] = field(default_factory=set)
     probes: dict[int, str] = field(default_factory=dict)  # submission -> the lane that it probes
-    paused: bool = False
 
 
 async def run_once(house: House, window: Window) -> Counts:

@@ -62,7 +62,7 @@ class _Connection(asyncpg.Connection):
         """The connection behind the pool's proxy, which forgets it on release."""
         return self
 
-    def touch(self) -> None:
+    async def touch(self) -> None:
         self.used_at, self.in_use = (time.monotonic(), time.time()), False
 
     def rested(self) -> bool:
@@ -89,16 +89,13 @@ class _Pool:
             "command_timeout": STATEMENT_SECONDS,
             "connection_class": _Connection,
             "init": self._begin,
-            "reset": self._rest,  # instead of DISCARD ALL and the like: there is no session state to reset
+            "reset": _Connection.touch,  # instead of DISCARD ALL and the like: there is no session state to reset
         }
         self._database = databases.Database(target.dsn, **(options | target.options))
 
-    async def _begin(self, connection: _Connection) -> None:
-        connection.touch()
-        self._made.add(connection)
-
-    async def _rest(self, connection: _Connection) -> None:
-        connection.touch()
+    async def _begin(self, connection: Raw) -> None:
+        await connection.touch()
+        self._made.add(connection.itself)
 
     async def acquire(self) -> databases.core.Connection:
         """The current task's connection, alive; every dead one that the pool still holds is passed over."""
@@ -116,7 +113,7 @@ class _Pool:
                     await connection.__aexit__()  # at once: it is gone
                     if not remaining or not isinstance(exc, _AWAY):
                         raise
-                    self._drop_rested()  # those that rested with it are dead as well
+                    self._drop_rested()  # or each would be tried in turn, and cost as long
                 else:
                     break
         return connection
@@ -168,6 +165,9 @@ class Database:
             raw: _Connection = connection.raw_connection.itself
             try:
                 yield connection.raw_connection
+            except asyncpg.ReadOnlySQLTransactionError:
+                raw.terminate()  # it would stay so, when the server has long been opened for writing again
+                raise
             finally:
                 await self._release(connection, raw)
 
@@ -177,9 +177,8 @@ class Database:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await connection.__aexit__()
         except BaseException as exc:
-            # `databases` would refuse this task every other connection: begin with a new pool.
             raw.terminate()
-            self._pools.pop(asyncio.get_running_loop(), None)
+            self._pools.pop(asyncio.get_running_loop(), None)  # `databases` would refuse this task any connection
             if not isinstance(exc, _AWAY):
                 raise
 

@@ -61,6 +61,31 @@ async def book_foreign_tasks(database: Database, limit: int) -> int:
     return await database.execute(_BOOK, limit)
 
 
+# A task whose video was ended, replaced or removed by hand: nobody waits for it, and it may go on to cost. It is
+# deleted; but where the app calls the video anything else (completed, or a word of its own), it may use the file, and
+# the entry is closed with its bound instead.
+_ORPHANS = """
+UPDATE submissions s SET
+    cancel_due = CASE WHEN o.unwanted THEN now() END,
+    cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
+    settled_at = CASE WHEN NOT o.unwanted THEN now() END
+FROM (
+    SELECT e.id, COALESCE(v.status::text, 'failed') IN ('failed', 'cancelled', 'processing') AS unwanted
+    FROM submissions e LEFT JOIN videos v ON v.id = e.video_id
+    WHERE e.settled_at IS NULL AND e.consent IS NULL AND e.outcome = 'accepted'
+      AND e.cancel_due IS NULL AND e.unsaved IS NULL AND v.status::text IS DISTINCT FROM 'queued'
+      AND (v.status::text IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM e.task_id)
+    ORDER BY e.id LIMIT $1
+) o
+WHERE s.id = o.id
+"""
+
+
+async def end_orphans(database: Database, limit: int) -> int:
+    """Close or cancel tasks that no video waits for any more; how many."""
+    return await database.execute(_ORPHANS, limit)
+
+
 # Whatever must be deleted at Runway; the entry is put off while this caller tries.
 _CANCELS = """
 UPDATE submissions s SET cancel_due = now() + make_interval(secs => $2)

@@ -169,6 +169,21 @@ async def listing(
     return [Video.from_row(row) for row in rows]
 
 
+# Whoever waits for a row that somebody holds has one of few connections; an app's transaction may sleep for hours.
+LOCK_MILLISECONDS = 2_000
+
+
+async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.Record | None:
+    """Run a statement on one row that others may hold, and wait for them a little. Raises Conflict."""
+    async with database.transaction() as raw:
+        await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+        try:
+            row: asyncpg.Record | None = await raw.fetchrow(sql, *arguments)
+        except asyncpg.LockNotAvailableError as exc:
+            raise Conflict("another transaction holds this video at the moment: try again") from exc
+    return row
+
+
 # A retry by hand. With consent, every submission that may have cost something is marked with it; without, the
 # existence of one forbids the retry.
 _RETRY = f"""
@@ -191,7 +206,7 @@ RETURNING {COLUMNS}
 
 async def retry(database: Database, video_id: UUID, *, consent: bool, patience_seconds: float) -> Video:
     """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
-    row = await database.fetchrow(_RETRY, video_id, sources(Event.RETRY), consent, patience_seconds)
+    row = await _change(database, _RETRY, video_id, sources(Event.RETRY), consent, patience_seconds)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)
@@ -223,7 +238,7 @@ RETURNING {COLUMNS}
 
 async def cancel(database: Database, video_id: UUID) -> Video:
     """Cancel a queued or processing video. Raises NotFound, or Conflict if it has ended."""
-    row = await database.fetchrow(_CANCEL, video_id, sources(Event.CANCEL))
+    row = await _change(database, _CANCEL, video_id, sources(Event.CANCEL))
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)

@@ -27,6 +27,12 @@ class Wire:
         """Let the bytes go on."""
         self._flows.set()
 
+    def swallow(self) -> None:
+        """Freeze the connections that there are, for good; new ones work."""
+        self._flows.clear()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
     async def cut(self) -> None:
         """Reset every connection there is."""
         assert self.proxy is not None
@@ -40,11 +46,12 @@ class Wire:
 
     async def pump(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         """Pass bytes on until the end."""
+        flows = self._flows
         while data := await source.read(65_536):
-            await self._flows.wait()
+            await flows.wait()
             to.write(data)
             await to.drain()
-        await self._flows.wait()
+        await flows.wait()
 
 
 @asynccontextmanager

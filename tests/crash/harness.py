@@ -105,9 +105,7 @@ class Zygote:
     def __init__(self, line: socket.socket) -> None:
         self._line = line
 
-    def start(
-        self, *arguments: str, env: dict[str, str], clock: Path | None = None
-    ) -> Process:
+    def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None) -> Process:
         """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
         ours, theirs = os.pipe()
         order = {"args": arguments, "env": env, "clock": clock and str(clock)}
@@ -192,7 +190,7 @@ class Field:
         await self.world.later(seconds=PAST_DEADLINE_SECONDS)
         await self.quiet()
 
-    async def show_evidence(self) -> int:
+    async def show_evidence(self, rounds: int = 40) -> int:
         """Adopt every task in Runway's book that the ledger lacks, as an operator would; then tick until quiet."""
         known = await task_ids(self.world)
         videos = await videos_by_prompt(self.world)
@@ -200,8 +198,14 @@ class Field:
         for entry in lost:
             with contextlib.suppress(Conflict):  # the judge will say what that means
                 await adopt(self.world.house, videos[entry.prompt], entry.task_id)
-        await self.quiet()
+        if lost:
+            await self.quiet(rounds)
         return len(lost)
+
+    async def clear(self) -> None:
+        """Forget everything on both sides, as if nothing had been asked for yet."""
+        await self.world.rows("TRUNCATE videos, submissions, lanes, inbox, ticks")
+        begin_afresh(self.world)
 
 
 _UNFINISHED = """
@@ -242,6 +246,14 @@ async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> Asyn
                 await process.end()
 
 
+def begin_afresh(w: World) -> None:
+    """Empty Runway's books. Its tasks live by the world's clock; when one was made, it says by the database's."""
+    runway = w.runway.state.runway
+    runway.clock = w.clock
+    runway.reset()
+    runway.clock = time.time
+
+
 async def serving(process: Process, port: int) -> None:
     """Wait until this process takes connections."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -256,11 +268,11 @@ async def serving(process: Process, port: int) -> None:
                 return
 
 
-def callback(task_id: str, video_id: object = None, **more: Any) -> dict[str, Any]:
-    """A signed callback, as keywords of a client's `post`."""
-    data = {"task_id": task_id} | ({"video_id": str(video_id)} if video_id else {}) | more
+def callback(task_id: str, video_id: object = None, *, at: float | None = None) -> dict[str, Any]:
+    """A signed callback, as keywords of a client's `post`; `at`: the time in it, if the receiver's is not the real."""
+    data = {"task_id": task_id} | ({"video_id": str(video_id)} if video_id else {})
     body = json.dumps({"type": "task.updated", "data": data}).encode()
-    headers = webhooks.headers(CALLBACK_SECRET, f"msg_{uuid4().hex}", int(time.time()), body)
+    headers = webhooks.headers(CALLBACK_SECRET, f"msg_{uuid4().hex}", int(at or time.time()), body)
     return {
         "url": "/callbacks/runway",
         "content": body,

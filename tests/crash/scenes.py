@@ -15,13 +15,16 @@ import httpx
 from service import outcomes
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
 from service.store import inbox, lanes, permits, submissions
+from service.store.submissions import Guard
 from tests.crash.harness import POST_TIMEOUT_SECONDS, Field, callback
-from tests.crash.proxy import Cut, Step
+from tests.crash.proxy import Cut, Step, named
 from tests.database import connected
 from tests.simulator_server import HEADERS, body
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
+CLAIM = named(permits._CLAIM)
+SAVE = named(submissions._SAVE_BY_GUARD[Guard.LIVE])
 FINISHED = {"seconds": 60}  # by then a task is done, and a permit has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}
 
@@ -71,12 +74,25 @@ async def everything_in_one_tick(field: Field, run: Run) -> None:
     await run.tick()
 
 
+async def submitted(field: Field, run: Run) -> None:
+    """A tick with one video to send."""
+    await field.enqueue()
+    await run.tick()
+
+
 async def refused(field: Field, run: Run) -> None:
     """A tick whose create is answered with 429: the lane is paused."""
     await field.enqueue()
     field.world.faults({"simulate": "daily_limit"})
     await run.tick()
     field.world.runway.state.runway.faults.clear()
+
+
+def inside_the_call(steps: list[Step]) -> list[Step]:
+    """Those from the answer to the claim that permits a call until the answer to the last statement that saves it."""
+    first = next(i for i, step in enumerate(steps) if (step.name, step.moment) == (CLAIM, "after"))
+    last = max(i for i, step in enumerate(steps) if step.name == SAVE)
+    return steps[first : last + 1]
 
 
 async def enqueued(field: Field, run: Run) -> None:
@@ -194,7 +210,9 @@ async def _present(field: Field) -> None:
     """
     w = field.world
     await field.enqueue()
-    await w.rows("INSERT INTO videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE)
+    await w.rows(
+        "INSERT INTO videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE
+    )
     late = await field.enqueue()
     await w.rows("UPDATE videos SET expires_at = now() WHERE id = $1", late)
     prompt = f"foreign {uuid4()}"
@@ -205,4 +223,6 @@ async def _present(field: Field) -> None:
         prompt, IMAGE, made.json()["id"],
     )  # fmt: skip
     await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})
-    await lanes.pause(w.house.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached.")
+    await lanes.pause(
+        w.house.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached."
+    )

@@ -22,9 +22,8 @@ from service.local.simulator import SimulatorOptions, create_simulator
 from service.runway import client
 from service.steps import submit
 from service.store import permits
-from tests.crash.accounts import Accounts, seconds_to_next_event, settle
+from tests.crash.quiet import judged, until_quiet
 from tests.crash.scripted import Script, Scripted
-from tests.database import connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, IMAGE, Clock, World, settings
 
@@ -140,30 +139,6 @@ async def order(w: World, prompts: list[str], **changes: Any) -> dict[UUID, str]
     """Hand in one video for each prompt."""
     body = {"promptImage": IMAGE} | changes
     return {await w.enqueue(input=body | {"promptText": prompt}): prompt for prompt in prompts}
-
-
-async def until_quiet(w: World, rounds: int = 70) -> int:
-    """Tick and let time pass, from one event to the next, until nothing is under way; the ticks that it took.
-
-    The longer it takes, the longer the steps: what Runway keeps waiting for a day is a matter of seconds here.
-    """
-    for round_ in range(rounds):
-        await w.tick()
-        async with connected(w.url) as connection:
-            wait = await seconds_to_next_event(connection)
-        if wait is None:
-            return round_ + 1
-        await w.later(seconds=max(wait + 0.01, 2 ** (round_ / 3)))
-    raise AssertionError(await w.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
-
-
-async def judged(w: World, prompts: dict[UUID, str]) -> Accounts:
-    """The accounts, without a complaint."""
-    async with connected(w.url) as connection:
-        accounts = await settle(connection, w.runway.state.runway.ledger.as_json()["entries"], prompts)
-    assert not accounts.complaints, accounts.complaints
-    assert accounts.booked == accounts.billed
-    return accounts
 
 
 async def paused_lanes(w: World) -> dict[str, str]:

@@ -1,0 +1,214 @@
+"""Crowds: many at once on the same videos. One create each, one end each, whoever was first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from random import Random
+from uuid import UUID
+
+import httpx
+import pytest
+
+from service.errors import Conflict
+from service.outcomes import Decision, Kind, Outcome
+from service.steps.adopt import adopt
+from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.store import submissions
+from service.videos import Status
+from tests.crash.harness import PATIENCE_SECONDS, Field, Zygote, callback, crash_field, judge, zygote
+from tests.crash.proxy import Step
+from tests.crash.scenes import FINISHED, lost_task, sent
+from tests.database import execute
+from tests.world import CRON_SECRET
+
+pytestmark = [pytest.mark.anyio, pytest.mark.crash]
+
+VIDEOS = 60
+PROCESSES = 4
+AS_CRON = {"authorization": f"Bearer {CRON_SECRET}"}
+
+Act = Callable[[], Awaitable[object]]
+SPREAD_SECONDS = 0.15  # about what the slowest of them takes, so that each is first at times
+
+# What nobody can forget: every change of a video's status, written down by the database itself.
+CHRONICLE = (
+    "CREATE TABLE chronicle (video_id uuid, was text, became text)",
+    """CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO chronicle VALUES (NEW.id, OLD.status, NEW.status); RETURN NULL; END $$""",
+    """CREATE TRIGGER note AFTER UPDATE ON videos FOR EACH ROW
+    WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION note()""",
+)
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Zygote]:
+    with zygote() as running:
+        yield running
+
+
+@pytest.fixture
+async def field(database_url: str, forks: Zygote) -> AsyncIterator[Field]:
+    await execute(database_url, *CHRONICLE)
+    async with crash_field(database_url, forks) as ground:
+        yield ground
+
+
+async def steps_taken(field: Field, was: str, *became: str) -> dict[UUID, int]:
+    """How often each video went from one status to one of others."""
+    rows = await field.world.rows(
+        "SELECT video_id, count(*) FROM chronicle WHERE was = $1 AND became = ANY($2) GROUP BY 1", was, became
+    )
+    return {row["video_id"]: row["count"] for row in rows}
+
+
+async def meet(crowd: list[Act], random: Random) -> list[object]:
+    """All of them at once, give or take a few milliseconds; what each returned."""
+
+    async def arrive(act: Act, seconds: float) -> object:
+        await asyncio.sleep(seconds)
+        return await act()
+
+    return list(await asyncio.gather(*(arrive(act, random.uniform(0, SPREAD_SECONDS)) for act in crowd)))
+
+
+async def test_eight_ticks_in_four_processes_share_a_queue(field: Field) -> None:
+    """Each process runs two ticks at once: over the queue, and again over the finished tasks."""
+    videos = [await field.enqueue() for _ in range(VIDEOS)]
+    async with AsyncExitStack() as stack:
+        clients = [(await stack.enter_async_context(field.web()))[1] for _ in range(PROCESSES)]
+
+        async def crowd() -> list[httpx.Response]:
+            return await asyncio.gather(
+                *(client.post("/process-queued", headers=AS_CRON) for client in clients * 2)
+            )
+
+        first = [answer.json() for answer in await crowd()]
+        assert sum(counts["submit"]["claimed"] for counts in first) == VIDEOS
+        assert len(field.world.creates) == VIDEOS
+        await field.world.later(**FINISHED)
+        second = [answer.json() for answer in await crowd()]
+        assert sum(counts["poll"]["completed"] for counts in second) == VIDEOS
+    print(
+        f"crowd: claims {[c['submit']['claimed'] for c in first]}, ends {[c['poll']['completed'] for c in second]}"
+    )
+    assert await steps_taken(field, "queued", "processing") == dict.fromkeys(videos, 1)
+    assert await steps_taken(field, "processing", "completed") == dict.fromkeys(videos, 1)
+    assert (await judge(field.world)).tasks == VIDEOS
+
+
+async def test_a_caller_who_hangs_up_does_not_stop_the_tick(field: Field) -> None:
+    """Cron services hang up after seconds: what was claimed is sent and saved all the same, once."""
+    videos = [await field.enqueue() for _ in range(3)]
+    calling, gone = asyncio.Event(), asyncio.Event()
+
+    async def hook(step: Step) -> None:
+        if step.moment == "after half of the request of":
+            calling.set()
+            await gone.wait()
+
+    field.watch.restart(hook)
+    async with field.web() as (_, client), asyncio.timeout(PATIENCE_SECONDS):
+        call = asyncio.create_task(client.post("/process-queued", headers=AS_CRON))
+        await calling.wait()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await client.aclose()
+        gone.set()
+        while not await field.world.rows("SELECT FROM ticks"):
+            await asyncio.sleep(0.01)
+        [counts] = await field.world.rows(
+            "SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks"
+        )
+        assert (counts["error"], counts["accepted"]) == (None, str(len(videos)))
+    await field.recover()
+    assert (await judge(field.world)).tasks == len(videos)
+
+
+async def test_repeated_ticks_of_impatient_callers_add_nothing(field: Field) -> None:
+    """Retries of a cron service whose first call still runs: all are answered, the videos are sent once."""
+    videos = [await field.enqueue() for _ in range(3)]
+    calling, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hook(step: Step) -> None:
+        if step.moment == "after the whole request of":
+            calling.set()
+            await go_on.wait()
+
+    field.watch.restart(hook)
+    async with field.web() as (_, client), asyncio.timeout(PATIENCE_SECONDS):
+        first = asyncio.create_task(client.post("/process-queued", headers=AS_CRON))
+        await calling.wait()
+        again = [await client.get("/process-queued", headers=AS_CRON) for _ in range(5)]
+        assert [answer.json()["submit"]["claimed"] for answer in again] == [0] * 5
+        go_on.set()
+        assert (await first).json()["submit"]["accepted"] == len(videos)
+    await field.recover()
+    assert (await judge(field.world)).tasks == len(videos)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_callback_poller_reader_and_cancel_meet_at_one_video(field: Field, seed: int) -> None:
+    """Each video ends once, as completed or as cancelled, and everybody is told the same."""
+    w = field.world
+    videos = [await sent(field) for _ in range(8)]
+    tasks = {video: await lost_task(field, video) for video in videos}
+    await w.later(**FINISHED)
+    crowd: list[Act] = [
+        act
+        for video in videos
+        for act in (
+            partial(w.anyone.post, **callback(tasks[video], at=w.clock())),
+            partial(w.anyone.post, **callback(tasks[video], video, at=w.clock())),
+            partial(w.api.get, f"/videos/{video}"),
+            partial(w.api.post, f"/videos/{video}/cancel"),
+            w.tick,
+        )
+    ]
+    answers = await meet(crowd, Random(seed))
+    statuses = {answer.status_code for answer in answers if isinstance(answer, httpx.Response)}
+    assert statuses <= {200, 202, 409}
+    await field.recover()
+    assert await steps_taken(field, "processing", "completed", "cancelled") == dict.fromkeys(videos, 1)
+    found = await judge(w)
+    assert found.tasks == len(videos)
+    print(f"crowd, seed {seed}: {dict(found.statuses)}")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_adoption_and_a_late_answer_meet_at_one_video(field: Field, seed: int) -> None:
+    """An operator, a callback, rescue and the zombie itself bring the same task: it is adopted once."""
+    w = field.world
+    videos = [await sent(field, fault="drop_after") for _ in range(8)]
+    tasks = {video: await lost_task(field, video) for video in videos}
+    permits = {row["video_id"]: row["id"] for row in await w.rows("SELECT id, video_id FROM submissions")}
+
+    async def operator(video: UUID) -> None:
+        try:
+            await adopt(w.house, video, tasks[video])
+        except Conflict:  # somebody was faster: no submission is unknown any more
+            assert await w.rows("SELECT FROM submissions WHERE task_id = $1", tasks[video])
+
+    async def zombie(video: UUID) -> None:
+        outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=tasks[video])
+        answer = as_answer(permits[video], video, outcome, Decision(Status.PROCESSING))
+        await submissions.save_each(w.house.database, [answer], first_poll_seconds=FIRST_POLL_SECONDS)
+
+    crowd: list[Act] = [
+        act
+        for video in videos
+        for act in (
+            partial(operator, video),
+            partial(zombie, video),
+            partial(w.anyone.post, **callback(tasks[video], video, at=w.clock())),
+            w.tick,
+        )
+    ]
+    await meet(crowd, Random(seed))
+    await field.recover()
+    assert await steps_taken(field, "failed", "processing") == dict.fromkeys(videos, 1)
+    assert await steps_taken(field, "processing", "completed") == dict.fromkeys(videos, 1)
+    found = await judge(w)
+    assert (found.tasks, found.deleted, found.unseen) == (len(videos), 0, 0)

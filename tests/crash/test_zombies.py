@@ -1,0 +1,151 @@
+"""Zombies: a process that is stopped inside its call, given up, and wakes up again with an answer in its hands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash import scenes
+from tests.crash.accounts import Accounts
+from tests.crash.harness import (
+    PAST_DEADLINE_SECONDS,
+    PATIENCE_SECONDS,
+    Field,
+    Process,
+    Zygote,
+    crash_field,
+    judge,
+    zygote,
+)
+from tests.crash.proxy import Step
+from tests.crash.scenes import Run, inside_the_call
+
+pytestmark = [pytest.mark.anyio, pytest.mark.crash]
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Zygote]:
+    with zygote() as running:
+        yield running
+
+
+async def steps_of_a_call(field: Field) -> list[Step]:
+    """Where a process can be stopped, from the answer to its claim until the answer to its save."""
+    await scenes.submitted(field, Run(field))
+    steps = inside_the_call(list(field.watch.steps))
+    await field.recover()
+    await field.clear()
+    return steps
+
+
+async def stopped(
+    field: Field, at: Step, meanwhile: Callable[[Field], Awaitable[None]], clock: Path | None = None
+) -> Process:
+    """Run a tick that is stopped at this step, past its deadline; then it wakes, and goes on to its end."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hook(step: Step) -> None:
+        if step == at and not reached.is_set():
+            field.started[-1].freeze()
+            reached.set()
+            await go_on.wait()
+
+    field.watch.restart(hook)
+    process = field.start("tick", clock=clock)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await reached.wait()
+    await field.world.later(seconds=PAST_DEADLINE_SECONDS)
+    await meanwhile(field)
+    if clock:
+        clock.write_text(str(PAST_DEADLINE_SECONDS))
+    process.thaw()
+    go_on.set()
+    await process.end()
+    return process
+
+
+async def rescued(field: Field) -> None:
+    """Somebody else gives the call up, and does what the policy says."""
+    await field.world.tick()
+    await field.world.later(seconds=10)
+    await field.world.tick()
+
+
+async def retried_by_an_operator(field: Field) -> None:
+    """Somebody else gives the call up, and the operator pays again if need be."""
+    await field.world.tick()
+    [video] = await field.world.rows("SELECT id FROM videos")
+    await field.world.api.post(f"/videos/{video['id']}/retry", json={"accept_double_charge": True})
+    await field.world.tick()
+
+
+async def ended(field: Field) -> Accounts:
+    """All is done. The zombie's own answer was evidence enough: no task is in Runway's book alone."""
+    await field.recover()
+    found = await judge(field.world)
+    assert found.unseen == 0
+    assert found.statuses == {"completed": 1}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("policy", "meanwhile", "most"),
+    [("fail", rescued, 1), ("resubmit", rescued, 2), ("fail", retried_by_an_operator, 2)],
+    ids=["fail", "resubmit", "operator"],
+)
+async def test_a_zombie_at_any_step_of_its_call_pays_no_more_than_was_consented(
+    database_url: str,
+    forks: Zygote,
+    policy: str,
+    meanwhile: Callable[[Field], Awaitable[None]],
+    most: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    creates: list[int] = []
+    async with crash_field(database_url, forks, unknown_policy=policy) as field:
+        steps = await steps_of_a_call(field)
+        for step in steps:
+            await field.enqueue()
+            await stopped(field, step, meanwhile)
+            found = await ended(field)
+            assert found.tasks <= most, step
+            assert found.deleted == found.tasks - 1, step
+            creates.append(found.tasks)
+            await field.clear()
+    record_property("stopped", len(steps))
+    print(
+        f"zombies: stopped at {len(steps)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted"
+    )
+    assert max(creates) == most
+
+
+async def test_a_zombie_that_wakes_too_late_does_not_send(
+    database_url: str, forks: Zygote, tmp_path: Path
+) -> None:
+    """It knows by its own clock, and its "not sent" puts the video back in the queue."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    async with crash_field(database_url, forks) as field:
+        claim_answered, *_ = await steps_of_a_call(field)
+        await field.enqueue()
+        process = await stopped(field, claim_answered, rescued, clock)
+        assert (await process.counts())["submit"]["not_sent"] == 1
+        assert not field.world.creates
+        [video] = await field.world.rows("SELECT status FROM videos")
+        assert video["status"] == "queued"
+        assert (await ended(field)).tasks == 1
+
+
+async def test_a_zombie_that_brings_a_refusal_frees_its_video(database_url: str, forks: Zygote) -> None:
+    """Rejected, although late, proves that nothing was made: the video may be sent again."""
+    async with crash_field(database_url, forks) as field:
+        steps = await steps_of_a_call(field)
+        answered = next(step for step in steps if step.moment == "after half of the answer of")
+        await field.enqueue()
+        field.world.faults({"simulate": "status=503"})
+        process = await stopped(field, answered, rescued)
+        assert (await process.counts())["submit"]["rejected"] == 1
+        assert (await ended(field)).tasks == 1
