@@ -62,18 +62,14 @@ async def until(condition: Callable[[], bool]) -> None:
 async def in_process(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client that calls the application without a socket."""
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://runway.test", headers=HEADERS
-    ) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://runway.test", headers=HEADERS) as client:
         yield client
 
 
 @asynccontextmanager
 async def on_socket(app: ASGIApp) -> AsyncIterator[str]:
     """Serve on a free port of the loopback; yields the base URL. The lifespan runs."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    )
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -70,9 +70,7 @@ def test_takes_what_the_sdk_types_say(operation: str, model: str, sdk: Any) -> N
     names = {_alias(name, str(raw)): name for name, raw in sdk.__annotations__.items()}
     required = {alias for alias, name in names.items() if "Required[" in str(sdk.__annotations__[name])}
     assert {"model", *fields} == names.keys()
-    assert required - {"model"} <= {
-        name for name, field in fields.items() if field.required or field.explicit
-    }
+    assert required - {"model"} <= {name for name, field in fields.items() if field.required or field.explicit}
     assert required >= {name for name, field in fields.items() if field.required}
     for name, field in fields.items():
         if field.kind == "choice":
@@ -152,15 +150,13 @@ def test_reports_everything_at_once_with_advice() -> None:
         "prompt_text": "a cat",
     }
     assert problems("image_to_video", bad) == {
-        "/input/promptImage": "is missing: give the URI of an image, "
-        'or a list of at most 1 {uri, position: "first"}',
+        "/input/promptImage": 'is missing: give the URI of an image, or a list of at most 1 {uri, position: "first"}',
         "/input/promptText": "is missing: give a text of 1 to 1000 characters (UTF-16 code units)",
         "/input/ratio": f"must be one of {SIX_RATIOS}; got '16:9'",
         "/input/duration": "must be a whole number from 2 to 10; got '5'",
         "/input/seed": "must be a whole number from 0 to 4294967295; got null: "
         "leave the field out if there is no value",
-        "/input/contentModeration/x": "is not a field of this object: remove it. "
-        "It takes publicFigureThreshold",
+        "/input/contentModeration/x": "is not a field of this object: remove it. It takes publicFigureThreshold",
         "/input/prompt_text": "is not a field of gen4.5 in image_to_video: did you mean promptText? "
         f"It takes promptImage, {GEN4_5_FIELDS}",
     }
@@ -289,20 +285,14 @@ def test_the_prores_profile_goes_only_with_its_formats() -> None:
     fitting = "must be one of 422, 422 HQ, 4444 where outputFormat is hdr_prores; got '422 LT'"
     with_image = {"promptImage": IMAGE, **base}
     assert problems("image_to_video", with_image) == {"/input/proresProfile": alone}
-    assert problems("image_to_video", {**with_image, "outputFormat": "mp4"}) == {
-        "/input/proresProfile": alone
-    }
-    assert problems("image_to_video", {**with_image, "outputFormat": "hdr_prores"}) == {
-        "/input/proresProfile": fitting
-    }
+    assert problems("image_to_video", {**with_image, "outputFormat": "mp4"}) == {"/input/proresProfile": alone}
+    assert problems("image_to_video", {**with_image, "outputFormat": "hdr_prores"}) == {"/input/proresProfile": fitting}
 
 
 def test_a_hostile_body_gets_a_short_answer() -> None:
     strangers = {f"{'x' * 1000}{number}": number for number in range(5000)}
     found = problems("image_to_video", {"promptImage": IMAGE, "ratio": "y" * 100_000, **strangers})
-    assert (
-        found["/input"] == "has 4990 more fields that gen4_turbo in image_to_video does not take: remove them"
-    )
+    assert found["/input"] == "has 4990 more fields that gen4_turbo in image_to_video does not take: remove them"
     assert found["/input/ratio"].endswith(f"got '{'y' * 39}…")
     assert len(json.dumps(found)) < 5000
     odd = problems("image_to_video", {"promptImage": IMAGE, "a/b~\udc00": 1})

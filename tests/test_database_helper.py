@@ -38,9 +38,7 @@ async def test_every_time_in_every_table_moves_and_nothing_else(empty_database_u
         assert odd is not None
         assert (odd["a"], odd["b"]) == (earlier, earlier + timedelta(seconds=1))
         assert (odd["plain"], odd["day"]) == (datetime(2026, 1, 1), datetime(2026, 1, 1).date())  # noqa: DTZ001
-        assert (
-            await connection.fetchval("SELECT count(*) FROM other WHERE at = $1 AND copy = at", earlier) == 1
-        )
+        assert await connection.fetchval("SELECT count(*) FROM other WHERE at = $1 AND copy = at", earlier) == 1
 
 
 async def test_it_takes_a_url_and_a_whole_life(database_url: str) -> None:

@@ -8,8 +8,7 @@ from uuid import UUID, uuid4
 
 import anyio.to_thread
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from service.__main__ import cli
 from service.store.audit import Totals, audits

@@ -48,9 +48,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what only root m
 def parent(data_folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that runs the server of the same folder."""
     command = [sys.executable, "-c", PARENT, str(data_folder)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
 
@@ -90,9 +88,7 @@ def test_the_server_goes_with_a_killed_parent(make_server: Make, parent: subproc
         assert ask(server, "SELECT 1") == 1
 
 
-def test_a_server_left_behind_is_ended_by_the_next_start(
-    make_server: Make, parent: subprocess.Popen[str]
-) -> None:
+def test_a_server_left_behind_is_ended_by_the_next_start(make_server: Make, parent: subprocess.Popen[str]) -> None:
     left, watcher = children_of(parent)
     os.kill(watcher, signal.SIGKILL)
     parent.kill()
@@ -131,9 +127,7 @@ def test_data_of_a_folder_that_was_deleted_is_not_taken_up_again(
 
 
 @only_root
-def test_root_in_a_folder_that_only_root_may_enter(
-    make_server: Make, tmp_path: Path, data_folder: Path
-) -> None:
+def test_root_in_a_folder_that_only_root_may_enter(make_server: Make, tmp_path: Path, data_folder: Path) -> None:
     tmp_path.chmod(0o700)
     binaries = copied(find_binaries(), tmp_path)
     with make_server(binaries=binaries) as server:

@@ -15,9 +15,7 @@ PATIENCE_SECONDS = 30
 
 
 def test_end_climbs_the_ladder_and_admits_defeat() -> None:
-    stubborn = (
-        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    )
+    stubborn = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()

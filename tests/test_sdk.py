@@ -35,9 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @asynccontextmanager
-async def sdk(
-    clock: Clock, *, key: str = "key_test", retries: int = 0, **options: Any
-) -> AsyncIterator[AsyncRunwayML]:
+async def sdk(clock: Clock, *, key: str = "key_test", retries: int = 0, **options: Any) -> AsyncIterator[AsyncRunwayML]:
     """The SDK's client against a simulator of its own."""
     async with (
         on_socket(simulator(clock, **options)) as url,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,9 +17,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from service.local.sim_faults import FaultPlan, parse_fault
+from service.local.sim_memory import Memory, State
 from service.local.sim_models import validate
 from service.local.sim_relay import default_client, sign
-from service.local.simulator import SimulatorOptions, create_simulator
+from service.local.simulator import Simulator, SimulatorOptions, create_simulator
 from tests.simulator_server import HEADERS, IMAGE, Clock, body, in_process, on_socket, simulator, until
 
 pytestmark = pytest.mark.anyio
@@ -196,9 +199,7 @@ class TestGate:
             ("PUT", "/v1/tasks/1", 405),
         ],
     )
-    async def test_paths_that_runway_does_not_serve(
-        self, clock: Clock, method: str, path: str, status: int
-    ) -> None:
+    async def test_paths_that_runway_does_not_serve(self, clock: Clock, method: str, path: str, status: int) -> None:
         async with in_process(simulator(clock)) as client:
             answer = await client.request(method, path)
             assert answer.status_code == status
@@ -327,9 +328,7 @@ class TestAccount:
         async with in_process(simulator(clock, credits=119)) as client:
             await make(client)
             await make(client, duration=None)
-            made = await client.post(
-                "/v1/image_to_video", json=body(model="gen4.5", duration=2, outputFormat="hlg")
-            )
+            made = await client.post("/v1/image_to_video", json=body(model="gen4.5", duration=2, outputFormat="hlg"))
             assert made.status_code == 400
             assert made.json() == {
                 "error": "You do not have enough credits to run this task.",
@@ -446,9 +445,7 @@ class TestFaults:
         with pytest.raises(ValueError, match=words):
             parse_fault(words)
 
-    @pytest.mark.parametrize(
-        "item", [1, {}, {"simulate": "half", "on": "x"}, {"simulate": "half", "times": 0}]
-    )
+    @pytest.mark.parametrize("item", [1, {}, {"simulate": "half", "on": "x"}, {"simulate": "half", "times": 0}])
     def test_a_plan_is_checked(self, item: object) -> None:
         with pytest.raises(ValueError):
             FaultPlan().add([item])
@@ -619,9 +616,7 @@ class TestRelay:
         assert (event["type"], event["data"]) == ("task.updated", {"task_id": task_id})
         assert request.headers["webhook-timestamp"] == str(int(clock.now))
 
-    async def test_refused_callbacks_are_repeated_with_the_same_id_and_then_given_up(
-        self, clock: Clock
-    ) -> None:
+    async def test_refused_callbacks_are_repeated_with_the_same_id_and_then_given_up(self, clock: Clock) -> None:
         receiver = Receiver(500, 0, 302, 404, 503)
         app = with_relay(clock, receiver)
         async with in_process(app) as client:
@@ -655,3 +650,235 @@ class TestRelay:
     async def test_its_own_client_leaves_proxies_out(self) -> None:
         async with default_client() as client:
             assert not client.trust_env
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    """Where a simulator keeps its state; not there yet."""
+    return tmp_path / "data" / "simulator.json"
+
+
+def remembering(clock: Clock, memory: Path, *, seed: int = 7, **options: Any) -> Simulator:
+    """A simulator that goes on from the file. One that is left without a word was killed."""
+    chance = Random(seed)
+    return create_simulator(SimulatorOptions(**options), clock=clock, random=chance, sleep=clock.sleep, memory=memory)
+
+
+FATES = ("", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT", "empty", "vanish", "throttled", "cancelled", "slow=1")
+
+
+async def many_lives(client: httpx.AsyncClient) -> list[str]:
+    """A task of every fate; two that wait for their turn, and two that are deleted, before and in the running."""
+    ids = [await make(client, fate) for fate in FATES]
+    ids += [await make(client, model="gen4.5") for _ in range(3)]
+    assert (await client.delete(f"/v1/tasks/{ids[-1]}")).status_code == 204
+    return ids
+
+
+async def everything(client: httpx.AsyncClient, ids: list[str]) -> list[Any]:
+    """All that a client can see."""
+    answers = [await client.get(f"/v1/tasks/{one}") for one in ids]
+    organization = (await client.get("/v1/organization")).json()
+    return [[(answer.status_code, answer.json()) for answer in answers], organization, await books(client)]
+
+
+class TestMemory:
+    @pytest.mark.parametrize("killed", [False, True])
+    async def test_every_life_goes_on_as_if_there_had_been_no_restart(self, memory: Path, killed: bool) -> None:
+        """Next to a twin that never stops, at moments in every state of every task."""
+        clock, restarted_clock = Clock(), Clock()
+        app = remembering(restarted_clock, memory, concurrency=2)
+        async with (
+            in_process(simulator(clock, concurrency=2)) as twin,
+            in_process(app) as first,
+        ):
+            ids = await many_lives(twin)
+            assert await many_lives(first) == ids
+            for seconds in (0, 1, 2, 3, 8, 5, 15, 20, 60, 86_400):
+                clock.now += seconds
+                restarted_clock.now += seconds
+                if not killed:
+                    async with app.router.lifespan_context(app):
+                        pass
+                app = remembering(restarted_clock, memory, concurrency=2)
+                async with in_process(app) as client:
+                    assert await everything(client, ids) == await everything(twin, ids)
+
+    async def test_an_orderly_end_remembers_even_what_was_only_looked_at(self, clock: Clock, memory: Path) -> None:
+        app = remembering(clock, memory)
+        async with in_process(app) as client, app.router.lifespan_context(app):
+            task_id = await make(client, "backwards")
+            clock.now += 30
+            assert (await look(client, task_id))["status"] == "SUCCEEDED"
+        async with in_process(remembering(clock, memory)) as client:
+            assert (await look(client, task_id))["status"] == "RUNNING"
+
+    async def test_a_url_signed_before_downloads_until_it_expires(self, clock: Clock, memory: Path) -> None:
+        async with in_process(remembering(clock, memory, url_ttl=60)) as client:
+            task_id = await make(client)
+            clock.now += 30
+            url = (await look(client, task_id))["output"][0]
+            content = (await client.get(url)).content
+        async with in_process(remembering(clock, memory, seed=8, url_ttl=60)) as client:
+            answer = await client.get(url)
+            assert (answer.status_code, answer.content) == (200, content)
+            clock.now += 60
+            assert (await client.get(url)).status_code == 403
+            assert (await client.get((await look(client, task_id))["output"][0])).status_code == 200
+
+    async def test_faults_that_wait_go_on_waiting(self, clock: Clock, memory: Path) -> None:
+        plan = ["status=500", {"simulate": "status=502", "times": 2}, {"simulate": "status=503", "on": "retrieve"}]
+        statuses = []
+        async with in_process(remembering(clock, memory)) as client:
+            await client.post("/_simulator/faults", json=[*plan, {"simulate": "body=html", "on": "delete"}])
+        for _ in range(4):
+            async with in_process(remembering(clock, memory, seed=8)) as client:
+                made = await client.post("/v1/image_to_video", json=body())
+                statuses.append((made.status_code, (await client.get("/v1/tasks/1")).status_code))
+        assert statuses == [(500, 503), (502, 404), (502, 404), (200, 404)]
+
+    async def test_settings_stay_except_the_speed_which_is_the_commands(self, clock: Clock, memory: Path) -> None:
+        async with in_process(remembering(clock, memory)) as client:
+            task_id = await make(client)
+            await client.post("/_simulator/settings", json={"credits": 60, "tier": 5, "speed": 0})
+            await make(client)
+        async with in_process(remembering(clock, memory, speed=10, seed=8)) as client:
+            account = (await client.get("/v1/organization")).json()
+            assert (account["creditBalance"], account["tier"]["maxMonthlyCreditSpend"]) == (35, 10_000_000)
+            clock.now += 2.2
+            assert (await look(client, task_id))["status"] == "SUCCEEDED"
+            await client.post("/_simulator/reset")
+        async with in_process(remembering(clock, memory)) as client:
+            assert (await books(client))["entries"] == []
+            assert (await client.get("/v1/organization")).json()["creditBalance"] == 60
+
+    async def test_what_happened_is_in_the_file_before_a_caller_waits(self, clock: Clock, memory: Path) -> None:
+        """Seen from inside the wait: a process that is killed there has forgotten nothing."""
+        seen: list[tuple[int, int]] = []
+
+        async def sleep(seconds: float) -> None:
+            if seconds:
+                totals = remembering(clock, memory).state.runway.ledger.totals()
+                seen.append((totals["creates"], totals["accepted"]))
+
+        app = create_simulator(clock=clock, random=Random(7), sleep=sleep, memory=memory)
+        async with in_process(app) as client:
+            await make(client, "slow=5")
+            await make(client, "stall=5")
+        assert seen == [(1, 0), (2, 2)]
+
+    async def test_creates_without_an_answer_are_in_the_books(self, clock: Clock, memory: Path) -> None:
+        async with in_process(remembering(clock, memory)) as client:
+            for words in ("drop_before", "drop_after"):
+                with pytest.raises(ConnectionResetError):
+                    await client.post("/v1/image_to_video", json=body(), headers={"x-simulate": words})
+        async with in_process(remembering(clock, memory)) as client:
+            entries = (await books(client))["entries"]
+            assert [(entry["status"], bool(entry["task_id"])) for entry in entries] == [(None, False), (None, True)]
+
+    async def test_a_task_that_ended_in_the_meantime_is_called_back(self, clock: Clock, memory: Path) -> None:
+        receiver = Receiver()
+        async with in_process(remembering(clock, memory)) as client:
+            task_id = await make(client)
+        clock.now += 30
+        options = SimulatorOptions(relay_url="http://taxiway.test/callbacks/runway", relay_secret=SECRET)
+        app = create_simulator(options, clock=clock, relay_client=receiver.client, memory=memory)
+        assert await app.state.relay.relay_once() == 1
+        assert json.loads(receiver.requests[0].content)["data"] == {"task_id": task_id}
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder, if it is there."""
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def modes(*paths: Path) -> list[int]:
+    """Who may do what with them."""
+    return [path.stat().st_mode & 0o777 for path in paths]
+
+
+def spoil(path: Path, before: str, after: str) -> str:
+    """Replace a text in a file; all of its text afterwards."""
+    spoiled = path.read_text(encoding="utf-8").replace(before, after)
+    path.write_text(spoiled, encoding="utf-8")
+    return spoiled
+
+
+class TestMemoryFile:
+    async def test_it_is_its_owners_alone(self, clock: Clock, memory: Path) -> None:
+        async with in_process(remembering(clock, memory)) as client:
+            assert names(memory.parent) == []
+            await make(client)
+        assert names(memory.parent) == ["simulator.json"]
+        assert modes(memory.parent, memory) == [0o700, 0o600]
+
+    async def test_looking_writes_nothing(self, clock: Clock, memory: Path) -> None:
+        async with in_process(remembering(clock, memory)) as client:
+            task_id = await make(client)
+            shutil.rmtree(memory.parent)
+            await look(client, task_id)
+            await client.get("/v1/organization")
+            assert names(memory.parent) == []
+            await client.delete(f"/v1/tasks/{task_id}")
+            assert names(memory.parent) == ["simulator.json"]
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ('"version":1', '"version":0'),
+            ("{", ""),
+            ('"entries":["', '"entries":["0'),
+            ('"changes":{', '"changes":{"colour":1'),
+            ('"changes":{', '"changes":{"tier":9'),
+            ('"signing_key":"', '"signing_key":"x'),
+            ('"gen4_turbo"', '"gen1"'),
+        ],
+    )
+    async def test_one_that_cannot_be_read_is_put_aside(
+        self, clock: Clock, memory: Path, caplog: pytest.LogCaptureFixture, before: str, after: str
+    ) -> None:
+        async with in_process(remembering(clock, memory)) as client:
+            await make(client)
+        spoiled = spoil(memory, before, after)
+        async with in_process(remembering(clock, memory)) as client:
+            assert (await books(client))["entries"] == []
+            assert (await client.get("/v1/organization")).json()["creditBalance"] == 10_000
+            await make(client)
+        (warning,) = caplog.records
+        assert "simulator.json.unreadable" in warning.getMessage()
+        assert spoil(memory.with_name("simulator.json.unreadable"), "same", "same") == spoiled
+        assert remembering(clock, memory).state.runway.ledger.totals()["accepted"] == 1
+
+    async def test_one_that_cannot_be_written_is_said_once(
+        self, clock: Clock, memory: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        memory.with_name("simulator.json.part").mkdir(parents=True)
+        async with in_process(remembering(clock, memory)) as client:
+            for _ in range(2):
+                await make(client)
+        (warning,) = caplog.records
+        assert "cannot write" in warning.getMessage()
+
+    async def test_those_who_wait_together_share_a_write(self, clock: Clock, memory: Path) -> None:
+        runway = simulator(clock).state.runway
+        written: list[State] = []
+
+        def save() -> State:
+            written.append(runway.save())
+            return written[-1]
+
+        kept = Memory(memory, save, runway.load)
+        await asyncio.gather(*(kept.keep() for _ in range(9)))
+        shared = len(written)
+        assert shared <= 2
+        await kept.keep()
+        assert len(written) == shared + 1
+
+    async def test_without_one_nothing_is_written(
+        self, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        app = simulator(clock)
+        async with in_process(app) as client, app.router.lifespan_context(app):
+            await make(client)
+        assert names(tmp_path) == []

@@ -346,7 +346,7 @@ async def test_the_policy_resubmits_what_lapsed(database_url: str) -> None:
 
 async def test_an_operator_adopts_a_task(database_url: str) -> None:
     async with world(database_url) as w:
-        video_id, permit, outcome = await lapse(w)
+        video_id, _, outcome = await lapse(w)
         other = await w.enqueue()
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="does not know the task"):
@@ -361,7 +361,7 @@ async def test_an_operator_adopts_a_task(database_url: str) -> None:
 
 async def test_a_task_from_outside_the_permits_window_is_not_adopted(database_url: str) -> None:
     async with world(database_url) as w:
-        video_id, permit, outcome = await lapse(w)
+        video_id, _, outcome = await lapse(w)
         [task] = w.runway.state.runway.tasks.values()
         task.created_at = "2020-01-01T00:00:00.000Z"
         assert outcome.task_id is not None
@@ -543,9 +543,13 @@ async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) 
 
 @pytest.mark.parametrize(
     ("fault", "reason", "lane"),
-    [("no_credits", "no_credits", "*"), ("key_revoked", "key_refused", "*"), ("daily_limit", "daily_limit", "gen4_turbo"),
-     ("status=404", "wrong_endpoint", "gen4_turbo")],
-)  # fmt: skip
+    [
+        ("no_credits", "no_credits", "*"),
+        ("key_revoked", "key_refused", "*"),
+        ("daily_limit", "daily_limit", "gen4_turbo"),
+        ("status=404", "wrong_endpoint", "gen4_turbo"),
+    ],
+)
 async def test_a_lane_pauses_and_resumes_on_a_probe(database_url: str, fault: str, reason: str, lane: str) -> None:
     async with world(database_url, submit_slots=2) as w:
         w.faults({"simulate": fault, "times": 2})

@@ -105,7 +105,8 @@ async def test_their_table_adopted_with_a_row_inserted_afterwards(empty_database
         [stuck] = await w.rows("SELECT * FROM videos")
         assert (stuck["status"], stuck["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
         [row] = await w.rows(
-            "INSERT INTO videos (user_id, prompt, image_url, status, plan) VALUES ($1, 'a boat', $2, 'queued', 'pro') RETURNING id",
+            "INSERT INTO videos (user_id, prompt, image_url, status, plan) "
+            "VALUES ($1, 'a boat', $2, 'queued', 'pro') RETURNING id",
             owner, IMAGE,
         )  # fmt: skip
         body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "columns": {"user_id": owner, "plan": "free"}}
@@ -210,6 +211,23 @@ async def test_a_row_dragged_back_with_its_permit_open_poisons_nobody(database_u
         await w.finish()
         assert (await w.row(dragged))["error_code"] == "SUBMISSION_UNKNOWN"
         assert len(w.creates) == 1
+
+
+async def test_rows_with_a_status_of_the_apps_own_are_left_alone(empty_database_url: str) -> None:
+    url = empty_database_url
+    owner = "5b3a2f0e-0000-4000-8000-000000000001"
+    await execute(
+        url, THEIR_TABLE.replace("status text NOT NULL", "status text"),
+        f"INSERT INTO videos (user_id, prompt, status, plan) VALUES ('{owner}', 'a', 'draft', 'pro'), "
+        f"('{owner}', 'b', NULL, 'pro')",
+    )  # fmt: skip
+    await migrate(url)
+    async with world(url) as w:
+        await w.tick()
+        assert (await w.api.get("/videos")).json()["videos"] == []
+        [row, _] = await w.rows("SELECT id FROM videos ORDER BY prompt")
+        assert (await w.api.get(f"/videos/{row['id']}")).status_code == 404
+        assert (await w.anyone.get("/health")).json()["counts"] == {"draft": 1, "none": 1}
 
 
 async def test_the_app_cannot_store_a_stuck_row(database_url: str) -> None:
@@ -324,7 +342,7 @@ async def test_a_log_of_a_failure_shows_where(database_url: str, caplog: pytest.
 
 
 async def test_build_takes_what_the_url_says(database_url: str) -> None:
-    house = build(settings(database_url + "&connection_limit=2"))
+    house = build(settings(database_url + ("&" if "?" in database_url else "?") + "connection_limit=2"))
     async with connected(database_url):
         assert await house.database.fetchval("SELECT 1") == 1
     await house.database.close()

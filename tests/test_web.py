@@ -267,5 +267,5 @@ async def test_the_lifespan_closes_the_pool(database_url: str) -> None:
         assert await house.database.fetchval("SELECT 1") == 1
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     async with connected(database_url) as connection, asyncio.timeout(5):
-        while await connection.fetchval(others):  # the server notices a moment later
+        while await connection.fetchval(others):  # noqa: ASYNC110  # the server notices a moment later
             await asyncio.sleep(0.01)

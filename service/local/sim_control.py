@@ -10,6 +10,7 @@ They need no key: this is a tool for one machine.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -30,10 +31,10 @@ NUMBERS = {
 
 
 class Control:
-    """The endpoints over one state."""
+    """The endpoints over one state. `keep` returns when the state is in the memory, if there is one."""
 
-    def __init__(self, runway: Runway) -> None:
-        self._runway = runway
+    def __init__(self, runway: Runway, keep: Callable[[], Awaitable[None]]) -> None:
+        self._runway, self._keep = runway, keep
 
     def routes(self) -> list[Route]:
         """For the application's table of routes."""
@@ -56,6 +57,7 @@ class Control:
             waiting = self._runway.faults.add(items if isinstance(items, list) else [items])
         except ValueError as exc:
             return JSONResponse({"error": str(exc)}, 400)
+        await self._keep()
         return JSONResponse({"waiting": waiting})
 
     async def settings(self, request: Request) -> Response:
@@ -65,11 +67,13 @@ class Control:
             self._runway.change(**changes)
         except ValueError as exc:
             return JSONResponse({"error": str(exc)}, 400)
+        await self._keep()
         return JSONResponse({"changed": changes})
 
     async def reset(self, request: Request) -> Response:
         """Forget everything that happened; the options stay as they were last set."""
         self._runway.reset()
+        await self._keep()
         return Response(status_code=204)
 
 

@@ -117,7 +117,7 @@ class FaultPlan:
     """Faults in waiting, consumed in order by the requests that they are meant for."""
 
     def __init__(self) -> None:
-        self._waiting: list[Planned] = []
+        self.waiting: list[Planned] = []
 
     def add(self, items: Iterable[object]) -> int:
         """Take `"words"` or `{"simulate": "words", "on": "create", "times": 1}`; returns how many wait.
@@ -125,24 +125,24 @@ class FaultPlan:
         Raises ValueError, and then takes none.
         """
         planned = [_planned(item) for item in items]
-        self._waiting.extend(planned)
-        return len(self._waiting)
+        self.waiting.extend(planned)
+        return len(self.waiting)
 
     def take(self, on: On, header: str | None) -> Fault:
         """The header's fault, or the next of the plan. Raises ValueError for a bad header."""
         if header is not None:
             return parse_fault(header)
-        entry = next((entry for entry in self._waiting if entry.on == on), None)
+        entry = next((entry for entry in self.waiting if entry.on == on), None)
         if entry is None:
             return Fault()
         entry.times -= 1
         if entry.times == 0:
-            self._waiting.remove(entry)
+            self.waiting.remove(entry)
         return entry.fault
 
     def clear(self) -> None:
         """Forget what is waiting."""
-        self._waiting.clear()
+        self.waiting.clear()
 
 
 def _planned(item: object) -> Planned:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from service.local.sim_faults import Fate, FaultPlan
 from service.local.sim_ledger import Entry, Ledger, iso
+from service.local.sim_memory import State
 from service.local.sim_models import MODELS, price
 from service.local.sim_options import DAY_SECONDS, SimulatorOptions
 from service.local.sim_tasks import RUNNING_SECONDS, Lane, LifeClock, Task, describe, refund, running_seconds
@@ -30,6 +31,7 @@ class Runway:
         self.faults = FaultPlan()
         self.on_finished: Callable[[Task], None] = lambda task: None
         self._signing_key = random.randbytes(32)
+        self._changes: dict[str, Any] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -47,10 +49,41 @@ class Runway:
         options = replace(self.options, **settings)
         self.advance()
         self.options = options
+        self._changes |= settings
         self._life.set_speed(options.speed)
         if "credits" in settings:
             self.credits = options.credits
         self.advance()
+
+    def save(self) -> State:
+        """What `load` needs. The speed is left out: it is a setting of the command that runs the simulator."""
+        return State(
+            version=1,
+            signing_key=self._signing_key.hex(),
+            changes={name: value for name, value in self._changes.items() if name != "speed"},
+            credits=self.credits,
+            life=self._life.life,
+            made={model: list(times) for model, times in self._made.items()},
+            faults=self.faults.waiting,
+            entries=[entry.task_id if entry.task_id in self.tasks else entry for entry in self.ledger.entries],
+            tasks=list(self.tasks.values()),
+        )
+
+    def load(self, state: State) -> None:
+        """Go on where `save` was called. Raises ValueError, TypeError or KeyError, changing nothing."""
+        options, key = replace(self.options, **state.changes), bytes.fromhex(state.signing_key)
+        tasks = {task.id: task for task in state.tasks}
+        entries = [tasks[entry].entry if isinstance(entry, str) else entry for entry in state.entries]
+        lanes = {model: Lane(self._finish) for model in MODELS}
+        for task in state.tasks:
+            if task.fate.end != "throttled":
+                lanes[task.model].resume(task)
+        self.options, self._changes, self._signing_key = options, state.changes, key
+        self.faults.waiting, self.ledger, self.credits = state.faults, Ledger(entries), state.credits
+        self.tasks, self._lanes = tasks, lanes
+        self._made = {model: deque(state.made.get(model, ())) for model in MODELS}
+        self._life.life = state.life
+        self._life.set_speed(options.speed)
 
     def advance(self) -> float:
         """Bring every task up to date. Returns the seconds of task life."""

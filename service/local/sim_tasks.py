@@ -28,21 +28,29 @@ FAILURES = {
 }
 
 
+@dataclass(frozen=True)
+class Life:
+    """How much was lived by the Unix time `since`, and how fast life goes from there."""
+
+    since: float
+    lived: float
+    speed: float
+
+
 class LifeClock:
     """Seconds of task life: the wall clock times a speed that may change on the way."""
 
     def __init__(self, clock: Callable[[], float], speed: float) -> None:
-        self._clock, self._speed = clock, speed
-        self._since, self._lived = clock(), 0.0
+        self._clock = clock
+        self.life = Life(clock(), 0.0, speed)
 
     def now(self) -> float:
         """Seconds lived since the start."""
-        return self._lived + (self._clock() - self._since) * self._speed
+        return self.life.lived + (self._clock() - self.life.since) * self.life.speed
 
     def set_speed(self, speed: float) -> None:
         """From here on, live this much faster than the wall clock."""
-        self._lived, self._since = self.now(), self._clock()
-        self._speed = speed
+        self.life = Life(self._clock(), self.now(), speed)
 
 
 @dataclass(eq=False)
@@ -102,6 +110,13 @@ class Lane:
         self._waiting.append(task)
         self.advance(now, slots)
 
+    def resume(self, task: Task) -> None:
+        """Put a task back where it was. Tasks come in order of submission, which is that of their starts."""
+        if task.started is None:
+            self._waiting.append(task)
+        elif task.ended is None:
+            self._run(task, task.started)
+
     def advance(self, now: float, slots: int) -> None:
         """Let time pass: end what is due, in order, and pass each slot on at the moment it became free."""
         self._fill(now, slots)
@@ -121,9 +136,12 @@ class Lane:
     def _fill(self, at: float, slots: int) -> None:
         while self._waiting and len(self._running) < slots:
             task = self._waiting.popleft()
-            task.started = max(at, task.created + PENDING_SECONDS)
-            self._count += 1
-            heapq.heappush(self._running, (task.started + task.running_seconds, self._count, task))
+            self._run(task, max(at, task.created + PENDING_SECONDS))
+
+    def _run(self, task: Task, started: float) -> None:
+        task.started = started
+        self._count += 1
+        heapq.heappush(self._running, (started + task.running_seconds, self._count, task))
 
 
 def running_seconds(fate: Fate, usual: float) -> float:

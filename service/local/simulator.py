@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import anyio
@@ -27,6 +28,7 @@ from service.local.sim_control import Control
 from service.local.sim_faults import Fault, On
 from service.local.sim_file import file_response
 from service.local.sim_ledger import Entry
+from service.local.sim_memory import Memory, keep_nothing
 from service.local.sim_models import validate
 from service.local.sim_options import SimulatorOptions
 from service.local.sim_relay import Relay, default_client
@@ -52,6 +54,8 @@ API_VERSION = "2024-11-06"
 FAULT_HEADER = "x-simulate"
 
 Work = Callable[[], Response]
+Sleep = Callable[[float], Awaitable[None]]
+Keep = Callable[[], Awaitable[None]]
 
 
 class Simulator(Starlette):
@@ -66,10 +70,10 @@ class Simulator(Starlette):
 
 
 class Endpoints:
-    """Runway's own endpoints over one state."""
+    """Runway's own endpoints over one state. `keep` returns when the state is in the memory, if there is one."""
 
-    def __init__(self, runway: Runway, sleep: Callable[[float], Awaitable[None]]) -> None:
-        self._runway, self._sleep = runway, sleep
+    def __init__(self, runway: Runway, sleep: Sleep, keep: Keep) -> None:
+        self._runway, self._sleep, self._keep = runway, sleep, keep
 
     def routes(self) -> list[Route]:
         """For the application's table of routes."""
@@ -93,6 +97,7 @@ class Endpoints:
 
         answer = await self._perform(request, fault, work)
         entry.status = None if isinstance(answer, HangUp) else answer.status_code
+        await self._keep()
         return answer
 
     def _make(self, request: Request, body: object, entry: Entry, fault: Fault) -> Response:
@@ -119,7 +124,10 @@ class Endpoints:
                 return Response(status_code=204)
             return JSONResponse(self._runway.show(task, lambda task: self._output_url(request, task)))
 
-        return await self._perform(request, fault, work)
+        answer = await self._perform(request, fault, work)
+        if deleting or fault.words:
+            await self._keep()
+        return answer
 
     async def organization(self, request: Request) -> Response:
         """Credits, limits and usage."""
@@ -141,7 +149,7 @@ class Endpoints:
             raise HTTPException(400, str(exc)) from None
 
     async def _perform(self, request: Request, fault: Fault, work: Work) -> Response:
-        await self._sleep(fault.slow)
+        await self._wait(fault.slow)
         if fault.drop == "before":
             return HangUp(fault.reset)
         if fault.refusal is not None:
@@ -149,8 +157,14 @@ class Endpoints:
         if fault.status is not None:
             return error_of(fault.status, fault)
         answer = self._gate(request) or work()
-        await self._sleep(fault.stall)
+        await self._wait(fault.stall)
         return disguise(answer, fault)
+
+    async def _wait(self, seconds: float) -> None:
+        """What happened before is remembered, should the process end while a fault makes the caller wait."""
+        if seconds:
+            await self._keep()
+        await self._sleep(seconds)
 
     def _gate(self, request: Request) -> Response | None:
         """What stands before every endpoint: host, key and version."""
@@ -178,16 +192,22 @@ def create_simulator(
     *,
     clock: Callable[[], float] = time.time,
     random: Random | None = None,
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    sleep: Sleep = anyio.sleep,
+    memory: Path | None = None,
     relay_client: Callable[[], httpx.AsyncClient] = default_client,
 ) -> Simulator:
     """The double as an ASGI application.
 
-    `clock` in Unix seconds decides about tasks and URLs; `sleep` serves the faults that are slow;
-    `relay_client` makes the client that delivers callbacks.
+    `clock` in Unix seconds decides about tasks and URLs; `sleep` serves the faults that are slow; `memory` is
+    the file from which it goes on; `relay_client` makes the client that delivers callbacks.
     """
     options = options or SimulatorOptions()
     runway = Runway(options, clock, random or Random())  # noqa: S311  # chance, not secrecy
+    keep: Keep = keep_nothing
+    if memory:
+        remembered = Memory(memory, runway.save, runway.load)
+        remembered.recall()
+        keep = remembered.keep
     relay = None
     if options.relay_url and options.relay_secret:
         relay = Relay(runway, options.relay_url, options.relay_secret, relay_client)
@@ -199,9 +219,10 @@ def create_simulator(
                 group.start_soon(relay.relay_forever)
             yield
             group.cancel_scope.cancel()
+        await keep()
 
     app = Simulator(
-        routes=[*Endpoints(runway, sleep).routes(), *Control(runway).routes()],
+        routes=[*Endpoints(runway, sleep, keep).routes(), *Control(runway, keep).routes()],
         exception_handlers={HTTPException: _http_problem},
         lifespan=lifespan,
     )

@@ -129,7 +129,7 @@ class Runway:
         torn: str | None = None
         try:
             async with asyncio.timeout(seconds):
-                response = await self._transport.handle_async_request(self._request(method, path, seconds, body))
+                response = await self._transport.handle_async_request(self._request(method, path, body))
                 await _read(response, chunks)
         except Exception as exc:
             error = _why(exc, seconds, sight)
@@ -150,19 +150,14 @@ class Runway:
             _retry_after(response),
         )
 
-    def _request(self, method: str, path: str, seconds: float, body: dict[str, Any] | None) -> httpx.Request:
-        limits = {
-            "connect": min(CONNECT_SECONDS, seconds),
-            "read": seconds,
-            "write": seconds,
-            "pool": seconds,
-        }
+    def _request(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Request:
         whole = b"" if body is None else json.dumps(body).encode()
         headers = self._headers.copy()
         content: bytes | AsyncIterator[bytes] = whole
         if len(whole) > PIECE_BYTES:
             content, headers["Content-Length"] = _pieces(whole), str(len(whole))
-        extensions = {"timeout": limits, "trace": httpcore_trace}
+        # No other limit: the deadline of the whole call ends whatever takes too long.
+        extensions = {"timeout": {"connect": CONNECT_SECONDS}, "trace": httpcore_trace}
         return httpx.Request(method, self.url + path, headers=headers, content=content, extensions=extensions)
 
 

@@ -27,7 +27,8 @@ FROM ticks ORDER BY id DESC LIMIT 1
 # `stuck` counts what the promises exclude: a permit long past its deadline, a task long past its time to be looked at.
 _REPORT = """
 SELECT
-    (SELECT json_object_agg(status, n) FROM (SELECT status::text, count(*) AS n FROM videos GROUP BY 1) AS s) AS counts,
+    (SELECT json_object_agg(COALESCE(status, 'none'), n)
+     FROM (SELECT status::text, count(*) AS n FROM videos GROUP BY 1) AS s) AS counts,
     (SELECT extract(epoch FROM now() - min(run_after))::float8 FROM videos
      WHERE status = 'queued' AND run_after <= now()) AS oldest_queued_seconds,
     (SELECT count(*) FROM submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes')

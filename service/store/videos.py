@@ -128,7 +128,10 @@ def _refused_by_table(exc: asyncpg.PostgresError) -> InvalidRequest:
     return InvalidRequest([Problem(f"/columns/{column}" if column else "/columns", detail)])
 
 
-_GET = f"SELECT {COLUMNS} FROM videos v WHERE v.id = $1"
+# Rows of an adopted table may have a status of the app's own ('draft'): those are not videos yet, or no longer.
+_KNOWN = f"v.status::text IN ({', '.join(repr(status.value) for status in videos.Status)})"
+
+_GET = f"SELECT {COLUMNS} FROM videos v WHERE v.id = $1 AND {_KNOWN}"
 
 
 async def get(database: Database, video_id: UUID) -> Video:
@@ -139,7 +142,7 @@ async def get(database: Database, video_id: UUID) -> Video:
     return Video.from_row(row)
 
 
-_BY_TASK = f"SELECT {COLUMNS} FROM videos v WHERE v.runway_video_id = $1 LIMIT 1"
+_BY_TASK = f"SELECT {COLUMNS} FROM videos v WHERE v.runway_video_id = $1 AND {_KNOWN} LIMIT 1"
 
 
 async def by_task(database: Database, task_id: str) -> Video | None:
@@ -151,7 +154,7 @@ async def by_task(database: Database, task_id: str) -> Video | None:
 # Newest first, by key and not by offset, so that every page costs the same.
 _LIST = f"""
 SELECT {COLUMNS} FROM videos v
-WHERE ($1::text[] IS NULL OR v.status::text = ANY($1))
+WHERE {_KNOWN} AND ($1::text[] IS NULL OR v.status::text = ANY($1))
   AND ($2::text IS NULL OR v.model = $2)
   AND ($3::text IS NULL OR v.error_code = $3)
   AND ($4::timestamptz IS NULL OR (v.created_at, v.id) < ($4, $5::uuid))

@@ -84,9 +84,7 @@ class Crowd:
         if not self.prompts:
             return
         video_id = self.dice.choice(list(self.prompts))
-        action = self.dice.choices(
-            ("read", "cancel", "retry", "retry with consent", "ledger"), (6, 2, 6, 3, 1)
-        )[0]
+        action = self.dice.choices(("read", "cancel", "retry", "retry with consent", "ledger"), (6, 2, 6, 3, 1))[0]
         body: dict[str, Any] = {}
         match action:
             case "read":
@@ -109,9 +107,7 @@ class Crowd:
         await self.ask(api, "POST", path, headers=secret, timeout=patience)
         self.did["cron calls"] += 1
 
-    async def call_back(
-        self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False
-    ) -> None:
+    async def call_back(self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False) -> None:
         """One callback. A forged one must be refused."""
         body = json.dumps({"type": "task.updated", "data": data}).encode()
         secret = self.secrets["CALLBACK_SECRETS"] if not forged else webhooks.new_secret(self.dice.randbytes)

@@ -34,7 +34,7 @@ from service.tick import tick
 from tests.crash.cutting import wire
 from tests.crash.harness import ACCOUNT, callback, judge
 from tests.crash.proxy import Cut, Step, Watch, postgres_proxy
-from tests.database import connected, temporary_database
+from tests.database import connected, run, temporary_database
 from tests.world import API_KEY, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -172,51 +172,50 @@ async def two_lives(g: Ground) -> None:
     await g.tick()
 
 
-async def steps_of_two_lives(server_url: str, template_name: str) -> list[Step]:
+async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
-    with temporary_database(server_url, template=template_name) as url:
-        async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
-            await two_lives(g)
-    steps = [step for step in watch.steps if not step.name.startswith(("SELECT 1 ", "(empty)"))]
-    return steps if EVERY_CASE else [step for step in steps if step.nth == 1]
+    async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
+        await two_lives(g)
+    return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
 
 
-async def cut_at(step: Step, server_url: str, template_name: str) -> None:
+async def cut_at(step: Step, url: str) -> None:
     """Two lives with one cut; then the fault is gone."""
-    watch, cuts = Watch(), []
+    watch = Watch()
+    cuts: list[Step] = []
 
     async def hook(reached: Step) -> None:
         if reached == step:
             cuts.append(step)
             raise Cut
 
-    with temporary_database(server_url, template=template_name) as url:
-        async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
-            watch.restart(hook)
-            await two_lives(g)
-            w = g.world
-            await w.later(minutes=3)  # past the deadline of a permit that nobody was told of
-            await w.finish()
-            found = await judge(w)
-            assert cuts, f"never reached {step}"
-            assert not set(found.statuses) & {"queued", "processing"}, (step, found.statuses)
-            assert len(w.creates) <= 2, step
-            # The one loss that cannot be helped: a permit was committed, and nobody was told. Nothing was sent on it.
-            if not (step.name.startswith(CLAIM) and step.moment == "after"):
-                rows = await w.rows("SELECT error_code FROM videos WHERE error_code IS NOT NULL")
-                assert rows == [], (step, rows)
+    async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
+        watch.restart(hook)
+        await two_lives(g)
+        w = g.world
+        await w.later(minutes=3)  # past the deadline of a permit that nobody was told of
+        await w.finish()
+        found = await judge(w)
+        assert cuts, f"never reached {step}"
+        assert len(w.creates) <= 2, step
+        # The one loss that cannot be helped: a permit was committed, and nobody was told. Nothing was sent on it.
+        if not (step.name.startswith(CLAIM) and step.moment == "after"):
+            assert not found.errors, (step, found.errors)
 
 
-async def test_a_cut_at_every_statement_loses_nothing(
+def test_a_cut_at_every_statement_loses_nothing(
     server_url: str, template_name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    steps = await steps_of_two_lives(server_url, template_name)
+    with temporary_database(server_url, template=template_name) as url:
+        steps = run(steps_of_two_lives(url))
     for step in steps:
-        await cut_at(step, server_url, template_name)
-    assert len({step.name for step in steps}) >= 25
-    assert any(step.name.startswith(CLAIM) for step in steps)
+        with temporary_database(server_url, template=template_name) as url:
+            run(cut_at(step, url))
+    names = {step.name for step in steps}
+    assert len(names) >= 25
+    assert any(name.startswith(CLAIM) for name in names)
     record_property("connections cut", len(steps))
-    print(f"\ncut {len(steps)} connections, at {len({s.name for s in steps})} statements")  # noqa: T201
+    print(f"\ncut {len(steps)} connections, at {len(names)} statements")  # noqa: T201  # shown by -s
 
 
 # The answer of Runway, while the database cannot take it.
@@ -473,8 +472,7 @@ async def until_full(connection: asyncpg.Connection[asyncpg.Record], length: int
             await connection.execute(
                 "INSERT INTO videos (status, prompt, finished_at) VALUES ('completed', repeat('x', $1), now())", length
             )
-        except asyncpg.PostgresError as exc:
-            assert "extend" in str(exc) or "space" in str(exc), exc
+        except asyncpg.InternalServerError:  # could not extend file: File too large
             return
     raise AssertionError("the disk never was full")
 

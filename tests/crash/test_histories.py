@@ -21,7 +21,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service import outcomes, tick, webhooks
 from service.steps.answers import as_answer
@@ -35,8 +35,9 @@ from tests.world import CALLBACK_SECRET, IMAGE, World, world
 
 pytestmark = pytest.mark.crash
 
-HISTORIES = int(os.environ.get("HISTORIES", "10"))
-STEPS = 25
+HISTORIES = int(os.environ.get("HISTORIES", "12"))
+STEPS = 30
+PATIENCE_SECONDS = 60  # for one step: no step waits for anything
 TABLES = "videos, submissions, lanes, inbox, ticks"
 MODELS = ("gen4_turbo", "gen4.5")
 
@@ -47,10 +48,9 @@ CREATE_FAULTS = st.sampled_from(
      "body=garbage", "accepted_status=504", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT", "empty", "vanish", "throttled",
      "cancelled", "backwards"),
 )  # fmt: skip
-LATER_FAULTS = st.sampled_from(
-    ("drop_before", "status=500", "body=garbage", "status=404,body=html", "key_revoked")
-)
+LATER_FAULTS = st.sampled_from(("drop_before", "status=500", "body=garbage", "status=404,body=html", "key_revoked"))
 LEAPS = st.sampled_from((1, 6, 31, 95, 601, 3_600, 90_000))
+PAUSES = st.one_of(st.none(), st.sampled_from((1, 31, 601)))  # None: it is resumed
 
 # What the promises exclude; each returns rows only if one is broken.
 NEVER: dict[str, str] = {
@@ -128,8 +128,13 @@ class History(RuleBasedStateMachine):
         self.w: World = self.do(self._open())
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run one step; nothing may go on after it."""
-        result = self.runner.run(work)
+        """Run one step, which must end, and nothing may go on after it."""
+
+        async def bounded() -> T:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await work
+
+        result = self.runner.run(bounded())
         left = asyncio.all_tasks(self.runner.get_loop())
         assert not left, f"left running: {left}"
         return result
@@ -138,6 +143,7 @@ class History(RuleBasedStateMachine):
         await execute(self.url, f"TRUNCATE {TABLES}")
         options = {"tier": 5, "credits": 1_000_000}
         entered = world(self.url, options=options, unknown_policy=self.policy, task_retries=1)
+        self.connection = await self.stack.enter_async_context(connected(self.url))
         return await self.stack.enter_async_context(entered)
 
     def pick(self, index: int) -> UUID | None:
@@ -151,6 +157,10 @@ class History(RuleBasedStateMachine):
 
     # What users and apps do.
 
+    @initialize()
+    def begin(self) -> None:
+        self.enqueue(4, MODELS[0])
+
     @rule(count=st.integers(1, 4), model=st.sampled_from(MODELS))
     def enqueue(self, count: int, model: str) -> None:
         for _ in range(count):
@@ -162,7 +172,7 @@ class History(RuleBasedStateMachine):
     def app_inserts(self) -> None:
         prompt = f"history {len(self.prompts)}"
         sql = "INSERT INTO videos (user_id, prompt, image_url, status) VALUES ('app', $1, $2, 'queued') RETURNING id"
-        [row] = self.do(self.w.rows(sql, prompt, IMAGE))
+        [row] = self.do(self.connection.fetch(sql, prompt, IMAGE))
         self.prompts[row["id"]] = prompt
 
     @rule(index=SOME)
@@ -173,14 +183,14 @@ class History(RuleBasedStateMachine):
 
     @rule(index=SOME, consent=st.booleans())
     def retry(self, index: int, consent: bool) -> None:
-        if (video_id := self.pick(index)) is not None:
-            answer = self.do(
-                self.w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": consent})
-            )
+        failed = self.do(self.connection.fetch("SELECT id FROM videos WHERE status = 'failed' ORDER BY created_at"))
+        video_id = failed[index % len(failed)]["id"] if failed else self.pick(index)
+        if video_id is not None:
+            answer = self.do(self.w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": consent}))
             assert answer.status_code in (202, 404, 409)
+            self.happened[f"retries answered {answer.status_code}"] += 1
             if answer.status_code == 202:
                 self.excused.add(video_id)
-                self.happened["retries"] += 1
 
     @rule(index=SOME)
     def read(self, index: int) -> None:
@@ -191,17 +201,17 @@ class History(RuleBasedStateMachine):
     def app_drags(self, index: int) -> None:
         if (video_id := self.pick(index)) is not None:
             try:
-                self.do(self.w.rows("UPDATE videos SET status = 'queued' WHERE id = $1", video_id))
+                self.do(self.connection.fetch("UPDATE videos SET status = 'queued' WHERE id = $1", video_id))
             except asyncpg.CheckViolationError:
                 self.happened["drags refused"] += 1
             else:
                 self.excused.add(video_id)
                 self.happened["drags"] += 1
 
-    @rule(index=SOME)
-    def app_deletes(self, index: int) -> None:
-        if (video_id := self.pick(index)) is not None:
-            self.do(self.w.rows("DELETE FROM videos WHERE id = $1", video_id))
+    @rule(index=SOME, really=st.booleans())
+    def app_deletes(self, index: int, really: bool) -> None:
+        if really and (video_id := self.pick(index)) is not None:
+            self.do(self.connection.fetch("DELETE FROM videos WHERE id = $1", video_id))
             self.removed.add(video_id)
 
     # What drives the service.
@@ -209,7 +219,7 @@ class History(RuleBasedStateMachine):
     @rule()
     def tick(self) -> None:
         self.do(self.w.tick())
-        assert self.do(self.w.rows(NOBODYS)) == []
+        assert self.do(self.connection.fetch(NOBODYS)) == []
 
     @rule(statements=st.integers(0, 16), after=st.booleans())
     def tick_dies(self, statements: int, after: bool) -> None:
@@ -245,17 +255,24 @@ class History(RuleBasedStateMachine):
     def dies_before_its_call(self, limit: int) -> None:
         self.happened["died before"] += len(self.do(permits.claim(self.w.house.database, limit, 60.0)))
 
-    @rule(limit=st.integers(1, 3))
-    def stalls_after_its_call(self, limit: int) -> None:
-        async def call() -> None:
-            claimed = await permits.claim(self.w.house.database, limit, 60.0)
-            async with self.w.house.runway() as runway:
-                for permit in claimed:
-                    give_up_at = self.w.house.clock() + 60
-                    answer = await runway.create(permit.operation, permit.input, give_up_at=give_up_at)
-                    self.zombies.append((permit, outcomes.classify(answer)))
+    @rule(limit=st.integers(1, 3), lapses=st.booleans(), wakes=st.booleans())
+    def stalls_after_its_call(self, limit: int, lapses: bool, wakes: bool) -> None:
+        """A process hangs with the answers in its hands, often until it is given up. It may wake, at once or later."""
+        self.enqueue(limit, MODELS[1])
+        self.do(self._call(limit))
+        if lapses:
+            self.do(self.w.later(seconds=95))
+            self.do(self.w.tick())
+        if wakes:
+            self.wakes_and_saves(len(self.zombies) - 1)
 
-        self.do(call())
+    async def _call(self, limit: int) -> None:
+        claimed = await permits.claim(self.w.house.database, limit, 60.0)
+        async with self.w.house.runway() as runway:
+            for permit in claimed:
+                give_up_at = self.w.house.clock() + 60
+                answer = await runway.create(permit.operation, permit.input, give_up_at=give_up_at)
+                self.zombies.append((permit, outcomes.classify(answer)))
 
     @rule(index=SOME)
     def wakes_and_saves(self, index: int) -> None:
@@ -272,21 +289,23 @@ class History(RuleBasedStateMachine):
 
     # What Runway and its relays do.
 
-    @rule(words=CREATE_FAULTS)
-    def create_goes_wrong(self, words: str) -> None:
-        self.w.faults(words)
+    @rule(words=st.lists(CREATE_FAULTS, min_size=1, max_size=3), leap=LEAPS)
+    def creates_go_wrong(self, words: list[str], leap: int) -> None:
+        self.do(self.w.later(seconds=leap))
+        self.enqueue(len(words), MODELS[0])
+        self.w.faults(*words)
+        self.do(self.w.tick())
 
     @rule(words=LATER_FAULTS, on=st.sampled_from(("retrieve", "delete")))
     def look_goes_wrong(self, words: str, on: str) -> None:
         self.w.faults({"simulate": words, "on": on})
 
-    @rule(model=st.sampled_from((*MODELS, "*")), seconds=LEAPS)
-    def lane_is_paused(self, model: str, seconds: int) -> None:
-        self.do(lanes.pause(self.w.house.database, model, seconds, "busy", "by a test"))
-
-    @rule(model=st.sampled_from((*MODELS, "*")))
-    def lane_is_resumed(self, model: str) -> None:
-        self.do(lanes.resume(self.w.house.database, model))
+    @rule(model=st.sampled_from((*MODELS, "*")), seconds=PAUSES)
+    def lane_is_paused_or_resumed(self, model: str, seconds: int | None) -> None:
+        if seconds is None:
+            self.do(lanes.resume(self.w.house.database, model))
+        else:
+            self.do(lanes.pause(self.w.house.database, model, seconds, "busy", "by a test"))
 
     @rule(index=SOME, early=st.booleans(), video=st.one_of(st.none(), SOME))
     def callback(self, index: int, early: bool, video: int | None) -> None:
@@ -300,8 +319,10 @@ class History(RuleBasedStateMachine):
 
     @rule(index=SOME)
     def evidence(self, index: int) -> None:
-        """Somebody found out which task an unknown submission made."""
+        """Somebody found out which task an unknown submission made, or names one that is known."""
         entries = [entry for entry in self.w.creates if entry.task_id]
+        booked = {row["task_id"] for row in self.do(self.connection.fetch("SELECT task_id FROM submissions"))}
+        entries = [entry for entry in entries if entry.task_id not in booked] or entries
         if entries:
             entry = entries[index % len(entries)]
             video_id = next(id for id, prompt in self.prompts.items() if prompt == entry.prompt)
@@ -337,10 +358,9 @@ class History(RuleBasedStateMachine):
         self.do(self._check())
 
     async def _check(self) -> None:
-        async with connected(self.url) as connection:
-            for promise, sql in NEVER.items():
-                assert not (rows := await connection.fetch(sql)), f"{promise}: {rows}"
-            rows = await connection.fetch("SELECT id, status, error_code FROM videos")
+        for promise, sql in NEVER.items():
+            assert not (rows := await self.connection.fetch(sql)), f"{promise}: {rows}"
+        rows = await self.connection.fetch("SELECT id, status, error_code FROM videos")
         now = {row["id"]: (row["status"], row["error_code"]) for row in rows}
         for video_id, (status, error_code) in self.ends.items():
             later = now.get(video_id)
@@ -364,6 +384,8 @@ class History(RuleBasedStateMachine):
         await until_quiet(self.w, rounds=90)
         accounts = await judged(self.w, self.prompts, frozenset(self.removed))
         self.happened["histories"] += 1
+        self.happened["deleted rows"] += len(self.removed)
+        self.happened["consents"] += accounts.consents
         self.happened["videos"] += len(self.prompts)
         self.happened["creates"] += accounts.creates
         self.happened["unknown"] += accounts.outcomes["unknown"]
@@ -382,4 +404,5 @@ def test_the_promises_hold_in_random_histories(
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
         )  # fmt: skip
         run_state_machine_as_test(History, settings=thorough)
-        record_property("histories", dict(History.happened))
+    record_property("histories", dict(History.happened))
+    print(f"{policy}: {dict(History.happened)}")  # noqa: T201  # shown with -s

@@ -57,9 +57,7 @@ def forks() -> Iterator[Zygote]:
 def database_urls(server_url: str, template_name: str) -> Iterator[list[str]]:
     """A migrated database for each lane."""
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)
-        ]
+        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)]
 
 
 async def settle_all(field: Field) -> None:
@@ -107,8 +105,7 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
 ) -> None:
     async with AsyncExitStack() as stack:
         fields = [
-            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy))
-            for url in database_urls
+            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy)) for url in database_urls
         ]
         steps = choose(await watched(fields[0], scene))
         waiting, missed = iter(steps), []
@@ -122,9 +119,7 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
             for field in fields:
                 group.create_task(work(field))
     record_property("killed", len(steps) - len(missed))
-    print(
-        f"crash matrix: {scene.__name__} under {policy}: killed at {len(steps) - len(missed)} of {len(steps)} steps"
-    )
+    print(f"crash matrix: {scene.__name__} under {policy}: killed at {len(steps) - len(missed)} of {len(steps)} steps")
     assert not missed
 
 
@@ -156,9 +151,7 @@ async def test_the_judge_sees_it_when_a_promise_is_broken(
     """A matrix that cannot fail would prove nothing."""
     async with crash_field(database_url, forks, unknown_policy=policy) as field:
         steps = await watched(field, scenes.submitted)
-        step = next(
-            step for step in steps if step.moment == "after the whole request of" and "POST" in step.name
-        )
+        step = next(step for step in steps if step.moment == "after the whole request of" and "POST" in step.name)
         await scenes.submitted(field, run := Run(field, step))
         assert run.killed
         monkeypatch.setattr(module, name, broken)

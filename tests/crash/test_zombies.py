@@ -116,15 +116,11 @@ async def test_a_zombie_at_any_step_of_its_call_pays_no_more_than_was_consented(
             creates.append(found.tasks)
             await field.clear()
     record_property("stopped", len(steps))
-    print(
-        f"zombies: stopped at {len(steps)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted"
-    )
+    print(f"zombies: stopped at {len(steps)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted")
     assert max(creates) == most
 
 
-async def test_a_zombie_that_wakes_too_late_does_not_send(
-    database_url: str, forks: Zygote, tmp_path: Path
-) -> None:
+async def test_a_zombie_that_wakes_too_late_does_not_send(database_url: str, forks: Zygote, tmp_path: Path) -> None:
     """It knows by its own clock, and its "not sent" puts the video back in the queue."""
     clock = tmp_path / "clock"
     clock.write_text("0")
