@@ -22,7 +22,7 @@ from httpx_aiohttp import AiohttpTransport
 from service.errors import RunwayAway
 from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
-from service.runway.transport import aiohttp_transport
+from service.runway.transport import Sight, aiohttp_transport, current, httpcore_trace
 from service.settings import Settings
 from tests.simulator_server import until
 from tests.wire import (
@@ -187,6 +187,24 @@ class TestHandshakes:
     async def test_the_default_trust_is_the_systems(self) -> None:
         async with wire(Peer.gone, tls=True) as server, client(server.url, None) as runway:
             assert (await send(runway)).kind is Kind.NOT_SENT
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("connection.connect_tcp.complete", False),
+        ("connection.start_tls.complete", False),
+        ("http2.send_connection_init.started", False),
+        ("http11.send_request_headers.started", True),
+        ("http2.send_request_headers.started", True),
+    ],
+)
+async def test_httpcore_tells_before_it_writes(name: str, told: bool) -> None:
+    sight = Sight(lambda: 7.0)
+    token = current.set(sight)
+    await httpcore_trace(name, {})
+    current.reset(token)
+    assert sight.at == (7.0 if told else None)
 
 
 class TestWithoutATrace:

@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import av
@@ -45,30 +46,43 @@ class Dev:
         self.curls = [shlex.split(line) for line in lines if line.startswith("curl ")]
         self.facts = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if "  " in line}
         self.url = next(line.removeprefix("Taxiway is up: ") for line in lines if line.startswith("Taxiway is up"))
+        self.client = self._client()
 
-    def client(self) -> httpx.Client:
-        """With the headers of the printed line that queues a video."""
-        line = self.curls[0]
-        headers = dict(value.split(": ", 1) for flag, value in pairwise(line) if flag == "-H")
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS)
+    def _client(self) -> httpx.Client:
+        """With the headers of the printed line that queues a video, and a connection for each request."""
+        headers = dict(value.split(": ", 1) for flag, value in pairwise(self.curls[0]) if flag == "-H")
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(
+            base_url=self.url, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS, limits=limits
+        )
 
     def enqueue(self) -> str:
         """Do what the printed line does; the video's id."""
         line = self.curls[0]
-        with self.client() as client:
-            response = client.post(line[1], content=line[line.index("-d") + 1])
+        response = self.client.post(line[1], content=line[line.index("-d") + 1])
         assert response.status_code == 202, response.text
         return str(response.json()["id"])
 
     def videos(self) -> list[dict[str, Any]]:
         """All of them."""
-        with self.client() as client:
-            listed: list[dict[str, Any]] = client.get("/videos").json()["videos"]
-            return listed
+        listed: list[dict[str, Any]] = self.client.get("/videos").json()["videos"]
+        return listed
+
+    def video(self, video_id: str) -> dict[str, Any]:
+        """One of them; reading it by the list does not help it along."""
+        return next(video for video in self.videos() if video["id"] == video_id)
 
     def completed(self, video_id: str) -> bool:
-        """Whether the video is completed; reading it by the list does not help it along."""
-        return [video["status"] for video in self.videos() if video["id"] == video_id] == ["completed"]
+        """Whether the video is completed."""
+        return bool(self.video(video_id)["status"] == "completed")
+
+    def line(self, number: int, video_id: str) -> list[str]:
+        """One of the printed lines, for this video."""
+        return [word.replace("/ID", f"/{video_id}") for word in self.curls[number]]
+
+    def books(self) -> str:
+        """Where the simulator's books are."""
+        return self.facts["Runway"].partition("books: ")[2].rstrip(")")
 
 
 @pytest.fixture
@@ -80,7 +94,9 @@ def start(tmp_path: Path, data_folder: Path) -> Iterator[Start]:
         options = ("--port", port or free_port(), "--data", data_folder, "--every", 0.2, "--speed", 50)
         with command(tmp_path, "dev", *options, *arguments, **settings) as started:
             started.wait_for(LAST_LINE)
-            yield Dev(started)
+            up = Dev(started)
+            with up.client:
+                yield up
 
     yield starter
     if data_folder.exists():
@@ -89,6 +105,17 @@ def start(tmp_path: Path, data_folder: Path) -> Iterator[Start]:
 
 def leftovers(data_folder: Path) -> list[str]:
     return commands_with(str(data_folder), str(find_home(data_folder).data))
+
+
+def free_pair() -> int:
+    """A port that is free, and the next one too: for starts that find both the same again.
+
+    Below the numbers that the system gives to whoever connects.
+    """
+    for port in Random().sample(range(20_000, 30_000), 100):
+        with suppress(OSError), socket.create_server((dev.HOST, port)), socket.create_server((dev.HOST, port + 1)):
+            return port
+    raise AssertionError("no two ports are free")
 
 
 def curl(line: list[str], folder: Path) -> str:
@@ -104,57 +131,78 @@ def curl(line: list[str], folder: Path) -> str:
     return response.text
 
 
-def test_the_printed_lines_make_a_video_and_fetch_its_file(start: Start, data_folder: Path, tmp_path: Path) -> None:
-    with start() as up:
-        video_id = up.enqueue()
-        assert until(lambda: up.completed(video_id), COMPLETED_SECONDS), up.command.log
-        _, show, fetch = ([word.replace("/ID", f"/{video_id}") for word in line] for line in up.curls)
-        assert '"status":"completed"' in curl(show, tmp_path)
-        curl(fetch, tmp_path)
-        with av.open(io.BytesIO((tmp_path / "video.mp4").read_bytes()), "r") as movie:
-            frame = next(movie.decode(video=0))
-            assert (frame.width, frame.height) == (320, 180)
-        assert httpx.get(f"{up.url}/health", trust_env=False).status_code == 200
-        books = up.facts["Runway"].partition("books: ")[2].rstrip(")")
-        assert len(httpx.get(books, trust_env=False).json()["entries"]) == 1
-        assert (data_folder.stat().st_mode & 0o777, up.facts["data"]) == (0o700, str(data_folder))
-        assert up.command.end() == 0
-        assert not leftovers(data_folder)
-        assert_the_log_tells_the_story(up.command.log, video_id, up.facts["API"])
+def test_one_life_of_a_laptop(start: Start, data_folder: Path, tmp_path: Path) -> None:
+    """A video by the printed lines; SIGKILL with another under way; a restart that ends it; a fresh start.
+
+    One test, for its three starts are what takes the time.
+    """
+    port = free_pair()
+    with start(port=port) as first:
+        done = a_video_by_the_printed_lines(first, tmp_path)
+        under_way = a_video_that_stays_under_way(first)
+        assert (data_folder.stat().st_mode & 0o777, first.facts["data"]) == (0o700, str(data_folder))
+        first.command.process.kill()
+    assert until(lambda: not leftovers(data_folder), PATIENCE_SECONDS), leftovers(data_folder)
+
+    with start("--relay", port=port) as second:  # which need not wait for the poller
+        assert {video["id"] for video in second.videos()} == {done, under_way}
+        assert second.curls[0][3] == first.curls[0][3], "the API key"
+        a_playable_file(second, done, tmp_path)
+        assert until(lambda: second.completed(under_way), COMPLETED_SECONDS), second.command.log
+        assert second.command.end(signal.SIGINT) == 0
+    assert not leftovers(data_folder)
+
+    # With a key there are real credits and no simulator. Nothing is queued, so nothing is sent.
+    runway = {"RUNWAYML_API_SECRET": RUNWAY_KEY, "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
+    assert (data_folder / "simulator.json").exists()
+    with start("--fresh", **runway) as third:
+        assert third.videos() == []
+        assert not (data_folder / "simulator.json").exists()
+        assert third.curls[0][3] == first.curls[0][3]
+        assert third.facts["Runway"] == "http://127.0.0.1:9: a key is set, so every video SPENDS REAL CREDITS"
+        assert RUNWAY_KEY not in third.command.said + third.command.log
+        assert third.command.end() == 0
+        assert "stopping" in third.command.log.splitlines()[-1]
+    assert not leftovers(data_folder)
 
 
-def assert_the_log_tells_the_story(log: str, video_id: str, api_key: str) -> None:
-    assert f"Finished: status completed video={video_id}" in log
+def a_video_by_the_printed_lines(up: Dev, folder: Path) -> str:
+    """From the first line to the file; the video's id."""
+    video_id = up.enqueue()
+    assert until(lambda: up.completed(video_id), COMPLETED_SECONDS), up.command.log
+    assert '"status":"completed"' in curl(up.line(1, video_id), folder)
+    a_playable_file(up, video_id, folder)
+    assert_the_log_tells_the_story(up, video_id)
+    assert httpx.get(f"{up.url}/health", trust_env=False).status_code == 200
+    assert len(httpx.get(up.books(), trust_env=False).json()["entries"]) == 1
+    return video_id
+
+
+def a_playable_file(up: Dev, video_id: str, folder: Path) -> None:
+    (folder / "video.mp4").unlink(missing_ok=True)
+    curl(up.line(2, video_id), folder)
+    with av.open(io.BytesIO((folder / "video.mp4").read_bytes()), "r") as movie:
+        frame = next(movie.decode(video=0))
+        assert (frame.width, frame.height) == (320, 180)
+
+
+def a_video_that_stays_under_way(up: Dev) -> str:
+    """Runway has its task, and takes no step with it until the next start sets the speed; the video's id."""
+    settings = up.books().replace("/ledger", "/settings")
+    assert httpx.post(settings, json={"speed": 0}, trust_env=False).status_code == 200
+    video_id = up.enqueue()
+    assert until(lambda: up.video(video_id)["runway_video_id"] is not None, COMPLETED_SECONDS), up.command.log
+    assert up.video(video_id)["status"] == "processing"
+    return video_id
+
+
+def assert_the_log_tells_the_story(up: Dev, video_id: str) -> None:
+    assert until(lambda: f"Finished: status completed video={video_id}" in up.command.log, PATIENCE_SECONDS)
+    log, api_key = up.command.log, up.curls[0][3].rpartition(" ")[2]
+    assert len(api_key) > 20
     assert api_key not in log
     assert log.count("Tick done") <= 2, "an idle cron is silent"
     assert "cron" not in log
-    assert "stopping" in log.splitlines()[-1]
-
-
-def test_data_and_secrets_survive_restarts_until_fresh(start: Start, data_folder: Path) -> None:
-    with start() as first:
-        video_id = first.enqueue()
-        assert first.command.end(signal.SIGINT) == 0
-    assert not leftovers(data_folder)
-    with start() as second:
-        assert [video["id"] for video in second.videos()] == [video_id]
-        assert second.curls[0][3] == first.curls[0][3]
-        assert second.command.end() == 0
-    with start("--fresh") as third:
-        assert third.videos() == []
-        assert third.curls[0][3] == first.curls[0][3]
-        assert third.command.end() == 0
-
-
-def test_after_sigkill_nothing_is_left_and_the_next_start_works(start: Start, data_folder: Path) -> None:
-    with start() as killed:
-        video_id = killed.enqueue()
-        killed.command.process.kill()
-    assert until(lambda: not leftovers(data_folder), PATIENCE_SECONDS), leftovers(data_folder)
-    with start() as again:
-        assert [video["id"] for video in again.videos()] == [video_id]
-        assert again.command.end() == 0
-    assert not leftovers(data_folder)
 
 
 def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder: Path, database_url: str) -> None:
@@ -178,21 +226,19 @@ def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder
             assert up.command.end() == 0
 
 
-def test_a_key_means_real_credits_and_no_simulator(start: Start, database_url: str) -> None:
-    runway = "http://127.0.0.1:9"  # nothing is queued, so nothing is sent
-    settings = {"DATABASE_URL": database_url, "RUNWAYML_API_SECRET": RUNWAY_KEY, "RUNWAYML_BASE_URL": runway}
-    with start(**settings) as up:
-        assert up.facts["Runway"] == f"{runway}: a key is set, so every video SPENDS REAL CREDITS"
-        assert RUNWAY_KEY not in up.command.said + up.command.log
-        assert up.command.end() == 0
-
-
-def test_a_signal_during_the_start_ends_it_before_the_banner(tmp_path: Path, data_folder: Path) -> None:
+def test_a_start_that_is_stopped_or_fails_half_way_leaves_nothing(tmp_path: Path, data_folder: Path) -> None:
     try:
-        with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as starting:
+        with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as stopped:
             assert until((data_folder / "postgres.lock").exists, PATIENCE_SECONDS)
-            assert starting.end() == 0
-        assert LAST_LINE not in starting.said
+            assert stopped.end() == 0
+        assert LAST_LINE not in stopped.said
+        assert not leftovers(data_folder)
+        (data_folder / "secrets.env").unlink()
+        (data_folder / "secrets.env").mkdir()
+        with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as failed:
+            assert failed.process.wait(PATIENCE_SECONDS) == 1
+        assert "secrets.env cannot be read or written" in failed.log
+        assert len(failed.log.splitlines()) == 1
         assert not leftovers(data_folder)
     finally:
         Server(data_folder).remove()
@@ -218,18 +264,6 @@ def test_options_that_contradict_the_environment_are_refused_together(monkeypatc
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 2)
     assert "--fresh" in result.stderr
     assert "--relay" in result.stderr
-
-
-def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path, data_folder: Path) -> None:
-    (data_folder / "secrets.env").mkdir(parents=True)
-    try:
-        with command(tmp_path, "dev", "--port", free_port(), "--data", data_folder) as failed:
-            assert failed.process.wait(PATIENCE_SECONDS) == 1
-        assert "secrets.env cannot be read or written" in failed.log
-        assert len(failed.log.splitlines()) == 1
-        assert not leftovers(data_folder)
-    finally:
-        Server(data_folder).remove()
 
 
 def test_the_port_is_the_next_one_that_is_free() -> None:

@@ -665,44 +665,47 @@ def remembering(clock: Clock, memory: Path, *, seed: int = 7, **options: Any) ->
 
 
 FATES = ("", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT", "empty", "vanish", "throttled", "cancelled", "slow=1")
+STATES = {"PENDING", "THROTTLED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", None}
 
 
-async def many_lives(client: httpx.AsyncClient) -> list[str]:
-    """A task of every fate; two that wait for their turn, and two that are deleted, before and in the running."""
+async def many_lives(client: httpx.AsyncClient, clock: Clock) -> list[str]:
+    """Tasks of every fate, more than run at once; of another model two are deleted, one while it runs."""
+    others = [await make(client, model="gen4.5") for _ in range(4)]
+    clock.now += 5
     ids = [await make(client, fate) for fate in FATES]
-    ids += [await make(client, model="gen4.5") for _ in range(3)]
-    assert (await client.delete(f"/v1/tasks/{ids[-1]}")).status_code == 204
-    return ids
+    for task_id in (others[0], others[3]):
+        assert (await client.delete(f"/v1/tasks/{task_id}")).status_code == 204
+    return others + ids
 
 
 async def everything(client: httpx.AsyncClient, ids: list[str]) -> list[Any]:
     """All that a client can see."""
-    answers = [await client.get(f"/v1/tasks/{one}") for one in ids]
-    organization = (await client.get("/v1/organization")).json()
-    return [[(answer.status_code, answer.json()) for answer in answers], organization, await books(client)]
+    tasks = [(await client.get(f"/v1/tasks/{one}")).json() for one in ids]
+    return [tasks, (await client.get("/v1/organization")).json(), await books(client)]
 
 
 class TestMemory:
     @pytest.mark.parametrize("killed", [False, True])
     async def test_every_life_goes_on_as_if_there_had_been_no_restart(self, memory: Path, killed: bool) -> None:
         """Next to a twin that never stops, at moments in every state of every task."""
-        clock, restarted_clock = Clock(), Clock()
-        app = remembering(restarted_clock, memory, concurrency=2)
-        async with (
-            in_process(simulator(clock, concurrency=2)) as twin,
-            in_process(app) as first,
-        ):
-            ids = await many_lives(twin)
-            assert await many_lives(first) == ids
+        twins_clock, clock = Clock(), Clock()
+        app, states = remembering(clock, memory, concurrency=2), set()
+        async with in_process(simulator(twins_clock, concurrency=2)) as twin:
+            ids = await many_lives(twin, twins_clock)
+            async with in_process(app) as client:
+                assert await many_lives(client, clock) == ids
             for seconds in (0, 1, 2, 3, 8, 5, 15, 20, 60, 86_400):
+                twins_clock.now += seconds
                 clock.now += seconds
-                restarted_clock.now += seconds
                 if not killed:
                     async with app.router.lifespan_context(app):
                         pass
-                app = remembering(restarted_clock, memory, concurrency=2)
+                app = remembering(clock, memory, concurrency=2)
                 async with in_process(app) as client:
-                    assert await everything(client, ids) == await everything(twin, ids)
+                    seen = await everything(client, ids)
+                assert seen == await everything(twin, ids)
+                states |= {task.get("status") for task in seen[0]}
+        assert states == STATES
 
     async def test_an_orderly_end_remembers_even_what_was_only_looked_at(self, clock: Clock, memory: Path) -> None:
         app = remembering(clock, memory)
@@ -797,11 +800,15 @@ def modes(*paths: Path) -> list[int]:
     return [path.stat().st_mode & 0o777 for path in paths]
 
 
+def text(path: Path) -> str:
+    """All of a file."""
+    return path.read_text(encoding="utf-8")
+
+
 def spoil(path: Path, before: str, after: str) -> str:
-    """Replace a text in a file; all of its text afterwards."""
-    spoiled = path.read_text(encoding="utf-8").replace(before, after)
-    path.write_text(spoiled, encoding="utf-8")
-    return spoiled
+    """Replace something in a file; all of it afterwards."""
+    path.write_text(text(path).replace(before, after), encoding="utf-8")
+    return text(path)
 
 
 class TestMemoryFile:
@@ -846,7 +853,7 @@ class TestMemoryFile:
             await make(client)
         (warning,) = caplog.records
         assert "simulator.json.unreadable" in warning.getMessage()
-        assert spoil(memory.with_name("simulator.json.unreadable"), "same", "same") == spoiled
+        assert text(memory.with_name("simulator.json.unreadable")) == spoiled
         assert remembering(clock, memory).state.runway.ledger.totals()["accepted"] == 1
 
     async def test_one_that_cannot_be_written_is_said_once(

@@ -632,3 +632,27 @@ async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> No
         await runway.aclose()
         assert result.sent is False  # type: ignore[union-attr]
         assert w.creates == []
+
+
+async def test_a_task_that_runway_cannot_be_asked_about_ends_all_the_same(database_url: str) -> None:
+    async with world(database_url, task_patience=3600) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        w.faults({"simulate": "status=401, body=runway", "on": "retrieve", "times": 9})
+        for minutes, status in ((119, "processing"), (2, "failed")):
+            await w.later(minutes=minutes)
+            await w.tick()
+            assert (await w.row(video_id))["status"] == status
+        assert (await w.row(video_id))["error_code"] == "TASK_TIMEOUT"
+        assert (await w.tick())["cancel"]["deleted"] == 1
+
+
+async def test_the_part_of_a_code_that_is_for_diagnosis_is_not_in_the_message(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("fail=SAFETY.INPUT.TEXT", "fail=ASSET.INVALID")
+        refused = await w.enqueue()
+        await w.finish()
+        unfit = await w.enqueue()
+        await w.finish()
+        assert (await w.row(refused))["error_message"].endswith("[SAFETY.INPUT]")
+        assert (await w.row(unfit))["error_message"].endswith("[ASSET.INVALID]")

@@ -12,7 +12,7 @@ from service.runway.task import Task, Verdict, judge
 from service.settings import Settings
 from service.store import tasks
 from service.store.tasks import LEAST_GAP_SECONDS, Due, Seen
-from service.videos import TASK_TIMEOUT, TRANSITIONS, Status
+from service.videos import TASK_TIMEOUT, TRANSITIONS, Event, Status
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +37,21 @@ def look(due: Due, task: Task | None, settings: Settings, now: datetime, chance:
         task_retries=video.task_retries,
         now=now,
     )
-    ended = verdict.event is not None
+    return _seen(due, task, verdict, delay_seconds=verdict.delay_seconds or poll_delay(due.age_seconds, chance))
+
+
+def _seen(due: Due, task: Task | None, verdict: Verdict, *, delay_seconds: float) -> Seen:
+    video, ended = due.video, verdict.event is not None
     timed_out = verdict.error_code == TASK_TIMEOUT
     return Seen(
         video_id=video.id,
         task_id=video.runway_video_id or "",
         next_status=TRANSITIONS[Status.PROCESSING, verdict.event] if verdict.event else Status.PROCESSING,
-        task_status=task.status if task else "GONE",
+        task_status=task.status if task else None if timed_out else "GONE",
         progress=task.progress if task else None,
         error_code=verdict.error_code,
-        error_message=_with_runways_words(verdict, task),
-        delay_seconds=verdict.delay_seconds if ended else poll_delay(due.age_seconds, chance),
+        error_message=_with_code(verdict, task),
+        delay_seconds=delay_seconds,
         task_retry=verdict.task_retry,
         output=list(verdict.output) or None,
         video_url=verdict.output[0] if verdict.output else None,
@@ -58,11 +62,23 @@ def look(due: Due, task: Task | None, settings: Settings, now: datetime, chance:
     )
 
 
-def _with_runways_words(verdict: Verdict, task: Task | None) -> str | None:
-    """The message for people, with the failureCode: Runway's own `failure` text is not meant for end users."""
-    if verdict.error_message and task and task.failure_code:
-        return f"{verdict.error_message} [{task.failure_code}]"
-    return verdict.error_message
+def _with_code(verdict: Verdict, task: Task | None) -> str | None:
+    """The message for people, with the failureCode.
+
+    Runway's own `failure` text is not meant for end users, nor is the third part of SAFETY.INPUT.*.
+    """
+    if not verdict.error_message or not task or not task.failure_code:
+        return verdict.error_message
+    code = "SAFETY.INPUT" if task.failure_code.startswith("SAFETY.INPUT.") else task.failure_code
+    return f"{verdict.error_message} [{code}]"
+
+
+def out_of_reach(due: Due, settings: Settings) -> Seen | None:
+    """What a look means for which Runway could not be asked: nothing yet, until twice the patience is over."""
+    if due.age_seconds <= 2 * settings.task_patience:
+        return None
+    words = "Runway could not be asked about this task for longer than twice TASK_PATIENCE."
+    return _seen(due, None, Verdict(Event.FAIL, TASK_TIMEOUT, words), delay_seconds=0.0)
 
 
 async def finalize(house: House, looks: list[Seen]) -> set[UUID]:

@@ -11,7 +11,7 @@ from service.errors import RunwayAway
 from service.house import Counts, House
 from service.logs import RUNWAY, event
 from service.runway.client import RETRIEVE_SECONDS, Runway
-from service.steps.finalize import finalize, look, now
+from service.steps.finalize import finalize, look, now, out_of_reach
 from service.store import tasks, videos
 from service.store.tasks import Due, Seen
 from service.videos import Status, Video
@@ -48,7 +48,7 @@ async def _look(house: House, runway: Runway, due: Due) -> Seen | None:
         task = await runway.retrieve(task_id)
     except RunwayAway as exc:
         event(log, RUNWAY, "poll_failed", exc.detail, level=logging.WARNING, video=due.video.id, task=task_id)
-        return None
+        return out_of_reach(due, house.settings)
     seen = look(due, task, house.settings, now(house), house.chance())
     event(
         log,

@@ -11,13 +11,10 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,103 +27,17 @@ from service.errors import Conflict
 from service.settings import LEASE_MARGIN_SECONDS
 from service.steps.adopt import adopt
 from tests.crash.accounts import Accounts, settle
-from tests.crash.proxy import Proxy, Watch, postgres_proxy, runway_proxy
+from tests.crash.http_proxy import runway_proxy
+from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote
+from tests.crash.proxy import Proxy, Watch, postgres_proxy
 from tests.database import connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
 
-ROOT = Path(__file__).resolve().parents[2]
 POST_TIMEOUT_SECONDS = 10  # the least that the settings allow
 PAST_DEADLINE_SECONDS = POST_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS + 1
-PATIENCE_SECONDS = 30.0  # for anything that a process should do; a hang is longer
-PID_DIGITS = 10
 # No test here is about the account's limits.
 ACCOUNT = {"credits": 10_000_000, "concurrency": 100_000, "daily_limit": 1_000_000}
-
-
-class Process:
-    """One process of the service. Its output ends when it does."""
-
-    def __init__(self, pid: int, output: int) -> None:
-        self.pid = pid
-        self.output = ""
-        self._ended = asyncio.Event()
-        self._pipe = output
-        os.set_blocking(output, False)
-        asyncio.get_running_loop().add_reader(output, self._read)
-
-    def _read(self) -> None:
-        chunk = os.read(self._pipe, 65_536)
-        self.output += chunk.decode("utf-8", "replace")
-        if not chunk:
-            asyncio.get_running_loop().remove_reader(self._pipe)
-            os.close(self._pipe)
-            self._ended.set()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it is gone."""
-        return self._ended.is_set()
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, unless it is gone."""
-        if not self.has_ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """kill -9"""
-        self.send(signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """SIGSTOP"""
-        self.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT"""
-        self.send(signal.SIGCONT)
-
-    async def end(self) -> str:
-        """Wait until it is gone; all that it wrote."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await self._ended.wait()
-        return self.output
-
-    async def counts(self) -> dict[str, Any]:
-        """Wait for the end of a `tick` or `poll`; the counts that it printed."""
-        lines = (await self.end()).splitlines()
-        counts: dict[str, Any] = json.loads(lines[-1])
-        return counts
-
-
-class Zygote:
-    """Forks processes of the service (tests/crash/zygote.py)."""
-
-    def __init__(self, line: socket.socket) -> None:
-        self._line = line
-
-    def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None) -> Process:
-        """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
-        ours, theirs = os.pipe()
-        order = {"args": arguments, "env": env, "clock": clock and str(clock)}
-        socket.send_fds(self._line, [json.dumps(order).encode()], [theirs])
-        os.close(theirs)
-        return Process(int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL)), ours)
-
-
-@contextmanager
-def zygote() -> Iterator[Zygote]:
-    """A zygote, for a module's fixture: starting it costs as much as starting Python and importing everything."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(PATIENCE_SECONDS)
-    command = [sys.executable, "-W", "ignore", "-m", "tests.crash.zygote"]
-    with subprocess.Popen(command, stdin=theirs.fileno(), cwd=ROOT) as process:
-        theirs.close()
-        try:
-            yield Zygote(ours)
-        finally:
-            ours.close()
-            process.wait(PATIENCE_SECONDS)
 
 
 @dataclass
@@ -176,7 +87,9 @@ class Field:
             if not await self.world.rows(_UNFINISHED):
                 return
             await self.world.later(minutes=1)
-        raise AssertionError(await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
+        raise AssertionError(
+            await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')")
+        )
 
     async def recover(self) -> None:
         """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
@@ -232,7 +145,9 @@ async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> Asyn
             "CRON_SECRET": CRON_SECRET,
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
-        w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
+        w.runway.state.runway.clock = (
+            time.time
+        )  # says when a task was made; its life goes by the world's clock
         ground = Field(w, watch, database, runway, zygote, env)
         try:
             yield ground
@@ -283,7 +198,9 @@ async def videos_by_prompt(w: World) -> dict[str, UUID]:
 
 async def task_ids(w: World) -> set[str]:
     """Every task in the ledger."""
-    return {row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")}
+    return {
+        row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")
+    }
 
 
 async def judge(w: World) -> Accounts:
@@ -296,5 +213,7 @@ async def judge(w: World) -> Accounts:
 async def accounts(w: World) -> Accounts:
     """What the judge finds, without a verdict."""
     async with connected(w.url) as connection:
-        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM videos")}
+        prompts = {
+            row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM videos")
+        }
         return await settle(connection, [asdict(entry) for entry in w.creates], prompts)

@@ -1,4 +1,4 @@
-"""A wire that can be cut: proxies in front of PostgreSQL and of Runway which know what passes through them.
+"""A wire that can be cut: a proxy in front of PostgreSQL which knows what passes through it.
 
 Every moment at which a process can die between two bytes that matter is a `Step`. A `Watch` numbers the steps and
 calls a hook at each, while the bytes are held: the hook may kill the process, stop it, wait, or raise `Cut`.
@@ -20,7 +20,7 @@ SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 CANCEL_REQUEST = 80877102
 NAME_LENGTH = 48
 
-DATABASE, RUNWAY = "database", "runway"
+DATABASE = "database"
 
 
 class Cut(Exception):
@@ -35,6 +35,11 @@ class Step:
     name: str
     moment: str
     nth: int
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """What it has in common with those that differ in their number alone."""
+        return self.place, self.name, self.moment
 
     def __str__(self) -> str:
         return f"{self.place}: {self.moment} {self.name} #{self.nth}"
@@ -233,80 +238,3 @@ def named(sql: str) -> str:
     """A short name of a statement, the same every time and another for any other statement."""
     words = " ".join(re.sub(r"--[^\n]*", " ", sql).split())
     return f"{words[:NAME_LENGTH]} [{zlib.crc32(words.encode()) & 0xFFFF:04x}]" if words else "(empty)"
-
-
-@asynccontextmanager
-async def runway_proxy(url: str, watch: Watch) -> AsyncIterator[Proxy]:
-    """A proxy to Runway's API (HTTP/1.1); its `url` is the RUNWAYML_BASE_URL to use instead."""
-    parts = urlsplit(url)
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await watch.reach(RUNWAY, "connection", "after")
-        server, to_server = await asyncio.open_connection(parts.hostname, parts.port)
-        try:
-            while True:
-                await _exchange(watch, reader, writer, server, to_server)
-        finally:
-            to_server.transport.abort()
-
-    async with Proxy(handle).listening() as proxy:
-        proxy.url = f"http://127.0.0.1:{proxy.port}"
-        yield proxy
-
-
-async def _exchange(
-    watch: Watch,
-    client: asyncio.StreamReader,
-    to_client: asyncio.StreamWriter,
-    server: asyncio.StreamReader,
-    to_server: asyncio.StreamWriter,
-) -> None:
-    """One call: its bytes, half by half. Raises EOFError at the end of the connection."""
-    request, whole = await _http(client)
-    if not whole:
-        raise EOFError
-    name = _call_name(request)
-    await _halves(watch, name, "request", to_server, request)
-    answer, whole = await _http(server, of_request=request)
-    await watch.reach(RUNWAY, name, "after the whole request of")
-    await _halves(watch, name, "answer", to_client, answer)
-    await watch.reach(RUNWAY, name, "after the whole answer of")
-    if not whole:
-        raise EOFError
-
-
-async def _halves(watch: Watch, name: str, what: str, to: asyncio.StreamWriter, data: bytes) -> None:
-    to.write(data[: len(data) // 2])
-    await to.drain()
-    await watch.reach(RUNWAY, name, f"after half of the {what} of")
-    to.write(data[len(data) // 2 :])
-    await to.drain()
-
-
-def _call_name(request: bytes) -> str:
-    method, path, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
-    return f"{method} {re.sub('[0-9a-f]{8}-[0-9a-f-]{27}', '{id}', path)}"
-
-
-async def _http(reader: asyncio.StreamReader, of_request: bytes = b"") -> tuple[bytes, bool]:
-    """One request, or the answer to `of_request`, and whether all of it came before the end of the connection."""
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError as exc:
-        return exc.partial, False
-    status = head.split(b" ", 2)[1]
-    if of_request and (status in (b"204", b"304") or of_request.startswith(b"HEAD ")):
-        return head, True
-    found = re.search(rb"(?im)^content-length:\s*(\d+)", head)
-    body = b""
-    try:
-        if found:
-            body = await reader.readexactly(int(found[1]))
-        elif re.search(rb"(?im)^transfer-encoding:\s*chunked", head):
-            while not body.endswith(b"0\r\n\r\n"):
-                body += await reader.readuntil(b"\r\n")
-        elif of_request:
-            return head + await reader.read(), False
-    except asyncio.IncompleteReadError as exc:
-        return head + body + exc.partial, False
-    return head + body, True

@@ -18,7 +18,8 @@ from service.steps.adopt import adopt
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
 from service.store import submissions
 from service.videos import Status
-from tests.crash.harness import PATIENCE_SECONDS, Field, Zygote, callback, crash_field, judge, zygote
+from tests.crash.harness import Field, callback, crash_field, judge
+from tests.crash.processes import PATIENCE_SECONDS, Zygote, zygote
 from tests.crash.proxy import Step
 from tests.crash.scenes import FINISHED, lost_task, sent
 from tests.database import execute
@@ -81,7 +82,9 @@ async def test_eight_ticks_in_four_processes_share_a_queue(field: Field) -> None
         clients = [(await stack.enter_async_context(field.web()))[1] for _ in range(PROCESSES)]
 
         async def crowd() -> list[httpx.Response]:
-            return await asyncio.gather(*(client.post("/process-queued", headers=AS_CRON) for client in clients * 2))
+            return await asyncio.gather(
+                *(client.post("/process-queued", headers=AS_CRON) for client in clients * 2)
+            )
 
         first = [answer.json() for answer in await crowd()]
         assert sum(counts["submit"]["claimed"] for counts in first) == VIDEOS
@@ -89,7 +92,11 @@ async def test_eight_ticks_in_four_processes_share_a_queue(field: Field) -> None
         await field.world.later(**FINISHED)
         second = [answer.json() for answer in await crowd()]
         assert sum(counts["poll"]["completed"] for counts in second) == VIDEOS
-    print(f"crowd: claims {[c['submit']['claimed'] for c in first]}, ends {[c['poll']['completed'] for c in second]}")
+    told = [
+        [counts["submit"]["claimed"] for counts in first],
+        [counts["poll"]["completed"] for counts in second],
+    ]
+    print("crowd: claimed {}, completed {}".format(*told))  # noqa: T201  # for whoever runs it with -s
     assert await steps_taken(field, "queued", "processing") == dict.fromkeys(videos, 1)
     assert await steps_taken(field, "processing", "completed") == dict.fromkeys(videos, 1)
     assert (await judge(field.world)).tasks == VIDEOS
@@ -113,9 +120,11 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_tick(field: Field) -> Non
         await asyncio.gather(call, return_exceptions=True)
         await client.aclose()
         gone.set()
-        while not await field.world.rows("SELECT FROM ticks"):
+        while not await field.world.rows("SELECT FROM ticks"):  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.01)
-        [counts] = await field.world.rows("SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks")
+        [counts] = await field.world.rows(
+            "SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks"
+        )
         assert (counts["error"], counts["accepted"]) == (None, str(len(videos)))
     await field.recover()
     assert (await judge(field.world)).tasks == len(videos)
@@ -168,7 +177,7 @@ async def test_callback_poller_reader_and_cancel_meet_at_one_video(field: Field,
     assert await steps_taken(field, "processing", "completed", "cancelled") == dict.fromkeys(videos, 1)
     found = await judge(w)
     assert found.tasks == len(videos)
-    print(f"crowd, seed {seed}: {dict(found.statuses)}")
+    print(f"crowd, seed {seed}: {dict(found.statuses)}")  # noqa: T201  # for whoever runs it with -s
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -205,4 +214,5 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(field: Field, seed: 
     assert await steps_taken(field, "failed", "processing") == dict.fromkeys(videos, 1)
     assert await steps_taken(field, "processing", "completed") == dict.fromkeys(videos, 1)
     found = await judge(w)
-    assert (found.tasks, found.deleted, found.unseen) == (len(videos), 0, 0)
+    assert (found.tasks, found.deleted) == (len(videos), 0)
+    assert found.unseen == 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,7 +34,7 @@ from service.tick import tick
 from tests.crash.cutting import wire
 from tests.crash.harness import ACCOUNT, callback, judge
 from tests.crash.proxy import Cut, Step, Watch, postgres_proxy
-from tests.database import connected, run, temporary_database
+from tests.database import connected, temporary_database
 from tests.world import API_KEY, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -176,6 +176,7 @@ async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
     async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
         await two_lives(g)
+        await g.world.rows("TRUNCATE videos, submissions, lanes, inbox, ticks")
     return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
 
 
@@ -201,16 +202,15 @@ async def cut_at(step: Step, url: str) -> None:
         # The one loss that cannot be helped: a permit was committed, and nobody was told. Nothing was sent on it.
         if not (step.name.startswith(CLAIM) and step.moment == "after"):
             assert not found.errors, (step, found.errors)
+        await w.rows("TRUNCATE videos, submissions, lanes, inbox, ticks")
 
 
-def test_a_cut_at_every_statement_loses_nothing(
-    server_url: str, template_name: str, record_property: Callable[[str, object], None]
+async def test_a_cut_at_every_statement_loses_nothing(
+    database_url: str, record_property: Callable[[str, object], None]
 ) -> None:
-    with temporary_database(server_url, template=template_name) as url:
-        steps = run(steps_of_two_lives(url))
+    steps = await steps_of_two_lives(database_url)
     for step in steps:
-        with temporary_database(server_url, template=template_name) as url:
-            run(cut_at(step, url))
+        await cut_at(step, database_url)
     names = {step.name for step in steps}
     assert len(names) >= 25
     assert any(name.startswith(CLAIM) for name in names)
@@ -235,8 +235,7 @@ async def test_an_accepted_id_is_saved_when_the_database_is_back(database_url: s
             proxy.refusing = False
 
         house, slept = waits(g.runway(once(away)), back, after=6)
-        counts = await tick(house)
-        assert counts["submit"]["accepted"] == 1
+        await tick(house)
         assert slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
         row = await g.world.row(video_id)
         assert (row["status"], row["runway_video_id"]) == ("processing", g.world.creates[0].task_id)
@@ -258,9 +257,9 @@ async def test_an_accepted_id_is_saved_after_a_time_of_silence(
             line.thaw()
 
         house, slept = waits(g.runway(once(silent)), heard)
-        counts = await tick(house)
-        assert counts["submit"]["accepted"] == 1
+        await tick(house)
         assert len(slept) >= 3
+        assert (await g.world.rows("SELECT task_id FROM submissions"))[0]["task_id"] == g.world.creates[0].task_id
         await completed(g.world, 1)
 
 
@@ -364,11 +363,15 @@ async def test_a_server_stops_in_the_middle_of_a_tick(
         for _ in range(12):
             await g.enqueue()
 
+        stopped = asyncio.Event()
+
         async def stop() -> None:
             os.kill(postmaster(own_server), number)
             await asyncio.to_thread(own_server.stop)
+            stopped.set()
 
         async def start() -> None:
+            await stopped.wait()
             await asyncio.to_thread(own_server.start)
 
         sent: list[str] = []
@@ -379,8 +382,9 @@ async def test_a_server_stops_in_the_middle_of_a_tick(
                 await stop()
 
         house, slept = waits(g.runway(hook), start, after=4)
-        with_errors = await g_tick(house)
-        assert slept, with_errors
+        with suppress(DatabaseAway):
+            await tick(house)
+        assert len(slept) >= 4
         await w.later(minutes=3)
         await w.finish()
         found = await judge(w)
@@ -391,31 +395,15 @@ async def test_a_server_stops_in_the_middle_of_a_tick(
         assert unknown <= 4
 
 
-async def g_tick(house: House) -> dict[str, Any]:
-    try:
-        return await tick(house)
-    except DatabaseAway as exc:
-        return {"away": exc.detail}
-
-
 # Disk full.
 
 
-@contextmanager
-def full_disk(server: Server, limit: int, backends: list[int]) -> Iterator[None]:
-    """No file of these processes, nor of those that the server starts from now on, grows beyond `limit` bytes."""
-    everybody = [postmaster(server), *backends]
-    _limit(everybody, limit)
-    try:
-        yield
-    finally:
-        _limit(everybody, resource.RLIM_INFINITY)
-
-
-def _limit(pids: list[int], limit: int) -> None:
-    for pid in pids:
-        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, hard))
+def _limit(server: Server, pids: list[int], limit: int | str) -> None:
+    account = server.home.account
+    who: dict[str, Any] = {"user": account.uid, "group": account.gid, "extra_groups": ()} if account else {}
+    for pid in pids:  # only the server's own account may do this to it, whatever else root may do
+        command = ["prlimit", "--pid", str(pid), f"--fsize={limit}:"]
+        subprocess.run(command, check=True, cwd="/", **who)
 
 
 async def fill_up(w: World) -> int:
@@ -435,39 +423,35 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
         size = await fill_up(w)
         await g.enqueue()
         others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-        made_room: list[bool] = []
         async with connected(w.url) as admin:
             before = await admin.fetchval("SELECT pg_relation_size('videos')")
             assert before >= size > 16 * 1024 * 1024
-            disk = full_disk(own_server, before, [])
+
+            async def everybody() -> list[int]:
+                return [postmaster(own_server), *(row["pid"] for row in await admin.fetch(others))]
 
             async def fill() -> None:
-                disk.__enter__()
-                backends = [row["pid"] for row in await admin.fetch(others + " AND pid <> pg_backend_pid()")]
-                _limit(backends, before)
-                # Whatever room is left in the last pages is used up.
-                async with connected(w.url) as filler:
-                    for length in (1500, 300, 20, 1):
-                        await until_full(filler, length)
+                _limit(own_server, await everybody(), before)  # and whoever the server starts from now on
+                for length in (1500, 300, 1):  # whatever room is left in the last pages
+                    await until_full(admin, length)
 
             async def make_room() -> None:
-                refused = await g.api.post("/videos", json={"input": {"promptText": "x", "promptImage": IMAGE}})
+                body = {"input": {"promptText": "x" * 999, "promptImage": IMAGE}}
+                refused = await g.api.post("/videos", json=body)
                 assert (refused.status_code, refused.json()["detail"]) == (503, "Try again shortly.")
-                disk.__exit__(None, None, None)
-                _limit([row["pid"] for row in await admin.fetch(others)], resource.RLIM_INFINITY)
-                made_room.append(True)
+                _limit(own_server, await everybody(), "unlimited")
 
             house, slept = waits(g.runway(once(fill)), make_room)
-            counts = await tick(house)
-        assert counts["submit"]["accepted"] == 1
-        assert made_room, slept
+            await tick(house)
+        assert len(slept) >= 3
         await w.rows("DELETE FROM videos WHERE input IS NULL")
         await completed(w, 1)
 
 
 async def until_full(connection: asyncpg.Connection[asyncpg.Record], length: int) -> None:
     """Insert rows until there is no room for another."""
-    for _ in range(200):
+    await connection.execute("SET synchronous_commit = off")
+    for _ in range(5_000):
         try:
             await connection.execute(
                 "INSERT INTO videos (status, prompt, finished_at) VALUES ('completed', repeat('x', $1), now())", length

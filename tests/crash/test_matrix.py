@@ -1,7 +1,8 @@
 """The crash matrix: kill -9 at every statement and at every half of every call; nothing is lost, nothing paid twice.
 
 The steps are found by watching each scene once (tests/crash/scenes.py), so a new statement is a new case.
-With `TAXIWAY_CRASH=full` every scene is played under both policies, at every step.
+What one tick does many times is killed the first and the last time. With `TAXIWAY_CRASH=full` every scene is played
+under both policies, and killed at every step.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from service.house import Counts, House
 from service.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
 from tests.crash import scenes
-from tests.crash.harness import Field, Zygote, accounts, crash_field, judge, zygote
+from tests.crash.harness import Field, accounts, crash_field, judge
+from tests.crash.processes import Zygote, zygote
 from tests.crash.proxy import Step
 from tests.crash.scenes import Run, Scene, inside_the_call
 from tests.database import temporary_database
@@ -26,12 +28,20 @@ from tests.database import temporary_database
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
 LANES = 2  # so many cases side by side, each with its own database and its own Runway
-ATTEMPTS = 4  # calls that run side by side may come in another order than when they were watched
+ATTEMPTS = 4  # what runs side by side may come in another order than when it was watched
 
 Choice = Callable[[list[Step]], list[Step]]
 EVERY_STEP: Choice = list
+
+
+def first_and_last(steps: list[Step]) -> list[Step]:
+    """Of the steps that differ in their number alone, the first and the last."""
+    last = {step.kind: step.nth for step in steps}
+    return [step for step in steps if step.nth in (1, last[step.kind])]
+
+
 CASES: list[tuple[Scene, str, Choice]] = [
-    (scenes.everything_in_one_tick, "fail", EVERY_STEP),
+    (scenes.everything_in_one_tick, "fail", first_and_last),
     (scenes.submitted, "resubmit", inside_the_call),
     (scenes.refused, "fail", inside_the_call),
     (scenes.enqueued, "fail", EVERY_STEP),
@@ -57,7 +67,9 @@ def forks() -> Iterator[Zygote]:
 def database_urls(server_url: str, template_name: str) -> Iterator[list[str]]:
     """A migrated database for each lane."""
     with ExitStack() as stack:
-        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)]
+        yield [
+            stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)
+        ]
 
 
 async def settle_all(field: Field) -> None:
@@ -79,8 +91,8 @@ async def watched(field: Field, scene: Scene) -> list[Step]:
 
 
 async def killed(field: Field, scene: Scene, step: Step) -> bool:
-    """Play the scene, and kill at this step; whether it was reached."""
-    for _ in range(ATTEMPTS):
+    """Play the scene, and kill at this step; whether it was reached. Only the first of its kind must come."""
+    for _ in range(ATTEMPTS if step.nth == 1 else 1):
         run = Run(field, step)
         await scene(field, run)
         try:
@@ -105,22 +117,25 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
 ) -> None:
     async with AsyncExitStack() as stack:
         fields = [
-            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy)) for url in database_urls
+            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy))
+            for url in database_urls
         ]
         steps = choose(await watched(fields[0], scene))
-        waiting, missed = iter(steps), []
+        waiting = iter(steps)
+        done: list[Step] = []
 
         async def work(field: Field) -> None:
-            for step in waiting:
-                if not await killed(field, scene, step):
-                    missed.append(str(step))
+            done.extend([step for step in waiting if await killed(field, scene, step)])
 
         async with asyncio.TaskGroup() as group:
             for field in fields:
                 group.create_task(work(field))
-    record_property("killed", len(steps) - len(missed))
-    print(f"crash matrix: {scene.__name__} under {policy}: killed at {len(steps) - len(missed)} of {len(steps)} steps")
-    assert not missed
+    record_property("killed", len(done))
+    print(  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
+        f"crash matrix: {scene.__name__} under {policy}: killed at {len(done)} of {len(steps)} steps"
+    )
+    # How often a statement runs depends on who is faster: answers that come together are saved together.
+    assert {step.kind for step in done} == {step.kind for step in steps}
 
 
 LAPSED_AS_NOT_SENT = Outcome(Kind.NOT_SENT, "believed, without proof, never to have been sent")
@@ -151,7 +166,9 @@ async def test_the_judge_sees_it_when_a_promise_is_broken(
     """A matrix that cannot fail would prove nothing."""
     async with crash_field(database_url, forks, unknown_policy=policy) as field:
         steps = await watched(field, scenes.submitted)
-        step = next(step for step in steps if step.moment == "after the whole request of" and "POST" in step.name)
+        step = next(
+            step for step in steps if step.moment == "after the whole request of" and "POST" in step.name
+        )
         await scenes.submitted(field, run := Run(field, step))
         assert run.killed
         monkeypatch.setattr(module, name, broken)

@@ -1,0 +1,105 @@
+"""Real processes of the service: started in milliseconds, and stopped, woken or killed at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 30.0  # for anything that a process should do; a hang is longer
+PID_DIGITS = 10
+
+
+class Process:
+    """One process of the service. Its output ends when it does."""
+
+    def __init__(self, pid: int, output: int) -> None:
+        self.pid = pid
+        self.output = ""
+        self._ended = asyncio.Event()
+        self._pipe = output
+        os.set_blocking(output, False)
+        asyncio.get_running_loop().add_reader(output, self._read)
+
+    def _read(self) -> None:
+        chunk = os.read(self._pipe, 65_536)
+        self.output += chunk.decode("utf-8", "replace")
+        if not chunk:
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._ended.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._ended.is_set()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless it is gone."""
+        if not self.has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9"""
+        self.send(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP"""
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT"""
+        self.send(signal.SIGCONT)
+
+    async def end(self) -> str:
+        """Wait until it is gone; all that it wrote."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._ended.wait()
+        return self.output
+
+    async def counts(self) -> dict[str, Any]:
+        """Wait for the end of a `tick` or `poll`; the counts that it printed."""
+        lines = (await self.end()).splitlines()
+        counts: dict[str, Any] = json.loads(lines[-1])
+        return counts
+
+
+class Zygote:
+    """Forks processes of the service (tests/crash/zygote.py)."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+
+    def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None) -> Process:
+        """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
+        ours, theirs = os.pipe()
+        order = {"args": arguments, "env": env, "clock": clock and str(clock)}
+        socket.send_fds(self._line, [json.dumps(order).encode()], [theirs])
+        os.close(theirs)
+        return Process(int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL)), ours)
+
+
+@contextmanager
+def zygote() -> Iterator[Zygote]:
+    """A zygote, for a module's fixture: starting it costs as much as starting Python and importing everything."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE_SECONDS)
+    command = [sys.executable, "-W", "ignore", "-m", "tests.crash.zygote"]
+    with subprocess.Popen(command, stdin=theirs.fileno(), cwd=ROOT) as process:
+        theirs.close()
+        try:
+            yield Zygote(ours)
+        finally:
+            ours.close()
+            process.wait(PATIENCE_SECONDS)

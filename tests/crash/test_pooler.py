@@ -1,0 +1,299 @@
+"""The main paths behind PgBouncer in transaction mode, where no two transactions need share a session."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+import pytest
+
+from service import worker
+from service.errors import DatabaseAway
+from service.house import House
+from service.local.processes import until
+from service.store import permits
+from service.store.database import Database, Listener
+from service.store.migrate import migrate
+from service.store.url import normalise
+from service.tick import tick
+from tests.crash.cutting import place
+from tests.crash.harness import callback, judge
+from tests.crash.test_database_faults import Ground, ground
+from tests.database import connected
+from tests.world import World
+
+pytestmark = [pytest.mark.anyio, pytest.mark.crash]
+
+PATIENCE_SECONDS = 20.0
+# Fewer sessions than the service has connections: transactions of all of them take turns on each.
+SESSIONS = 3
+CONFIGURATION = """
+[databases]
+* = {target}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {sessions}
+max_client_conn = 200
+server_round_robin = 1
+"""
+
+
+class Pooler:
+    """One PgBouncer in front of a server."""
+
+    def __init__(self, server_url: str, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._server_url = server_url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database_url: str) -> str:
+        """The URL of this database behind the pooler, as Supabase hands it out."""
+        database = urlsplit(database_url).path
+        return f"postgresql://anybody@127.0.0.1:{self.port}{database}?pgbouncer=true&sslmode=disable"
+
+    def start(self) -> None:
+        """Return when it answers."""
+        host, port = place(self._server_url)
+        parts = urlsplit(self._server_url)
+        target = {"host": host, "port": str(port), "user": unquote(parts.username or "postgres")}
+        target |= {"password": unquote(parts.password)} if parts.password else {}
+        words = " ".join(f"{name}='{value}'" for name, value in target.items())
+        file = self.folder / "pgbouncer.ini"
+        file.write_text(CONFIGURATION.format(target=words, port=self.port, sessions=SESSIONS), encoding="utf-8")
+        who: dict[str, Any] = {}
+        if os.geteuid() == 0:  # it refuses root; a socket's folder is open to its owner alone
+            uid = Path(host).stat().st_uid if host.startswith("/") else pwd.getpwnam("nobody").pw_uid
+            uid = uid or pwd.getpwnam("nobody").pw_uid
+            self.folder.chmod(0o700)
+            for path in (self.folder, file):
+                os.chown(path, uid, -1)
+            who = {"user": uid, "group": pwd.getpwuid(uid).pw_gid, "extra_groups": ()}
+        with (self.folder / "log").open("ab") as log:
+            command = [program(), "--quiet", str(file)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **who)
+        process = self._process
+        until(lambda: process.poll() is not None or answers(self.port), PATIENCE_SECONDS)
+        assert process.poll() is None, (self.folder / "log").read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        """kill -9"""
+        if self._process:
+            self._process.kill()
+            self._process.wait(PATIENCE_SECONDS)
+
+
+def program() -> str:
+    """PgBouncer; it may lie where an ordinary user's PATH does not lead."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        pytest.skip("there is no PgBouncer here: run `apt-get install pgbouncer`")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def pooler(server_url: str) -> Iterator[Pooler]:
+    folder = Path(tempfile.mkdtemp(prefix="taxiway-pooler-"))
+    made = Pooler(server_url, folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def pooled(pooler: Pooler, database_url: str, **changes: Any) -> AsyncIterator[Ground]:
+    async with ground(database_url, pooler.url(database_url), **changes) as g:
+        yield g
+
+
+async def everything_completed(w: World, count: int) -> None:
+    found = await judge(w)
+    assert dict(found.statuses) == {"completed": count}
+    assert len(w.creates) == count
+
+
+async def finish(g: Ground) -> None:
+    """Tick through the pooler, a minute apart, until nothing is under way."""
+    for _ in range(12):
+        await g.tick()
+        if not await g.world.rows("SELECT FROM videos WHERE finished_at IS NULL"):
+            return
+        await g.world.later(minutes=1)
+    raise AssertionError(await g.world.rows("SELECT status, error_message FROM videos"))
+
+
+async def test_the_pooler_is_known_and_pools_transactions(pooler: Pooler, database_url: str) -> None:
+    target = normalise(pooler.url(database_url))
+    assert target.pooler
+    assert target.options["statement_cache_size"] == 0
+    database = Database(target, pool_size=10)
+    try:
+        sessions = await asyncio.gather(*(database.fetchval("SELECT pg_backend_pid()") for _ in range(40)))
+        assert 1 <= len(set(sessions)) <= SESSIONS
+    finally:
+        await database.close()
+
+
+async def test_the_schema_is_made_through_it(pooler: Pooler, empty_database_url: str) -> None:
+    url = pooler.url(empty_database_url)
+    await migrate(url)
+    await asyncio.gather(migrate(url), migrate(url))
+    async with pooled(pooler, empty_database_url) as g:
+        await g.enqueue()
+        await finish(g)
+        await everything_completed(g.world, 1)
+
+
+async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> None:
+    async with pooled(pooler, database_url) as g:
+        w = g.world
+        first = await g.enqueue("first")
+        assert await g.enqueue("first") == first
+        assert (await g.tick())["submit"]["accepted"] == 1
+        await w.later(minutes=1)
+        sent = callback((await w.row(first))["runway_video_id"])
+        answer = await g.insist("POST", sent.pop("url"), 200, **sent)
+        assert answer.json() == {"result": "finalized"}
+        view = (await g.insist("GET", f"/videos/{first}", 200)).json()
+        assert view["status"] == "completed"
+        assert (await g.insist("GET", f"/videos/{first}/file", 302)).headers["location"] == view["video_url"]
+        assert len((await g.insist("GET", f"/videos/{first}/submissions", 200)).json()["submissions"]) == 1
+        listed = (await g.insist("GET", "/videos?status=completed&limit=1", 200)).json()
+        assert [video["id"] for video in listed["videos"]] == [str(first)]
+        assert (await g.insist("GET", "/health", 200)).json()["counts"] == {"completed": 1}
+        await everything_completed(w, 1)
+
+
+async def test_cancel_and_retry_through_it(pooler: Pooler, database_url: str) -> None:
+    async with pooled(pooler, database_url) as g:
+        w = g.world
+        doomed = await g.enqueue("doomed")
+        await g.tick()
+        await g.insist("POST", f"/videos/{doomed}/cancel", 200)
+        assert (await g.tick())["cancel"]["deleted"] == 1
+        w.faults("drop_after")
+        unknown = await g.enqueue("unknown")
+        await g.tick()
+        await g.insist("POST", f"/videos/{unknown}/retry", 409)
+        await g.insist("POST", f"/videos/{unknown}/retry", 202, json={"accept_double_charge": True})
+        await finish(g)
+        found = await judge(w)
+        assert dict(found.statuses) == {"cancelled": 1, "completed": 1}
+        assert (len(w.creates), found.consents) == (3, 1)
+
+
+async def test_a_permit_lapses_and_its_video_is_accounted_for_through_it(pooler: Pooler, database_url: str) -> None:
+    async with pooled(pooler, database_url) as g:
+        w = g.world
+        await g.enqueue()
+        assert len(await permits.claim(g.house.database, 1, 60)) == 1  # and then its holder dies
+        await w.later(minutes=3)
+        assert (await g.tick())["rescue"]["lapsed"] == 1
+        found = await judge(w)
+        assert dict(found.errors) == {"SUBMISSION_UNKNOWN": 1}
+
+
+async def test_ten_ticks_at_once_through_it(pooler: Pooler, database_url: str) -> None:
+    async with pooled(pooler, database_url, submit_slots=10) as g:
+        for number in range(60):
+            await g.enqueue(f"video {number}")
+        houses = [copy_of(g.house, pooler.url(database_url)) for _ in range(10)]
+        try:
+            counts = await asyncio.gather(*(tick(house) for house in houses))
+        finally:
+            await asyncio.gather(*(house.database.close() for house in houses))
+        assert not [one["errors"] for one in counts if "errors" in one]
+        assert sum(one["submit"]["accepted"] for one in counts) == 60
+        await finish(g)
+        await everything_completed(g.world, 60)
+
+
+def copy_of(house: House, url: str) -> House:
+    """Another process, as far as the database can tell."""
+    return replace(house, database=Database(normalise(url), pool_size=3))
+
+
+async def test_a_worker_works_without_listen(
+    pooler: Pooler, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pooled(pooler, database_url) as g:
+        tried: list[object] = []
+        monkeypatch.setattr(asyncpg, "connect", lambda *_, **__: tried.append(1))
+        listener = Listener(g.house.database.target, worker.CHANNEL, lambda: None)
+        await listener.ensure()
+        monkeypatch.undo()
+        assert tried == []  # LISTEN never delivers there
+        video_id = await g.enqueue()
+        stop = worker.Stop()
+
+        async def work() -> None:
+            await tick(g.house)
+            if (await g.world.row(video_id))["status"] == "completed":
+                stop.set()
+            else:
+                await g.world.later(minutes=1)
+
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await worker.run_forever(g.house, work, every=0.01, stop=stop)
+        await everything_completed(g.world, 1)
+
+
+async def test_the_pooler_dies_and_comes_back(pooler: Pooler, database_url: str) -> None:
+    async with pooled(pooler, database_url) as g:
+        await g.enqueue("before")
+        await g.tick()
+        await asyncio.to_thread(pooler.kill)
+        assert await g.tick() == {}
+        with pytest.raises(DatabaseAway):
+            await g.house.database.fetchval("SELECT 1")
+        await asyncio.to_thread(pooler.start)
+        await g.enqueue("after")
+        await finish(g)
+        await everything_completed(g.world, 2)
+
+
+async def test_the_sessions_behind_it_die_and_cost_at_most_their_own_statement(
+    pooler: Pooler, database_url: str
+) -> None:
+    async with pooled(pooler, database_url) as g:
+        await g.enqueue("before")
+        await g.tick()
+        async with connected(database_url) as admin:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await g.enqueue("after")
+        await finish(g)
+        await everything_completed(g.world, 2)
