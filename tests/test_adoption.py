@@ -102,11 +102,12 @@ async def test_tasks_under_way_go_on(empty_database_url: str) -> None:
         rows = await connection.fetch("SELECT * FROM videos WHERE status = 'processing'")
         assert {row["team"] for row in rows} == UNDER_WAY
         for row in rows:
-            assert row["submitted_at"] == before[row["team"]]["updated_at"]
+            assert row["submitted_at"] == row["poll_after"]
             assert row["poll_after"] is not None
             assert row["permit_id"] is None
         accepted = {team: entry for team, entry in (await ledger(connection)).items() if entry["task_id"]}
         assert sorted(entry["task_id"] for entry in accepted.values()) == ["task-1", "task-2"]
+        assert all(entry["opened_at"] == before[team]["updated_at"] for team, entry in accepted.items())
         assert {entry["outcome"] for entry in accepted.values()} == {"accepted"}
         assert len(await connection.fetch("SELECT FROM submissions")) == len(MENDED) + 2
 

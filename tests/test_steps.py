@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from service.errors import Conflict, NotConfigured
@@ -13,7 +14,7 @@ from service.outcomes import Decision, Kind, Outcome
 from service.runway.client import Runway
 from service.steps import adopt, poll, prune, rescue, submit
 from service.steps.answers import as_answer
-from service.steps.finalize import POLL_CAP_SECONDS, poll_delay
+from service.steps.finalize import POLL_CAP_SECONDS, finalize, poll_delay
 from service.steps.submit import Window
 from service.store import lanes, ledger, permits, submissions, tasks
 from service.store.permits import Permit
@@ -656,3 +657,42 @@ async def test_the_part_of_a_code_that_is_for_diagnosis_is_not_in_the_message(da
         await w.finish()
         assert (await w.row(refused))["error_message"].endswith("[SAFETY.INPUT]")
         assert (await w.row(unfit))["error_message"].endswith("[ASSET.INVALID]")
+
+
+async def test_no_statement_makes_asyncpg_change_the_session(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would set `jit` while it looks types up, and behind a transaction pooler that stays with another session."""
+
+    async def look_up(_self: object, typeoids: object, _timeout: object) -> None:
+        raise AssertionError(f"types are looked up: {typeoids}")
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", look_up)
+    async with world(database_url, max_credits_per_day_by_model="gen4_turbo=500") as w:
+        w.faults("drop_after", "fail=ASSET.INVALID")
+        unknown, failed = await w.enqueue(), await w.enqueue()
+        await w.tick()
+        await w.rows("INSERT INTO videos (prompt, status) VALUES ('a boat', 'queued')")
+        await w.finish()
+        await w.api.post(f"/videos/{unknown}/retry", json={"accept_double_charge": True})
+        await w.api.post(f"/videos/{failed}/retry")
+        await w.tick()
+        assert (await w.api.post(f"/videos/{failed}/cancel")).status_code == 200
+        assert (await w.tick())["cancel"]["deleted"] == 1
+        assert (await w.api.get("/videos?status=completed,cancelled")).status_code == 200
+        assert (await w.anyone.get("/health")).status_code == 200
+
+
+async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str) -> None:
+    async with world(database_url) as w:
+        bad, good = await w.enqueue(), await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
+        due = await tasks.claim_due(w.house.database, 10, 30)
+        async with w.house.runway() as runway:
+            looks = [await poll._look(w.house, runway, one) for one in due]
+        broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
+        assert await finalize(w.house, broken) == {good}
+        assert (await w.row(good))["status"] == "completed"
+        await w.finish()
+        assert (await w.row(bad))["status"] == "completed"

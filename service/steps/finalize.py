@@ -6,6 +6,8 @@ import logging
 from datetime import UTC, datetime
 from uuid import UUID
 
+import asyncpg
+
 from service.house import House
 from service.logs import VIDEO, event
 from service.runway.task import Task, Verdict, judge
@@ -83,11 +85,25 @@ def out_of_reach(due: Due, settings: Settings) -> Seen | None:
 
 async def finalize(house: House, looks: list[Seen]) -> set[UUID]:
     """Apply these looks, each at most once, and tell the log what ended. The ids of the videos that changed."""
-    changed = await tasks.finalize(house.database, looks) if looks else set()
+    changed = await _apply(house, looks) if looks else set()
     for seen in looks:
         if seen.video_id in changed and seen.next_status != Status.PROCESSING:
             words = f"Finished: status {seen.next_status}" + (f", {seen.error_message}" if seen.error_message else "")
             event(log, VIDEO, "finished", words, video=seen.video_id, task=seen.task_id)
+    return changed
+
+
+async def _apply(house: House, looks: list[Seen]) -> set[UUID]:
+    """All at once; if one of them cannot be stored, one by one, so that it costs the others nothing."""
+    try:
+        return await tasks.finalize(house.database, looks)
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
+        if len(looks) == 1:
+            log.exception("what Runway says of task %s cannot be stored", looks[0].task_id)
+            return set()
+    changed: set[UUID] = set()
+    for one in looks:
+        changed |= await _apply(house, [one])
     return changed
 
 

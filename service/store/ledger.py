@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -103,13 +104,14 @@ async def claim_cancels(database: Database, limit: int, lease_seconds: float) ->
 # The task is gone. What it did cost can no longer be asked: the estimate stays as the bound.
 _CANCELLED = """
 UPDATE submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
-    task_status = COALESCE(task_status, 'DELETED') WHERE id = ANY($1::bigint[])
+    task_status = COALESCE(task_status, 'DELETED')
+WHERE id IN (SELECT CAST(value AS bigint) FROM jsonb_array_elements_text($1::jsonb))
 """
 
 
 async def cancelled(database: Database, submission_ids: Sequence[int]) -> None:
     """Book tasks as deleted."""
-    await database.execute(_CANCELLED, list(submission_ids))
+    await database.execute(_CANCELLED, json.dumps(list(submission_ids)))
 
 
 _OF_VIDEO = """

@@ -50,15 +50,15 @@ RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input
 """
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. $4: room for all
-# models; $5, $6: models that have a limit of their own, and their room.
+# models; $5: models that have a limit of their own, and their room.
 _AFFORDABLE = """affordable AS MATERIALIZED (
     SELECT d.* FROM (
         SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
                sum(COALESCE(quoted_credits, 0))
                    OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
         FROM due
-    ) d LEFT JOIN unnest($5::text[], $6::numeric[]) AS own(model, room) ON own.model = d.model
-    WHERE ($4::numeric IS NULL OR d.in_all <= $4) AND (own.room IS NULL OR d.in_model <= own.room)
+    ) d LEFT JOIN jsonb_each_text($5::jsonb) AS own(model, room) ON own.model = d.model
+    WHERE ($4::numeric IS NULL OR d.in_all <= $4) AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
 ),"""
 _CLAIM = _CLAIM_FORM.format(affordable="", source="due")
 _CLAIM_WITHIN = _CLAIM_FORM.format(affordable=_AFFORDABLE, source="affordable")
@@ -93,8 +93,8 @@ async def claim(
     if room is None:
         rows = await database.fetch(_CLAIM, limit, call_seconds, lane)
     else:
-        models, rooms = list(room.by_model), list(room.by_model.values())
-        rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, room.for_all, models, rooms)
+        by_model = json.dumps(dict(room.by_model), default=str)
+        rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, room.for_all, by_model)
     return [Permit(**(dict(row) | {"input": json.loads(row["input"])})) for row in rows]
 
 

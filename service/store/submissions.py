@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,7 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
+from service.store.records import as_records
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,13 @@ class Guard(StrEnum):
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted
 _SAVE = """
 WITH answer AS (
-    SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[],
-                         $8::numeric[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::boolean[],
-                         $14::boolean[])
-        AS a(submission_id, video_id, outcome, task_id, http_status, request_id, error,
-             estimated_credits, next_status, error_code, error_message, delay_seconds, setback, resubmit)
+    SELECT * FROM jsonb_to_recordset($1::jsonb)
+        AS a(submission_id bigint, video_id uuid, outcome text, task_id text, http_status integer, request_id text,
+             error text, estimated_credits numeric, next_status text, error_code text, error_message text,
+             delay_seconds float8, setback boolean, resubmit boolean)
 ), held AS MATERIALIZED (
     SELECT v.id, v.permit_id, v.status::text AS status, v.error_code FROM videos v
-    WHERE v.id = ANY($2) ORDER BY v.id FOR UPDATE SKIP LOCKED
+    WHERE v.id = ANY(ARRAY(SELECT video_id FROM answer)) ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), entry AS MATERIALIZED (
     SELECT a.*, CASE
         WHEN h.permit_id = a.submission_id THEN 'holds'
@@ -89,7 +89,7 @@ WITH answer AS (
         status = c.next_status, permit_id = NULL, runway_video_id = c.task_id,
         submitted_at = CASE WHEN c.outcome = 'accepted' THEN now() END,
         task_status = CASE WHEN c.outcome = 'accepted' THEN 'PENDING' END,
-        poll_after = CASE WHEN c.outcome = 'accepted' THEN now() + make_interval(secs => $15) END,
+        poll_after = CASE WHEN c.outcome = 'accepted' THEN now() + make_interval(secs => $2) END,
         setbacks = CASE WHEN c.outcome = 'accepted' THEN 0 ELSE v.setbacks + c.setback::integer END,
         resubmits = v.resubmits + c.resubmit::integer,
         run_after = CASE WHEN c.next_status = 'queued' THEN now() + make_interval(secs => c.delay_seconds)
@@ -119,8 +119,7 @@ async def save(
 
     A submission that is missing from the result had its outcome already; nothing was changed.
     """
-    columns = zip(*(tuple(asdict(answer).values()) for answer in answers), strict=True)
-    rows = await database.fetch(_SAVE_BY_GUARD[guard], *map(list, columns), first_poll_seconds)
+    rows = await database.fetch(_SAVE_BY_GUARD[guard], as_records(answers), first_poll_seconds)
     return {row["submission_id"]: row["result"] for row in rows}
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from service.store.database import Database
+from service.store.records import as_records
 from service.store.videos import COLUMNS
 from service.videos import Video
 
@@ -109,11 +109,10 @@ class Seen:
 # passed over; its turn comes again. The ledger follows in the same transaction.
 _FINALIZE = """
 WITH seen AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[],
-                         $8::float8[], $9::boolean[], $10::jsonb[], $11::text[], $12::timestamptz[], $13::numeric[],
-                         $14::boolean[], $15::text[])
-        AS s(video_id, task_id, next_status, task_status, progress, error_code, error_message, delay_seconds,
-             task_retry, output, video_url, video_url_expires_at, cost_credits, settled, cancel_reason)
+    SELECT * FROM jsonb_to_recordset($1::jsonb)
+        AS s(video_id uuid, task_id text, next_status text, task_status text, progress float8, error_code text,
+             error_message text, delay_seconds float8, task_retry boolean, output jsonb, video_url text,
+             video_url_expires_at timestamptz, cost_credits numeric, settled boolean, cancel_reason text)
 ), held AS MATERIALIZED (
     SELECT v.id FROM videos v JOIN seen s ON s.video_id = v.id AND s.task_id = v.runway_video_id
     WHERE v.status = 'processing' ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
@@ -151,18 +150,8 @@ SELECT id FROM moved
 
 async def finalize(database: Database, looks: Sequence[Seen]) -> set[UUID]:
     """Apply what was seen. The videos that it changed; the others had ended, or are held by somebody."""
-    rows = [
-        (*(getattr(look, name) for name in _BEFORE_OUTPUT), None if look.output is None else json.dumps(look.output),
-         *(getattr(look, name) for name in _AFTER_OUTPUT))
-        for look in looks
-    ]  # fmt: skip
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
-    return {row["id"] for row in await database.fetch(_FINALIZE, *columns)}
+    return {row["id"] for row in await database.fetch(_FINALIZE, as_records(looks))}
 
-
-_NAMES = tuple(Seen.__dataclass_fields__)
-_BEFORE_OUTPUT = _NAMES[: _NAMES.index("output")]
-_AFTER_OUTPUT = _NAMES[_NAMES.index("output") + 1 :]
 
 # A succeeded task was asked again for fresh URLs.
 _RENEW = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
+from service.store.records import as_records
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
 _UNMAPPED = """
@@ -54,11 +54,12 @@ class Mapped:
 # Give the app's rows their request, or fail them. Only what is still unmapped; a row held by the app comes later.
 _MAP = """
 WITH mapped AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::numeric[], $6::text[])
-        AS m(id, operation, model, input, quoted_credits, refusal)
+    SELECT * FROM jsonb_to_recordset($1::jsonb)
+        AS m(id uuid, operation text, model text, input jsonb, quoted_credits numeric, refusal text)
 ), held AS MATERIALIZED (
     SELECT v.id FROM videos v
-    WHERE v.id = ANY($1) AND v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
+    WHERE v.id = ANY(ARRAY(SELECT id FROM mapped))
+      AND v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
     ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), lane AS (
     INSERT INTO lanes (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING
@@ -68,10 +69,10 @@ UPDATE videos v SET
     input = COALESCE(m.input, v.input), quoted_credits = COALESCE(m.quoted_credits, v.quoted_credits),
     origin = COALESCE(v.origin, 'table'),
     status = CASE WHEN m.refusal IS NULL THEN v.status::text ELSE 'failed' END,
-    error_code = CASE WHEN m.refusal IS NOT NULL THEN $7 END,
+    error_code = CASE WHEN m.refusal IS NOT NULL THEN $2 END,
     error_message = m.refusal,
     finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
-    expires_at = now() + make_interval(secs => $8),
+    expires_at = now() + make_interval(secs => $3),
     setbacks = 0, task_retries = 0, updated_at = now()
 FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
 RETURNING v.id, m.refusal
@@ -80,11 +81,7 @@ RETURNING v.id, m.refusal
 
 async def map_rows(database: Database, rows: Sequence[Mapped], patience_seconds: float) -> list[asyncpg.Record]:
     """Write what intake made of these rows; (id, refusal) of those that were written."""
-    return await database.fetch(
-        _MAP, [r.id for r in rows], [r.operation for r in rows], [r.model for r in rows],
-        [None if r.input is None else json.dumps(r.input) for r in rows],
-        [r.quoted_credits for r in rows], [r.refusal for r in rows], videos.INVALID_REQUEST, patience_seconds,
-    )  # fmt: skip
+    return await database.fetch(_MAP, as_records(rows), videos.INVALID_REQUEST, patience_seconds)
 
 
 # Patience is over: what is still queued by now fails, and says so.

@@ -154,7 +154,7 @@ async def by_task(database: Database, task_id: str) -> Video | None:
 # Newest first, by key and not by offset, so that every page costs the same.
 _LIST = f"""
 SELECT {COLUMNS} FROM videos v
-WHERE {_KNOWN} AND ($1::text[] IS NULL OR v.status::text = ANY($1))
+WHERE {_KNOWN} AND ($1::jsonb IS NULL OR $1 ? v.status::text)
   AND ($2::text IS NULL OR v.model = $2)
   AND ($3::text IS NULL OR v.error_code = $3)
   AND ($4::timestamptz IS NULL OR (v.created_at, v.id) < ($4, $5::uuid))
@@ -168,7 +168,8 @@ async def listing(
 ) -> list[Video]:  # fmt: skip
     """A page of videos, newest first, older than `before`."""
     created_at, video_id = before or (None, None)
-    rows = await database.fetch(_LIST, statuses, model, error_code, created_at, video_id, limit)
+    wanted = None if statuses is None else json.dumps(list(statuses))
+    rows = await database.fetch(_LIST, wanted, model, error_code, created_at, video_id, limit)
     return [Video.from_row(row) for row in rows]
 
 
@@ -195,7 +196,7 @@ WITH asked AS MATERIALIZED (
         SELECT FROM submissions s
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
     ) AS needs_consent
-    FROM videos v WHERE v.id = $1 AND v.status::text = ANY($2) FOR UPDATE
+    FROM videos v WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE
 ), consented AS (
     UPDATE submissions s SET consent = 'operator' FROM asked a
     WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
@@ -209,7 +210,7 @@ RETURNING {COLUMNS}
 
 async def retry(database: Database, video_id: UUID, *, consent: bool, patience_seconds: float) -> Video:
     """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
-    row = await _change(database, _RETRY, video_id, sources(Event.RETRY), consent, patience_seconds)
+    row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, patience_seconds)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)
@@ -227,7 +228,7 @@ async def retry(database: Database, video_id: UUID, *, consent: bool, patience_s
 _CANCEL = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v
-    WHERE v.id = $1 AND v.status::text = ANY($2) FOR UPDATE
+    WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE
 ), due AS (
     UPDATE submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
     WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
@@ -241,7 +242,7 @@ RETURNING {COLUMNS}
 
 async def cancel(database: Database, video_id: UUID) -> Video:
     """Cancel a queued or processing video. Raises NotFound, or Conflict if it has ended."""
-    row = await _change(database, _CANCEL, video_id, sources(Event.CANCEL))
+    row = await _change(database, _CANCEL, video_id, json.dumps(sources(Event.CANCEL)))
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)

@@ -47,18 +47,19 @@ REQUEUE = f"""
     {_LEDGER}
 """
 
-# Rows with a task go on from where they are: looked at once, then polled like any other.
+# Rows with a task go on from where they are: looked at once, then polled like any other, with all of the patience
+# that a new task has.
 GO_ON = f"""
-    WITH under_way AS (
-        UPDATE videos SET submitted_at = {_SENT}, poll_after = now()
-         WHERE status = 'processing'
-        RETURNING id, model, runway_video_id, submitted_at)
+    WITH under_way AS MATERIALIZED (
+        SELECT id, model, runway_video_id, {_SENT} AS sent_at FROM videos WHERE status = 'processing'
+    ), looked_at AS (
+        UPDATE videos SET submitted_at = now(), poll_after = now() WHERE status = 'processing')
     INSERT INTO submissions (video_id, model, opened_at, call_deadline, deadline, outcome, closed_at, task_id)
     SELECT DISTINCT ON (runway_video_id)
-           id, {_MODEL}, submitted_at, submitted_at + interval '60 seconds',
-           submitted_at + interval '90 seconds', 'accepted', submitted_at, runway_video_id
+           id, {_MODEL}, sent_at, sent_at + interval '60 seconds', sent_at + interval '90 seconds',
+           'accepted', sent_at, runway_video_id
       FROM under_way
-     ORDER BY runway_video_id, submitted_at, id
+     ORDER BY runway_video_id, sent_at, id
 """
 
 

@@ -1,0 +1,20 @@
+"""Many rows as one parameter.
+
+As jsonb and not as arrays: for array parameters asyncpg looks their types up on every new connection, and sets `jit`
+for the session while it does; behind a transaction pooler that would stay with somebody else's session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def as_records(rows: Sequence[DataclassInstance]) -> str:
+    """Dataclasses as the argument of `jsonb_to_recordset`, which reads times, ids and amounts from their text."""
+    return json.dumps([{field.name: getattr(row, field.name) for field in fields(row)} for row in rows], default=str)
