@@ -662,7 +662,7 @@ async def test_the_part_of_a_code_that_is_for_diagnosis_is_not_in_the_message(da
 async def test_no_statement_makes_asyncpg_change_the_session(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would set `jit` while it looks types up, and behind a transaction pooler that stays with another session."""
+    """It would set `jit` while it looks types up; behind a transaction pooler that stays with another session."""
 
     async def look_up(_self: object, typeoids: object, _timeout: object) -> None:
         raise AssertionError(f"types are looked up: {typeoids}")
@@ -670,7 +670,9 @@ async def test_no_statement_makes_asyncpg_change_the_session(
     monkeypatch.setattr(asyncpg.Connection, "_introspect_types", look_up)
     async with world(database_url, max_credits_per_day_by_model="gen4_turbo=500") as w:
         w.faults("drop_after", "fail=ASSET.INVALID")
-        unknown, failed = await w.enqueue(), await w.enqueue()
+        unknown = await w.enqueue()
+        await w.tick()
+        failed = await w.enqueue()
         await w.tick()
         await w.rows("INSERT INTO videos (prompt, status) VALUES ('a boat', 'queued')")
         await w.finish()
