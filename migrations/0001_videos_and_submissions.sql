@@ -65,8 +65,8 @@ CREATE TABLE submissions (
 CREATE UNIQUE INDEX submissions_one_open ON submissions (video_id) WHERE outcome IS NULL;
 -- One task, one submission.
 CREATE UNIQUE INDEX submissions_task ON submissions (task_id) WHERE task_id IS NOT NULL;
--- What forbids another create for its video: it may have cost, or may still cost, and nobody consented.
-CREATE INDEX submissions_blocking ON submissions (video_id) WHERE settled_at IS NULL AND consent IS NULL;
+-- What may have cost, or may still cost: it forbids another create for its video, unless somebody consented.
+CREATE INDEX submissions_unsettled ON submissions (video_id) WHERE settled_at IS NULL;
 CREATE INDEX submissions_of_video ON submissions (video_id, id);
 CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
 -- The day's credits are summed by time; a BRIN index costs next to nothing to keep.

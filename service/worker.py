@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from service.errors import TaxiwayError
 from service.house import House
 from service.logs import VIDEO, event
-from service.store.database import Listener
+from service.store.listener import Listener
 
 log = logging.getLogger(__name__)
 

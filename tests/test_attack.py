@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import logging
 import queue
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -30,11 +32,11 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import webhooks
 from service.app import ROUTES, create_app
-from service.local.sim_options import SimulatorOptions
 from service.logs import ConsoleFormatter, JsonFormatter, Redactor
-from service.web import openapi
-from tests.crash.harness import callback
+from service.tick import tick
+from service.web import bodies, openapi
 from tests.database import renamed, temporary_database
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
@@ -48,6 +50,8 @@ INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|SELEC
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json"}
 CLIENTS = ("httpx", "httpcore", "urllib3", "schemathesis", "hypothesis")  # what the attackers log of themselves
 EXAMPLES = 25
+ACCOUNT = {"credits": 1_000_000, "concurrency": 10_000, "daily_limit": 10_000}
+SETTINGS = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 @dataclass
@@ -134,7 +138,7 @@ class Target:
 
 @asynccontextmanager
 async def target(database_url: str, heard: Heard, **changes: Any) -> AsyncIterator[Target]:
-    async with world(database_url, options={"credits": 1_000_000}, **changes) as w:
+    async with world(database_url, options=ACCOUNT, **changes) as w:
         transport = httpx.ASGITransport(app=heard.recorded(create_app(w.house)), raise_app_exceptions=False)
 
         def client(token: str) -> httpx.AsyncClient:
@@ -165,7 +169,7 @@ def address(server_url: str, template_name: str, heard: Heard) -> Iterator[str]:
     stop = threading.Event()
 
     async def serve(url: str) -> None:
-        async with world(url, options={"credits": 1_000_000}) as w, on_socket(heard.recorded(create_app(w.house))) as at:
+        async with world(url) as w, on_socket(heard.recorded(create_app(w.house))) as at:
             ready.put(at)
             await asyncio.to_thread(stop.wait)
 
@@ -189,7 +193,7 @@ def address(server_url: str, template_name: str, heard: Heard) -> Iterator[str]:
 
 
 DOCUMENT = schemathesis.openapi.from_dict(openapi.build())
-OPERATIONS = [operation.ok() for operation in DOCUMENT.get_all_operations()]
+OPERATIONS: list[Any] = [found.ok() for found in DOCUMENT.get_all_operations()]  # type: ignore[union-attr]
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -199,30 +203,38 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
-def test_answers_are_what_the_document_says(address: str, operation: Any, mode: GenerationMode) -> None:
-    video = httpx.post(f"{address}/videos", json=ordinary(), headers=credentials("/videos"), trust_env=False)
-    known = video.json()["id"]
-    tokens = credentials(operation.path)
+MODES = [
+    (operation, mode)
+    for operation in OPERATIONS
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    if mode is GenerationMode.POSITIVE or operation.body or operation.query or operation.path_parameters
+]
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+@pytest.mark.parametrize(("operation", "mode"), MODES, ids=lambda it: getattr(it, "label", None) or it.value)
+def test_answers_are_what_the_document_says(address: str, operation: Any, mode: GenerationMode) -> None:
+    tokens = credentials(operation.path)
+    made = httpx.post(f"{address}/videos", json=ordinary(), headers=credentials("/videos"), trust_env=False)
+
+    @settings(SETTINGS, max_examples=EXAMPLES)
     @given(case=operation.as_strategy(generation_mode=mode))
     def attack(case: Any) -> None:
         if mode is GenerationMode.POSITIVE and "id" in (case.path_parameters or {}):
-            case.path_parameters["id"] = known
+            case.path_parameters["id"] = made.json()["id"]
         if operation.path == "/callbacks/runway":
-            body = json.dumps(case.body if isinstance(case.body, dict | list | str) else None).encode()
-            signed = callback("x")["headers"]
-            del body
-            response = case.call(base_url=address, headers=signed, allow_redirects=False)
+            response = signed_post(address, case.body)
         else:
             response = case.call(base_url=address, headers=tokens, allow_redirects=False)
         case.validate_response(response, checks=CHECKS)
 
-    if mode is GenerationMode.NEGATIVE and not (operation.body or operation.query or operation.path_parameters):
-        pytest.fail("unused")
     attack()
+
+
+def signed_post(address: str, body: object) -> httpx.Response:
+    """A callback whose signature is good, whatever its body is."""
+    raw = json.dumps(body if isinstance(body, dict | list | str | int | None) else str(body)).encode()
+    headers = webhooks.headers(CALLBACK_SECRET, f"msg_{uuid4().hex}", int(time.time()), raw)
+    return httpx.post(f"{address}/callbacks/runway", content=raw, headers=headers, trust_env=False)
 
 
 def ordinary(**changes: Any) -> dict[str, Any]:
@@ -236,3 +248,509 @@ def credentials(path: str) -> dict[str, str]:
     if path.startswith(("/process", "/poll")):
         return {"authorization": f"Bearer {CRON_SECRET}"}
     return {}
+
+
+# Who may come in.
+
+
+def paths() -> list[tuple[str, str]]:
+    """Every route with every method that it takes, HEAD included."""
+    video = str(uuid4())
+    return sorted({(m, r.path.replace("{id}", video)) for r in ROUTES for m in r.methods or ()})
+
+
+WRONG = {
+    "nothing": {},
+    "empty": {"authorization": ""},
+    "a scheme alone": {"authorization": "Bearer"},
+    "an empty token": {"authorization": "Bearer "},
+    "a wrong token": {"authorization": "Bearer wrong-token-0123456789"},
+    "no scheme": {"authorization": API_KEY},
+    "another scheme": {"authorization": f"Basic {API_KEY}"},
+    "the beginning": {"authorization": f"Bearer {API_KEY[:-1]}"},
+    "more than all": {"authorization": f"Bearer {API_KEY}x"},
+    "twice": {"authorization": f"Bearer {API_KEY}, Bearer {API_KEY}"},
+    "Runway's key": {"authorization": f"Bearer {RUNWAY_KEY}"},
+    "another header": {"x-api-key": API_KEY, "cookie": f"authorization=Bearer {API_KEY}"},
+    "bytes": {"authorization": b"Bearer \xff\xfe\x00"},
+    "huge": {"authorization": "Bearer " + "x" * 100_000},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+async def test_without_its_secret_nothing_opens(database_url: str, heard: Heard, words: str) -> None:
+    async with target(database_url, heard) as t:
+        video_id = await t.world.enqueue()
+        for method, path in paths():
+            if path in OPEN:
+                continue
+            path = re.sub("[0-9a-f-]{36}", str(video_id), path)
+            response = await t.anyone.request(method, path, headers=WRONG[words])  # type: ignore[arg-type]
+            if method in ("HEAD", "OPTIONS") and path.startswith(("/process", "/poll")):
+                assert (response.status_code, response.content) == (204, b"")  # and nothing was done
+            else:
+                refused(response, 401)
+        assert (await t.world.row(video_id))["status"] == "queued"
+        assert await t.world.rows("SELECT FROM ticks") == []
+        assert t.world.creates == []
+
+
+async def test_each_secret_opens_its_own_routes_alone(database_url: str, heard: Heard) -> None:
+    async with target(database_url, heard) as t:
+        for method, path in paths():
+            if method in ("GET", "POST") and path not in OPEN:
+                stranger = t.cron if path.startswith("/videos") else t.api
+                refused(await stranger.request(method, path), 401)
+        for both in (f"Bearer {API_KEY}", "Bearer wrong"), ("Bearer wrong", f"Bearer {API_KEY}"):
+            pairs = [("authorization", value) for value in both]
+            refused(await t.anyone.get("/videos", headers=pairs), 401)
+        for scheme in ("bearer", "BEARER", "Bearer "):
+            response = await t.anyone.get("/videos", headers={"authorization": f"{scheme} {API_KEY}"})
+            assert response.status_code == 200
+
+
+async def test_what_has_no_secret_is_closed_and_says_which(database_url: str, heard: Heard) -> None:
+    nothing: dict[str, Any] = {"api_keys": (), "cron_secret": (), "callback_secrets": ()}
+    async with target(database_url, heard, **nothing) as t:
+        for method, path in paths():
+            for headers in ({}, {"authorization": "Bearer "}, {"authorization": f"Bearer {API_KEY}"}):
+                response = await t.anyone.request(method, path, headers=headers)
+                if path in OPEN:
+                    assert response.status_code == 200
+                elif method not in ("HEAD", "OPTIONS") or not path.startswith(("/process", "/poll")):
+                    refused(response, 503)
+        assert await t.world.rows("SELECT FROM ticks") == []
+
+
+async def test_other_methods_do_nothing(database_url: str, heard: Heard) -> None:
+    async with target(database_url, heard) as t:
+        taken = set(paths())
+        for path in sorted({path for _, path in taken}):
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND"):
+                if (method, path) in taken or (method == "GET" and ("HEAD", path) in taken):
+                    continue
+                response = await t.api.request(method, path)
+                refused(response, 405)
+                assert response.headers["allow"]
+        assert await t.world.rows("SELECT FROM ticks") == []
+
+
+TRICKS = [
+    "//videos",
+    "/videos/",
+    "/videos//",
+    "/./videos",
+    "/health/../videos",
+    "/videos/..",
+    "/%2e%2e/videos",
+    "/videos%2f",
+    "/VIDEOS",
+    "/videos;a=b",
+    "/videos/.",
+    "/videos%00",
+    "/videos%0d%0aX:y",
+    "/videos\\",
+    "/process-queued//",
+    "/process-queued/.",
+    "/process-queued;",
+    "/process-queued%20",
+    "/process-queued/x",
+    "/callbacks/runway/",
+    "/callbacks/",
+    "/callbacks",
+    "/.env",
+    "/.git/config",
+    "/migrations/0001_videos_and_submissions.sql",
+    "/service/settings.py",
+    "/" + "a/" * 5_000,
+    "/" + "a" * 100_000,
+    "/%ff%fe",
+    "/\u202e",
+    "/*",
+    "/?",
+    "",
+    "*",
+    "/health/%2e%2e/%2e%2e/etc/passwd",
+    "/openapi.json/",
+    "/docs",
+    "/metrics",
+]
+
+
+@pytest.mark.parametrize("path", TRICKS, ids=lambda path: path[:40])
+async def test_no_path_leads_round_a_check(database_url: str, heard: Heard, path: str) -> None:
+    async with target(database_url, heard) as t:
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        for method in ("GET", "POST"):
+            sent = await raw_call(heard.recorded(create_app(t.world.house)), scope | {"method": method})
+            assert sent[0]["status"] in (401, 404, 405)
+        assert await t.world.rows("SELECT FROM ticks") == []
+
+
+async def raw_call(app: ASGIApp, scope: dict[str, Any], body: bytes = b"") -> list[Message]:
+    """One ASGI call with nothing between us and the app."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    whole = {"headers": [], "root_path": "", "scheme": "http", "http_version": "1.1", "server": ("t", 80)}
+    await app(whole | scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize(
+    "video_id", ["\0", "%00", "x" * 10_000, "..", "0", "-1", "null", "é", "' OR ''='", "%ed%a0%80"]
+)
+@pytest.mark.parametrize("rest", ["", "/file", "/submissions", "/retry", "/cancel"])
+async def test_an_id_that_is_none_is_no_video(database_url: str, heard: Heard, video_id: str, rest: str) -> None:
+    async with target(database_url, heard) as t:
+        method = "POST" if rest in ("/retry", "/cancel") else "GET"
+        refused(await t.api.request(method, f"/videos/{quote(video_id, safe='%')}{rest}"), 404)
+
+
+# What may be in it.
+
+TEXTS = [
+    "\0",
+    "a\0b",
+    "\ud800",
+    "a\udfff\ud800b",
+    "\u202e\ufeff",
+    "'; DROP TABLE videos; --",
+    "%s%n%x",
+    "${jndi:ldap://x/a}",
+    "{{7*7}}",
+    "../../etc/passwd",
+    "\r\nSet-Cookie: a=b",
+    "x" * 20_000,
+    "😀" * 2_000,
+    "",
+    " ",
+    "NaN",
+    "null",
+    "<script>",
+    "\x7f\x1b[2J",
+]
+NUMBERS = [
+    "1e400",
+    "-1e400",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "9" * 400,
+    "9" * 5_000,
+    "-" + "9" * 400,
+    "1.0000000000000001",
+    "9223372036854775808",
+    "-0",
+    "1e-400",
+    "0.1",
+    "true",
+    "[]",
+    "{}",
+    '"5"',
+]
+TIMES = [
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-14:00",
+    "0001-01-01T00:00:00+14:00",
+    "0001-01-01T00:00:00Z",
+    "1970-01-01T00:00:00Z",
+    "2026-01-01T00:00:00",
+    "2026-13-01T00:00:00Z",
+    "infinity",
+    "-infinity",
+    "now",
+    "epoch",
+    "\0",
+    "",
+    "1e18",
+    "99999999999999999999",
+]
+
+
+def places(value: str) -> list[str]:
+    """Bodies of POST /videos, as JSON texts, with this JSON text in each place where a value can be."""
+    fine = json.dumps(ordinary())[:-1]
+    texts = [
+        f'{fine}, "{name}": {value}}}'
+        for name in ("operation", "priority", "run_after", "expires_at", "metadata", "columns", "unknown", "input")
+    ]
+    texts += [f'{fine}, "{name}": {{"k": {value}}}}}' for name in ("metadata", "columns")]
+    texts += [
+        f'{fine}, "columns": {{"{column}": {value}}}}}' for column in ("user_id", "prompt", "image_url", "status", "id")
+    ]
+    names = ("model", "promptText", "promptImage", "ratio", "duration", "seed", "contentModeration", "unknown")
+    for name in names:
+        rest = {"promptText": "a boat", "promptImage": IMAGE} | {name: "VALUE"}
+        texts.append(json.dumps({"input": rest}).replace('"VALUE"', value))
+    nested = {"input": {"promptText": "a", "promptImage": [{"uri": "VALUE", "position": "first"}]}}
+    texts.append(json.dumps(nested).replace('"VALUE"', value))
+    if value.startswith('"'):
+        texts += [
+            f"{fine}, {value}: 1}}",
+            f'{fine}, "metadata": {{{value}: {value}}}}}',
+            f'{fine}, "columns": {{{value}: 1}}}}',
+        ]
+        texts.append(
+            json.dumps({"input": {"promptText": "a boat", "promptImage": IMAGE, "KEY": 1}}).replace('"KEY"', value)
+        )
+    return texts
+
+
+async def attack_everywhere(t: Target, value: str) -> None:
+    for body in places(value):
+        response = await t.api.post("/videos", content=body.encode())
+        if response.status_code != 202:
+            refused(response, 400, 422)
+
+
+@pytest.mark.parametrize("value", [*NUMBERS, *map(json.dumps, TEXTS + TIMES)], ids=lambda value: value[:20])
+async def test_any_value_anywhere_in_a_request(database_url: str, heard: Heard, value: str) -> None:
+    async with target(database_url, heard) as t:
+        await attack_everywhere(t, value)
+        await t.still_works()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xff",
+        b"\0",
+        b"nul",
+        b"[]",
+        b"1",
+        b"{",
+        b"[" * 200_000,
+        b'{"a":' * 50_000,
+        b"{" + b" " * 100_000,
+        b'{"input": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
+        b'{"metadata": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"input": {}, "input": {}}',
+        b"\xef\xbb\xbf{}",
+        '{"input": {}}'.encode("utf-16"),
+    ],
+    ids=lambda raw: repr(raw[:20]),
+)
+async def test_a_body_that_is_no_request(database_url: str, heard: Heard, raw: bytes) -> None:
+    async with target(database_url, heard) as t:
+        refused(await t.api.post("/videos", content=raw), 400, 422)
+        video_id = await t.world.enqueue()
+        response = await t.api.post(f"/videos/{video_id}/retry", content=raw)
+        refused(response, 400, 409, 422)
+
+
+async def test_metadata_that_is_nested_deeply_comes_back(database_url: str, heard: Heard) -> None:
+    async with target(database_url, heard) as t:
+        for depth, status in ((10, 202), (bodies.DEEPEST - 1, 202), (bodies.DEEPEST, 400), (300, 400), (900, 400)):
+            for opening, closing in (('{"a":', "}"), ("[", "]")):
+                inner = opening * (depth - 1) + "1" + closing * (depth - 1)
+                raw = json.dumps(ordinary())[:-1] + f', "metadata": {{"a": {inner}}}}}'
+                response = await t.api.post("/videos", content=raw.encode())
+                assert response.status_code == status, (depth, response.text)
+        await t.still_works()
+
+
+async def test_a_body_that_is_too_large_or_lies_about_it(database_url: str, heard: Heard) -> None:
+    async with target(database_url, heard, max_body_bytes=10_000) as t:
+        raw = json.dumps(ordinary(metadata={"a": "x" * 10_000})).encode()
+        refused(await t.api.post("/videos", content=raw), 413)
+        refused(await t.api.post("/videos", content=b"{}", headers={"content-length": "9" * 30}), 413)
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b" " * 1_000
+
+        refused(await t.api.post("/videos", content=endless()), 413)
+        for lie in (b"-1", b"\xb2", b"1e3", b"0x10"):
+            refused(await t.api.post("/videos", content=b"{}", headers=[(b"content-length", lie)]), 422)
+
+
+@pytest.mark.parametrize("value", [*TEXTS, "9" * 400, "1,2", "😀"], ids=lambda value: repr(value)[:20])
+async def test_any_value_in_a_query_or_a_header(database_url: str, heard: Heard, value: str) -> None:
+    raw = value.encode("utf-8", "surrogatepass")
+    async with target(database_url, heard) as t:
+        await t.world.enqueue()
+        for name in ("status", "model", "error_code", "cursor", "limit", "unknown"):
+            response = await t.api.get(f"/videos?{name}={quote(raw)}")
+            if response.status_code != 200:
+                refused(response, 422)
+        for path in ("/process-queued", "/poll-processing"):
+            response = await t.cron.get(f"{path}?budget={quote(raw)}")
+            if response.status_code != 200:
+                refused(response, 422)
+        for name in (
+            "idempotency-key",
+            "content-type",
+            "content-encoding",
+            "accept",
+            "if-none-match",
+            "x-forwarded-for",
+            "host",
+        ):
+            response = await t.api.post("/videos", json=ordinary(), headers=[(name.encode(), raw)])
+            if response.status_code != 202:
+                refused(response, 400, 422)
+        await t.still_works()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "|",
+        "9999-12-31T23:59:59-14:00|{id}",
+        "0001-01-01T00:00:00+14:00|{id}",
+        "2026-01-01|{id}",
+        "2026-01-01T00:00:00+00:00|x",
+        "\0|{id}",
+        "2026-01-01T00:00:00+23:59|{id}",
+    ],
+)
+async def test_a_cursor_that_was_made_up(database_url: str, heard: Heard, cursor: str) -> None:
+    text = base64.urlsafe_b64encode(cursor.replace("{id}", str(uuid4())).encode()).decode()
+    async with target(database_url, heard) as t:
+        await t.world.enqueue()
+        response = await t.api.get("/videos", params={"cursor": text})
+        if response.status_code != 200:
+            refused(response, 422)
+
+
+async def test_a_flood_of_headers(database_url: str, heard: Heard) -> None:
+    async with target(database_url, heard) as t:
+        flood = [(f"x-{number}", "x" * 100) for number in range(5_000)]
+        assert (await t.api.get("/videos", headers=flood)).status_code == 200
+        refused(await t.anyone.get("/videos", headers=flood), 401)
+        again = [("authorization", f"Bearer {API_KEY}")] * 5_000
+        refused(await t.anyone.get("/videos", headers=again), 401)
+        keys = [("idempotency-key", str(number)) for number in range(100)]
+        assert (await t.api.post("/videos", json=ordinary(), headers=keys)).status_code in (202, 422)
+
+
+async def test_floods_on_a_socket_do_not_reach_the_app(address: str) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    for flood in (
+        b"GET /videos HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 1_000_000,
+        b"\0" * 1_000,
+        b"GET " + b"/a" * 500_000,
+        b"POST /videos HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(flood)
+        async with asyncio.timeout(10):
+            answer = await reader.read(100)
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431", b"HTTP/1.1 401")), answer
+        writer.close()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{address}/health/live")).status_code == 200
+
+
+# What goes out.
+
+
+async def test_nothing_fetches_what_a_caller_names(database_url: str, heard: Heard) -> None:
+    fetched: list[bytes] = []
+
+    async def trap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        fetched.append(await reader.read(100))
+        writer.close()
+
+    async with await asyncio.start_server(trap, "127.0.0.1", 0) as server, target(database_url, heard) as t:
+        port = server.sockets[0].getsockname()[1]
+        accepted = []
+        for image in (
+            f"http://127.0.0.1:{port}/a.jpg",
+            f"https://127.0.0.1:{port}/a.jpg",
+            f"https://localhost:{port}/a.jpg",
+            f"https://localhost.localdomain:{port}/a.jpg",
+            f"https://user:pass@localhost:{port}/a.jpg",
+            f"https://0x7f.1:{port}/a",
+            f"https://2130706433:{port}/a",
+            f"https://[::1]:{port}/a",
+            "file:///etc/passwd",
+            f"https://127.0.0.1.nip.io:{port}/a.jpg",
+            "https://169.254.169.254/latest/meta-data",
+            f"gopher://127.0.0.1:{port}/",
+            f"https://ⓛocalhost:{port}/a.jpg",
+            f"//localhost:{port}/a.jpg",
+            f"HTTPS://LOCALHOST:{port}/a.jpg",
+        ):
+            response = await t.api.post("/videos", json={"input": {"promptText": "a", "promptImage": image}})
+            if response.status_code == 202:
+                accepted.append(response.json()["id"])
+            else:
+                refused(response, 422)
+        await t.still_works()
+        for video_id in accepted:
+            task_id = (await t.world.row(video_id))["runway_video_id"]
+            lie = {"task_id": task_id, "webhook": f"http://127.0.0.1:{port}/", "output": [f"https://localhost:{port}/"]}
+            raw = json.dumps(lie).encode()
+            headers = webhooks.headers(CALLBACK_SECRET, f"msg_{task_id}", int(t.world.clock()), raw)
+            assert (await t.anyone.post("/callbacks/runway", content=raw, headers=headers)).status_code == 202
+        await t.world.finish()
+        for video_id in accepted:
+            response = await t.api.get(f"/videos/{video_id}/file")
+            assert response.headers["location"].startswith("http://runway.test/")
+        assert fetched == []
+
+
+async def test_an_image_in_the_request_is_seen_by_runway_alone(database_url: str, heard: Heard) -> None:
+    image = f"data:image/png;base64,{PIXELS}"
+    async with target(database_url, heard) as t:
+        body = {"input": {"promptText": "a", "promptImage": image}}
+        video = (await t.api.post("/videos", json=body)).json()
+        assert video["input"]["promptImage"] == "data:image/png;base64,[…]"
+        refused(await t.api.post("/videos", json=body | {"priority": "high"}), 422)
+        refused(
+            await t.api.post("/videos", json={"input": {"promptImage": image, "ratio": image, "model": image}}), 422
+        )
+        refused(await t.api.post("/videos", json={"input": {image: image}, image: image, "operation": image}), 422)
+        refused(await t.api.post("/videos", json=body | {"columns": {image: image}}), 422)
+        refused(await t.api.get("/videos", params={"status": image}), 422)
+        refused(await t.api.get(f"/videos/{quote(image, safe='')}"), 404)
+        t.world.faults("status=500")
+        await t.still_works()
+        t.world.faults("status=400")
+        await t.still_works()
+        await t.world.later(minutes=3)
+        await t.still_works()
+        row = await t.world.row(video["id"])
+        assert row["image_url"] is None
+
+
+@pytest.mark.parametrize("away", ["refused", "unknown database", "no schema"])
+async def test_with_the_database_away_the_answers_say_no_more_than_that(
+    database_url: str, empty_database_url: str, heard: Heard, away: str
+) -> None:
+    urls = {
+        "refused": "postgresql://the-user:the-password@127.0.0.1:1/the-database",
+        "unknown database": renamed(database_url, "the-database"),
+        "no schema": empty_database_url,
+    }
+    async with target(urls[away], heard) as t:
+        for method, path in paths():
+            client = t.cron if path.startswith(("/process", "/poll")) else t.api
+            response = await client.request(method, path, content=json.dumps(ordinary()) if method == "POST" else None)
+            if path in ("/health/live", "/openapi.json") or response.status_code == 204:
+                continue
+            assert response.status_code in (401, 422, 503) or (away, path) == ("no schema", "/health/ready"), (
+                path,
+                response.text,
+            )
+            assert not re.search("the-|127\\.0|No such file|Connect call", response.text), response.text
+
+
+async def test_a_key_that_runway_repeats_does_not_get_through(database_url: str, heard: Heard) -> None:
+    def echo(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, json={"error": f"{request.headers['authorization']} is disabled"})
+
+    async with target(database_url, heard) as t:
+        await t.world.enqueue()
+        await tick(replace(t.world.house, transport=lambda: httpx.MockTransport(echo)))
+        told = (await t.anyone.get("/health")).json()["lanes_paused"][0]["detail"]
+        assert "[secret] is disabled" in told

@@ -18,7 +18,8 @@ import pytest
 
 from service.errors import DatabaseAway, NotConfigured
 from service.store import database as module
-from service.store.database import Database, Listener
+from service.store.database import Database
+from service.store.listener import Listener
 from service.store.url import normalise
 from tests.crash.cutting import place, until, wire
 from tests.database import connected, renamed, run
@@ -541,7 +542,7 @@ async def test_a_listener_that_cannot_listen_bothers_nobody(database_url: str) -
 
 
 async def test_a_listener_does_not_wait_for_a_silent_host(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("service.store.listener.CONNECT_SECONDS", 0.1)
     async with wire(database_url) as line, listening(normalise(line.url), asyncio.Event()) as listener:
         line.freeze()
         async with asyncio.timeout(5):

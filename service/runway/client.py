@@ -51,6 +51,7 @@ class Runway:
         self._transport = transport or aiohttp_transport(self.url, settings.submit_slots + settings.poll_slots)
         self._traced = tells_the_truth(self._transport)
         self._clock = clock
+        self._key = (settings.runway_key or "no key").encode()
         self._headers = httpx.Headers(settings.custom_headers)
         self._headers.update(
             {
@@ -143,7 +144,7 @@ class Runway:
                 await _close(response)
         return Answer(
             response.status_code,
-            b"".join(chunks),
+            b"".join(chunks).replace(self._key, b"[secret]"),  # its words are kept, and shown
             self._clock() - (started if sight.at is None else sight.at),
             response.headers.get("apigw-requestid"),
             torn,

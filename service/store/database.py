@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ RELEASE_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
 
 # What means that the server, not the statement, is the trouble, or that the same statement may succeed later.
-_AWAY = (
+AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -100,7 +100,8 @@ class _Pool:
     async def acquire(self) -> databases.core.Connection:
         """The current task's connection, alive; every dead one that the pool still holds is passed over."""
         async with self._opening:
-            await self._database.connect()
+            if not self._database.is_connected:
+                await self._database.connect()
         connection = self._database.connection()
         async with asyncio.timeout(ACQUIRE_SECONDS):
             for remaining in range(self._size, -1, -1):
@@ -111,7 +112,7 @@ class _Pool:
                 except BaseException as exc:
                     raw.terminate()
                     await connection.__aexit__()  # at once: it is gone
-                    if not remaining or not isinstance(exc, _AWAY):
+                    if not remaining or not isinstance(exc, AWAY):
                         raise
                     self._drop_rested()  # or each would be tried in turn, and cost as long
                 else:
@@ -179,7 +180,7 @@ class Database:
         except BaseException as exc:
             raw.terminate()
             self._pools.pop(asyncio.get_running_loop(), None)  # `databases` would refuse this task any connection
-            if not isinstance(exc, _AWAY):
+            if not isinstance(exc, AWAY):
                 raise
 
     @asynccontextmanager
@@ -213,39 +214,13 @@ class Database:
             return int(last) if last.isdigit() else 0
 
 
-class Listener:
-    """Hears NOTIFY on a connection of its own. Behind a transaction pooler it hears nothing, and costs nothing."""
-
-    def __init__(self, target: Target | None, channel: str, wake: Callable[[], None]) -> None:
-        self._target = target
-        self._channel = channel
-        self._wake = wake
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-
-    async def ensure(self) -> None:
-        """Listen, if that is possible and not so already. Without it, whoever waits wakes by the clock."""
-        if self._target is None or self._target.pooler or (self._connection and not self._connection.is_closed()):
-            return
-        try:
-            self._connection = await asyncpg.connect(**(self._target.options | {"timeout": CONNECT_SECONDS}))
-            await self._connection.add_listener(self._channel, lambda *_: self._wake())
-        except _AWAY:
-            await self.close()
-
-    async def close(self) -> None:
-        """Stop listening."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()  # nothing is in flight on it
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as exc:
         raise NotConfigured(f"the database's schema is not up to date: run `taxiway migrate` ({exc})") from exc
-    except _AWAY as exc:
+    except AWAY as exc:
         if isinstance(exc, ValueError):  # asyncpg's word for a wrong argument: our mistake, not the server's
             raise
         raise DatabaseAway(f"PostgreSQL does not answer ({type(exc).__name__}: {exc})".strip()) from exc

@@ -19,8 +19,8 @@ _RESTORE = """
 WITH dragged AS MATERIALIZED (
     SELECT DISTINCT ON (v.id) v.id, s.outcome, s.task_id
     FROM submissions s JOIN videos v ON v.id = s.video_id
-    WHERE s.settled_at IS NULL AND s.consent IS NULL AND s.outcome IN ('accepted', 'unknown') AND s.cancel_due IS NULL
-      AND s.unsaved IS NULL AND v.status = 'queued'
+    WHERE s.settled_at IS NULL AND (s.outcome = 'accepted' OR s.outcome = 'unknown' AND s.consent IS NULL)
+      AND s.cancel_due IS NULL AND s.unsaved IS NULL AND v.status = 'queued'
     ORDER BY v.id, s.outcome, s.id DESC LIMIT $1
 ), held AS MATERIALIZED (
     SELECT v.id FROM videos v WHERE v.id = ANY(ARRAY(SELECT id FROM dragged)) AND v.status = 'queued'
@@ -73,7 +73,7 @@ UPDATE submissions s SET
 FROM (
     SELECT e.id, COALESCE(v.status::text, 'failed') IN ('failed', 'cancelled', 'processing') AS unwanted
     FROM submissions e LEFT JOIN videos v ON v.id = e.video_id
-    WHERE e.settled_at IS NULL AND e.consent IS NULL AND e.outcome = 'accepted'
+    WHERE e.settled_at IS NULL AND e.outcome = 'accepted'
       AND e.cancel_due IS NULL AND e.unsaved IS NULL AND v.status::text IS DISTINCT FROM 'queued'
       AND (v.status::text IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM e.task_id)
     ORDER BY e.id LIMIT $1

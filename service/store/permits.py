@@ -12,9 +12,11 @@ from uuid import UUID
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store.database import Database
 
-# What forbids another create for the video `v`.
+# What forbids another create for the video `v`. Consent was given for an outcome that nobody knew: once that turns out
+# to be a task, the video has its task, and needs no other.
 _BLOCKED = """EXISTS (
-    SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL)"""
+    SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
+      AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL))"""
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. $3 picks one paused lane for a probe ('*': any, although all are paused); NULL: the open ones.

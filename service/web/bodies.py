@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +17,7 @@ from service.errors import InvalidRequest, Malformed, Problem, TooLarge
 M = TypeVar("M", bound=BaseModel)
 
 SLOWEST_BODY_SECONDS = 60.0  # an image of 4.5 MB over a line of 600 kbit/s
+DEEPEST = 100  # levels; what pydantic and PostgreSQL take is more, what anybody means is less
 LONGEST_LENGTH = 18  # digits of a Content-Length; int() refuses thousands of them
 
 
@@ -48,16 +51,55 @@ async def _read(request: Request, limit: int) -> bytes:
 def parse(raw: bytes) -> dict[str, Any]:
     """A JSON object. Raises Malformed with the place of the mistake."""
     try:
-        value = json.loads(raw.decode())
+        value = json.loads(raw.decode(), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError as exc:
         raise Malformed("the body is not UTF-8") from exc
     except RecursionError as exc:
-        raise Malformed("the body is nested too deeply") from exc
+        raise Malformed(f"the body is nested too deeply: {DEEPEST} levels are allowed") from exc
     except ValueError as exc:
         raise Malformed(f"the body is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object")
+    if _is_deeper(value, DEEPEST):
+        raise Malformed(f"the body is nested too deeply: {DEEPEST} levels are allowed")
+    if rb"\ud" in raw.lower() and not _is_text(value):
+        raise Malformed("the body has half of a surrogate pair, which is no character")
     return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a number there")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether `value` has more levels of objects and arrays; without recursion, which is what it protects."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _is_text(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def validated(model: type[M], value: dict[str, Any]) -> M:

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from service.videos import Video
 
 LARGEST_METADATA_BYTES = 16_000
+FIRST_YEAR, LAST_YEAR = 1970, 2199  # what is counted on from here must stay inside Python's calendar
 Credits = Annotated[float | None, Field(description="Runway's credits; 1 credit is $0.01")]
 
 
@@ -35,6 +36,13 @@ class VideoRequest(BaseModel):
     expires_at: AwareDatetime | None = Field(None, description="fails as EXPIRED if still queued by then")
     metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
     columns: dict[str, Any] | None = Field(None, description="values for columns of your own in the table `videos`")
+
+    @field_validator("run_after", "expires_at")
+    @classmethod
+    def _sensible(cls, value: datetime | None) -> datetime | None:
+        if value is not None and not FIRST_YEAR <= value.year <= LAST_YEAR:
+            raise ValueError(f"must be a time in the years {FIRST_YEAR} to {LAST_YEAR}")
+        return value
 
     @field_validator("metadata", "columns")
     @classmethod
@@ -90,11 +98,14 @@ def cursor_after(video: Video) -> str:
 
 
 def position(cursor: str) -> tuple[datetime, UUID]:
-    """The time and the id that a cursor stands for. Raises ValueError."""
+    """The time (UTC) and the id that a cursor stands for. Raises ValueError."""
     text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     created_at, _, video_id = text.partition("|")
     when = datetime.fromisoformat(created_at)
-    return when if when.tzinfo else when.replace(tzinfo=UTC), UUID(video_id)
+    try:
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC), UUID(video_id)
+    except OverflowError as exc:
+        raise ValueError("the time is beyond the calendar") from exc
 
 
 class Failure(BaseModel):

@@ -318,17 +318,21 @@ class History(RuleBasedStateMachine):
 
     @rule(index=SOME, early=st.booleans(), video=st.one_of(st.none(), SOME))
     def callback(self, index: int, early: bool, video: int | None) -> None:
-        made = self.tasks()
-        data = {"task_id": str(uuid4()) if early or not made else made[index % len(made)]}
+        """About a task that is known, or about one that nobody ever heard of; it may name the wrong video."""
+        booked = self.do(
+            self.connection.fetch("SELECT task_id FROM submissions WHERE task_id IS NOT NULL ORDER BY id")
+        )
+        task_id = str(uuid4()) if early or not booked else booked[index % len(booked)]["task_id"]
+        data = {"task_id": task_id}
         if video is not None and (video_id := self.pick(video)) is not None:
-            data["video_id"] = str(video_id)  # often the wrong one
+            data["video_id"] = str(video_id)
         body = json.dumps({"data": data}).encode()
         self.messages.append((f"msg_{len(self.messages)}", self.w.clock(), body))
         assert self._send(*self.messages[-1]).status_code in (200, 202)
 
     @rule(index=SOME)
     def evidence(self, index: int) -> None:
-        """Somebody found out which task an unknown submission made, or names one that is known."""
+        """Somebody found out which video's task this is; often before its id was saved."""
         entries = [entry for entry in self.w.creates if entry.task_id]
         booked = {row["task_id"] for row in self.do(self.connection.fetch("SELECT task_id FROM submissions"))}
         entries = [entry for entry in entries if entry.task_id not in booked] or entries

@@ -24,7 +24,8 @@ from service.errors import DatabaseAway
 from service.house import House
 from service.local.processes import until
 from service.store import permits
-from service.store.database import Database, Listener
+from service.store.database import Database
+from service.store.listener import Listener
 from service.store.migrate import migrate
 from service.store.url import normalise
 from service.tick import tick
