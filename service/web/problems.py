@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from service.errors import DatabaseAway, InvalidRequest, NotConfigured, RunwayAway, TaxiwayError, Unauthorized
+from service.logs import Redactor
 
 log = logging.getLogger(__name__)
+_redact = Redactor()
 
 RETRY_AFTER_SECONDS = "10"
 
 
-def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> JSONResponse:
+def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> Response:
     """One problem document. `slug` makes its type: stable, for programs; title and detail are for people."""
     body = {"type": f"urn:taxiway:problem:{slug}", "title": title, "status": status, "detail": detail} | extra
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+    # What was sent is often repeated in what is wrong with it; an image or a key belongs in no answer.
+    text = _redact(json.dumps(body, ensure_ascii=False))
+    return Response(text.encode(), status_code=status, media_type="application/problem+json")
 
 
 async def taxiway_error(_request: Request, exc: Exception) -> Response:

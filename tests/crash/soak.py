@@ -37,7 +37,9 @@ FEW = 20  # the main phase is over when less than one in so many is under way
 DAY_SECONDS = 86_400.0
 FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
 _UNDER_WAY = "SELECT count(*) FROM videos WHERE status IN ('queued', 'processing')"
-_UNKNOWN = "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
+_UNKNOWN = (
+    "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
+)
 _PERMITS = "SELECT task_id FROM submissions WHERE task_id IS NOT NULL"
 
 
@@ -85,7 +87,7 @@ class Result:
         yield f"creates           {found.creates}, of which {found.tasks} made a task; {found.deleted} deleted"
         yield f"outcomes          {_listed(found.outcomes)}"
         yield f"credits           {found.booked} booked, {found.billed} billed for the same tasks"
-        yield f"                  {found.unseen} billed for tasks of unknown submissions, booked as at most {found.at_risk}"
+        yield f"    of unknown    {found.unseen} billed, booked as at most {found.at_risk}"
         yield f"reasons           {_listed(found.errors)}"
         yield f"done to it        {_listed(self.did)}"
         yield f"faults injected   {sum(self.injected.values())}"
@@ -100,7 +102,10 @@ class Result:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none"
+    return (
+        ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+        or "none"
+    )
 
 
 @contextmanager
@@ -174,8 +179,8 @@ class Soak:
             self.fleet.look_after()
 
         works = [
-            (1.2, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge), (1.0, look_after),
-            (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
+            (1.2, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
+            (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
         ]  # fmt: skip
         tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
         tasks += [asyncio.create_task(every(seconds, dice, work)) for seconds, work in works]
@@ -218,7 +223,9 @@ class Soak:
                 await self.crowd.call_back(api, {"task_id": task_id, "video_id": str(video["id"])})
 
     async def _entries(self, api: httpx.AsyncClient) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = (await api.get(f"{self.runway_url}/_simulator/ledger")).json()["entries"]
+        entries: list[dict[str, Any]] = (await api.get(f"{self.runway_url}/_simulator/ledger")).json()[
+            "entries"
+        ]
         return entries
 
     async def _finish(self) -> None:
@@ -276,7 +283,9 @@ async def _interruptible(options: Options, folder: Path, database_url: str) -> R
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0]
+    )
     for name, kind in (
         ("videos", int),
         ("seed", int),

@@ -81,21 +81,26 @@ class Crowd:
 
     async def use(self, api: httpx.AsyncClient) -> None:
         """One user does something to one video."""
-        if not self.prompts:
+        actions = ("read", "ledger", "cancel", "retry", "retry with consent")
+        action = self.dice.choices(actions, (6, 1, 3, 2, 2))[0]
+        wanted = {"retry": "failed", "retry with consent": "failed", "cancel": "queued,processing"}.get(
+            action
+        )
+        query = f"?status={wanted}&limit=200" if wanted else "?limit=200"
+        listed = await self.ask(api, "GET", f"/videos{query}")
+        if listed is None or not listed.is_success or not (videos := listed.json()["videos"]):
             return
-        video_id = self.dice.choice(list(self.prompts))
-        action = self.dice.choices(("read", "cancel", "retry", "retry with consent", "ledger"), (6, 2, 6, 3, 1))[0]
-        body: dict[str, Any] = {}
+        path = f"/videos/{self.dice.choice(videos)['id']}"
+        body = {"accept_double_charge": action == "retry with consent"}
         match action:
             case "read":
-                answer = await self.ask(api, "GET", f"/videos/{video_id}")
+                answer = await self.ask(api, "GET", path)
             case "ledger":
-                answer = await self.ask(api, "GET", f"/videos/{video_id}/submissions")
+                answer = await self.ask(api, "GET", f"{path}/submissions")
             case "cancel":
-                answer = await self.ask(api, "POST", f"/videos/{video_id}/cancel")
+                answer = await self.ask(api, "POST", f"{path}/cancel")
             case _:
-                body = {"accept_double_charge": action == "retry with consent"}
-                answer = await self.ask(api, "POST", f"/videos/{video_id}/retry", json=body)
+                answer = await self.ask(api, "POST", f"{path}/retry", json=body)
         if answer is not None and answer.is_success:
             self.did[action] += 1
 
@@ -107,7 +112,9 @@ class Crowd:
         await self.ask(api, "POST", path, headers=secret, timeout=patience)
         self.did["cron calls"] += 1
 
-    async def call_back(self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False) -> None:
+    async def call_back(
+        self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False
+    ) -> None:
         """One callback. A forged one must be refused."""
         body = json.dumps({"type": "task.updated", "data": data}).encode()
         secret = self.secrets["CALLBACK_SECRETS"] if not forged else webhooks.new_secret(self.dice.randbytes)

@@ -90,16 +90,18 @@ class Fleet:
         self._running.clear()
 
     def tracebacks(self) -> Counter[str]:
-        """The last lines of tracebacks in all logs, counted."""
+        """Where tracebacks in all logs ended, and with what, counted."""
         found: Counter[str] = Counter()
         for path in self._folder.glob("*.log"):
-            inside = False
+            where = ""
             for line in path.read_text(errors="replace").splitlines():
                 if line.startswith("Traceback "):
-                    inside = True
-                elif inside and line and not line.startswith((" ", "\t")):
-                    found[line[:120]] += 1
-                    inside = False
+                    where = "?"
+                elif line.startswith("  File "):
+                    where = line.strip().removeprefix('File "').replace('"', "")
+                elif where and not line.startswith((" ", "\t")):
+                    found[f"{line[:120]} ({where})"] += 1
+                    where = ""
         return found
 
 
