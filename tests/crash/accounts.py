@@ -89,9 +89,7 @@ def _judge_video(found: Accounts, prompt: str, video: Any, *, removed: bool) -> 
     if video["error_code"]:
         found.errors[video["error_code"]] += 1
     if video["status"] not in ENDED:
-        found.stuck.append(
-            f"{prompt}: {video['status']}, task {video['runway_video_id']}, {video['error_message']}"
-        )
+        found.stuck.append(f"{prompt}: {video['status']}, task {video['runway_video_id']}, {video['error_message']}")
     if video["status"] == "failed" and not (video["error_code"] and video["error_message"]):
         found.lost.append(f"{prompt}: failed without a reason")
     if video["status"] == "completed" and not video["video_url"]:
@@ -110,9 +108,7 @@ def _judge_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: l
     if len(creates) > sum(row["outcome"] != "not_sent" for row in ledger):
         found.paid_twice.append(f"{prompt}: {len(creates)} creates for {len(ledger)} permits")
     if len(unbooked) > len(unknown):
-        found.unexplained.append(
-            f"{prompt}: {len(unbooked)} tasks not booked, {len(unknown)} unknown outcomes"
-        )
+        found.unexplained.append(f"{prompt}: {len(unbooked)} tasks not booked, {len(unknown)} unknown outcomes")
     consents = sum(row["consent"] is not None for row in ledger)
     ended = sum(row["settled_at"] is not None and row["task_id"] is not None for row in ledger[:-1])
     if len(tasks) > 1 + consents + ended:

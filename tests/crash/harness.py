@@ -87,9 +87,7 @@ class Field:
             if not await self.world.rows(_UNFINISHED):
                 return
             await self.world.later(minutes=1)
-        raise AssertionError(
-            await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')")
-        )
+        raise AssertionError(await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
 
     async def recover(self) -> None:
         """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
@@ -145,9 +143,7 @@ async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> Asyn
             "CRON_SECRET": CRON_SECRET,
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
-        w.runway.state.runway.clock = (
-            time.time
-        )  # says when a task was made; its life goes by the world's clock
+        w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
         ground = Field(w, watch, database, runway, zygote, env)
         try:
             yield ground
@@ -198,9 +194,7 @@ async def videos_by_prompt(w: World) -> dict[str, UUID]:
 
 async def task_ids(w: World) -> set[str]:
     """Every task in the ledger."""
-    return {
-        row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")
-    }
+    return {row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")}
 
 
 async def judge(w: World) -> Accounts:
@@ -213,7 +207,5 @@ async def judge(w: World) -> Accounts:
 async def accounts(w: World) -> Accounts:
     """What the judge finds, without a verdict."""
     async with connected(w.url) as connection:
-        prompts = {
-            row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM videos")
-        }
+        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM videos")}
         return await settle(connection, [asdict(entry) for entry in w.creates], prompts)

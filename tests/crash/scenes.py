@@ -210,9 +210,7 @@ async def _present(field: Field) -> None:
     """
     w = field.world
     await field.enqueue()
-    await w.rows(
-        "INSERT INTO videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE
-    )
+    await w.rows("INSERT INTO videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE)
     late = await field.enqueue()
     await w.rows("UPDATE videos SET expires_at = now() WHERE id = $1", late)
     prompt = f"foreign {uuid4()}"
@@ -223,6 +221,4 @@ async def _present(field: Field) -> None:
         prompt, IMAGE, made.json()["id"],
     )  # fmt: skip
     await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})
-    await lanes.pause(
-        w.house.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached."
-    )
+    await lanes.pause(w.house.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached.")

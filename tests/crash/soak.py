@@ -37,9 +37,7 @@ FEW = 20  # the main phase is over when less than one in so many is under way
 DAY_SECONDS = 86_400.0
 FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
 _UNDER_WAY = "SELECT count(*) FROM videos WHERE status IN ('queued', 'processing')"
-_UNKNOWN = (
-    "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
-)
+_UNKNOWN = "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
 _PERMITS = "SELECT task_id FROM submissions WHERE task_id IS NOT NULL"
 
 
@@ -102,10 +100,7 @@ class Result:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return (
-        ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
-        or "none"
-    )
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none"
 
 
 @contextmanager
@@ -223,9 +218,7 @@ class Soak:
                 await self.crowd.call_back(api, {"task_id": task_id, "video_id": str(video["id"])})
 
     async def _entries(self, api: httpx.AsyncClient) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = (await api.get(f"{self.runway_url}/_simulator/ledger")).json()[
-            "entries"
-        ]
+        entries: list[dict[str, Any]] = (await api.get(f"{self.runway_url}/_simulator/ledger")).json()["entries"]
         return entries
 
     async def _finish(self) -> None:
@@ -283,9 +276,7 @@ async def _interruptible(options: Options, folder: Path, database_url: str) -> R
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0])
     for name, kind in (
         ("videos", int),
         ("seed", int),

@@ -83,9 +83,7 @@ class Crowd:
         """One user does something to one video."""
         actions = ("read", "ledger", "cancel", "retry", "retry with consent")
         action = self.dice.choices(actions, (6, 1, 3, 2, 2))[0]
-        wanted = {"retry": "failed", "retry with consent": "failed", "cancel": "queued,processing"}.get(
-            action
-        )
+        wanted = {"retry": "failed", "retry with consent": "failed", "cancel": "queued,processing"}.get(action)
         query = f"?status={wanted}&limit=200" if wanted else "?limit=200"
         listed = await self.ask(api, "GET", f"/videos{query}")
         if listed is None or not listed.is_success or not (videos := listed.json()["videos"]):
@@ -112,9 +110,7 @@ class Crowd:
         await self.ask(api, "POST", path, headers=secret, timeout=patience)
         self.did["cron calls"] += 1
 
-    async def call_back(
-        self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False
-    ) -> None:
+    async def call_back(self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False) -> None:
         """One callback. A forged one must be refused."""
         body = json.dumps({"type": "task.updated", "data": data}).encode()
         secret = self.secrets["CALLBACK_SECRETS"] if not forged else webhooks.new_secret(self.dice.randbytes)

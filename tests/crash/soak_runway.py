@@ -78,9 +78,7 @@ def main(port: int, seed: int, relay_url: str, relay_secret: str) -> None:
         relay_secret=relay_secret,
     )  # fmt: skip
     app = Counted(create_simulator(options, random=Random(seed)), script(seed))
-    uvicorn.run(
-        app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1
-    )
+    uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":

@@ -82,9 +82,7 @@ async def test_eight_ticks_in_four_processes_share_a_queue(field: Field) -> None
         clients = [(await stack.enter_async_context(field.web()))[1] for _ in range(PROCESSES)]
 
         async def crowd() -> list[httpx.Response]:
-            return await asyncio.gather(
-                *(client.post("/process-queued", headers=AS_CRON) for client in clients * 2)
-            )
+            return await asyncio.gather(*(client.post("/process-queued", headers=AS_CRON) for client in clients * 2))
 
         first = [answer.json() for answer in await crowd()]
         assert sum(counts["submit"]["claimed"] for counts in first) == VIDEOS
@@ -122,9 +120,7 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_tick(field: Field) -> Non
         gone.set()
         while not await field.world.rows("SELECT FROM ticks"):  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.01)
-        [counts] = await field.world.rows(
-            "SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks"
-        )
+        [counts] = await field.world.rows("SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks")
         assert (counts["error"], counts["accepted"]) == (None, str(len(videos)))
     await field.recover()
     assert (await judge(field.world)).tasks == len(videos)

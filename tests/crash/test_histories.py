@@ -36,9 +36,7 @@ from tests.world import CALLBACK_SECRET, IMAGE, World, world
 pytestmark = pytest.mark.crash
 
 HISTORIES = int(os.environ.get("HISTORIES", "12"))
-THOROUGH = (
-    "HISTORIES" in os.environ
-)  # other histories each time, and a failure is made small, which takes minutes
+THOROUGH = "HISTORIES" in os.environ  # other histories each time, and a failure is made small, which takes minutes
 STEPS = 30
 PATIENCE_SECONDS = 60  # for one step: no step waits for anything
 TABLES = "videos, submissions, lanes, inbox, ticks"
@@ -51,9 +49,7 @@ CREATE_FAULTS = st.sampled_from(
      "body=garbage", "accepted_status=504", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT", "empty", "vanish", "throttled",
      "cancelled", "backwards"),
 )  # fmt: skip
-LATER_FAULTS = st.sampled_from(
-    ("drop_before", "status=500", "body=garbage", "status=404,body=html", "key_revoked")
-)
+LATER_FAULTS = st.sampled_from(("drop_before", "status=500", "body=garbage", "status=404,body=html", "key_revoked"))
 LEAPS = st.sampled_from((1, 6, 31, 95, 601, 3_600, 90_000))
 PAUSES = st.one_of(st.none(), st.sampled_from((1, 31, 601)))  # None: it is resumed
 
@@ -188,14 +184,10 @@ class History(RuleBasedStateMachine):
 
     @rule(index=SOME, consent=st.booleans())
     def retry(self, index: int, consent: bool) -> None:
-        failed = self.do(
-            self.connection.fetch("SELECT id FROM videos WHERE status = 'failed' ORDER BY created_at")
-        )
+        failed = self.do(self.connection.fetch("SELECT id FROM videos WHERE status = 'failed' ORDER BY created_at"))
         video_id = failed[index % len(failed)]["id"] if failed else self.pick(index)
         if video_id is not None:
-            answer = self.do(
-                self.w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": consent})
-            )
+            answer = self.do(self.w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": consent}))
             assert answer.status_code in (202, 404, 409)
             self.happened[f"retries answered {answer.status_code}"] += 1
             if answer.status_code == 202:
@@ -319,9 +311,7 @@ class History(RuleBasedStateMachine):
     @rule(index=SOME, early=st.booleans(), video=st.one_of(st.none(), SOME))
     def callback(self, index: int, early: bool, video: int | None) -> None:
         """About a task that is known, or about one that nobody ever heard of; it may name the wrong video."""
-        booked = self.do(
-            self.connection.fetch("SELECT task_id FROM submissions WHERE task_id IS NOT NULL ORDER BY id")
-        )
+        booked = self.do(self.connection.fetch("SELECT task_id FROM submissions WHERE task_id IS NOT NULL ORDER BY id"))
         task_id = str(uuid4()) if early or not booked else booked[index % len(booked)]["task_id"]
         data = {"task_id": task_id}
         if video is not None and (video_id := self.pick(video)) is not None:

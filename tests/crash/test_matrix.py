@@ -67,9 +67,7 @@ def forks() -> Iterator[Zygote]:
 def database_urls(server_url: str, template_name: str) -> Iterator[list[str]]:
     """A migrated database for each lane."""
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)
-        ]
+        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)]
 
 
 async def settle_all(field: Field) -> None:
@@ -117,8 +115,7 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
 ) -> None:
     async with AsyncExitStack() as stack:
         fields = [
-            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy))
-            for url in database_urls
+            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy)) for url in database_urls
         ]
         steps = choose(await watched(fields[0], scene))
         waiting = iter(steps)
@@ -166,9 +163,7 @@ async def test_the_judge_sees_it_when_a_promise_is_broken(
     """A matrix that cannot fail would prove nothing."""
     async with crash_field(database_url, forks, unknown_policy=policy) as field:
         steps = await watched(field, scenes.submitted)
-        step = next(
-            step for step in steps if step.moment == "after the whole request of" and "POST" in step.name
-        )
+        step = next(step for step in steps if step.moment == "after the whole request of" and "POST" in step.name)
         await scenes.submitted(field, run := Run(field, step))
         assert run.killed
         monkeypatch.setattr(module, name, broken)

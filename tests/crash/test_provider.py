@@ -44,19 +44,11 @@ CREATES: dict[str, tuple[str, str | None]] = {
     "slow=0.4,status=503": UNKNOWN,  # too late to be Runway shedding load
     **dict.fromkeys(("drop_before", "drop_before,reset", "drop_after", "drop_after,reset", "half"), UNKNOWN),
     **dict.fromkeys(("status=400", "status=403", "status=413", "status=422"), REJECTED),
-    **dict.fromkeys(
-        ("status=401", "status=404", "status=405", "status=429", "status=429,retry_after=30"), COMPLETED
-    ),
+    **dict.fromkeys(("status=401", "status=404", "status=405", "status=429", "status=429,retry_after=30"), COMPLETED),
     **dict.fromkeys(("status=502", "status=503"), COMPLETED),
     **dict.fromkeys(("no_credits", "key_revoked", "daily_limit"), COMPLETED),
-    **dict.fromkeys(
-        ("status=408", "status=409", "status=500", "status=504", "status=302", "status=599"), UNKNOWN
-    ),
-    **{
-        f"status={n},body={body}": UNKNOWN
-        for n in (502, 503, 504)
-        for body in ("bare", "html", "none", "garbage")
-    },
+    **dict.fromkeys(("status=408", "status=409", "status=500", "status=504", "status=302", "status=599"), UNKNOWN),
+    **{f"status={n},body={body}": UNKNOWN for n in (502, 503, 504) for body in ("bare", "html", "none", "garbage")},
     **{f"accepted_status={n}": UNKNOWN for n in (201, 202, 204, 302, 408, 500, 504)},
     **{f"accepted_status=503,body={body}": UNKNOWN for body in ("bare", "html", "none", "garbage")},
     **{f"body={body}": UNKNOWN for body in ("garbage", "none", "html", "no_id")},
@@ -143,9 +135,7 @@ async def order(w: World, prompts: list[str], **changes: Any) -> dict[UUID, str]
 
 async def paused_lanes(w: World) -> dict[str, str]:
     """The lanes that are paused, with their reasons."""
-    return {
-        row["model"]: row["reason"] for row in await w.rows("SELECT * FROM lanes WHERE reason IS NOT NULL")
-    }
+    return {row["model"]: row["reason"] for row in await w.rows("SELECT * FROM lanes WHERE reason IS NOT NULL")}
 
 
 def once(faults: dict[str, str], on: On) -> Script:
@@ -236,9 +226,7 @@ async def test_a_queue_survives_that_credits_or_key_go_half_way(
         prompts = await order(w, [f"video {number}" for number in range(30)])
         await w.tick()
         assert await paused_lanes(w) == {"*": reason}
-        [queued] = await w.rows(
-            "SELECT count(*), max(setbacks), max(error_code) FROM videos WHERE status = 'queued'"
-        )
+        [queued] = await w.rows("SELECT count(*), max(setbacks), max(error_code) FROM videos WHERE status = 'queued'")
         assert tuple(queued) == (16, 0, None)
         assert len(w.creates) == 15
         for probes in range(1, 4):
@@ -296,9 +284,7 @@ async def test_a_long_paused_lane_does_not_slow_the_claims_of_another(database_u
         )
         await w.rows("ANALYZE videos")
         crowded = await _claim_seconds(w, "gen4.5")
-        assert crowded < alone * 4 + 0.02, (
-            f"{alone * 1000:.1f} ms alone, {crowded * 1000:.1f} ms beside 20,000 paused"
-        )
+        assert crowded < alone * 4 + 0.02, f"{alone * 1000:.1f} ms alone, {crowded * 1000:.1f} ms beside 20,000 paused"
 
 
 async def _claim_seconds(w: World, model: str) -> float:
