@@ -18,6 +18,7 @@ _PROBLEMS = {
     400: "The body cannot be read",
     401: "The credentials are missing or wrong",
     404: "There is no such video",
+    408: "The body came too slowly",
     409: "The state of the video does not allow this",
     410: "Runway no longer has it",
     413: "The body is too large",
@@ -74,7 +75,7 @@ _KEY = {
 def _videos() -> dict[str, Any]:
     video = _ref(models.VideoView)
     create = _operation(
-        "Hand in a video", "apiKey", _answers({202: ("Accepted", video)}, 400, 401, 409, 413, 422, 503),
+        "Hand in a video", "apiKey", _answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
         parameters=[_KEY], requestBody=_body(models.VideoRequest),
     )  # fmt: skip
     listing = _operation(
@@ -101,7 +102,7 @@ def _one_video() -> dict[str, dict[str, Any]]:
             "The ledger: every create that was permitted, and what it came to", "apiKey",
             _answers({200: ("Oldest first", ledger)}, *usual))},
         "/videos/{id}/retry": {"post": _operation(
-            "Queue a failed video again", "apiKey", _answers({202: ("Queued", video)}, 400, 409, 413, 422, *usual),
+            "Queue a failed video again", "apiKey", _answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, *usual),
             requestBody=_body(models.RetryRequest, required=False))},
         "/videos/{id}/cancel": {"post": _operation(
             "Cancel a video; its task at Runway is deleted too", "apiKey",
@@ -116,7 +117,7 @@ def _machinery() -> dict[str, dict[str, Any]]:
     healthy = _answers({200: ("Yes", anything)}, 503)
     hint = _operation(
         "A signed hint that a task changed (Standard Webhooks)", "webhook",
-        _answers({200: ("Finalized, or known", anything), 202: ("Kept", anything)}, 400, 401, 409, 413, 422, 503),
+        _answers({200: ("Finalized, or known", anything), 202: ("Kept", anything)}, 400, 401, 408, 409, 413, 422, 503),
         requestBody=_body(models.CallbackHint),
     )  # fmt: skip
     ticks = {
