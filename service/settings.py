@@ -239,6 +239,8 @@ def doubts(settings: Settings) -> list[str]:
         found.append("RUNWAYML_API_SECRET does not look like a key of Runway's: key_ and 128 hexadecimal digits")
     if real and settings.runway_url.startswith("http:"):
         found.append(f"RUNWAYML_BASE_URL sends the key to Runway unencrypted: use {RUNWAY_URL}")
+    if real and settings.runway_key and settings.max_credits_per_day is None:
+        found.append("MAX_CREDITS_PER_DAY is not set: nothing limits what this key may spend in a day")
     return found
 
 

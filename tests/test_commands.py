@@ -179,11 +179,18 @@ async def test_poll_once_and_in_a_loop(database_url: str, tmp_path: Path) -> Non
     ("values", "words"),
     [
         ({}, ["RUNWAYML_API_SECRET"]),
-        ({"RUNWAYML_API_SECRET": RUNWAY_KEY}, ["DATABASE_URL"]),
+        ({"RUNWAYML_API_SECRET": RUNWAY_KEY, "MAX_CREDITS_PER_DAY": "9"}, ["DATABASE_URL"]),
         ({"DATABASE_URL": "mysql://localhost/videos"}, ["DATABASE_URL"]),
         ({"HARD_LIMIT": "30", "TICK_BUDGET": "40"}, ["HARD_LIMIT", "TICK_BUDGET"]),
         ({"DATABASE_URL": "postgresql://localhost/v?color=red", "SUBMIT_SLOTS": "many"}, ["color", "SUBMIT_SLOTS"]),
-        ({"RUNWAYML_API_SECRET": RUNWAY_KEY, "DATABASE_URL": "postgresql://x@127.0.0.1:9/x"}, ["does not answer"]),
+        (
+            {
+                "RUNWAYML_API_SECRET": RUNWAY_KEY,
+                "MAX_CREDITS_PER_DAY": "9",
+                "DATABASE_URL": "postgresql://x@127.0.0.1:9/x",
+            },
+            ["does not answer"],
+        ),
     ],
 )
 def test_what_is_wrong_with_the_settings_is_said_in_lines(values: dict[str, str], words: list[str]) -> None:

@@ -218,19 +218,24 @@ class TestDoubts:
         ],
     )
     def test_a_key_of_another_form(self, key: str | None, warned: bool) -> None:
-        assert bool(doubts(Settings(runway_key=key))) is warned
+        assert bool(doubts(Settings(runway_key=key, max_credits_per_day=Decimal(1)))) is warned
 
     def test_a_simulator_takes_any_key(self) -> None:
         assert doubts(Settings(runway_key="anything", runway_url="http://127.0.0.1:8001")) == []
 
     def test_the_key_goes_out_encrypted(self) -> None:
-        (doubt,) = doubts(Settings(runway_key=KEY, runway_url="http://api.dev.runwayml.com"))
+        limited = Settings(runway_key=KEY, runway_url="http://api.dev.runwayml.com", max_credits_per_day=Decimal(1))
+        (doubt,) = doubts(limited)
         assert RUNWAY_URL in doubt
+
+    def test_a_real_key_without_a_limit(self) -> None:
+        (doubt,) = doubts(Settings(runway_key=KEY))
+        assert doubt.startswith("MAX_CREDITS_PER_DAY is not set")
 
     def test_they_are_said_once_and_repeat_nothing(
         self, environment: Environment, caplog: pytest.LogCaptureFixture
     ) -> None:
-        environment(RUNWAYML_API_SECRET=CANARY)
+        environment(RUNWAYML_API_SECRET=CANARY, MAX_CREDITS_PER_DAY="1")
         assert load().runway_key == CANARY
         (warning,) = caplog.records
         assert "RUNWAYML_API_SECRET" in warning.getMessage()
