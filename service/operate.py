@@ -1,15 +1,18 @@
-"""Commands for whoever answers for the money: what was paid, what is unknown, which lanes rest."""
+"""Commands for whoever runs it: what is wrong, what was paid, what is unknown, which lanes rest."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import logging
+import os
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from service.console import fail, run
+from service.console import fail, one_line_errors, run
 from service.errors import NotFound
 from service.house import House
 from service.settings import need
@@ -25,6 +28,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """What the ledger says was paid: each video with its verdict, and the most that can have been paid twice."""
+    from service.store import ledger
     from service.store.audit import Audit, Totals, audits
 
     totals = Totals()
@@ -36,8 +40,12 @@ def audit(
                 print(json.dumps(_plain(one) | {"verdict": one.verdict}))
             elif video is not None or one.twice or one.unknown:
                 print(f"{one.video_id}  {one.status or 'deleted':<10}  {one.submissions} submissions  {one.verdict}")
-        if video is not None and not totals.videos:
+        if video is None:
+            return
+        if not totals.videos:
             raise NotFound(f"no submission of a video {video} was ever permitted")
+        for entry in await ledger.of_video(house.database, video):
+            print(json.dumps(entry, default=str) if as_json else _line(entry))
 
     def _plain(one: Audit) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(one), default=str))  # type: ignore[no-any-return]  # an object
@@ -50,6 +58,20 @@ def audit(
             f"at most {totals.twice.normalize():f} credits paid twice, "
             f"{totals.twice_without_consent} videos of that without consent"
         )
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """One submission: when, what it came to, its task, and what it did cost or may cost."""
+    bound = entry["estimated_credits"] if entry["estimated_credits"] is not None else entry["quoted_credits"]
+    if entry["outcome"] in ("not_sent", "rejected"):
+        cost = "0 credits"
+    elif entry["cost_credits"] is not None:
+        cost = f"{entry['cost_credits'].normalize():f} credits"
+    else:
+        cost = "unknown" if bound is None else f"at most {bound.normalize():f} credits"
+    what = " ".join(filter(None, [entry["outcome"] or "open", entry["task_id"], entry["task_status"]]))
+    consent = f", consent: {entry['consent']}" if entry["consent"] else ""
+    return f"  {entry['id']}  {entry['opened_at']:%Y-%m-%d %H:%M:%S}  {what}: {cost}{consent}"
 
 
 @cli.command("adopt-task")
@@ -73,6 +95,26 @@ ADOPTED = {
     "locked": "booked: another transaction holds the row, and the next tick completes it",
     "held": "nothing changed: this task is in the ledger already",
 }
+
+
+@cli.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One list of findings in JSON, for programs.")] = False,
+) -> None:
+    """What is wrong with this installation, and how to mend it. Exit code 1 if something is broken."""
+    from service.doctor import State, as_table
+    from service.doctor import as_json as to_json
+    from service.examine import installation
+
+    logging.disable(logging.WARNING)  # what would be logged on the way is a finding
+    try:
+        with one_line_errors():
+            findings = asyncio.run(installation(os.environ))
+    finally:
+        logging.disable(logging.NOTSET)
+    print(to_json(findings) if as_json else as_table(findings))
+    if any(finding.state is State.BROKEN for finding in findings):
+        raise typer.Exit(1)
 
 
 @cli.command()

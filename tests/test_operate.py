@@ -91,7 +91,16 @@ async def test_taxiway_audit(database_url: str) -> None:
         )
         assert sorted(line.split()[0] for line in lines[:-1]) == sorted([str(ids["unknown"]), str(ids["twice"])])
         one = await taxiway(w, "audit", str(ids["once"]))
-        assert one.stdout.split(None, 2)[2].strip() == "1 submissions  paid once (25 credits)"
+        first, entry = one.stdout.splitlines()
+        assert first.split(None, 2)[2].strip() == "1 submissions  paid once (25 credits)"
+        assert entry.endswith(" SUCCEEDED: 25 credits")
+        both = (await taxiway(w, "audit", str(ids["twice"]))).stdout.splitlines()
+        assert both[1].endswith(" unknown: at most 25 credits, consent: operator")
+        none = (await taxiway(w, "audit", str(ids["nothing"]))).stdout.splitlines()
+        assert none[1].endswith(" rejected: 0 credits")
+        await execute(database_url, "UPDATE submissions SET quoted_credits = NULL WHERE outcome = 'unknown'")
+        unpriced = (await taxiway(w, "audit", str(ids["unknown"]))).stdout.splitlines()
+        assert unpriced[1].endswith(" unknown: unknown")
         as_json = await taxiway(w, "audit", "--json")
         told = [json.loads(line) for line in as_json.stdout.splitlines()]
         assert {row["video_id"]: row["verdict"] for row in told}[str(ids["nothing"])] == "paid nothing"

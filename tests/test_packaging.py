@@ -35,7 +35,7 @@ LAYERS: tuple[set[str], ...] = (
     {"outcomes", "store", "runway"},
     {"house"},
     {"steps"},
-    {"tick", "worker", "console", "operate"},
+    {"tick", "worker", "console", "operate", "doctor", "symptoms", "examine"},
     {"web"},
     {"app"},
     {"serving"},

@@ -232,8 +232,13 @@ async def test_retrying_a_failed_video_makes_a_new_submission(database_url: str)
         assert (retried.status_code, retried.json()["error"]) == (202, None)
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
-        ledger = (await w.api.get(f"/videos/{video_id}/submissions")).json()["submissions"]
-        assert [entry["task_status"] for entry in ledger] == ["FAILED", "SUCCEEDED"]
+        account = (await w.api.get(f"/videos/{video_id}/submissions")).json()
+        assert [entry["task_status"] for entry in account.pop("submissions")] == ["FAILED", "SUCCEEDED"]
+        assert account == {
+            "verdict": "paid once (25 credits)", "paid_credits": 25, "most_credits": 25, "twice_credits": 0,
+        }  # fmt: skip
+        waiting = (await w.api.get(f"/videos/{await w.enqueue()}/submissions")).json()
+        assert (waiting["verdict"], waiting["submissions"]) == ("paid nothing", [])
         assert (await w.api.get(f"/videos/{uuid4()}/submissions")).status_code == 404
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from service import replies
 from service.errors import RunwayAway
 from service.logs import RUNWAY, event
 from service.outcomes import Answer, Broken
@@ -102,22 +103,42 @@ class Runway:
         """Cancel or delete a task. True: it was there; False: it was gone already. Raises RunwayAway otherwise."""
         return await self._ask("DELETE", task_id, 204) is not None
 
+    async def organization(self) -> dict[str, Any]:
+        """The account behind the key, as Runway describes it: `creditBalance`, `tier`, `usage`. It costs nothing.
+
+        Raises RunwayAway; its `extra` has `runway_status` if there was an answer, also a 200 that is no account.
+        """
+        path = "/v1/organization"
+        answer = await self._whole("GET", path)
+        account = replies.read(answer.body)
+        if answer.status != 200 or "creditBalance" not in account:
+            raise self._not_that("GET", path, answer)
+        return account
+
     async def _ask(self, method: str, task_id: str, wanted: int) -> Answer | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
         if not _TASK_ID.fullmatch(task_id):
             return None  # it comes from a table or a callback: no task of Runway's, and it could change the path
-        where = f"{method} {self.url}/v1/tasks/{task_id}"
-        answer = await self._call(method, f"/v1/tasks/{task_id}", RETRIEVE_SECONDS)
-        if isinstance(answer, Broken):
-            raise RunwayAway(f"{where}: {answer.error}")
-        if answer.torn is not None:
-            raise RunwayAway(f"{where}: the answer broke off: {answer.torn}")
+        path = f"/v1/tasks/{task_id}"
+        answer = await self._whole(method, path)
         if answer.status == 404 and b"Could not find Task" in answer.body:
             return None
         if answer.status != wanted:
-            words = answer.body[:300].decode("utf-8", "replace")
-            raise RunwayAway(f"{where} answered {answer.status}: {words}", runway_status=answer.status)
+            raise self._not_that(method, path, answer)
         return answer
+
+    async def _whole(self, method: str, path: str) -> Answer:
+        """An answer that was read to its end, whatever it says."""
+        answer = await self._call(method, path, RETRIEVE_SECONDS)
+        if isinstance(answer, Broken):
+            raise RunwayAway(f"{method} {self.url}{path}: {answer.error}")
+        if answer.torn is not None:
+            raise RunwayAway(f"{method} {self.url}{path}: the answer broke off: {answer.torn}")
+        return answer
+
+    def _not_that(self, method: str, path: str, answer: Answer) -> RunwayAway:
+        words = answer.body[:300].decode("utf-8", "replace")
+        return RunwayAway(f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status)
 
     async def _call(
         self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None

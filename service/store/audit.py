@@ -65,6 +65,12 @@ class Audit:
         return f"paid once ({_plain(self.most)} credits)" if self.most else "paid nothing"
 
 
+def nothing(video_id: UUID) -> Audit:
+    """The account of a video for which no create was permitted yet."""
+    zero = Decimal(0)
+    return Audit(video_id, None, 0, 0, zero, zero, zero, under_way=False, unknown=False, consented=False)
+
+
 @dataclass
 class Totals:
     """The sum of many audits. `twice`: the largest sum that can have been paid a second time."""

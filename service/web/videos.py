@@ -17,7 +17,7 @@ from service.runway.task import url_expiry
 from service.settings import Settings, need
 from service.steps import poll
 from service.steps.finalize import now
-from service.store import ledger, tasks
+from service.store import audit, ledger, tasks
 from service.store import videos as store
 from service.store.videos import NewVideo
 from service.videos import Status, Video
@@ -179,10 +179,18 @@ async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
     house = bearer(request, "api_keys")
     video_id = _video_id(request)
-    rows = await ledger.of_video(house.database, video_id)
-    if not rows:
+    account = [one async for one in audit.audits(house.database, video_id)]
+    if not account:
         await store.get(house.database, video_id)
-    listed = SubmissionList(submissions=[SubmissionView.model_validate(row) for row in rows])
+    one = account[0] if account else audit.nothing(video_id)
+    rows = await ledger.of_video(house.database, video_id)
+    listed = SubmissionList(
+        verdict=one.verdict,
+        paid_credits=float(one.paid),
+        most_credits=float(one.most),
+        twice_credits=float(one.twice),
+        submissions=[SubmissionView.model_validate(row) for row in rows],
+    )
     return JSONResponse(listed.model_dump(mode="json"))
 
 

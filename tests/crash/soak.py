@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +38,7 @@ WEBS = 2
 FEW = 20  # the main phase is over when less than one in so many is under way
 DAY_SECONDS = 86_400.0
 FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
+NOTHING_UNCONSENTED = " 0 videos of that without consent"
 _UNDER_WAY = "SELECT count(*) FROM videos WHERE status IN ('queued', 'processing')"
 _UNKNOWN = "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
 _PERMITS = "SELECT task_id FROM submissions WHERE task_id IS NOT NULL"
@@ -268,6 +271,20 @@ async def soak(options: Options, folder: Path, database_url: str) -> Result:
         this.fleet.end()
 
 
+def audit(database_url: str) -> str:
+    """The last line of `taxiway audit` over this database: the service's own account, beside the judge's."""
+    command = [sys.executable, "-m", "service", "audit"]
+    ended = subprocess.run(
+        command,
+        env=os.environ | {"DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return ended.stdout.splitlines()[-1]
+
+
 async def _interruptible(options: Options, folder: Path, database_url: str) -> Result:
     work = asyncio.create_task(soak(options, folder, database_url))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
@@ -288,8 +305,9 @@ def main() -> int:
     options = Options(**vars(parser.parse_args()))
     with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, _server(options, Path(name)) as url:
         result = asyncio.run(_interruptible(options, Path(name), url))
-    sys.stdout.write("\n".join(result.lines()) + "\n")
-    return 0 if result.passed else 1
+        audited = audit(url)
+    sys.stdout.write("\n".join([*result.lines(), f"taxiway audit     {audited}"]) + "\n")
+    return 0 if result.passed and audited.endswith(NOTHING_UNCONSENTED) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,478 @@
+"""What `taxiway doctor` says of installations that are well, empty, or ill in every way it knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
+import asyncpg
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from service.__main__ import cli
+from service.doctor import WANTED, Finding, State, as_table, settings
+from service.errors import DatabaseAway, RunwayAway
+from service.examine import examine, installation
+from service.house import House, build
+from service.runway.client import Runway
+from service.settings import RUNWAY_URL, Settings, load
+from service.store import checks, lanes
+from service.store.url import normalise
+from service.symptoms import LATE_SECONDS, cron, span
+from service.web import health
+from tests.database import connected, execute, renamed
+from tests.simulator_server import on_socket
+from tests.wire import nobody
+from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, world
+from tests.world import settings as complete
+
+pytestmark = pytest.mark.anyio
+
+WRONG_URL = "https://api.runwayml.com/v1"
+COMPLETE = {
+    "RUNWAYML_API_SECRET": RUNWAY_KEY, "API_KEYS": API_KEY, "CRON_SECRET": CRON_SECRET,
+    "CALLBACK_SECRETS": CALLBACK_SECRET,
+}  # fmt: skip
+OWN_TABLE = """
+    CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
+        status text, error_message text, runway_video_id text, created_at timestamptz NOT NULL DEFAULT now(),
+        updated_at timestamptz NOT NULL DEFAULT now())
+"""
+
+Found = dict[tuple[str, str], Finding]
+
+
+def by_name(findings: list[Finding]) -> Found:
+    """The findings by area and name, of which there is one each."""
+    found = {(finding.area, finding.name): finding for finding in findings}
+    assert len(found) == len(findings), findings
+    return found
+
+
+def states(findings: list[Finding]) -> set[State]:
+    return {finding.state for finding in findings}
+
+
+async def ask(house: House, **environment: str) -> Found:
+    return by_name(await examine(house, environment))
+
+
+async def doctor(*arguments: str, **environment: str) -> Result:
+    """The command as its own process would run it, in a thread, since it runs a loop of its own."""
+    return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(cli, ["doctor", *arguments], env=environment))
+
+
+def answering(status: int, body: bytes) -> Callable[[], httpx.AsyncBaseTransport]:
+    """A Runway that says this to everything."""
+    return lambda: httpx.MockTransport(lambda _request: httpx.Response(status, content=body))
+
+
+def keyed(**changes: Any) -> House:
+    """A house without a database."""
+    return build(complete("", **({"database_url": None, "runway_url": RUNWAY_URL} | changes)))
+
+
+async def runway_says(status: int, body: bytes, **changes: Any) -> Found:
+    found = await ask(replace(keyed(**changes), transport=answering(status, body)))
+    return {place: finding for place, finding in found.items() if place[0] == "Runway"}
+
+
+class TestHealthy:
+    async def test_the_table_and_exit_code_0(self, database_url: str) -> None:
+        async with world(database_url) as w, on_socket(w.runway) as url:
+            await w.enqueue()
+            await w.finish()
+            told = await doctor(DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
+        assert (told.exit_code, told.stderr) == (0, "")
+        lines = told.stdout.splitlines()
+        assert lines[0].split() == ["STATE", "AREA", "CHECK", "FOUND"]
+        assert lines[-1].startswith("0 broken, 0 warnings, ")
+        column = lines[0].index("FOUND")
+        assert {line[:2] + line[column - 1] for line in lines[1:-2]} == {"ok "}
+        assert "broken" not in "".join(lines[:-1])
+        assert RUNWAY_KEY not in told.stdout
+
+    async def test_every_area_is_looked_at(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await w.enqueue()
+            await w.finish()
+            findings = await examine(replace(w.house, wall=time.time), {})
+        found = by_name(findings)
+        assert states(findings) == {State.OK}
+        assert list(dict.fromkeys(area for area, _ in found)) == [
+            "settings", "Runway", "database", "queue", "cron", "callbacks",
+        ]  # fmt: skip
+        assert found["Runway", "credits"].found == "9975 left"
+        assert found["Runway", "gen4_turbo"].found == "5 at once, 1000 a day (1 made)"
+        assert found["queue", "videos"].found == "1 completed"
+        assert found["cron", "missed"].found.startswith("none of the last ")
+        assert "password" not in found["database", "server"].found
+
+    async def test_json_is_a_list_of_findings(self, database_url: str) -> None:
+        async with world(database_url) as w, on_socket(w.runway) as url:
+            told = await doctor("--json", DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
+        findings = json.loads(told.stdout)
+        assert told.exit_code == 0  # no tick ever ran, and nothing waits for one: a warning
+        assert {tuple(finding) for finding in findings} == {("area", "name", "state", "found", "mend")}
+        assert [finding["name"] for finding in findings if finding["state"] != "ok"] == ["last tick"]
+
+
+class TestEmpty:
+    async def test_an_empty_environment(self) -> None:
+        told = await doctor("--json")
+        found = by_name([Finding(**finding) for finding in json.loads(told.stdout)])
+        assert told.exit_code == 1
+        assert {name for (area, name) in found if area == "settings"} == {
+            "DATABASE_URL", "RUNWAYML_API_SECRET", "API_KEYS", "CRON_SECRET",
+        }  # fmt: skip
+        for place in ("Runway", "key"), ("database", "all of it"), ("queue", "all of it"), ("cron", "all of it"):
+            assert found[place].found.startswith("not checked: ")
+
+    def test_wants_what_health_wants(self) -> None:
+        assert tuple(WANTED) == health.WANTED
+        assert LATE_SECONDS == health.TICK_LATE_SECONDS
+
+    async def test_contradictions_are_findings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CRON_SECRET", "short")
+        monkeypatch.setenv("HARD_LIMIT", "5")
+        monkeypatch.setenv("DATABASE_URL", "mysql://me:Canary7@host/db")
+        findings = await installation(os.environ)
+        broken = [finding for finding in findings if finding.state is State.BROKEN]
+        assert {finding.name for finding in broken} == {"CRON_SECRET", "HARD_LIMIT", "DATABASE_URL"}
+        assert all(finding.mend for finding in broken)
+        assert by_name(findings)["database", "all of it"].found.startswith("not checked")
+        assert "Canary7" not in str(findings)
+
+
+class TestRootCauses:
+    async def test_function_ends_with_the_response_no_tick_ever_ran(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await w.enqueue()
+            finding = (await ask(w.house))["cron", "last tick"]
+        assert finding.state is State.BROKEN
+        assert "function ends with the response" in finding.found
+        assert "/process-queued" in finding.mend
+
+    async def test_function_ends_with_the_response_what_is_stuck(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await w.enqueue()
+            await w.tick()
+            await w.later(hours=3)
+            found = await ask(w.house)
+        assert found["queue", "stuck"].state is State.BROKEN
+        assert "function ends with the response: 1 " in found["queue", "stuck"].found
+        assert found["cron", "last tick"].state is State.BROKEN
+
+    async def test_function_ends_with_the_response_in_a_table_of_the_apps_own(self, empty_database_url: str) -> None:
+        stuck = "INSERT INTO videos (status) VALUES ('processing')"
+        await execute(empty_database_url, OWN_TABLE, stuck, "ALTER TABLE videos ADD COLUMN input text")
+        async with world(empty_database_url) as w:
+            found = await ask(w.house)
+        assert "function ends with the response: 1 rows of public.videos" in found["database", "stuck rows"].found
+        assert found["database", "migration"].state is State.BROKEN
+
+    async def test_key_missing(self, database_url: str) -> None:
+        told = await doctor(DATABASE_URL=database_url)
+        assert told.exit_code == 1
+        assert "key missing" in told.stdout
+
+    async def test_wrong_endpoint_the_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RUNWAY_BASE_URL", WRONG_URL)
+        [finding] = [one for one in settings(load(), os.environ) if one.name == "RUNWAY_BASE_URL"]
+        assert finding.state is State.WARNING
+        assert "wrong endpoint" in finding.found
+        assert finding.mend == f"set RUNWAY_BASE_URL={RUNWAY_URL}, or remove it"
+
+    def test_wrong_endpoint_the_path(self) -> None:
+        wrong = Settings(runway_url=f"{RUNWAY_URL}/v1/image-to-video")
+        found = by_name(settings(wrong, {}))
+        assert "wrong endpoint: /v1/image-to-video" in found["settings", "RUNWAYML_BASE_URL"].found
+        assert found["settings", "RUNWAYML_BASE_URL"].state is State.BROKEN
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (404, b'{"error":"Not found"}'), (301, b""), (200, b"<!doctype html><p>Hello"), (200, b"[]"),
+            (401, b'{"error":"Incorrect hostname for API key"}'), (403, b"<html>blocked</html>"),
+        ],
+    )  # fmt: skip
+    async def test_wrong_endpoint_by_its_answer(self, status: int, body: bytes) -> None:
+        found = await runway_says(status, body)
+        assert found["Runway", "endpoint"].state is State.BROKEN
+        assert "wrong endpoint" in found["Runway", "endpoint"].found
+        assert RUNWAY_URL in found["Runway", "endpoint"].mend
+        assert found["Runway", "key"].found == "not checked: wrong endpoint"
+
+    async def test_crash_between_call_and_save(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            w.faults("drop_after")
+            await w.enqueue()
+            await w.tick()
+            finding = (await ask(w.house))["queue", "unknown"]
+        assert finding.state is State.WARNING
+        assert finding.found.startswith("crash between call and save")
+        assert "1 submissions, at most 25 credits" in finding.found
+        assert "adopt-task" in finding.mend
+
+
+class TestSettings:
+    async def test_a_key_of_the_wrong_form_and_no_limit(self) -> None:
+        loaded = Settings(runway_key="key_short", database_url="x")
+        found = by_name(settings(loaded, {}))
+        assert found["settings", "RUNWAYML_API_SECRET"].state is State.WARNING
+        assert "does not look like a key" in found["settings", "RUNWAYML_API_SECRET"].found
+        assert found["settings", "MAX_CREDITS_PER_DAY"].mend
+        assert found["settings", "DATABASE_URL"].state is State.OK
+
+    def test_two_names_of_one_setting_that_differ(self) -> None:
+        given = {"RUNWAYML_API_SECRET": "one", "runway_api_key": "two", "RUNWAYML_API_KEY": "one"}
+        found = by_name(settings(Settings(runway_key="one"), given))
+        assert found["settings", "RUNWAY_API_KEY"].state is State.WARNING
+        assert "RUNWAYML_API_SECRET is set to something else" in found["settings", "RUNWAY_API_KEY"].found
+        assert ("settings", "RUNWAYML_API_KEY") not in found
+
+
+class TestRunway:
+    @pytest.mark.parametrize(
+        ("status", "name", "state", "words"),
+        [
+            (401, "key", State.BROKEN, "key refused"), (400, "headers", State.BROKEN, "headers are refused"),
+            (429, "endpoint", State.WARNING, "busy"), (503, "endpoint", State.WARNING, "busy"),
+        ],
+    )  # fmt: skip
+    async def test_refusals(self, status: int, name: str, state: State, words: str) -> None:
+        found = await runway_says(status, b'{"error":"No, key_%s"}' % (b"0" * 128))
+        assert (found["Runway", name].state, words in found["Runway", name].found) == (state, True)
+        assert found["Runway", "credits"].found.startswith("not checked: ")
+        assert "0000" not in str(found)
+
+    async def test_nobody_there(self) -> None:
+        with nobody() as url:
+            elsewhere = await ask(keyed(runway_url=url))
+        assert "wrong endpoint" in elsewhere["Runway", "endpoint"].found
+
+        def away(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("no\nroute \x1b[31m", request=request)
+
+        runway = await ask(replace(keyed(), transport=lambda: httpx.MockTransport(away)))
+        assert "Runway does not answer" in runway["Runway", "endpoint"].found
+        assert "no route [31m" in runway["Runway", "endpoint"].found
+
+    @pytest.mark.parametrize(
+        ("left", "state"),
+        [("0", State.BROKEN), ("119", State.WARNING), ("120", State.OK), ('"many"', State.WARNING)],
+    )
+    async def test_credits(self, left: str, state: State) -> None:
+        found = await runway_says(200, b'{"creditBalance":%s,"tier":[]}' % left.encode())
+        assert found["Runway", "credits"].state is state
+        assert found["Runway", "gen4_turbo"].state is State.WARNING
+
+    async def test_limits(self) -> None:
+        body = {
+            "creditBalance": 500,
+            "tier": {"models": {
+                "gen4_turbo": {"maxConcurrentGenerations": 1, "maxDailyGenerations": 50},
+                "gen4.5": {"maxConcurrentGenerations": None, "maxDailyGenerations": None},
+            }},
+            "usage": {"models": {"gen4_turbo": {"dailyGenerations": 50}}},
+        }  # fmt: skip
+        found = await runway_says(200, json.dumps(body).encode())
+        assert found["Runway", "gen4_turbo"].state is State.WARNING
+        assert found["Runway", "gen4_turbo"].found == "the day's limit is reached: 1 at once, 50 a day (50 made)"
+        assert found["Runway", "gen4.5"].found == "any number at once, any number a day (0 made)"
+        strange = b'{"creditBalance":500,"tier":{"models":{"gen4.5":{"maxDailyGenerations":[]}}}}'
+        assert "? a day" in (await runway_says(200, strange))["Runway", "gen4.5"].found
+
+    async def test_the_client_says_with_which_status(self) -> None:
+        runway = Runway(Settings(runway_key=RUNWAY_KEY), answering(200, b"{}")())
+        with pytest.raises(RunwayAway) as caught:
+            await runway.organization()
+        assert caught.value.extra == {"runway_status": 200}
+
+    async def test_a_defect_is_a_finding(self) -> None:
+        def broken() -> httpx.AsyncBaseTransport:
+            raise RuntimeError("oh")
+
+        found = await ask(replace(keyed(), transport=broken))
+        assert found["Runway", "check"].found == "could not be checked (RuntimeError: oh)"
+
+
+class TestDatabase:
+    async def test_away(self) -> None:
+        with nobody() as address:
+            url = address.replace("http://", "postgresql://me:Canary7Canary@") + "/app"
+            told = await doctor(DATABASE_URL=url)
+        assert told.exit_code == 1
+        assert "the database is away" in told.stdout
+        assert "Canary7" not in told.stdout + told.stderr
+        assert "Traceback" not in told.stdout + told.stderr
+
+    async def test_no_such_database(self, server_url: str) -> None:
+        house = build(complete(renamed(server_url, "nowhere"), runway_key=None))
+        found = await ask(house)
+        assert found["database", "server"].mend.startswith("create that database")
+
+    async def test_schema_not_migrated(self, empty_database_url: str) -> None:
+        async with world(empty_database_url) as w:
+            found = await ask(w.house)
+        assert found["database", "schema"].state is State.BROKEN
+        assert found["database", "schema"].mend == "run `taxiway migrate`"
+        assert found["queue", "all of it"].found == "not checked: the schema is not up to date"
+        assert ("database", "stuck rows") not in found
+
+    async def test_a_later_migration_is_missing(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        from service.store import migrate
+
+        newer = migrate.scripts() | {"9999_more": ""}
+        monkeypatch.setattr(migrate, "scripts", lambda: newer)
+        async with world(database_url) as w:
+            found = await ask(w.house)
+        assert found["database", "schema"].found == "not up to date: 9999_more"
+
+    @pytest.mark.parametrize(
+        ("ahead", "state", "words"),
+        [(4, State.OK, "agrees"), (60, State.WARNING, "60 s ahead of"), (-600, State.WARNING, "10 min behind")],
+    )
+    async def test_clock(self, database_url: str, ahead: float, state: State, words: str) -> None:
+        async with world(database_url) as w:
+            found = await ask(replace(w.house, wall=lambda: time.time() + ahead))
+        assert found["database", "clock"].state is state
+        assert words in found["database", "clock"].found
+
+    async def test_old_read_only_and_in_plain_text(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def server(_database: object) -> dict[str, Any]:
+            return {"version": "12.9", "number": 120009, "tls": False, "read_only": True}
+
+        monkeypatch.setattr(checks, "server", server)
+        async with world(database_url, database_pooler="yes") as w:
+            target = w.house.database.target
+            assert target
+            elsewhere = replace(target, options=target.options | {"host": "db.example.com"})
+            near = await ask(w.house)
+            await w.house.database.fetchval("SELECT 1")
+            w.house.database.target = elsewhere
+            far = await ask(w.house)
+        assert near["database", "TLS"].state is State.OK
+        assert near["database", "server"].state is State.BROKEN
+        assert near["database", "writes"].state is State.BROKEN
+        assert far["database", "TLS"].state is State.WARNING
+        assert "sslmode=require" in far["database", "TLS"].mend
+        assert "pooler" in far["database", "pooler"].found
+
+    async def test_tls_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def server(_database: object) -> dict[str, Any]:
+            return {"version": "15.1", "number": 150001, "tls": True, "read_only": False}
+
+        monkeypatch.setattr(checks, "server", server)
+        async with world(database_url) as w:
+            assert (await ask(w.house))["database", "TLS"].found == "yes"
+
+    async def test_rights(self, database_url: str) -> None:
+        role = f"poor_{os.urandom(4).hex()}"
+        async with world(database_url) as w, connected(database_url) as connection:
+            await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+            target = normalise(database_url)
+            server = {"server_settings": {"role": role}}
+            poor = build(w.house.settings).database
+            poor.target = replace(target, options=target.options | server)
+            try:
+                found = await ask(replace(w.house, database=poor))
+            finally:
+                await poor.close()
+                await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        assert found["database", "rights"].state is State.BROKEN
+        assert "INSERT on videos" in found["database", "rights"].found
+        assert "DELETE on videos" not in found["database", "rights"].found
+
+    async def test_away_half_way(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def gone(_database: object) -> Any:
+            raise DatabaseAway("gone") from asyncpg.InvalidPasswordError("x")
+
+        async with world(database_url) as w:
+            monkeypatch.setattr(checks, "clock", gone)
+            assert (await ask(w.house))["database", "server"].mend == "correct the user or the password in DATABASE_URL"
+            monkeypatch.undo()
+            monkeypatch.setattr(checks, "recent_ticks", gone)
+            assert "could not be checked" in (await ask(w.house))["queue", "check"].found
+
+
+class TestQueueAndCron:
+    @pytest.mark.parametrize(
+        ("lane", "reason", "state"),
+        [("*", "key_refused", State.BROKEN), ("gen4_turbo", "by_hand", State.WARNING)],
+    )
+    async def test_a_paused_lane(self, database_url: str, lane: str, reason: str, state: State) -> None:
+        async with world(database_url) as w:
+            await lanes.pause(w.house.database, lane, 60, reason, "because")
+            finding = (await ask(w.house))["queue", "all lanes" if lane == "*" else lane]
+        assert finding.state is state
+        assert f"{reason}: because" in finding.found
+        assert finding.mend.endswith(f"`taxiway resume '{lane}'`")
+
+    async def test_the_cron_has_stopped(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            for _ in range(4):
+                await w.tick()
+                await w.later(minutes=1)
+            assert (await ask(w.house))["cron", "last tick"].state is State.OK
+            await w.later(minutes=11)
+            stopped = await ask(w.house)
+        assert stopped["cron", "last tick"].state is State.BROKEN
+        assert stopped["cron", "last tick"].found.startswith("the cron has stopped: 12 min ago")
+        assert stopped["cron", "interval"].found == "every 60 s"
+
+    async def test_polls_alone_are_no_cron(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await w.enqueue()
+            await w.rows("INSERT INTO ticks (kind, finished_at) VALUES ('poll', now())")
+            assert (await ask(w.house))["cron", "last tick"].state is State.BROKEN
+
+    async def test_the_oldest(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await w.enqueue()
+            assert (await ask(w.house))["queue", "oldest queued"].state is State.OK
+            await w.later(minutes=11)
+            assert (await ask(w.house))["queue", "oldest queued"].state is State.WARNING
+
+    def test_rhythms(self) -> None:
+        def ticks(*ages: float, error: str | None = None) -> Found:
+            recent = [{"kind": "tick", "error": error, "began_seconds_ago": age} for age in ages]
+            return by_name(cron(recent, 0))
+
+        assert set(ticks(5)) == {("cron", "last tick")}
+        assert ticks(5, error="poll: RuntimeError")["cron", "last tick"].state is State.WARNING
+        assert ticks(5, 65, 125, 185)["cron", "missed"].state is State.OK
+        missed = ticks(5, 65, 125, 425, 485)["cron", "missed"]
+        assert (missed.state, missed.found) == (State.WARNING, "about 4, among the last 5")
+        assert ticks(1, 3, 5, 65, 67)["cron", "missed"].state is State.OK
+        daily = ticks(90_000, 176_400, 262_800)
+        assert daily["cron", "last tick"].state is State.OK
+        assert (daily["cron", "interval"].state, daily["cron", "interval"].found) == (State.WARNING, "every 24 h")
+
+    @pytest.mark.parametrize(("seconds", "words"), [(119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")])
+    def test_spans(self, seconds: float, words: str) -> None:
+        assert span(seconds) == words
+
+
+def test_the_table_is_aligned_and_says_how_to_mend() -> None:
+    table = as_table([Finding("a", "long name", State.OK, "fine"), Finding("area", "b", State.WARNING, "odd", "do it")])
+    assert table.splitlines() == [
+        "STATE    AREA  CHECK      FOUND",
+        "ok       a     long name  fine",
+        "warning  area  b          odd",
+        "                          mend it: do it",
+        "",
+        "0 broken, 1 warning, 1 ok",
+    ]
+
+
+async def test_settings_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    told = await doctor(RUNWAYML_BASE_URL=WRONG_URL)
+    assert "wrong endpoint" in told.stdout
+    assert caplog.records == []
