@@ -44,6 +44,11 @@ async def history(w: World) -> dict[str, UUID]:
     await w.tick()
     await w.api.post(f"/videos/{ids['twice']}/retry", json={"accept_double_charge": True})
     await w.finish()
+    w.faults("empty")
+    ids["again"] = await w.enqueue()
+    await w.finish()
+    await w.api.post(f"/videos/{ids['again']}/retry")
+    await w.finish()
     ids["under way"] = await w.enqueue()
     await w.tick()
     return ids
@@ -56,16 +61,17 @@ async def test_each_video_has_its_verdict(database_url: str) -> None:
             ids["once"]: "paid once (25 credits)",
             ids["nothing"]: "paid nothing",
             ids["refunded"]: "paid nothing",
-            ids["charged"]: "paid once (25 credits)",
+            ids["charged"]: "paid nothing, but 25 credits for tasks that gave no file",
             ids["unknown"]: "unknown (at most 25 credits)",
             ids["twice"]: "unknown (at most 50 credits)",
+            ids["again"]: "paid once (25 credits), but 25 credits for tasks that gave no file",
             ids["under way"]: "under way (at most 25 credits)",
         }
         totals = Totals()
         async for audit in audits(w.house.database):
             totals.add(audit)
-        assert totals == Totals(7, 8, Decimal(75), Decimal(150), Decimal(25), 2, 0)
-        await execute(database_url, "UPDATE submissions SET outcome = 'accepted', task_id = id::text "
+        assert totals == Totals(8, 10, Decimal(125), Decimal(200), Decimal(25), 2, 0)
+        await execute(database_url, "UPDATE submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
                       "WHERE outcome = 'unknown'", "UPDATE submissions SET settled_at = now()")  # fmt: skip
         after = await verdicts(w)
         assert after[ids["twice"]] == "paid more than once (at most 25 credits too many)"
@@ -86,7 +92,7 @@ async def test_taxiway_audit(database_url: str) -> None:
         assert everything.exit_code == 0
         lines = everything.stdout.splitlines()
         assert lines[-1] == (
-            "7 videos, 8 submissions: 75 credits paid, at most 150; 2 with an unknown outcome; "
+            "8 videos, 10 submissions: 125 credits paid, at most 200; 2 with an unknown outcome; "
             "at most 25 credits paid twice, 0 videos of that without consent"
         )
         assert sorted(line.split()[0] for line in lines[:-1]) == sorted([str(ids["unknown"]), str(ids["twice"])])

@@ -13,13 +13,13 @@ PAGE = 1000
 
 # For each video: how many creates were permitted, and what they did cost or may cost. `most` bounds one submission:
 # its cost once Runway has told it, else Runway's estimate, else our own quote; nothing where no task was made.
-# A task that failed and was charged was paid for nothing, not twice; so `twice` leaves it out, and is what remains
-# when the dearest of the others is taken as the one that was wanted.
+# A task that ended without a file was paid for nothing, not twice; so `twice` leaves it out, and is what remains when
+# the dearest of the others is taken as the one that was wanted.
 _AUDIT = """
 WITH entry AS (
     SELECT s.*, CASE WHEN s.outcome IN ('not_sent', 'rejected') THEN 0
                      ELSE COALESCE(s.cost_credits, s.estimated_credits, s.quoted_credits, 0) END AS most,
-           s.task_status IS NOT DISTINCT FROM 'FAILED' AS failed
+           s.outcome = 'accepted' AND s.error IS NOT NULL AS failed
     FROM submissions s
     WHERE s.video_id = ANY(ARRAY(
         SELECT DISTINCT video_id FROM submissions
@@ -29,6 +29,7 @@ WITH entry AS (
 SELECT e.video_id, min(v.status::text) AS status, count(*) AS submissions,
        count(*) FILTER (WHERE e.outcome = 'accepted') AS tasks,
        COALESCE(sum(e.cost_credits), 0) AS paid, sum(e.most) AS most,
+       COALESCE(sum(e.most) FILTER (WHERE e.failed), 0) AS wasted,
        COALESCE(sum(most) FILTER (WHERE NOT failed) - max(most) FILTER (WHERE NOT failed), 0) AS twice,
        bool_or(e.outcome IS NULL OR e.outcome = 'accepted' AND e.settled_at IS NULL) AS under_way,
        bool_or(e.outcome = 'unknown') AS unknown,
@@ -40,7 +41,10 @@ GROUP BY e.video_id ORDER BY e.video_id
 
 @dataclass(frozen=True)
 class Audit:
-    """One video's account, in credits. `most`: the most that it may have cost; `twice`: the part of it paid again."""
+    """One video's account, in credits.
+
+    `most`: the most that it may have cost; of that, `wasted` on tasks that gave no file, and `twice` paid again.
+    """
 
     video_id: UUID
     status: str | None
@@ -48,6 +52,7 @@ class Audit:
     tasks: int
     paid: Decimal
     most: Decimal
+    wasted: Decimal
     twice: Decimal
     under_way: bool
     unknown: bool
@@ -62,13 +67,15 @@ class Audit:
             return f"unknown (at most {_plain(self.most)} credits)"
         if self.twice:
             return f"paid more than once (at most {_plain(self.twice)} credits too many)"
-        return f"paid once ({_plain(self.most)} credits)" if self.most else "paid nothing"
+        good = self.most - self.wasted
+        words = f"paid once ({_plain(good)} credits)" if good else "paid nothing"
+        return f"{words}, but {_plain(self.wasted)} credits for tasks that gave no file" if self.wasted else words
 
 
 def nothing(video_id: UUID) -> Audit:
     """The account of a video for which no create was permitted yet."""
     zero = Decimal(0)
-    return Audit(video_id, None, 0, 0, zero, zero, zero, under_way=False, unknown=False, consented=False)
+    return Audit(video_id, None, 0, 0, zero, zero, zero, zero, under_way=False, unknown=False, consented=False)
 
 
 @dataclass

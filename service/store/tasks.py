@@ -139,7 +139,8 @@ WITH seen AS (
         task_status = COALESCE(s.task_status, b.task_status), cost_credits = COALESCE(s.cost_credits, b.cost_credits),
         settled_at = CASE WHEN s.settled THEN now() ELSE b.settled_at END,
         cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN now() ELSE b.cancel_due END,
-        cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason)
+        cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason),
+        error = COALESCE(s.error_code, b.error)  -- the task ended without a file, and why
     FROM seen s, moved m
     WHERE m.id = s.video_id AND b.task_id = s.task_id AND b.video_id = s.video_id
       AND (s.settled OR s.cancel_reason IS NOT NULL OR b.task_status IS DISTINCT FROM s.task_status)
