@@ -79,7 +79,11 @@ async def _finish(house: House, kind: str, started: float, counts: dict[str, Any
         raise away
     seconds = house.clock() - started
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
-    await ticks.record(house.database, kind, seconds, counts, "; ".join(f"{n}: {t}" for n, t in told.items()) or None)
+    try:
+        words = "; ".join(f"{name}: {text}" for name, text in told.items())
+        await ticks.record(house.database, kind, seconds, counts, words or None)
+    except DatabaseAway as exc:
+        told["record"] = exc.detail  # what was done is done, and the caller is told
     if any(value for step in counts.values() for value in step.values()):
         event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")
     return counts | {"seconds": round(seconds, 3)} | ({"errors": told} if told else {})

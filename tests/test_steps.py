@@ -9,14 +9,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from service.errors import Conflict, NotConfigured
+from service.errors import Conflict, DatabaseAway, NotConfigured
 from service.outcomes import Decision, Kind, Outcome
 from service.runway.client import Runway
 from service.steps import adopt, poll, prune, rescue, submit
 from service.steps.answers import as_answer
 from service.steps.finalize import POLL_CAP_SECONDS, finalize, poll_delay
 from service.steps.submit import Window
-from service.store import lanes, ledger, permits, submissions, tasks
+from service.store import lanes, ledger, permits, submissions, tasks, ticks
 from service.store.permits import Permit
 from service.store.submissions import Guard
 from service.tick import poll_only, tick
@@ -622,6 +622,20 @@ async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
         assert counts["submit"]["accepted"] == 1
         assert counts["errors"] == {"poll": "RuntimeError"}
         assert (await w.rows("SELECT error FROM ticks"))[0]["error"] == "poll: RuntimeError"
+
+
+async def test_a_tick_that_cannot_be_written_down_still_tells_what_it_did(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise DatabaseAway("gone")
+
+    async with world(database_url) as w:
+        monkeypatch.setattr(ticks, "record", away)
+        await w.enqueue()
+        answer = await w.cron.get("/process-queued")
+        assert (answer.status_code, answer.json()["submit"]["accepted"]) == (200, 1)
+        assert answer.json()["errors"] == {"record": "gone"}
 
 
 async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> None:
