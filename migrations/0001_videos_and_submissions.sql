@@ -30,6 +30,7 @@ CREATE TABLE submissions (
     id                 bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- grows, never reused: the fence
     video_id           uuid        NOT NULL,
     model              text        NOT NULL,
+    claim_id           uuid,                   -- the claim that permitted it, so that one without an answer is found
     opened_at          timestamptz NOT NULL DEFAULT now(),
     call_deadline      timestamptz NOT NULL,   -- the POST has ended by then, whatever happens to it
     deadline           timestamptz NOT NULL,   -- without an outcome by then, the outcome is unknown

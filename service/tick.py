@@ -12,7 +12,7 @@ from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.settings import need
 from service.steps import cancel, intake, poll, prune, rescue, submit
-from service.steps.submit import Window
+from service.steps.window import Window
 from service.store import ticks
 
 log = logging.getLogger(__name__)

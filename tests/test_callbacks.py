@@ -24,7 +24,7 @@ from service.app import create_app
 from service.house import House
 from service.local.simulator import SimulatorOptions, create_simulator
 from service.steps import poll, rescue, submit
-from service.steps.submit import Window
+from service.steps.window import Window
 from service.store import tasks
 from service.tick import poll_only
 from service.web import callbacks

@@ -15,7 +15,7 @@ from service.runway.client import Runway
 from service.steps import adopt, poll, prune, rescue, submit
 from service.steps.answers import as_answer
 from service.steps.finalize import POLL_CAP_SECONDS, finalize, poll_delay
-from service.steps.submit import Window
+from service.steps.window import Window
 from service.store import lanes, ledger, permits, submissions, tasks, ticks
 from service.store.permits import Permit
 from service.store.submissions import Guard
@@ -712,3 +712,61 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str)
         assert (await w.row(good))["status"] == "completed"
         await w.finish()
         assert (await w.row(bad))["status"] == "completed"
+
+
+async def test_a_claim_whose_answer_is_lost_is_taken_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim_for_real = permits.claim
+
+    async def lose(*arguments: object, **options: object) -> list[Permit]:
+        await claim_for_real(*arguments, **options)  # type: ignore[arg-type]  # whatever it is called with
+        monkeypatch.setattr(permits, "claim", claim_for_real)
+        raise DatabaseAway("the connection is gone")
+
+    async def no_time(_: float) -> None:
+        return
+
+    async with world(database_url) as w:
+        hasty = replace(w.house, sleep=no_time)
+        ids = [await w.enqueue() for _ in range(3)]
+        monkeypatch.setattr(permits, "claim", lose)
+        assert "submit" in (await tick(hasty))["errors"]
+        assert [(await w.row(one))["status"] for one in ids] == ["queued"] * 3
+        assert {(await w.ledger(one))[0]["outcome"] for one in ids} == {"not_sent"}
+        await w.finish()
+        assert len(w.creates) == 3
+
+
+async def test_a_claim_that_cannot_be_taken_back_ends_as_unknown(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def away(*_: object, **__: object) -> list[Permit]:
+        raise DatabaseAway("gone")
+
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await claim(w)
+        monkeypatch.setattr(permits, "claim", away)
+        monkeypatch.setattr(permits, "of_claim", away)
+        await tick(replace(w.house, sleep=sleep))
+        assert waits == [0.2, 0.4, 0.8, 1.6, 3.2]
+        await w.later(minutes=2)
+        await rescue.run_once(w.house)
+        assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
+        assert w.creates == []
+
+
+async def test_a_database_that_goes_between_two_claims_costs_no_count(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise DatabaseAway("gone")
+
+    async with world(database_url) as w:
+        await w.enqueue()
+        monkeypatch.setattr(permits, "usual_seconds", away)
+        assert (await w.tick())["submit"]["accepted"] == 1

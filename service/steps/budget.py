@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from decimal import Decimal
+from uuid import UUID
 
 from service.house import House
 from service.logs import VIDEO, event
@@ -17,15 +18,17 @@ log = logging.getLogger(__name__)
 REASON = "daily_budget"
 
 
-async def claim(house: House, limit: int, call_seconds: float, lane: str | None = None) -> list[Permit]:
+async def claim(
+    house: House, limit: int, call_seconds: float, lane: str | None = None, claim_id: UUID | None = None
+) -> list[Permit]:
     """Permit at most `limit` creates, and no more than today's credits allow."""
     database, settings = house.database, house.settings
     if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:
-        return await permits.claim(database, limit, call_seconds, lane)
+        return await permits.claim(database, limit, call_seconds, lane, claim_id=claim_id)
     async with database.transaction():
         await spending.take_turn(database)
         room = _room(house, await spending.today(database))
-        taken = await permits.claim(database, limit, call_seconds, lane, room)
+        taken = await permits.claim(database, limit, call_seconds, lane, room, claim_id)
         if len(taken) < limit:
             await _pause_what_is_spent(house, _less(room, taken))
     return taken

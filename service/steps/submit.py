@@ -5,59 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from service import outcomes
-from service.errors import TaxiwayError
+from service.errors import DatabaseAway, TaxiwayError
 from service.house import Counts, House
 from service.logs import RUNWAY, VIDEO, event
-from service.outcomes import ALL_LANES, Kind, Outcome, Pause
+from service.outcomes import ALL_LANES, Decision, Kind, Outcome, Pause
 from service.runway.client import Runway
 from service.settings import LEASE_MARGIN_SECONDS
 from service.steps import budget
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.window import Window
 from service.store import lanes, permits, submissions
 from service.store.permits import Permit
 from service.store.submissions import Answer
+from service.videos import Status
 
 log = logging.getLogger(__name__)
 
-# With HARD_LIMIT, a call ends this long before the platform kills: time to save what it brought.
-SAVING_SECONDS = 5.0
-SHORTEST_CALL_SECONDS = 10.0
 SAVE_AGAIN_FIRST_SECONDS = 0.2
 SAVE_AGAIN_CAP_SECONDS = 10.0
-
-
-@dataclass
-class Window:
-    """When claiming must stop. Times are on `clock`; `hard_stop`: the platform kills at this time."""
-
-    clock: Callable[[], float]
-    budget_ends: float
-    hard_stop: float | None = None
-    stopping: Callable[[], bool] = lambda: False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether more work may begin at all."""
-        return not self.stopping() and self.clock() < self.budget_ends
-
-    def call_seconds(self, post_timeout: float) -> float:
-        """How long a call that starts now may take."""
-        if self.hard_stop is None:
-            return post_timeout
-        return min(post_timeout, self.hard_stop - SAVING_SECONDS - self.clock())
-
-    def may_claim(self, usual_seconds: float | None, post_timeout: float) -> bool:
-        """Whether what is left covers a usual call. None: the first claim of a tick, which the budget does not stop."""
-        if self.stopping() or self.call_seconds(post_timeout) < SHORTEST_CALL_SECONDS:
-            return False
-        return usual_seconds is None or self.clock() + usual_seconds < self.budget_ends
+TAKE_BACK_ATTEMPTS = 5
 
 
 @dataclass
@@ -84,6 +59,10 @@ async def run_once(house: House, window: Window) -> Counts:
         try:
             await _probe(house, runway, window, this)
             await _drain(house, runway, window, this)
+        except DatabaseAway as exc:
+            if not this.counts["claimed"]:
+                raise
+            event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
         finally:
             # Also when the database goes away between two claims: what was sent is waited for and saved.
             while this.in_flight:
@@ -121,7 +100,12 @@ async def _claim(
 ) -> int:
     seconds = window.call_seconds(house.settings.post_timeout)
     give_up_at = house.clock() + seconds  # read before the claim: the database's deadline is never earlier
-    permitted = await budget.claim(house, limit, seconds, lane)
+    claim_id = uuid4()
+    try:
+        permitted = await budget.claim(house, limit, seconds, lane, claim_id)
+    except DatabaseAway:
+        await _take_back(house, claim_id)
+        raise
     for permit in permitted:
         narrate_claim(house, permit)
         if lane is not None:
@@ -129,6 +113,22 @@ async def _claim(
         this.in_flight.add(asyncio.create_task(_send(runway, permit, give_up_at)))
     this.counts["claimed"] += len(permitted)
     return len(permitted)
+
+
+async def _take_back(house: House, claim_id: UUID) -> None:
+    """A claim without an answer may have been committed. Nothing was sent for it: its videos go back to the queue.
+
+    Only whoever claimed knows that. If the database stays away, they are given up as unknown at their deadline.
+    """
+    outcome = Outcome(Kind.NOT_SENT, "the claim's answer was lost")
+    for attempt in range(TAKE_BACK_ATTEMPTS):
+        await house.sleep(SAVE_AGAIN_FIRST_SECONDS * 2**attempt)
+        with suppress(DatabaseAway):
+            lost = await permits.of_claim(house.database, claim_id)
+            answers = [as_answer(*one, outcome, Decision(Status.QUEUED)) for one in lost]
+            if answers:
+                await submissions.save_each(house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS)
+            return
 
 
 def narrate_claim(house: House, permit: Permit) -> None:

@@ -38,8 +38,8 @@ WITH lane AS (
         LIMIT $1 FOR UPDATE OF v SKIP LOCKED
     ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT $1
 ), {{affordable}} permit AS (
-    INSERT INTO submissions (video_id, model, quoted_credits, call_deadline, deadline)
-    SELECT id, model, quoted_credits,
+    INSERT INTO submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
+    SELECT id, model, quoted_credits, $4,
            now() + make_interval(secs => $2), now() + make_interval(secs => $2 + {LEASE_MARGIN_SECONDS})
     FROM {{source}} RETURNING id, video_id
 )
@@ -51,16 +51,16 @@ RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input
     v.quoted_credits
 """
 
-# With a limit on the day's credits: of what is due, in order, only as much as there is room for. $4: room for all
-# models; $5: models that have a limit of their own, and their room.
+# With a limit on the day's credits: of what is due, in order, only as much as there is room for. $5: room for all
+# models; $6: models that have a limit of their own, and their room.
 _AFFORDABLE = """affordable AS MATERIALIZED (
     SELECT d.* FROM (
         SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
                sum(COALESCE(quoted_credits, 0))
                    OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
         FROM due
-    ) d LEFT JOIN jsonb_each_text($5::jsonb) AS own(model, room) ON own.model = d.model
-    WHERE ($4::numeric IS NULL OR d.in_all <= $4) AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
+    ) d LEFT JOIN jsonb_each_text($6::jsonb) AS own(model, room) ON own.model = d.model
+    WHERE ($5::numeric IS NULL OR d.in_all <= $5) AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
 ),"""
 _CLAIM = _CLAIM_FORM.format(affordable="", source="due")
 _CLAIM_WITHIN = _CLAIM_FORM.format(affordable=_AFFORDABLE, source="affordable")
@@ -89,15 +89,28 @@ class Room:
 
 
 async def claim(
-    database: Database, limit: int, call_seconds: float, lane: str | None = None, room: Room | None = None
+    database: Database,
+    limit: int,
+    call_seconds: float,
+    lane: str | None = None,
+    room: Room | None = None,
+    claim_id: UUID | None = None,
 ) -> list[Permit]:
     """Permit at most `limit` creates, each to end within `call_seconds` from before this call."""
     if room is None:
-        rows = await database.fetch(_CLAIM, limit, call_seconds, lane)
+        rows = await database.fetch(_CLAIM, limit, call_seconds, lane, claim_id)
     else:
         by_model = json.dumps(dict(room.by_model), default=str)
-        rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, room.for_all, by_model)
+        rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, claim_id, room.for_all, by_model)
     return [Permit(**(dict(row) | {"input": json.loads(row["input"])})) for row in rows]
+
+
+_OF_CLAIM = "SELECT id, video_id FROM submissions WHERE outcome IS NULL AND claim_id = $1"
+
+
+async def of_claim(database: Database, claim_id: UUID) -> list[tuple[int, UUID]]:
+    """What a claim permitted whose answer was lost: (submission, video)."""
+    return [(row["id"], row["video_id"]) for row in await database.fetch(_OF_CLAIM, claim_id)]
 
 
 _USUAL = """
