@@ -20,7 +20,7 @@ from service.app import create_app
 from service.local.sim_faults import On
 from service.local.simulator import SimulatorOptions, create_simulator
 from service.runway import client
-from service.steps import submit
+from service.steps import window
 from service.store import permits
 from tests.crash.quiet import judged, until_quiet
 from tests.crash.scripted import Script, Scripted
@@ -96,7 +96,7 @@ MIXED: dict[On, tuple[str, ...]] = {
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls end within a second or so, so that what takes too long takes no longer than that."""
-    monkeypatch.setattr(submit, "SHORTEST_CALL_SECONDS", 0.0)
+    monkeypatch.setattr(window, "SHORTEST_CALL_SECONDS", 0.0)
     monkeypatch.setattr(client, "RETRIEVE_SECONDS", CALL_SECONDS)
     monkeypatch.setattr(outcomes, "PROMPT_REFUSAL_SECONDS", 0.3)
 
