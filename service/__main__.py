@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from service import operate
-from service.console import fail, one_line_errors, open_house, run
+from service.commands import operate
+from service.commands.console import fail, one_line_errors, open_house, run
 from service.house import House
 
 cli = typer.Typer(

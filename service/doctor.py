@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices
 
 from service.errors import RunwayAway
-from service.settings import ENV_NAMES, RUNWAY_URL, WRONG_RUNWAY_HOST, Settings, doubts
+from service.settings import ENV_NAMES, Settings, doubts
+from service.values import RUNWAY_URL, WRONG_RUNWAY_HOST
 
 FEW_CREDITS = 120  # what ten seconds of gen4.5 cost
 

@@ -16,24 +16,18 @@ from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field
 from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service import values
 from service.errors import BadSettings, NotConfigured
+from service.values import RUNWAY_URL
 from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
 
-RUNWAY_URL = "https://api.dev.runwayml.com"
-WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
 RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
 SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 SHORTEST_SECRET = 16  # characters
 YEAR_SECONDS = 366 * 86_400.0
-# What Taxiway sets itself, and what would change how a request is framed.
-RESERVED_HEADERS = re.compile(
-    "authorization|x-runway-version|content-.*|accept|accept-encoding|user-agent|host|connection|cookie|expect|te|"
-    "trailer|transfer-encoding|upgrade|keep-alive|proxy-.*"
-)
-
 Secrets = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -65,6 +59,8 @@ class Settings(BaseSettings):
     api_keys: Secrets = ()
     cron_secret: Secrets = ()
     callback_secrets: Secrets = ()
+    admin_tokens: Secrets = ()
+    viewer_tokens: Secrets = ()
     max_body_bytes: int = Field(4_500_000, ge=1_000)
 
     prompt_column: str = "prompt"
@@ -97,7 +93,7 @@ class Settings(BaseSettings):
             raise PydanticUseDefault
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("api_keys", "cron_secret", "callback_secrets", mode="before")
+    @field_validator("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "viewer_tokens", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -105,12 +101,7 @@ class Settings(BaseSettings):
     @field_validator("max_credits_per_day_by_model", mode="before")
     @classmethod
     def _by_model(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
-            raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
-        return {name.strip(): amount.strip() for name, _, amount in pairs}
+        return values.credits_by_model(value) if isinstance(value, str) else value
 
     @field_validator("runway_key")
     @classmethod
@@ -122,31 +113,12 @@ class Settings(BaseSettings):
     @field_validator("runway_url")
     @classmethod
     def _runway_host(cls, value: str) -> str:
-        try:
-            url = urlsplit(value)
-            readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:  # its words repeat what was given
-            readable = False
-        if not readable or re.search(r"[^!-~]|[@?#]", value):
-            raise ValueError(f"must be a URL such as {RUNWAY_URL}, without a user, a query or a fragment")
-        if url.hostname == WRONG_RUNWAY_HOST:
-            log.warning(
-                "RUNWAYML_BASE_URL names %s, which refuses every API key; using %s instead. "
-                "Correct or remove the setting.", WRONG_RUNWAY_HOST, RUNWAY_URL,
-            )  # fmt: skip
-            return RUNWAY_URL
-        return value.rstrip("/").removesuffix("/v1").rstrip("/")
+        return values.runway_url(value)
 
     @field_validator("runway_headers")
     @classmethod
     def _header_lines(cls, value: str) -> str:
-        for line in filter(None, map(str.strip, value.splitlines())):
-            if not re.fullmatch(r"[A-Za-z0-9-]+\s*:[ -~\t]*", line):
-                raise ValueError("must be lines of the form `Name: value`, in ASCII")
-            name = line.partition(":")[0].rstrip()
-            if RESERVED_HEADERS.fullmatch(name.lower()):
-                raise ValueError(f"must not name {name}: it is set by Taxiway")
-        return value
+        return values.header_lines(value)
 
     @field_validator("prompt_column", "image_column")
     @classmethod
@@ -157,7 +129,7 @@ class Settings(BaseSettings):
             raise ValueError("and PROMPT_COLUMN name the same column")
         return value
 
-    @field_validator("api_keys", "cron_secret")
+    @field_validator("api_keys", "cron_secret", "admin_tokens", "viewer_tokens")
     @classmethod
     def _long_and_apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         complaints = []
@@ -166,6 +138,10 @@ class Settings(BaseSettings):
             complaints.append(f"{short}: make one with `openssl rand -hex 24`")
         if info.field_name == "cron_secret" and set(value) & set(info.data.get("api_keys", ())):
             complaints.append("shares an entry with API_KEYS: whoever may enqueue could also run the cron")
+        if info.field_name in ("admin_tokens", "viewer_tokens"):
+            others = [name for name in ("api_keys", "cron_secret", "admin_tokens") if name != info.field_name]
+            shared = [name.upper() for name in others if set(value) & set(info.data.get(name, ()))]
+            complaints += [f"shares an entry with {name}: one secret must not have two meanings" for name in shared]
         _refuse(complaints)
         return value
 
@@ -198,7 +174,8 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never appear in a log."""
-        return (*self.api_keys, *self.cron_secret, *self.callback_secrets, *filter(None, [self.runway_key]))
+        tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
+        return (*tokens, *filter(None, [self.runway_key]))
 
 
 def _refuse(complaints: Iterable[str]) -> None:

@@ -21,10 +21,11 @@ from service.errors import DatabaseAway, RunwayAway
 from service.examine import examine, installation
 from service.house import House, build
 from service.runway.client import Runway
-from service.settings import RUNWAY_URL, Settings, load
+from service.settings import Settings, load
 from service.store import checks, lanes
 from service.store.url import normalise
 from service.symptoms import LATE_SECONDS, cron, span
+from service.values import RUNWAY_URL
 from service.web import health
 from tests.database import connected, execute, renamed
 from tests.simulator_server import on_socket

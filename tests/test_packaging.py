@@ -31,14 +31,15 @@ TOP_LEVEL = {
 
 # Each may import from its own row and from the rows above it.
 LAYERS: tuple[set[str], ...] = (
-    {"errors", "logs", "replies", "settings", "videos", "webhooks"},
+    {"errors", "logs", "replies", "settings", "values", "videos", "webhooks"},
     {"outcomes", "store", "runway"},
     {"house"},
     {"steps"},
-    {"tick", "worker", "console", "operate", "doctor", "symptoms", "examine"},
+    {"tick", "worker", "doctor", "symptoms", "examine"},
     {"web"},
     {"app"},
     {"serving"},
+    {"commands"},
     {"local"},
     {"__main__"},
 )
@@ -210,7 +211,11 @@ def test_the_wheel_brings_everything_that_is_read_at_run_time(tmp_path: Path) ->
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     code = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
-    data = {path.relative_to(ROOT).as_posix() for path in SERVICE.rglob("*.toml")}
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for path in SERVICE.rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
     migrations = {f"service/migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
     assert data
     assert migrations

@@ -13,12 +13,12 @@ from service.errors import BadSettings, NotConfigured
 from service.settings import (
     ENV_NAMES,
     LEASE_MARGIN_SECONDS,
-    RUNWAY_URL,
     Settings,
     doubts,
     load,
     need,
 )
+from service.values import RUNWAY_URL
 
 KEY = "key_" + "0a" * 64
 LONG = "0123456789abcdef"
@@ -414,3 +414,22 @@ class TestContradictions:
 
 def test_a_submission_outlasts_its_call_by_more_than_the_schema_asks() -> None:
     assert LEASE_MARGIN_SECONDS >= 5
+
+
+class TestTokensOfThePage:
+    """Who may run it, and who may look."""
+
+    def test_one_secret_has_one_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("API_KEYS", LONG)
+        monkeypatch.setenv("ADMIN_TOKENS", LONG)
+        monkeypatch.setenv("VIEWER_TOKENS", LONG)
+        with pytest.raises(BadSettings) as refused:
+            load()
+        assert refused.value.complaints == [
+            "ADMIN_TOKENS shares an entry with API_KEYS: one secret must not have two meanings",
+            "VIEWER_TOKENS shares an entry with API_KEYS: one secret must not have two meanings",
+        ]
+
+    def test_they_are_secrets(self) -> None:
+        tokens = Settings(admin_tokens=("a" * 16,), viewer_tokens=("b" * 16,))
+        assert {"a" * 16, "b" * 16} <= set(tokens.secrets)

@@ -29,8 +29,9 @@ from service.local.cron import Cron
 from service.local.keys import kept_secrets
 from service.local.postgres import Server as Postgres
 from service.serving import MARGIN_SECONDS, listen, server
-from service.settings import RUNWAY_URL, Settings
+from service.settings import Settings
 from service.store.migrate import migrate
+from service.values import RUNWAY_URL
 
 log = logging.getLogger(__name__)
 

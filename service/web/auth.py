@@ -19,18 +19,32 @@ def house_of(request: Request) -> House:
     return house
 
 
-def bearer(request: Request, setting: str) -> House:
-    """Let the request pass if it bears one of the tokens in `setting`. Raises Unauthorized or NotConfigured."""
+# Who may do what, as the settings whose tokens are accepted; the first is named when none of them is set.
+READ = ("api_keys", "admin_tokens", "viewer_tokens")  # look at videos
+WRITE = ("api_keys", "admin_tokens")  # hand videos in, retry and cancel them
+VIEW = ("viewer_tokens", "admin_tokens")  # look at the machinery: ticks, lanes, statistics
+OPERATE = ("admin_tokens",)  # pause and resume lanes, adopt tasks
+CRON = ("cron_secret",)
+
+
+def bearer(request: Request, accepted: Sequence[str]) -> House:
+    """Let the request pass if it bears a token of one of the settings `accepted`.
+
+    Raises Unauthorized, or NotConfigured if none of them is set.
+    """
     house = house_of(request)
-    need(house.settings, setting)
+    tokens = [token for name in accepted for token in getattr(house.settings, name)]
+    if not tokens:
+        need(house.settings, accepted[0])
     values = request.headers.getlist("authorization")
     scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-    if scheme.lower() != "bearer" or not _matches(token.strip(), getattr(house.settings, setting)):
+    if scheme.lower() != "bearer" or not matches(token.strip(), tokens):
         raise Unauthorized("send the header `Authorization: Bearer <token>` with a valid token")
     return house
 
 
-def _matches(token: str, accepted: Sequence[str]) -> bool:
+def matches(token: str, accepted: Sequence[str]) -> bool:
+    """Whether it is one of them."""
     # Hashed first, so that neither length nor content shows in the time; all are compared, whichever matches.
     given = hashlib.sha256(token.encode()).digest()
     matches = [hmac.compare_digest(given, hashlib.sha256(one.encode()).digest()) for one in accepted]

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from service import tick
 from service.errors import InvalidRequest, Problem
-from service.web.auth import bearer
+from service.web.auth import CRON, bearer
 
 LONGEST_BUDGET_SECONDS = 3600.0
 
@@ -18,7 +18,7 @@ async def process_queued(request: Request) -> Response:
     """GET|POST /process-queued: one tick."""
     if request.method not in ("GET", "POST"):
         return _look_only()
-    house = bearer(request, "cron_secret")
+    house = bearer(request, CRON)
     stopping = getattr(request.app.state, "stopping", lambda: False)
     return JSONResponse(await tick.tick(house, budget=_budget(request), stopping=stopping))
 
@@ -27,7 +27,7 @@ async def poll_processing(request: Request) -> Response:
     """GET|POST /poll-processing: the poll step alone."""
     if request.method not in ("GET", "POST"):
         return _look_only()
-    house = bearer(request, "cron_secret")
+    house = bearer(request, CRON)
     return JSONResponse(await tick.poll_only(house, budget=_budget(request)))
 
 

@@ -22,7 +22,7 @@ from service.store import videos as store
 from service.store.videos import NewVideo
 from service.videos import Status, Video
 from service.web import bodies
-from service.web.auth import bearer
+from service.web.auth import READ, WRITE, bearer
 from service.web.models import (
     ListQuery,
     RetryRequest,
@@ -42,7 +42,7 @@ FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone 
 
 async def enqueue(request: Request) -> Response:
     """POST /videos"""
-    house = bearer(request, "api_keys")
+    house = bearer(request, WRITE)
     raw = await bodies.read(request, house.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = _idempotency_key(request)
@@ -100,7 +100,7 @@ def _canonical_hash(value: dict[str, Any]) -> str:
 
 async def listing(request: Request) -> Response:
     """GET /videos"""
-    house = bearer(request, "api_keys")
+    house = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
     found = await store.listing(
@@ -122,7 +122,7 @@ def _video_id(request: Request) -> UUID:
 
 async def read(request: Request) -> Response:
     """GET /videos/{id}: looks at the task if that is due, so whoever waits need not wait for the cron."""
-    house = bearer(request, "api_keys")
+    house = bearer(request, READ)
     video = await poll.look_now(house, _video_id(request))
     body = json.dumps(_view(video), separators=(",", ":"), ensure_ascii=False).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -136,7 +136,7 @@ async def read(request: Request) -> Response:
 
 async def file(request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
-    house = bearer(request, "api_keys")
+    house = bearer(request, READ)
     video = await poll.look_now(house, _video_id(request))
     if video.status is not Status.COMPLETED or not video.video_url:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
@@ -159,7 +159,7 @@ async def _renewed(house: House, video: Video) -> str:
 
 async def retry(request: Request) -> Response:
     """POST /videos/{id}/retry"""
-    house = bearer(request, "api_keys")
+    house = bearer(request, WRITE)
     raw = await bodies.read(request, house.settings.max_body_bytes)
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
@@ -171,13 +171,13 @@ async def retry(request: Request) -> Response:
 
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
-    house = bearer(request, "api_keys")
+    house = bearer(request, WRITE)
     return JSONResponse(_view(await store.cancel(house.database, _video_id(request))))
 
 
 async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
-    house = bearer(request, "api_keys")
+    house = bearer(request, READ)
     video_id = _video_id(request)
     account = [one async for one in audit.audits(house.database, video_id)]
     if not account:

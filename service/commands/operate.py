@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from service.console import fail, one_line_errors, run
+from service.commands.console import fail, one_line_errors, run
 from service.errors import NotFound
 from service.house import House
 from service.settings import need

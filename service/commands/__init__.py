@@ -1,0 +1,1 @@
+"""The command line, a file for each group of commands; `service/__main__.py` puts them together."""

@@ -1,0 +1,54 @@
+"""Reading single values of the environment. Pure: text in, the value out, or ValueError with words for its owner."""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import urlsplit
+
+log = logging.getLogger(__name__)
+
+RUNWAY_URL = "https://api.dev.runwayml.com"
+WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
+# What Taxiway sets itself, and what would change how a request is framed.
+RESERVED_HEADERS = re.compile(
+    "authorization|x-runway-version|content-.*|accept|accept-encoding|user-agent|host|connection|cookie|expect|te|"
+    "trailer|transfer-encoding|upgrade|keep-alive|proxy-.*"
+)
+
+
+def runway_url(value: str) -> str:
+    """The address of Runway's API, without the `/v1` that many add; the host that refuses every key is replaced."""
+    try:
+        url = urlsplit(value)
+        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # its words repeat what was given
+        readable = False
+    if not readable or re.search(r"[^!-~]|[@?#]", value):
+        raise ValueError(f"must be a URL such as {RUNWAY_URL}, without a user, a query or a fragment")
+    if url.hostname == WRONG_RUNWAY_HOST:
+        log.warning(
+            "RUNWAYML_BASE_URL names %s, which refuses every API key; using %s instead. "
+            "Correct or remove the setting.", WRONG_RUNWAY_HOST, RUNWAY_URL,
+        )  # fmt: skip
+        return RUNWAY_URL
+    return value.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def header_lines(value: str) -> str:
+    """Lines of the form `Name: value`, none of them a header that Taxiway sets itself."""
+    for line in filter(None, map(str.strip, value.splitlines())):
+        if not re.fullmatch(r"[A-Za-z0-9-]+\s*:[ -~\t]*", line):
+            raise ValueError("must be lines of the form `Name: value`, in ASCII")
+        name = line.partition(":")[0].rstrip()
+        if RESERVED_HEADERS.fullmatch(name.lower()):
+            raise ValueError(f"must not name {name}: it is set by Taxiway")
+    return value
+
+
+def credits_by_model(value: str) -> dict[str, str]:
+    """`gen4_turbo=500,gen4.5=1000` as a mapping."""
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
+        raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
+    return {name.strip(): amount.strip() for name, _, amount in pairs}
