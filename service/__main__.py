@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands import operate
+from service.commands import operate, recipe
 from service.commands.console import fail, one_line_errors, open_house, run
 from service.house import House
 
@@ -22,6 +22,7 @@ cli = typer.Typer(
     rich_markup_mode=None, add_completion=True,
 )  # fmt: skip
 cli.add_typer(operate.cli)
+cli.add_typer(recipe.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

@@ -14,6 +14,7 @@ from pydantic import AliasChoices
 
 from service import videos
 from service.app import ROUTES
+from service.commands.recipe import recipes
 from service.settings import ENV_NAMES, Settings
 from service.web import openapi
 from service.web.models import RetryRequest, VideoRequest
@@ -94,6 +95,10 @@ def test_every_setting_with_its_names_and_its_default() -> None:
 def test_every_command_with_its_options() -> None:
     written = {code(row[0])[0]: set(code(row[1])) for row in table("Commands")}
     assert written == {name: options(command) for name, command in commands().items()}
+
+
+def test_every_recipe() -> None:
+    assert [code(row[0]) for row in table("3. Something that calls it")] == [[name] for name in recipes()]
 
 
 def test_every_reason_of_our_own() -> None:
