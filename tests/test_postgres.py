@@ -98,7 +98,11 @@ def test_a_long_log_is_begun_anew(make_server: Make, data_folder: Path) -> None:
 # What a start finds
 
 
-@pytest.mark.parametrize("content", ["", "garbage", f"{os.getpid()}\n/elsewhere\n", f"{2**22 + 1}\n/gone\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "garbage", f"{os.getpid()}\n/elsewhere\n", f"{2**22 + 1}\n/gone\n"],
+    ids=["empty", "garbage", "another process", "gone"],
+)
 def test_a_stale_pid_file_stops_nobody(make_server: Make, content: str) -> None:
     with make_server() as server:
         pass
