@@ -36,7 +36,7 @@ from service import webhooks
 from service.app import ROUTES, create_app
 from service.logs import ConsoleFormatter, JsonFormatter, Redactor
 from service.tick import tick
-from service.web import bodies, openapi
+from service.web import bodies, openapi, page
 from tests.database import renamed, temporary_database
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
@@ -254,9 +254,10 @@ def credentials(path: str) -> dict[str, str]:
 
 
 def paths() -> list[tuple[str, str]]:
-    """Every route with every method that it takes, HEAD included."""
+    """Every route for programs with every method that it takes, HEAD included. The page's: tests/test_page.py."""
     video = str(uuid4())
-    return sorted({(m, r.path.replace("{id}", video)) for r in ROUTES for m in r.methods or ()})
+    programs = [route for route in ROUTES if route not in page.ROUTES]
+    return sorted({(m, r.path.replace("{id}", video)) for r in programs for m in r.methods or ()})
 
 
 WRONG = {
@@ -403,7 +404,7 @@ async def raw_call(app: ASGIApp, scope: dict[str, Any], body: bytes = b"") -> li
 
 
 @pytest.mark.parametrize(
-    "video_id", ["\0", "%00", "x" * 10_000, "..", "0", "-1", "null", "é", "' OR ''='", "%ed%a0%80"]
+    "video_id", ["\0", "%00", "x" * 10_000, "...", "0", "-1", "null", "é", "' OR ''='", "%ed%a0%80"]
 )
 @pytest.mark.parametrize("rest", ["", "/file", "/submissions", "/retry", "/cancel"])
 async def test_an_id_that_is_none_is_no_video(database_url: str, heard: Heard, video_id: str, rest: str) -> None:

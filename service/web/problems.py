@@ -1,4 +1,4 @@
-"""Errors over HTTP: RFC 9457 problem+json, for everything that can go wrong."""
+"""Errors over HTTP: RFC 9457 problem+json, for everything that can go wrong. On the page they are pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,17 @@ def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> Re
     return Response(text.encode(), status_code=status, media_type="application/problem+json")
 
 
-async def taxiway_error(_request: Request, exc: Exception) -> Response:
+def _page(request: Request, exc: Exception) -> Response | None:
+    """The error as a page, where people look at it: on a screen, or for a browser that asked for no route of ours."""
+    endpoint = request.scope.get("endpoint")
+    if not (hasattr(endpoint, "screen") or (endpoint is None and "text/html" in request.headers.get("accept", ""))):
+        return None
+    from service.web.page import people  # templates are loaded where they are needed
+
+    return people.told(request, exc)
+
+
+async def taxiway_error(request: Request, exc: Exception) -> Response:
     """Handler for our own tree."""
     assert isinstance(exc, TaxiwayError)  # noqa: S101  # registered for this class alone
     extra = dict(exc.extra)
@@ -38,7 +48,7 @@ async def taxiway_error(_request: Request, exc: Exception) -> Response:
     if isinstance(exc, DatabaseAway | RunwayAway):
         log.error("%s: %s", exc.title, exc.detail)
         detail = "Try again shortly." if isinstance(exc, DatabaseAway) else exc.detail  # no host names to strangers
-    response = problem(exc.status, exc.slug, exc.title, detail, **extra)
+    response = _page(request, exc) or problem(exc.status, exc.slug, exc.title, detail, **extra)
     if isinstance(exc, DatabaseAway | RunwayAway | NotConfigured):
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     if isinstance(exc, Unauthorized):
@@ -46,15 +56,16 @@ async def taxiway_error(_request: Request, exc: Exception) -> Response:
     return response
 
 
-async def http_error(_request: Request, exc: Exception) -> Response:
+async def http_error(request: Request, exc: Exception) -> Response:
     """Handler for what the framework refuses: no such route, wrong method."""
     assert isinstance(exc, HTTPException)  # noqa: S101  # registered for this class alone
     title = HTTPStatus(exc.status_code).phrase
-    response = problem(exc.status_code, title.lower().replace(" ", "-"), title, exc.detail)
+    response = _page(request, exc) or problem(exc.status_code, title.lower().replace(" ", "-"), title, exc.detail)
     response.headers.update(exc.headers or {})
     return response
 
 
-async def unexpected(_request: Request, _exc: Exception) -> Response:
+async def unexpected(request: Request, exc: Exception) -> Response:
     """Handler for the rest. The traceback goes to the log, never to the caller."""
-    return problem(500, "internal-error", TaxiwayError.__doc__ or "", "This is a defect; the log has its trace.")
+    detail = "This is a defect; the log has its trace."
+    return _page(request, exc) or problem(500, "internal-error", TaxiwayError.__doc__ or "", detail)

@@ -1,0 +1,42 @@
+"""The control room's routes. A screen's module is imported by its first request: whoever serves no page loads none."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+
+class Screen:
+    """The handler `module.function` of this package, found when it is asked for."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    async def __call__(self, request: Request) -> Response:
+        """Hand the request on."""
+        module, _, function = self.target.partition(".")
+        response: Response = await getattr(import_module(f"{__name__}.{module}"), function)(request)
+        return response
+
+
+def _route(method: str, path: str, target: str) -> Route:
+    screen = Screen(target)
+
+    async def endpoint(request: Request) -> Response:
+        return await screen(request)
+
+    # Errors of these routes are told to people, as a page (service/web/problems.py).
+    endpoint.screen = target  # type: ignore[attr-defined]
+    return Route(path, endpoint, methods=[method], name=target)
+
+
+ROUTES = [
+    _route("GET", "/", "now.show"),
+    _route("GET", "/login", "login.form"),
+    _route("POST", "/login", "login.enter"),
+    _route("POST", "/logout", "login.leave"),
+    _route("GET", "/static/{path}", "static.serve"),
+]

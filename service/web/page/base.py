@@ -1,0 +1,158 @@
+"""What every screen stands on: templates, the headers that keep strangers out, and who may see or act."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import ImmutableMultiDict
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from service.errors import Malformed
+from service.web import bodies
+from service.web.auth import house_of, matches
+from service.web.page import session, words
+from service.web.page.refusals import Forbidden
+from service.web.page.session import Visitor
+from service.web.page.static import address
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+LARGEST_FIELDS = 200
+
+Form = ImmutableMultiDict[str, str]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Place(NamedTuple):
+    """One entry of the navigation."""
+
+    path: str
+    label: str
+
+
+# In the order of the navigation; each has its route in service/web/page/__init__.py.
+PLACES = (Place("/", "Now"),)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, auto_reload=False,
+    )  # fmt: skip
+    environment.filters.update(words.FILTERS)
+    environment.globals.update(static=address, places=PLACES)
+    return environment
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A template with these values, and `visitor` (None before the login), `path` and `is_fragment`."""
+    given = {"visitor": visitor_of(request), "path": request.url.path, "is_fragment": is_htmx(request)}
+    text = _environment().get_template(template).render(given | values)
+    return HTMLResponse(text, status_code=status, headers=HEADERS)
+
+
+def redirect(path: str) -> RedirectResponse:
+    """See other; `path` is a path of this page."""
+    return RedirectResponse(path, status_code=303, headers=HEADERS)
+
+
+def done(request: Request, path: str) -> Response:
+    """After an action: the screen `path` anew, with and without htmx."""
+    if is_htmx(request):
+        return Response(status_code=204, headers=HEADERS | {"HX-Redirect": path})
+    return redirect(path)
+
+
+def is_htmx(request: Request) -> bool:
+    """Whether a part of a page is asked for, and not a page."""
+    return request.headers.get("hx-request") == "true"
+
+
+def visitor_of(request: Request) -> Visitor | None:
+    """Who is logged in, once `meet` has found out, which `sees` and `acts` do."""
+    found: Visitor | None = request.scope.get("taxiway.visitor")
+    return found
+
+
+def meet(request: Request) -> Visitor | None:
+    """Find out who is logged in. Raises NotConfigured if nobody could be."""
+    request.scope["taxiway.visitor"] = found = session.visitor(request)
+    return found
+
+
+def sees(handler: Handler) -> Handler:
+    """For a screen: whoever is logged in may see it; everybody else is sent to the login."""
+
+    @wraps(handler)
+    async def guarded(request: Request) -> Response:
+        if meet(request) is None:
+            return _to_login(request)
+        return await handler(request)
+
+    return guarded
+
+
+def acts(handler: Handler) -> Handler:
+    """For a POST that does something: an administrator's, from our own page. Raises Forbidden."""
+    return posts(handler, admin=True)
+
+
+def posts(handler: Handler, *, admin: bool = False) -> Handler:
+    """For a POST of anybody who is logged in, from our own page. Raises Forbidden."""
+
+    @wraps(handler)
+    async def checked(request: Request) -> Response:
+        visitor = visitor_of(request)
+        assert visitor is not None  # noqa: S101  # `sees` came first
+        if session.is_foreign(request):
+            raise Forbidden("another site sent this request; nothing was done")
+        given = request.headers.get(session.CSRF_HEADER) or (await form(request)).get(session.CSRF_FIELD, "")
+        if not matches(given, [visitor.csrf]):
+            raise Forbidden("this form is not of your session any more; reload the page and try again")
+        if admin and not visitor.may_act:
+            raise Forbidden("this login may look, but not act; log in with one of ADMIN_TOKENS to do this")
+        return await handler(request)
+
+    return sees(checked)
+
+
+async def form(request: Request) -> Form:
+    """The fields of a form, urlencoded; read once. Raises TooLarge and Malformed."""
+    found: Form | None = request.scope.get("taxiway.form")
+    if found is None:
+        raw = await bodies.read(request, house_of(request).settings.max_body_bytes)
+        try:
+            found = Form(parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=LARGEST_FIELDS))
+        except ValueError as exc:
+            raise Malformed("the form cannot be read") from exc
+        request.scope["taxiway.form"] = found
+    return found
+
+
+def _to_login(request: Request) -> Response:
+    if is_htmx(request):
+        open_page = urlsplit(request.headers.get("hx-current-url", "/"))
+        where = open_page.path + (f"?{open_page.query}" if open_page.query else "")
+        return Response(status_code=401, headers=HEADERS | {"HX-Redirect": _login_before(where)})
+    query = f"?{request.url.query}" if request.url.query else ""
+    where = request.url.path + query if request.method in ("GET", "HEAD") else "/"
+    return redirect(_login_before(where))
+
+
+def _login_before(where: str) -> str:
+    return "/login" if where == "/" else f"/login?next={quote(where, safe='')}"

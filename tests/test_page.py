@@ -1,0 +1,320 @@
+"""The page's frame: login, roles, CSRF, headers, static files, errors for people."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import import_module
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from service.house import House
+from service.store.database import Database
+from service.store.url import normalise
+from service.web import page
+from service.web.page import static
+from service.web.page.login import local
+from service.web.page.session import COOKIE, LONGEST_SESSION_SECONDS
+from tests.pages import ADMIN_TOKEN, HTMX, SITE, TOKENS, VIEWER_TOKEN, browser, check, control, csrf_of
+from tests.world import settings, world
+
+pytestmark = pytest.mark.anyio
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+SCREENS = [str(route.path) for route in page.ROUTES if "GET" in (route.methods or ()) and "{" not in route.path]
+BEHIND = sorted(set(SCREENS) - {"/login"})
+ACTIONS = [
+    (route.path, route.name) for route in page.ROUTES if "POST" in (route.methods or ()) and route.path != "/login"
+]
+
+
+def house_without_database(**changes: object) -> House:
+    """A house whose database does not answer."""
+    return House(settings(NOWHERE, **(TOKENS | changes)), Database(normalise(NOWHERE)))
+
+
+def test_every_route_has_its_handler() -> None:
+    for route in page.ROUTES:
+        module, _, function = (route.name or "").partition(".")
+        assert callable(getattr(import_module(f"service.web.page.{module}"), function))
+
+
+def test_who_serves_no_page_loads_none() -> None:
+    code = "import sys, service.app; print([n for n in ('jinja2', 'itsdangerous', 'markupsafe') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+class TestLogin:
+    """Who is let in, and where they get to."""
+
+    async def test_a_token_opens_a_session_that_scripts_and_other_sites_cannot_use(self) -> None:
+        one = browser(house_without_database())
+        check(await one.get("/login"))
+        response = await one.post("/login", token=f" {ADMIN_TOKEN} ")
+        assert (response.status_code, response.headers["location"]) == (303, "/")
+        cookie = response.headers["set-cookie"]
+        assert ADMIN_TOKEN not in cookie
+        assert {part.strip() for part in cookie.lower().split(";")[1:]} == {
+            "httponly", "samesite=strict", "path=/", f"max-age={LONGEST_SESSION_SECONDS}",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("url", "headers"),
+        [("https://taxiway.test/login", {}), ("http://taxiway.test/login", {"x-forwarded-proto": "https,http"})],
+    )
+    async def test_over_https_the_cookie_stays_there(self, url: str, headers: dict[str, str]) -> None:
+        one = browser(house_without_database())
+        response = await one.client.post(url, data={"token": ADMIN_TOKEN}, headers=headers)
+        assert "; Secure" in response.headers["set-cookie"]
+
+    @pytest.mark.parametrize("token", ["", "wrong", ADMIN_TOKEN[:-1], "api-key-for-tests-0001", "ü" * 20])
+    async def test_a_wrong_token_is_told_nothing(self, token: str) -> None:
+        one = browser(house_without_database())
+        response = await one.post("/login", token=token, next="/?a=1")
+        assert response.status_code == 401
+        assert "No such token" in check(response)
+        assert "set-cookie" not in response.headers
+        assert 'value="/?a=1"' in response.text
+
+    @pytest.mark.parametrize("path", BEHIND)
+    async def test_whoever_is_not_logged_in_is_sent_there_and_comes_back(self, path: str) -> None:
+        one = browser(house_without_database())
+        response = await one.get(f"{path}?a=1%262")
+        where = f"{path}?a=1%262"
+        assert (response.status_code, response.headers["location"]) == (303, f"/login?next={quote(where, safe='')}")
+        login = await one.get(response.headers["location"])
+        assert f'value="{where}"' in login.text
+        entered = await one.post("/login", token=VIEWER_TOKEN, next=where)
+        assert entered.headers["location"] == where
+
+    async def test_a_part_of_a_page_takes_the_whole_page_there(self) -> None:
+        one = browser(house_without_database())
+        headers = HTMX | {"hx-current-url": f"{SITE}/ui/lanes?a=1"}
+        response = await one.client.get("/", headers=headers)
+        assert response.status_code == 401
+        assert response.headers["hx-redirect"] == "/login?next=%2Fui%2Flanes%3Fa%3D1"
+
+    @pytest.mark.parametrize(
+        "where",
+        ["https://evil.example", "//evil.example", "/\\evil.example", "\\/evil.example", "/\t/evil.example", "",
+         "javascript:alert(1)", "/a\nb", "/ /evil.example", "/a\\b", "/login", "/login?next=/login", "evil"],
+    )  # fmt: skip
+    async def test_it_leads_to_no_other_host(self, where: str) -> None:
+        assert local(where) == "/"
+        one = browser(house_without_database())
+        response = await one.post("/login", token=ADMIN_TOKEN, next=where)
+        assert response.headers["location"] == "/"
+
+    async def test_without_any_token_it_says_what_to_set(self) -> None:
+        one = browser(house_without_database(admin_tokens=(), viewer_tokens=()))
+        for response in [await one.get(path) for path in SCREENS] + [await one.post("/login", token="")]:
+            assert response.status_code == 503
+            assert "ADMIN_TOKENS" in check(response)
+
+    async def test_another_site_cannot_log_anybody_in(self) -> None:
+        one = browser(house_without_database())
+        for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
+            response = await one.client.post("/login", data={"token": ADMIN_TOKEN}, headers=headers)
+            assert response.status_code == 403
+            assert "set-cookie" not in response.headers
+
+
+class TestSession:
+    """What a cookie is worth."""
+
+    async def test_it_ends_after_its_time(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            people.world.clock.now += LONGEST_SESSION_SECONDS - 60
+            assert (await people.admin.get("/")).status_code == 200
+            people.world.clock.now += 61
+            assert (await people.admin.get("/")).status_code == 303
+
+    async def test_it_ends_with_its_token_and_with_no_other(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            cookies = [one.client.cookies[COOKIE] for one in (people.admin, people.viewer)]
+            changed = settings(database_url, admin_tokens=("another-admin-token-1",), viewer_tokens=(VIEWER_TOKEN,))
+            other = browser(replace(people.world.house, settings=changed))
+            codes = []
+            for cookie in cookies:
+                other.client.cookies.set(COOKIE, cookie)
+                codes.append((await other.get("/")).status_code)
+            assert codes == [303, 200]
+
+    async def test_a_viewers_token_among_the_admins_ends_the_viewers_session(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            changed = settings(database_url, admin_tokens=(VIEWER_TOKEN,))
+            other = browser(replace(people.world.house, settings=changed))
+            other.client.cookies.set(COOKIE, people.viewer.client.cookies[COOKIE])
+            assert (await other.get("/")).status_code == 303
+
+    async def test_a_forged_or_changed_one_is_none(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            real = people.admin.client.cookies[COOKIE]
+            nonce, signed_at, signature = real.split(".")
+            viewers = people.viewer.client.cookies[COOKIE].split(".")
+            forged = [
+                "", "x", "..", real[:-2], f"{nonce}.{signed_at}.", f"{viewers[0]}.{signed_at}.{signature}",
+                f"{nonce}.{viewers[1]}x.{signature}", f"{nonce}.{signed_at}.{viewers[2]}", "a" * 5000,
+            ]  # fmt: skip
+            for cookie in forged:
+                people.stranger.client.cookies.clear()
+                people.stranger.client.cookies.set(COOKIE, cookie)
+                assert (await people.stranger.get("/")).status_code == 303, cookie
+
+    async def test_a_login_makes_a_new_one_whatever_was_there(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            before = people.viewer.client.cookies[COOKIE], people.viewer.csrf
+            people.stranger.client.cookies.update(people.viewer.client.cookies)
+            await people.stranger.post("/login", token=VIEWER_TOKEN)
+            assert people.stranger.client.cookies[COOKIE] != before[0]
+            assert csrf_of((await people.stranger.get("/")).text) not in ("", before[1])
+
+    async def test_logging_out_takes_it_away(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            response = await people.viewer.post("/logout")
+            assert (response.status_code, response.headers["location"]) == (303, "/login")
+            assert COOKIE not in people.viewer.client.cookies
+            assert (await people.viewer.get("/")).status_code == 303
+
+
+def filled(path: str) -> str:
+    """A route's path with something in each place."""
+    return path.replace("{lane}", "gen4_turbo").replace("{id}", "00000000-0000-0000-0000-000000000000")
+
+
+class TestActions:
+    """Every POST: from our own page, with the session's token, by somebody who may."""
+
+    @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
+    async def test_is_refused_without_the_sessions_token(self, database_url: str, path: str) -> None:
+        async with control(database_url) as people:
+            for csrf in ("", "0" * 64, people.viewer.csrf):
+                response = await people.admin.post(filled(path), csrf=csrf)
+                assert response.status_code == 403
+                assert "reload the page" in check(response)
+            headers = HTMX | {"x-csrf-token": people.viewer.csrf}
+            response = await people.admin.client.post(filled(path), headers=headers)
+            assert response.status_code == 403
+            assert response.headers["hx-retarget"] == "#notice"
+
+    @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
+    async def test_is_refused_from_elsewhere(self, database_url: str, path: str) -> None:
+        async with control(database_url) as people:
+            for headers in (
+                {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "https://evil.example"},
+                {"origin": "http://taxiway.test.evil.example"}, {"origin": "http://taxiway.test:81"},
+            ):  # fmt: skip
+                data = {"csrf": people.admin.csrf}
+                response = await people.admin.client.post(filled(path), data=data, headers=headers)
+                assert response.status_code == 403, headers
+                assert "another site" in check(response)
+
+    @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
+    async def test_is_nobodys_who_is_not_logged_in(self, path: str) -> None:
+        one = browser(house_without_database())
+        response = await one.post(filled(path))
+        assert response.status_code == 303
+        assert response.headers["location"].startswith("/login")
+
+    @pytest.mark.parametrize("path", sorted({path for path, name in ACTIONS if name != "login.leave"}))
+    async def test_is_not_for_those_who_only_look(self, database_url: str, path: str) -> None:
+        async with control(database_url) as people:
+            for part in (False, True):
+                response = await people.viewer.post(filled(path), part=part)
+                assert response.status_code == 403
+                assert "may look, but not act" in check(response)
+
+
+class TestStatic:
+    """Stylesheet and scripts come from us, once."""
+
+    @pytest.mark.parametrize("name", sorted(path.name for path in static.FOLDER.iterdir()))
+    async def test_every_file(self, name: str) -> None:
+        client = browser(house_without_database(admin_tokens=(), viewer_tokens=())).client
+        response = await client.get(static.address(name))
+        assert response.status_code == 200
+        assert response.content == (static.FOLDER / name).read_bytes()
+        assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+        etag = {"if-none-match": f'"other", W/{response.headers["etag"]}'}
+        again = await client.get(f"/static/{name}", headers=etag)
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["cache-control"] == "public, no-cache"
+
+    @pytest.mark.parametrize("name", ["nothing.css", "..%2fapp.py", "%2e%2e%2fauth.py", "app.css%00", ".."])
+    async def test_nothing_else(self, name: str) -> None:
+        client = browser(house_without_database()).client
+        assert (await client.get(f"/static/{name}")).status_code in (303, 404)
+
+    def test_nothing_of_it_asks_another_host(self) -> None:
+        for name in ("app.css", "app.js"):
+            assert "//" not in (static.FOLDER / name).read_text().replace("// ", "")
+        assert "eval(" not in (static.FOLDER / "app.js").read_text()
+
+
+class TestErrors:
+    """For people as a page, for programs as a problem document."""
+
+    @pytest.mark.parametrize("path", [path for path in BEHIND if path not in ("/ui/studio",)])
+    async def test_the_database_is_away(self, path: str) -> None:
+        one = browser(house_without_database())
+        await one.login(ADMIN_TOKEN)
+        response = await one.get(path)
+        assert response.status_code == 503
+        words = check(response)
+        assert "taxiway doctor" in words
+        assert response.headers["retry-after"] == "10"
+        part = await one.get(path, part=True)
+        assert part.status_code == 503
+        assert "<html" not in part.text
+        assert "taxiway doctor" in check(part)
+
+    async def test_what_is_not_there(self) -> None:
+        client = browser(house_without_database()).client
+        page_404 = await client.get("/nothing", headers={"accept": "text/html,*/*"})
+        assert page_404.status_code == 404
+        assert "no such page" in check(page_404)
+        for accept in ("application/json", "*/*"):
+            problem = await client.get("/nothing", headers={"accept": accept})
+            assert problem.headers["content-type"] == "application/problem+json"
+        api = await client.get("/videos", headers={"accept": "text/html"})
+        assert api.headers["content-type"] == "application/problem+json"
+
+    async def test_a_wrong_method_on_a_screen(self) -> None:
+        response = await browser(house_without_database()).client.post("/")
+        assert response.status_code == 405
+        check(response)
+
+    async def test_a_form_that_is_none(self) -> None:
+        one = browser(house_without_database())
+        for content in (b"token=\xff\xfe", b"&".join(b"a=1" for _ in range(999))):
+            response = await one.client.post("/login", content=content)
+            assert response.status_code == 400
+            assert "form cannot be read" in check(response)
+        response = await one.client.post("/login", content=b"token=" + b"a" * 5_000_000)
+        assert response.status_code == 413
+        check(response)
+
+    async def test_a_defect_is_told_without_its_inside(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> str:
+            raise RuntimeError("<b>inside</b>")
+
+        monkeypatch.setattr("service.web.page.login.local", broken)
+        response = await browser(house_without_database()).get("/login")
+        assert response.status_code == 500
+        assert "inside" not in check(response)
+
+
+async def test_the_api_takes_no_cookie(database_url: str) -> None:
+    async with control(database_url) as people:
+        assert (await people.admin.client.get("/videos")).status_code == 401
+
+
+async def test_a_bearer_token_opens_no_screen(database_url: str) -> None:
+    async with world(database_url, **TOKENS) as one:
+        headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+        response: httpx.Response = await one.anyone.get("/", headers=headers)
+        assert response.status_code == 303
