@@ -175,7 +175,19 @@ def a_video_by_the_printed_lines(up: Dev, folder: Path) -> str:
     assert_the_log_tells_the_story(up, video_id)
     assert httpx.get(f"{up.url}/health", trust_env=False).status_code == 200
     assert len(httpx.get(up.books(), trust_env=False).json()["entries"]) == 1
+    the_link_logs_in(up)
     return video_id
+
+
+def the_link_logs_in(up: Dev) -> None:
+    """What a browser does with the printed link; a server never sees what is behind `#`."""
+    address, _, token = up.facts["page"].partition("#token=")
+    with httpx.Client(trust_env=False) as browser:
+        assert "Log in" in browser.get(address).text
+        entered = browser.post(address, data={"token": token})
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")
+        assert browser.get(up.url).status_code == 200
+    assert token not in up.command.log
 
 
 def a_playable_file(up: Dev, video_id: str, folder: Path) -> None:

@@ -16,18 +16,19 @@ from tests.world import CALLBACK_SECRET
 def test_secrets_are_made_once_and_only_the_owner_can_read_them(data_folder: Path) -> None:
     first = kept_secrets(data_folder, Settings())
     assert kept_secrets(data_folder, Settings()) == first
-    assert len({*first["api_keys"], *first["cron_secret"], *first["callback_secrets"]}) == 3
+    assert list(first) == ["api_keys", "cron_secret", "callback_secrets", "admin_tokens"]
+    assert len({secret for values in first.values() for secret in values}) == 4
     assert check_secret(first["callback_secrets"][0]) is None
     modes = [path.stat().st_mode & 0o777 for path in (data_folder, data_folder / FILE_NAME)]
     assert modes == [0o700, 0o600]
     assert len(list(data_folder.iterdir())) == 1
-    Settings(api_keys=first["api_keys"], cron_secret=first["cron_secret"], callback_secrets=first["callback_secrets"])
+    Settings.model_validate(first)
 
 
 def test_only_what_the_environment_does_not_name_is_made(data_folder: Path) -> None:
     named = Settings(api_keys=("a" * 16,), cron_secret=("c" * 16,))
-    assert list(kept_secrets(data_folder, named)) == ["callback_secrets"]
-    complete = Settings(**named.model_dump() | {"callback_secrets": (CALLBACK_SECRET,)})
+    assert list(kept_secrets(data_folder, named)) == ["callback_secrets", "admin_tokens"]
+    complete = Settings(**named.model_dump() | {"callback_secrets": (CALLBACK_SECRET,), "admin_tokens": ("d" * 16,)})
     assert kept_secrets(data_folder / "none", complete) == {}
     assert not (data_folder / "none").exists()
     everything = kept_secrets(data_folder, Settings())

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 REQUEST = {
     "input": {
@@ -23,6 +24,7 @@ class Places:
     asked_port: int
     port: int
     api_key: str
+    admin_token: str
     data: Path
     every: float
     runway_url: str
@@ -31,7 +33,7 @@ class Places:
 
 
 def banner(places: Places) -> str:
-    """The text for the terminal. It carries the API key: a line to paste needs it."""
+    """The text for the terminal. It carries the API key and a link that logs in: they are there to be pasted."""
     url = places.url
     bearer = f"Authorization: Bearer {places.api_key}"
     body = json.dumps(REQUEST)
@@ -41,6 +43,7 @@ def banner(places: Places) -> str:
     lines = [
         *taken,
         f"Taxiway is up: {url}",
+        f"  page      {url}/login#token={quote(places.admin_token, safe='')}",
         f"  health    {url}/health",
         f"  API       {url}/openapi.json",
         f"  API key   {places.api_key}",

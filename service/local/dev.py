@@ -136,8 +136,9 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
     cron = Cron(f"{url}/process-queued", settings.cron_secret[0], every=options.every, patience=call_patience)
     await stack.enter_async_context(cron.running())
     return Places(
-        url=url, asked_port=options.port, port=port, api_key=settings.api_keys[0], data=options.data.resolve(),
-        every=options.every, runway_url=settings.runway_url, database_url=own_database, simulator_url=simulator_url,
+        url=url, asked_port=options.port, port=port, api_key=settings.api_keys[0],
+        admin_token=settings.admin_tokens[0], data=options.data.resolve(), every=options.every,
+        runway_url=settings.runway_url, database_url=own_database, simulator_url=simulator_url,
     )  # fmt: skip
 
 

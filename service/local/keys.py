@@ -18,6 +18,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "api_keys": lambda: token_urlsafe(SECRET_BYTES),
     "cron_secret": lambda: token_urlsafe(SECRET_BYTES),
     "callback_secrets": new_secret,
+    "admin_tokens": lambda: token_urlsafe(SECRET_BYTES),
 }
 
 
