@@ -8,6 +8,7 @@
     ├── MigrationBlocked          the schema cannot be changed as it stands; carries the SQL to run
     ├── Unauthorized              401: no valid key, secret or signature
     ├── NotFound                  404: no such video
+    │   └── NoSuchLane            404: no such lane; names those that there are
     ├── Conflict                  409: the video's state does not allow it
     ├── Gone                      410: what was asked for existed once
     ├── Malformed                 400: the body cannot be read at all
@@ -103,6 +104,10 @@ class NotFound(TaxiwayError):
 
     status = 404
     slug = "not-found"
+
+
+class NoSuchLane(NotFound):
+    """There is no such lane."""
 
 
 class Conflict(TaxiwayError):

@@ -5,13 +5,35 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets as randomness
 import sys
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 VIDEO = "[Video Generation]"
 RUNWAY = "[Runway API]"
+# The tick that this task works for: each of its lines bears it, and the tick's row in the database has it as `ref`.
+tick_ref: ContextVar[str | None] = ContextVar("tick_ref", default=None)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def as_tick(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let each run of `work` be a tick with a short id of its own, in `tick_ref` while it runs."""
+
+    @wraps(work)
+    async def named(*arguments: P.args, **options: P.kwargs) -> T:
+        token = tick_ref.set(randomness.token_hex(4))
+        try:
+            return await work(*arguments, **options)
+        finally:
+            tick_ref.reset(token)
+
+    return named
+
 
 _SHORTEST_SECRET = 8  # a shorter one is none, and would tear the words apart that it happens to occur in
 
@@ -77,7 +99,7 @@ class _Formatter(logging.Formatter):
         return f"{prefix} {self._text(text)}".strip()
 
     def _ids(self, record: logging.LogRecord) -> dict[str, str | float]:
-        ids: dict[str, Any] = getattr(record, "ids", {})
+        ids: dict[str, Any] = getattr(record, "ids", {}) | {"tick": tick_ref.get()}
         return {
             name: value if isinstance(value, int | float) else self._text(value)
             for name, value in ids.items()

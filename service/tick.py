@@ -9,7 +9,7 @@ from typing import Any
 
 from service.errors import DatabaseAway, TaxiwayError
 from service.house import Counts, House
-from service.logs import VIDEO, event
+from service.logs import VIDEO, as_tick, event, tick_ref
 from service.settings import need
 from service.steps import cancel, intake, poll, prune, rescue, submit
 from service.steps.window import Window
@@ -18,6 +18,7 @@ from service.store import ticks
 log = logging.getLogger(__name__)
 
 
+@as_tick
 async def tick(
     house: House,
     *,
@@ -51,6 +52,7 @@ async def tick(
     return await _finish(house, kind, started, counts)
 
 
+@as_tick
 async def poll_only(house: House, *, budget: float | None = None) -> dict[str, Any]:
     """The poll step alone, for a second cron."""
     need(house.settings, "database_url", "runway_key")
@@ -81,12 +83,12 @@ async def _finish(house: House, kind: str, started: float, counts: dict[str, Any
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
     try:
         words = "; ".join(f"{name}: {text}" for name, text in told.items())
-        await ticks.record(house.database, kind, seconds, counts, words or None)
+        await ticks.record(house.database, kind, seconds, counts, words or None, tick_ref.get())
     except DatabaseAway as exc:
         told["record"] = exc.detail  # what was done is done, and the caller is told
     if any(value for step in counts.values() for value in step.values()):
         event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")
-    return counts | {"seconds": round(seconds, 3)} | ({"errors": told} if told else {})
+    return counts | {"seconds": round(seconds, 3), "ref": tick_ref.get()} | ({"errors": told} if told else {})
 
 
 def summary(counts: dict[str, Any]) -> str:

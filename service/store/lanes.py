@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from service.store.database import Database
+from service.store.stats import IN_FLIGHT
 
 # Pause; the longer of two pauses stands. True if the lane was open before.
 _PAUSE = """
@@ -61,3 +62,22 @@ _PAUSED = "SELECT model, paused_until, reason, detail, paused_at FROM lanes WHER
 async def paused(database: Database) -> list[asyncpg.Record]:
     """Every paused lane: model, paused_until, reason, detail, paused_at."""
     return await database.fetch(_PAUSED)
+
+
+# Every lane, '*' first, with what waits in it and what is at Runway; those of '*' are the sums.
+_EVERY = f"""
+WITH waiting AS (
+    SELECT v.model, count(*) AS n FROM videos v
+    WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL GROUP BY 1
+), flying AS ({IN_FLIGHT})
+SELECT named.model, l.reason, l.detail, l.paused_until, l.paused_at,
+       (SELECT COALESCE(sum(n), 0) FROM waiting w WHERE named.model IN (w.model, '*'))::bigint AS queued,
+       (SELECT COALESCE(sum(n), 0) FROM flying f WHERE named.model IN (f.model, '*'))::bigint AS in_flight
+FROM (SELECT model FROM lanes UNION SELECT '*') AS named LEFT JOIN lanes l ON l.model = named.model
+ORDER BY named.model <> '*', named.model
+"""
+
+
+async def every(database: Database) -> list[asyncpg.Record]:
+    """Every lane, '*' first: model, reason (None: open), detail, paused_until, paused_at, queued, in_flight."""
+    return await database.fetch(_EVERY)

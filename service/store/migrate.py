@@ -79,8 +79,7 @@ async def migrate(url: str, *, requeue_stuck: bool = False) -> list[str]:
 async def plan(url: str, *, requeue_stuck: bool = False) -> Plan:
     """What `migrate` would do to the table that is there, and what stands in the way. Changes nothing."""
     async with _connection(url) as connection, connection.transaction(readonly=True):
-        first = next(iter(scripts().values()))
-        return await survey(connection, Footprint.of(first), requeue_stuck=requeue_stuck)
+        return await survey(connection, Footprint.of("\n".join(scripts().values())), requeue_stuck=requeue_stuck)
 
 
 async def pending(connection: Connection) -> list[str]:
@@ -103,7 +102,7 @@ async def _migrate(connection: Connection, known: dict[str, str], *, requeue_stu
     if not missing:
         return []
     if not applied:
-        blocked = await obstacles(connection, Footprint.of(next(iter(known.values()))))
+        blocked = await obstacles(connection, Footprint.of("\n".join(known.values())))
         if blocked:
             raise MigrationBlocked(blocked)
         await prepare(connection)

@@ -9,14 +9,29 @@ from typing import Any
 from service.store.database import Database
 
 _RECORD = """
-INSERT INTO ticks (kind, started_at, finished_at, counts, error)
-VALUES ($1, now() - make_interval(secs => $2), now(), $3::jsonb, $4)
+INSERT INTO ticks (kind, started_at, finished_at, counts, error, ref)
+VALUES ($1, now() - make_interval(secs => $2), now(), $3::jsonb, $4, $5)
 """
 
 
-async def record(database: Database, kind: str, seconds: float, counts: dict[str, Any], error: str | None) -> None:
-    """Write down one tick that ended now and took `seconds`."""
-    await database.execute(_RECORD, kind, seconds, json.dumps(counts), error)
+async def record(
+    database: Database, kind: str, seconds: float, counts: dict[str, Any], error: str | None, ref: str | None = None
+) -> None:
+    """Write down one tick that ended now and took `seconds`. `ref`: the short id that its log lines bear."""
+    await database.execute(_RECORD, kind, seconds, json.dumps(counts), error, ref)
+
+
+_RECENT = """
+SELECT id, ref, kind, started_at, finished_at,
+       extract(epoch FROM finished_at - started_at)::float8 AS seconds, counts, error
+FROM ticks ORDER BY id DESC LIMIT $1
+"""
+
+
+async def recent(database: Database, limit: int) -> list[dict[str, Any]]:
+    """The last ticks, newest first: id, ref, kind, started_at, finished_at, seconds, counts (by step), error."""
+    rows = await database.fetch(_RECENT, limit)
+    return [dict(row) | {"counts": json.loads(row["counts"] or "{}")} for row in rows]
 
 
 _LAST = """

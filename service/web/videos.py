@@ -112,7 +112,7 @@ async def listing(request: Request) -> Response:
     return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in page], next=cursor).model_dump(mode="json"))
 
 
-def _video_id(request: Request) -> UUID:
+def video_id_of(request: Request) -> UUID:
     text = request.path_params["id"]
     try:
         return UUID(text)
@@ -123,7 +123,7 @@ def _video_id(request: Request) -> UUID:
 async def read(request: Request) -> Response:
     """GET /videos/{id}: looks at the task if that is due, so whoever waits need not wait for the cron."""
     house = bearer(request, READ)
-    video = await poll.look_now(house, _video_id(request))
+    video = await poll.look_now(house, video_id_of(request))
     body = json.dumps(_view(video), separators=(",", ":"), ensure_ascii=False).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -137,7 +137,7 @@ async def read(request: Request) -> Response:
 async def file(request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
     house = bearer(request, READ)
-    video = await poll.look_now(house, _video_id(request))
+    video = await poll.look_now(house, video_id_of(request))
     if video.status is not Status.COMPLETED or not video.video_url:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
     expires_at = video.video_url_expires_at
@@ -163,7 +163,7 @@ async def retry(request: Request) -> Response:
     raw = await bodies.read(request, house.settings.max_body_bytes)
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
-        house.database, _video_id(request), consent=asked.accept_double_charge,
+        house.database, video_id_of(request), consent=asked.accept_double_charge,
         patience_seconds=house.settings.queue_patience,
     )  # fmt: skip
     return JSONResponse(_view(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
@@ -172,13 +172,13 @@ async def retry(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
     house = bearer(request, WRITE)
-    return JSONResponse(_view(await store.cancel(house.database, _video_id(request))))
+    return JSONResponse(_view(await store.cancel(house.database, video_id_of(request))))
 
 
 async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
     house = bearer(request, READ)
-    video_id = _video_id(request)
+    video_id = video_id_of(request)
     account = [one async for one in audit.audits(house.database, video_id)]
     if not account:
         await store.get(house.database, video_id)

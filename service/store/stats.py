@@ -1,0 +1,88 @@
+"""Statements that sum up the last hour, day or week, and what is at Runway now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from service.store.database import Database
+
+
+class Span(StrEnum):
+    """How far back a series goes."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+
+
+# Seconds of one bucket, and how many there are.
+BUCKETS = {Span.HOUR: (60, 60), Span.DAY: (900, 96), Span.WEEK: (3600, 168)}
+
+# What entered in each bucket, and what ended in it: counts, and of what ended in it how long it had taken. Bucket by
+# bucket, from indexes alone: nothing is sorted but the rows of one bucket, in memory. Buckets begin at multiples of
+# their length, so that they are the same for all who ask.
+_SERIES = """
+WITH bucket AS (
+    SELECT to_timestamp((number - n) * $1::float8) AS at, to_timestamp((number - n + 1) * $1::float8) AS ends_at
+    FROM floor(date_part('epoch', now()) / $1::float8) AS number, generate_series($2::int - 1, 0, -1) AS n
+)
+SELECT b.at, entered.enqueued, ended.completed, ended.failed,
+       ended.submit[1] AS submit_p50, ended.submit[2] AS submit_p95,
+       ended.done[1] AS done_p50, ended.done[2] AS done_p95
+FROM bucket b
+CROSS JOIN LATERAL (
+    SELECT count(*) AS enqueued FROM videos WHERE created_at >= b.at AND created_at < b.ends_at
+) AS entered
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE status::text = 'completed') AS completed,
+           count(*) FILTER (WHERE status::text = 'failed') AS failed,
+           percentile_cont('{0.5,0.95}'::float8[])
+               WITHIN GROUP (ORDER BY date_part('epoch', submitted_at - created_at)) AS submit,
+           percentile_cont('{0.5,0.95}'::float8[])
+               WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
+               FILTER (WHERE status::text = 'completed') AS done
+    FROM videos WHERE finished_at >= b.at AND finished_at < b.ends_at
+) AS ended
+ORDER BY b.at
+"""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One stretch of time, from `at` on: what entered and what ended in it.
+
+    Of what ended in it, in seconds since it was created, at the median and the 95th percentile: until Runway had taken
+    it (`submit`), and until it was completed (`done`). None if there was nothing.
+    """
+
+    at: datetime
+    enqueued: int
+    completed: int
+    failed: int
+    submit_p50: float | None
+    submit_p95: float | None
+    done_p50: float | None
+    done_p95: float | None
+
+
+async def series(database: Database, window: str) -> list[Bucket]:
+    """The last 'hour', 'day' or 'week', oldest bucket first; the last one is still filling."""
+    seconds, count = BUCKETS[Span(window)]
+    return [Bucket(**row) for row in await database.fetch(_SERIES, seconds, count)]
+
+
+# Tasks at Runway, and creates on their way there.
+IN_FLIGHT = """
+SELECT COALESCE(one.model, 'unknown') AS model, count(*) AS n FROM (
+    SELECT v.model FROM videos v WHERE v.status = 'processing' AND v.runway_video_id IS NOT NULL
+    UNION ALL
+    SELECT s.model FROM submissions s WHERE s.outcome IS NULL
+) AS one GROUP BY 1
+"""
+
+
+async def in_flight(database: Database) -> dict[str, int]:
+    """How many are with Runway, or on their way there, by model."""
+    return {row["model"]: row["n"] for row in await database.fetch(IN_FLIGHT)}

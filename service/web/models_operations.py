@@ -1,0 +1,122 @@
+"""The shapes of the operators' API: lanes, ticks, statistics, the account. They validate, and make the document."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.store.stats import BUCKETS, Bucket, Span
+from service.web.models import PlainText
+
+LONGEST_PAUSE_SECONDS = 31 * 86_400.0
+Seconds = Annotated[float | None, Field(description="seconds; null if there was nothing")]
+
+
+class PauseRequest(BaseModel):
+    """For how long a lane is to be paused, and why."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    seconds: float = Field(3600, ge=1, le=LONGEST_PAUSE_SECONDS, description="of two pauses, the longer stands")
+    why: PlainText = Field("paused by hand", description="for whoever reads it later")
+
+
+class AdoptRequest(BaseModel):
+    """Which task an unknown submission made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task_id: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,200}$",
+        description="from Runway's Request History; it is checked with Runway first",
+    )
+
+
+class LaneView(BaseModel):
+    """One model's lane, or `*` for all of them."""
+
+    lane: str
+    paused: bool
+    reason: str | None = Field(description="a word: by_hand, no_credits, key_refused, daily_limit, daily_budget, ...")
+    detail: str | None = Field(description="in words")
+    paused_until: datetime | None = Field(description="then one video tries again")
+    paused_at: datetime | None
+    queued: int
+    in_flight: int = Field(description="tasks at Runway, and creates on their way there")
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> LaneView:
+        """The public view of a row of `store.lanes.every`."""
+        return cls(lane=row.pop("model"), paused=row["reason"] is not None, **row)
+
+
+class LaneList(BaseModel):
+    """Every lane that was ever used, `*` first."""
+
+    lanes: list[LaneView]
+
+
+class TickQuery(BaseModel):
+    """How many ticks to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(20, ge=1, le=200, description="how many, newest first")
+
+
+class TickView(BaseModel):
+    """One tick."""
+
+    id: int
+    ref: str | None = Field(description="each log line of this tick bears it as `tick`")
+    kind: str = Field(description="tick, worker or poll")
+    started_at: datetime
+    finished_at: datetime | None
+    seconds: float | None
+    counts: dict[str, Any] = Field(description="what was done, by step")
+    error: str | None = Field(description="the steps that failed, in words")
+
+
+class TickList(BaseModel):
+    """The last ticks, newest first."""
+
+    ticks: list[TickView]
+
+
+class StatsQuery(BaseModel):
+    """How far back to look."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    window: Literal["hour", "day", "week"] = Field("hour", description="by the minute, quarter of an hour, or hour")
+
+
+class BucketView(BaseModel):
+    """One stretch of time. The times are those of the videos that ended in it, counted from when they were created."""
+
+    at: datetime = Field(description="when it begins")
+    enqueued: int
+    completed: int
+    failed: int
+    submit_p50: Seconds
+    submit_p95: Seconds
+    done_p50: Seconds
+    done_p95: Seconds
+
+
+class Stats(BaseModel):
+    """Statistics, oldest bucket first; the last one is still filling."""
+
+    window: Literal["hour", "day", "week"]
+    bucket_seconds: int
+    buckets: list[BucketView]
+    in_flight: dict[str, int] = Field(description="with Runway now, or on the way there, by model")
+
+    @classmethod
+    def of(cls, window: Span, buckets: list[Bucket], in_flight: dict[str, int]) -> Stats:
+        """The public view of a series."""
+        views = [BucketView(**asdict(bucket)) for bucket in buckets]
+        return cls(window=window.value, bucket_seconds=BUCKETS[window][0], buckets=views, in_flight=in_flight)
