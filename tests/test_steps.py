@@ -510,7 +510,7 @@ async def test_polling_alone(database_url: str) -> None:
         await w.tick()
         await w.later(minutes=1)
         counts = await poll_only(w.house)
-        assert set(counts) == {"poll", "seconds"}
+        assert set(counts) == {"poll", "seconds", "ref"}
         assert (await w.row(video_id))["status"] == "completed"
         assert (await w.rows("SELECT kind FROM ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
 
