@@ -43,8 +43,9 @@ from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY
 
 pytestmark = pytest.mark.anyio
 
+ADMIN = "admin-token-for-tests-01"
 PIXELS = "c2VjcmV0cGl4ZWxz" * 50  # what a data URI carries must never be seen again
-SECRETS = (API_KEY, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removeprefix("whsec_"), RUNWAY_KEY)
+SECRETS = (API_KEY, ADMIN, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removeprefix("whsec_"), RUNWAY_KEY)
 # Nothing of how it is made shows in an answer.
 INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|SELECT |INSERT |UPDATE |unnest|jsonb', re.I)
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json"}
@@ -138,7 +139,7 @@ class Target:
 
 @asynccontextmanager
 async def target(database_url: str, heard: Heard, **changes: Any) -> AsyncIterator[Target]:
-    async with world(database_url, options=ACCOUNT, **changes) as w:
+    async with world(database_url, options=ACCOUNT, **{"admin_tokens": (ADMIN,)} | changes) as w:
         transport = httpx.ASGITransport(app=heard.recorded(create_app(w.house)), raise_app_exceptions=False)
 
         def client(token: str) -> httpx.AsyncClient:
@@ -169,7 +170,7 @@ def address(server_url: str, template_name: str, heard: Heard) -> Iterator[str]:
     stop = threading.Event()
 
     async def serve(url: str) -> None:
-        async with world(url) as w, on_socket(heard.recorded(create_app(w.house))) as at:
+        async with world(url, admin_tokens=(ADMIN,)) as w, on_socket(heard.recorded(create_app(w.house))) as at:
             ready.put(at)
             await asyncio.to_thread(stop.wait)
 
@@ -243,11 +244,9 @@ def ordinary(**changes: Any) -> dict[str, Any]:
 
 def credentials(path: str) -> dict[str, str]:
     """The headers with which this path opens."""
-    if path.startswith("/videos"):
-        return {"authorization": f"Bearer {API_KEY}"}
     if path.startswith(("/process", "/poll")):
         return {"authorization": f"Bearer {CRON_SECRET}"}
-    return {}
+    return {"authorization": f"Bearer {ADMIN}"}
 
 
 # Who may come in.
@@ -302,6 +301,8 @@ async def test_each_secret_opens_its_own_routes_alone(database_url: str, heard: 
             if method in ("GET", "POST") and path not in OPEN:
                 stranger = t.cron if path.startswith("/videos") else t.api
                 refused(await stranger.request(method, path), 401)
+                if path.startswith(("/process", "/poll")):
+                    refused(await t.anyone.request(method, path, headers={"authorization": f"Bearer {ADMIN}"}), 401)
         for both in (f"Bearer {API_KEY}", "Bearer wrong"), ("Bearer wrong", f"Bearer {API_KEY}"):
             pairs = [("authorization", value) for value in both]
             refused(await t.anyone.get("/videos", headers=pairs), 401)
@@ -311,7 +312,7 @@ async def test_each_secret_opens_its_own_routes_alone(database_url: str, heard: 
 
 
 async def test_what_has_no_secret_is_closed_and_says_which(database_url: str, heard: Heard) -> None:
-    nothing: dict[str, Any] = {"api_keys": (), "cron_secret": (), "callback_secrets": ()}
+    nothing: dict[str, Any] = {"api_keys": (), "cron_secret": (), "callback_secrets": (), "admin_tokens": ()}
     async with target(database_url, heard, **nothing) as t:
         for method, path in paths():
             for headers in ({}, {"authorization": "Bearer "}, {"authorization": f"Bearer {API_KEY}"}):
