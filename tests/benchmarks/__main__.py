@@ -1,0 +1,81 @@
+"""`python -m tests.benchmarks`: measure Taxiway, its peers and the floors, and say which bars hold."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks.contenders.base import Contender
+from tests.benchmarks.field import CONTENDERS
+from tests.benchmarks.figures import Measured
+from tests.benchmarks.lab import Lab
+from tests.benchmarks.measures import MEASURES
+from tests.benchmarks.processes import cores
+from tests.benchmarks.servers import Redis, Servers
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(MEASURES), help="this measure; may be repeated")
+    parser.add_argument("--contender", action="append", help="only these (and Taxiway); may be repeated")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round, no peers: does it still run?")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measure (default 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
+    parser.add_argument("--report", action="store_true", help="write the README's table and the plots")
+    return parser.parse_args(words)
+
+
+def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dict[str, str]]:
+    """Who can run here, and why the others cannot."""
+    here, missing = [], {}
+    for one in CONTENDERS:
+        asked = one.name in wanted if wanted else not (one.needs and quick)
+        if not asked and one.name != "Taxiway":
+            continue
+        why = one.missing() or (Redis.missing() if one.store == "redis" else None)
+        if why:
+            missing[one.name] = why
+        else:
+            here.append(one)
+    return here, missing
+
+
+async def run(options: argparse.Namespace) -> list[Measured]:
+    """Every measure that was asked for, in order."""
+    where = cores()
+    here, missing = present(options.quick, options.contender)
+    results = []
+    async with Servers(where) as servers:
+        lab = Lab(
+            servers, where, here, quick=options.quick, rounds=1 if options.quick else options.rounds, missing=missing
+        )
+        print(f"{servers.postgres.words}; {where}", flush=True)
+        for name, why in missing.items():
+            print(f"missing: {name} ({why})")
+        for name in options.only or MEASURES:
+            began = time.monotonic()
+            print(f"{name} ...", flush=True)
+            result = await MEASURES[name](lab)
+            results.append(result)
+            print(f"{result.text()}\n  ({time.monotonic() - began:.0f} s)\n", flush=True)
+    return results
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run, print, and write what was asked for. Exit code 0 also when a bar does not hold: it is printed."""
+    options = arguments(words)
+    results = asyncio.run(run(options))
+    if options.json:
+        options.json.write_text(
+            json.dumps({"measures": [one.as_json() for one in results]}, indent=1), encoding="utf-8"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

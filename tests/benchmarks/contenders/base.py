@@ -1,0 +1,137 @@
+"""What every contender can do: hold a queue, and work it off in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import asyncpg
+
+from tests.database import connected
+
+PAYLOAD: dict[str, Any] = {
+    "promptImage": "https://example.com/boat.jpg",
+    "promptText": "a boat leaves the harbour at dawn, seen from above",
+    "model": "gen4_turbo",
+    "ratio": "1280:720",
+    "duration": 5,
+}
+ENDPOINT = "/v1/image_to_video"
+KEY = "key_" + "0" * 128
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one run takes place: fresh databases, the mock, and how many may be in flight."""
+
+    database: str
+    redis: str
+    runway: str
+    slots: int
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same for a worker process of a peer."""
+        return {
+            "BENCH_DATABASE": self.database,
+            "BENCH_REDIS": self.redis,
+            "BENCH_RUNWAY": self.runway,
+            "BENCH_SLOTS": str(self.slots),
+        }
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process to start."""
+
+    words: list[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Contender:
+    """One way to work off a queue. `configuration`: the settings that are not its defaults, for the report."""
+
+    name: ClassVar[str]
+    store: ClassVar[Literal["postgres", "redis"]]
+    client: ClassVar[str] = "aiohttp"
+    configuration: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()  # modules
+    worker_module: ClassVar[str] = ""
+
+    def missing(self) -> str | None:
+        """Why it cannot run here."""
+        absent = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        return f"{', '.join(absent)} is not installed: pip install -e '.[bench]'" if absent else None
+
+    def worker(self, site: Site) -> Command:
+        """Its worker process."""
+        return Command([sys.executable, "-m", self.worker_module, *self.arguments()], site.environment)
+
+    def arguments(self) -> list[str]:
+        return []
+
+    async def prepare(self, site: Site) -> None:
+        """Make its schema."""
+        raise NotImplementedError
+
+    async def fill(self, site: Site, count: int) -> None:
+        """Queue so many jobs, as fast as it likes."""
+        raise NotImplementedError
+
+    async def stored(self, site: Site) -> int:
+        """How many ids are stored."""
+        raise NotImplementedError
+
+    async def note(self, site: Site) -> None:
+        """Called every few seconds while delays are measured, by those who have to look in time."""
+
+    async def delays(self, site: Site) -> list[float]:
+        """For each stored job the seconds from being enqueued until its id was stored, by its store's clock."""
+        raise NotImplementedError
+
+    def enqueuer(self, site: Site) -> Enqueuer:
+        """Hands in one job at a time, as its users do."""
+        raise NotImplementedError
+
+
+class Enqueuer:
+    """Opens what it needs once, and enqueues single jobs."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    async def __aenter__(self) -> Enqueuer:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def one(self) -> None:
+        """Enqueue one job."""
+        raise NotImplementedError
+
+
+async def scalar(url: str, sql: str, *arguments: object) -> Any:
+    """The first column of the first row."""
+    async with connected(url) as connection:
+        return await connection.fetchval(sql, *arguments)
+
+
+async def column(url: str, sql: str) -> list[float]:
+    """The first column."""
+    async with connected(url) as connection:
+        return [float(row[0]) for row in await connection.fetch(sql)]
+
+
+def peer(name: str) -> Any:
+    """A module that may not be installed, and whose types nobody checks here."""
+    return importlib.import_module(name)
+
+
+Connection = asyncpg.Connection

@@ -1,0 +1,154 @@
+"""Taxiway itself, as a user runs it: `taxiway worker`, with 50 slots and the log at WARNING."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import aiohttp
+
+from service.settings import Settings
+from service.store.database import Database
+from service.store.migrate import migrate
+from service.store.url import normalise
+from service.store.videos import enqueue
+from service.web.models import VideoRequest
+from service.web.videos import new_video
+from tests.benchmarks.contenders.base import KEY, PAYLOAD, Command, Contender, Enqueuer, Site, scalar
+from tests.benchmarks.processes import cores, free_port, listening, spawn, stop, until
+from tests.database import connected
+from tests.world import API_KEY, CRON_SECRET
+
+STORED = "SELECT count(*) FROM submissions WHERE task_id IS NOT NULL"
+# Only of the last seconds: a later look at the task writes the row again.
+DELAYS = """
+SELECT s.id, extract(epoch FROM pg_xact_commit_timestamp(s.xmin) - v.created_at)::float8
+FROM submissions s JOIN videos v ON v.id = s.video_id
+WHERE s.outcome = 'accepted' AND s.closed_at > now() - interval '4 seconds'
+ORDER BY s.id
+"""
+REQUEST = {"operation": "image_to_video", "input": PAYLOAD}
+
+
+def environment(database: str, runway: str, slots: int = 50, **others: str) -> dict[str, str]:
+    """What a user sets: the URL, the key, the secrets, the slots; and the mock instead of Runway."""
+    return {
+        "DATABASE_URL": database,
+        "RUNWAYML_API_SECRET": KEY,
+        "RUNWAYML_BASE_URL": runway,
+        "API_KEYS": API_KEY,
+        "CRON_SECRET": CRON_SECRET,
+        "SUBMIT_SLOTS": str(slots),
+        "LOG_LEVEL": "WARNING",
+    } | others
+
+
+async def enqueue_one(url: str) -> None:
+    """One video, by the code that POST /videos runs."""
+    database = Database(normalise(url))
+    try:
+        await enqueue(database, new_video(VideoRequest.model_validate(REQUEST), Settings(), None, "0" * 64))
+    finally:
+        await database.close()
+
+
+_COLUMNS = """
+SELECT string_agg(quote_ident(column_name), ', ' ORDER BY ordinal_position) FROM information_schema.columns
+WHERE table_schema = 'public' AND table_name = $1 AND is_generated = 'NEVER' AND is_identity = 'NO'
+"""
+
+
+async def multiply(url: str, count: int, changes: str, table: str = "videos") -> None:
+    """So many more rows like the table's newest, with other ids. `changes`: SQL pairs `'column', value`, by row `n`."""
+    key = "" if table == "submissions" else "'id', gen_random_uuid(), "
+    async with connected(url) as connection:
+        names = await connection.fetchval(_COLUMNS, table)
+        chosen = ", ".join(f"r.{name}" for name in names.split(", "))
+        await connection.execute(
+            f"INSERT INTO {table} ({names}) SELECT {chosen} "
+            f"FROM (SELECT t AS one FROM {table} t ORDER BY id LIMIT 1) AS t "
+            f"CROSS JOIN generate_series(1, {count}) AS n "
+            f"CROSS JOIN LATERAL jsonb_populate_record(t.one, jsonb_build_object({key}{changes})) AS r",
+            timeout=600,
+        )
+
+
+class Taxiway(Contender):
+    """The product."""
+
+    name = "Taxiway"
+    store = "postgres"
+    client = "its own"
+    configuration = "`taxiway worker` with SUBMIT_SLOTS=50 and LOG_LEVEL=WARNING"
+
+    def worker(self, site: Site) -> Command:
+        return Command([sys.executable, "-m", "service", "worker"], environment(site.database, site.runway, site.slots))
+
+    async def prepare(self, site: Site) -> None:
+        self.first: dict[int, float] = {}
+        await migrate(site.database)
+
+    async def fill(self, site: Site, count: int) -> None:
+        await enqueue_one(site.database)
+        await multiply(site.database, count - 1, "'prompt', 'a boat, number ' || n")
+
+    async def stored(self, site: Site) -> int:
+        count: int = await scalar(site.database, STORED)
+        return count
+
+    async def note(self, site: Site) -> None:
+        async with connected(site.database) as connection:
+            for number, delay in await connection.fetch(DELAYS):
+                self.first.setdefault(number, delay)
+
+    async def delays(self, site: Site) -> list[float]:
+        await self.note(site)
+        return list(self.first.values())
+
+    def enqueuer(self, site: Site) -> Enqueuer:
+        return _Enqueuer(site)
+
+
+class Web:
+    """`taxiway web` on one of the cores."""
+
+    def __init__(self, env: dict[str, str], where: frozenset[int] | None = None) -> None:
+        self.port = free_port()
+        self._env, self._where = env, cores().servers if where is None else where
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Web:
+        self.start()
+        await until(lambda: listening(self.port), "taxiway web starts")
+        return self
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process, and wait for nothing."""
+        command = [sys.executable, "-m", "service", "web", "--port", str(self.port)]
+        self.process = spawn(command, self._where, env=self._env)
+        return self.process
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self.process:
+            stop(self.process)
+
+
+class _Enqueuer(Enqueuer):
+    """POST /videos."""
+
+    async def __aenter__(self) -> Enqueuer:
+        self.web = await Web(environment(self.site.database, self.site.runway)).__aenter__()
+        self.session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"})
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.session.close()
+        await self.web.__aexit__()
+
+    async def one(self) -> None:
+        async with self.session.post(f"{self.web.url}/videos", json=REQUEST) as response:
+            assert response.status == 202, await response.text()

@@ -1,0 +1,146 @@
+"""The laboratory: servers, a fresh database for each run, and the contenders that can be run here."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.benchmarks.contenders.base import Contender, Site
+from tests.benchmarks.figures import Values
+from tests.benchmarks.processes import Cores, spawn, stop
+from tests.benchmarks.servers import Servers
+from tests.database import connected, execute
+
+T = TypeVar("T")
+SLOTS = 50
+
+
+@dataclass
+class Lab:
+    """What a measure is given. `quick`: tiny sizes, one round, nobody but Taxiway and the floors."""
+
+    servers: Servers
+    cores: Cores
+    contenders: list[Contender]
+    quick: bool = False
+    rounds: int = 3
+    say: Callable[[str], None] = print
+    missing: dict[str, str] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def size(self, whole: int, quick: int) -> int:
+        """The size of a measure: whole, or quick."""
+        return quick if self.quick else whole
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """An empty database, dropped at the end."""
+        postgres = self.servers.postgres
+        name = f"bench_{next(self._numbers)}"
+        await execute(postgres.url(), f"CREATE DATABASE {name}")
+        try:
+            yield postgres.url(name)
+        finally:
+            await execute(postgres.url(), f"DROP DATABASE {name} WITH (FORCE)")
+
+    @asynccontextmanager
+    async def site(self, contender: Contender, slots: int = SLOTS) -> AsyncIterator[Site]:
+        """A fresh place for one contender: its schema is there, and nothing is queued."""
+        redis = self.servers.redis
+        if redis:
+            redis.flush()
+        async with self.database() as url:
+            site = Site(url, redis.url if redis else "", self.servers.runway.url, slots, self.log)
+            await contender.prepare(site)
+            yield site
+
+    @property
+    def optional(self) -> set[str]:
+        """The peers: one that fails is named, and costs the others nothing."""
+        return {one.name for one in self.contenders if one.needs}
+
+    @property
+    def log(self) -> Path:
+        """Where the contenders' processes write."""
+        return self.servers.folder / "contenders.log"
+
+    @asynccontextmanager
+    async def worker(self, contender: Contender, site: Site) -> AsyncIterator[subprocess.Popen[bytes]]:
+        """The contender's worker process, on the worker's core."""
+        with self.log.open("ab") as log:
+            command = contender.worker(site)
+            process = spawn(command.words, self.cores.worker, env=command.env, log=log)
+        try:
+            yield process
+        finally:
+            stop(process)
+
+    async def in_rounds(
+        self, names: list[str], run: Callable[[str], Coroutine[Any, Any, dict[str, float]]]
+    ) -> list[dict[str, Values]]:
+        """Run each in turn, round by round, each round beginning with another. By round and name: what it gave."""
+        done = []
+        for number in range(self.rounds):
+            turn = number % len(names)
+            values: dict[str, Values] = {}
+            for name in names[turn:] + names[:turn]:
+                try:
+                    values[name] = await run(name)
+                except Exception as exc:
+                    if name not in self.optional:
+                        raise
+                    said = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+                    self.missing[name] = f"failed here: {exc} {said}"[:300]
+                    self.say(f"    round {number + 1}, {name}: {self.missing[name]}")
+                    continue
+                self.say(
+                    f"    round {number + 1}, {name}: " + ", ".join(f"{k} {v:.6g}" for k, v in values[name].items())
+                )
+            done.append(values)
+        return done
+
+
+async def settle(url: str) -> None:
+    """Statistics are fresh, and a checkpoint has just been made."""
+    await execute(url, "VACUUM ANALYZE", "CHECKPOINT")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a database has done: counters that grow."""
+
+    transactions: int
+    wal_bytes: int
+    dead_rows: int
+
+    def since(self, before: Usage, jobs: int) -> dict[str, float]:
+        """By job."""
+        return {
+            "transactions": (self.transactions - before.transactions) / jobs,
+            "wal_bytes": (self.wal_bytes - before.wal_bytes) / jobs,
+            "dead_rows": (self.dead_rows - before.dead_rows) / jobs,
+        }
+
+
+_USAGE = """
+SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()),
+       pg_current_wal_insert_lsn() - '0/0'::pg_lsn,
+       (SELECT COALESCE(sum(n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables)
+"""
+
+
+async def usage(url: str) -> Usage:
+    """The counters now. A backend reports what it did when it ends: read this after the worker has."""
+    async with connected(url) as connection:
+        row = await connection.fetchrow(_USAGE)
+    assert row
+    return Usage(*map(int, row))
+
+
+now = time.time
