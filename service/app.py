@@ -18,7 +18,7 @@ from service import house as houses
 from service import logs
 from service.errors import BadSettings, TaxiwayError
 from service.house import House
-from service.web import callbacks, cron, health, openapi, operations, page, problems, videos
+from service.web import bulk, callbacks, cron, health, openapi, operations, page, problems, videos
 
 TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
 
@@ -28,6 +28,7 @@ ROUTES = [
     Route("/videos/{id}", videos.read, methods=["GET"]),
     Route("/videos/{id}/file", videos.file, methods=["GET"]),
     Route("/videos/{id}/submissions", videos.ledger_of, methods=["GET"]),
+    Route("/videos/{id}/timeline", videos.timeline_of, methods=["GET"]),
     Route("/videos/{id}/retry", videos.retry, methods=["POST"]),
     Route("/videos/{id}/cancel", videos.cancel, methods=["POST"]),
     Route("/videos/{id}/adopt", operations.adopt, methods=["POST"]),
@@ -36,6 +37,9 @@ ROUTES = [
     Route("/lanes/{lane}/resume", operations.resume_lane, methods=["POST"]),
     Route("/ticks", operations.list_ticks, methods=["GET"]),
     Route("/stats", operations.statistics, methods=["GET"]),
+    Route("/quotes", bulk.quote, methods=["POST"]),
+    Route("/bulk/retry", bulk.retry, methods=["POST"]),
+    Route("/bulk/cancel", bulk.cancel, methods=["POST"]),
     # Callers do not follow redirects, so a slash at the end is served as well.
     Route("/process-queued", cron.process_queued, methods=TICK_METHODS),
     Route("/process-queued/", cron.process_queued, methods=TICK_METHODS),

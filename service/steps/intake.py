@@ -24,7 +24,8 @@ async def run_once(house: House) -> Counts:
     rows = await unmapped.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
     written = []
     if rows:
-        written = await unmapped.map_rows(database, [map_row(row, settings) for row in rows], settings.queue_patience)
+        mapped = [map_row(row, settings) for row in rows]
+        written = await unmapped.map_rows(database, mapped, settings.prompt_column, settings.queue_patience)
     for row in written:
         if row["refusal"]:
             event(

@@ -148,7 +148,7 @@ async def _new_tables(connection: Connection, missing: dict[str, str]) -> list[s
     """The tables that the migration is about to make; never the app's own `videos`."""
     names = [
         "taxiway_migrations",
-        *(name for script in missing.values() for name in Footprint.of(script).tables),
+        *Footprint.of(*missing.values()).tables,
     ]
     return [row["name"] for row in await connection.fetch(NOT_THERE, names)]
 

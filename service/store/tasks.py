@@ -18,6 +18,7 @@ from service.videos import Video
 
 # Runway: "consumers should not expect updates more frequent than once every five seconds for a given task".
 LEAST_GAP_SECONDS = 5
+KEPT_LOOKS = 50  # of one task, the newest; older ones are only counted
 
 # Claim tasks to look at, the longest due first; put off while this caller looks.
 _DUE = f"""
@@ -106,8 +107,8 @@ class Seen:
 
 # Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
 # from the callback, the poller and a late answer, in any order and any number of times. A row that somebody holds is
-# passed over; its turn comes again. The ledger follows in the same transaction.
-_FINALIZE = """
+# passed over; its turn comes again. The ledger follows in the same transaction, and remembers the look.
+_FINALIZE = f"""
 WITH seen AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
         AS s(video_id uuid, task_id text, next_status text, task_status text, progress float8, error_code text,
@@ -140,10 +141,14 @@ WITH seen AS (
         settled_at = CASE WHEN s.settled THEN now() ELSE b.settled_at END,
         cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN now() ELSE b.cancel_due END,
         cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason),
-        error = COALESCE(s.error_code, b.error)  -- the task ended without a file, and why
+        -- The task ended without a file, and why.
+        error = COALESCE(s.error_code || COALESCE(': ' || s.error_message, ''), b.error),
+        polls = b.polls + 1,
+        looks = CASE WHEN jsonb_array_length(b.looks) >= {KEPT_LOOKS} THEN b.looks - 0 ELSE b.looks END
+                || jsonb_build_array(
+                       jsonb_build_array(trunc(extract(epoch FROM now())::numeric, 3), s.task_status, s.progress))
     FROM seen s, moved m
     WHERE m.id = s.video_id AND b.task_id = s.task_id AND b.video_id = s.video_id
-      AND (s.settled OR s.cancel_reason IS NOT NULL OR b.task_status IS DISTINCT FROM s.task_status)
 )
 SELECT id FROM moved
 """

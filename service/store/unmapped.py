@@ -12,6 +12,7 @@ import asyncpg
 from service import videos
 from service.store.database import Database
 from service.store.records import as_records
+from service.store.search import WORDS
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
 _UNMAPPED = """
@@ -51,7 +52,8 @@ class Mapped:
     refusal: str | None = None
 
 
-# Give the app's rows their request, or fail them. Only what is still unmapped; a row held by the app comes later.
+# Give the app's rows their request and their words, or fail them. Only what is still unmapped; a row that the app
+# holds comes later.
 _MAP = """
 WITH mapped AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
@@ -63,25 +65,36 @@ WITH mapped AS (
     ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), lane AS (
     INSERT INTO lanes (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING
+), v AS (
+    UPDATE videos v SET
+        operation = COALESCE(m.operation, v.operation), model = COALESCE(m.model, v.model),
+        input = COALESCE(m.input, v.input), quoted_credits = COALESCE(m.quoted_credits, v.quoted_credits),
+        origin = COALESCE(v.origin, 'table'),
+        status = CASE WHEN m.refusal IS NULL THEN v.status::text ELSE 'failed' END,
+        error_code = CASE WHEN m.refusal IS NOT NULL THEN $2 END,
+        error_message = m.refusal,
+        finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
+        expires_at = now() + make_interval(secs => $3),
+        setbacks = 0, task_retries = 0, updated_at = now()
+    FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
+    RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.{prompt}::text AS prompt, m.refusal
+), found AS (
+    INSERT INTO taxiway_search (video_id, created_at, model, words)
+    SELECT v.id, COALESCE(v.created_at, now()), v.model, {words} FROM v
+    ON CONFLICT (video_id)
+    DO UPDATE SET created_at = excluded.created_at, model = excluded.model, words = excluded.words
 )
-UPDATE videos v SET
-    operation = COALESCE(m.operation, v.operation), model = COALESCE(m.model, v.model),
-    input = COALESCE(m.input, v.input), quoted_credits = COALESCE(m.quoted_credits, v.quoted_credits),
-    origin = COALESCE(v.origin, 'table'),
-    status = CASE WHEN m.refusal IS NULL THEN v.status::text ELSE 'failed' END,
-    error_code = CASE WHEN m.refusal IS NOT NULL THEN $2 END,
-    error_message = m.refusal,
-    finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
-    expires_at = now() + make_interval(secs => $3),
-    setbacks = 0, task_retries = 0, updated_at = now()
-FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
-RETURNING v.id, m.refusal
+SELECT id, refusal FROM v
 """
+_WORDS = WORDS.format(prompt="v.input ->> 'promptText', v.prompt")
 
 
-async def map_rows(database: Database, rows: Sequence[Mapped], patience_seconds: float) -> list[asyncpg.Record]:
+async def map_rows(
+    database: Database, rows: Sequence[Mapped], prompt_column: str, patience_seconds: float
+) -> list[asyncpg.Record]:
     """Write what intake made of these rows; (id, refusal) of those that were written."""
-    return await database.fetch(_MAP, as_records(rows), videos.INVALID_REQUEST, patience_seconds)
+    sql = _MAP.format(prompt=f'"{prompt_column}"', words=_WORDS)
+    return await database.fetch(sql, as_records(rows), videos.INVALID_REQUEST, patience_seconds)
 
 
 # Patience is over: what is still queued by now fails, and says so.

@@ -14,6 +14,7 @@ import asyncpg
 from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
+from service.store.search import KNOWN_STATUSES, WORDS, in_states
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
 # An adopted table may have an enum for its status: as text, it needs no look-up of the type.
@@ -51,19 +52,25 @@ SELECT attname FROM pg_attribute
 WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
 """
 
-# Enqueue: the video and, for a model seen for the first time, its lane; whoever listens is woken at the commit.
-# Nothing if the idempotency key is taken.
+# Enqueue: the video, its words and, for a model seen for the first time, its lane; whoever listens is woken at the
+# commit. Nothing if the idempotency key is taken.
 _INSERT = """
-WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING)
-INSERT INTO videos AS v (id, operation, model, input, quoted_credits, priority, run_after, expires_at,
-                         idempotency_key, request_hash, status, origin, created_at, updated_at{names})
-SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
-       COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)),
-       $10, $11, 'queued', 'api', now(), now(){values}
-FROM jsonb_populate_record(NULL::videos, $12::jsonb) AS app
-ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-RETURNING {columns}, pg_notify('taxiway', '') AS woken
+WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING),
+v AS (
+    INSERT INTO videos AS v (id, operation, model, input, quoted_credits, priority, run_after, expires_at,
+                             idempotency_key, request_hash, status, origin, created_at, updated_at{names})
+    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
+           COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)),
+           $10, $11, 'queued', 'api', now(), now(){values}
+    FROM jsonb_populate_record(NULL::videos, $12::jsonb) AS app
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING {columns}
+), found AS (
+    INSERT INTO taxiway_search (video_id, created_at, model, words) SELECT v.id, v.created_at, v.model, {words} FROM v
+)
+SELECT v.*, pg_notify('taxiway', '') AS woken FROM v
 """
+_WORDS = WORDS.format(prompt="v.input ->> 'promptText'")
 
 _BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM videos v WHERE v.idempotency_key = $1"
 
@@ -83,6 +90,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
         names="".join(f', "{name}"' for name in names),
         values="".join(f', app."{name}"' for name in names),
         columns=COLUMNS,
+        words=_WORDS,
     )
     try:
         row = await database.fetchrow(
@@ -129,7 +137,7 @@ def _refused_by_table(exc: asyncpg.PostgresError) -> InvalidRequest:
 
 
 # Rows of an adopted table may have a status of the app's own ('draft'): those are not videos yet, or no longer.
-_KNOWN = f"v.status::text IN ({', '.join(repr(status.value) for status in videos.Status)})"
+_KNOWN = in_states(KNOWN_STATUSES)
 
 _GET = f"SELECT {COLUMNS} FROM videos v WHERE v.id = $1 AND {_KNOWN}"
 
@@ -151,28 +159,6 @@ async def by_task(database: Database, task_id: str) -> Video | None:
     return Video.from_row(row) if row else None
 
 
-# Newest first, by key and not by offset, so that every page costs the same.
-_LIST = f"""
-SELECT {COLUMNS} FROM videos v
-WHERE {_KNOWN} AND ($1::jsonb IS NULL OR $1 ? v.status::text)
-  AND ($2::text IS NULL OR v.model = $2)
-  AND ($3::text IS NULL OR v.error_code = $3)
-  AND ($4::timestamptz IS NULL OR (v.created_at, v.id) < ($4, $5::uuid))
-ORDER BY v.created_at DESC, v.id DESC LIMIT $6
-"""
-
-
-async def listing(
-    database: Database, *, statuses: Sequence[str] | None, model: str | None, error_code: str | None,
-    before: tuple[datetime, UUID] | None, limit: int,
-) -> list[Video]:  # fmt: skip
-    """A page of videos, newest first, older than `before`."""
-    created_at, video_id = before or (None, None)
-    wanted = None if statuses is None else json.dumps(list(statuses))
-    rows = await database.fetch(_LIST, wanted, model, error_code, created_at, video_id, limit)
-    return [Video.from_row(row) for row in rows]
-
-
 # Whoever waits for a row that somebody holds has one of few connections; an app's transaction may sleep for hours.
 LOCK_MILLISECONDS = 2_000
 
@@ -188,21 +174,25 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
     return row
 
 
+# That Runway may have taken an earlier create of the video `v`, and nobody has consented to another yet.
+NEEDS_CONSENT = """EXISTS (
+        SELECT FROM submissions s
+        WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
+# What a retry by hand makes of a failed video.
+QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {patience}),
+    error_code = NULL, error_message = NULL, finished_at = NULL, setbacks = 0, task_retries = 0, updated_at = now()"""
+
 # A retry by hand. With consent, every submission that may have cost something is marked with it; without, the
 # existence of one forbids the retry.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
-    SELECT v.id, EXISTS (
-        SELECT FROM submissions s
-        WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
-    ) AS needs_consent
+    SELECT v.id, {NEEDS_CONSENT} AS needs_consent
     FROM videos v WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE
 ), consented AS (
-    UPDATE submissions s SET consent = 'operator' FROM asked a
+    UPDATE submissions s SET consent = 'operator', consented_at = now() FROM asked a
     WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
 )
-UPDATE videos v SET status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => $4),
-    error_code = NULL, error_message = NULL, finished_at = NULL, setbacks = 0, task_retries = 0, updated_at = now()
+UPDATE videos v SET {QUEUED_AGAIN.format(patience="$4")}
 FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
 RETURNING {COLUMNS}
 """
@@ -224,11 +214,9 @@ async def retry(database: Database, video_id: UUID, *, consent: bool, patience_s
 
 
 # Cancel: the video at once; its task, if it has one, is left to the cancel step. An open permit stays open: what
-# its answer brings is then a surplus.
-_CANCEL = f"""
-WITH asked AS MATERIALIZED (
-    SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v
-    WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE
+# its answer brings is then a surplus. `asked` yields the videos, locked.
+CANCEL = """
+WITH asked AS MATERIALIZED ({asked}
 ), due AS (
     UPDATE submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
     WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
@@ -236,8 +224,15 @@ WITH asked AS MATERIALIZED (
 UPDATE videos v SET status = 'cancelled', permit_id = NULL, finished_at = now(), updated_at = now(),
     error_code = NULL, error_message = NULL
 FROM asked a WHERE v.id = a.id
-RETURNING {COLUMNS}
 """
+_CANCEL = (
+    CANCEL.format(
+        asked="""
+    SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v
+    WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE"""
+    )
+    + f"RETURNING {COLUMNS}"
+)
 
 
 async def cancel(database: Database, video_id: UUID) -> Video:

@@ -73,6 +73,7 @@ class ListQuery(BaseModel):
     status: list[State] | None = Field(None, description="one or more, separated by commas")
     model: PlainText | None = Field(None, description="a model of Runway's")
     error_code: PlainText | None = Field(None, description="a reason")
+    q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
 
@@ -92,9 +93,9 @@ class ListQuery(BaseModel):
         return value
 
 
-def cursor_after(video: Video) -> str:
+def cursor_of(created_at: datetime, video_id: UUID) -> str:
     """Where the page after this video begins."""
-    return base64.urlsafe_b64encode(f"{video.created_at.isoformat()}|{video.id}".encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(f"{created_at.isoformat()}|{video_id}".encode()).decode().rstrip("=")
 
 
 def position(cursor: str) -> tuple[datetime, UUID]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.runway import catalogue
-from service.web import models, openapi_operations
+from service.web import models, openapi_bulk, openapi_operations
 from service.web.auth import CRON, READ, WRITE
 from service.web.openapi_parts import (
     NOBODY,
@@ -29,6 +29,7 @@ from service.web.openapi_parts import (
 _SHAPES = (
     models.VideoRequest, models.RetryRequest, models.VideoView, models.VideoPage, models.SubmissionList,
     models.CallbackHint, models.TickCounts, models.ProblemView, *openapi_operations.SHAPES,
+    *openapi_bulk.SHAPES,
 )  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def build() -> dict[str, Any]:
             "version": _version(),
             "summary": "The durable queue in front of Runway",
         },
-        "paths": {"/videos": _videos()} | one | openapi_operations.paths() | _machinery(),
+        "paths": {"/videos": _videos()} | one | openapi_bulk.paths() | openapi_operations.paths() | _machinery(),
         "components": {
             "schemas": definitions | inputs,
             "securitySchemes": dict(SCHEMES.values()),

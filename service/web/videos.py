@@ -1,4 +1,4 @@
-"""/videos: enqueue, list, read, file, retry, cancel, and the ledger of one video."""
+"""/videos: enqueue, list, read, file, retry, cancel, and the ledger and the story of one video."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from service.settings import Settings, need
 from service.steps import poll
 from service.steps.finalize import now
 from service.store import audit, ledger, tasks
+from service.store import listing as listings
+from service.store import timeline as timelines
 from service.store import videos as store
+from service.store.search import Wanted
 from service.store.videos import NewVideo
 from service.videos import Status, Video
 from service.web import bodies
@@ -31,9 +34,10 @@ from service.web.models import (
     VideoPage,
     VideoRequest,
     VideoView,
-    cursor_after,
+    cursor_of,
     position,
 )
+from service.web.models_bulk import Timeline, TimelineEntry
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 LONGEST_KEY = 255
@@ -103,13 +107,11 @@ async def listing(request: Request) -> Response:
     house = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
-    found = await store.listing(
-        house.database, statuses=query.status, model=query.model, error_code=query.error_code,
-        before=position(query.cursor) if query.cursor else None, limit=query.limit + 1,
-    )  # fmt: skip
-    page, more = found[: query.limit], len(found) > query.limit
-    cursor = cursor_after(page[-1]) if more else None
-    return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in page], next=cursor).model_dump(mode="json"))
+    wanted = Wanted(query.status, query.model, query.error_code, query.q)
+    before = position(query.cursor) if query.cursor else None
+    found = await listings.page(house.database, wanted, before=before, limit=query.limit)
+    cursor = cursor_of(*found.next) if found.next else None
+    return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in found.videos], next=cursor).model_dump(mode="json"))
 
 
 def video_id_of(request: Request) -> UUID:
@@ -191,6 +193,14 @@ async def ledger_of(request: Request) -> Response:
         twice_credits=float(one.twice),
         submissions=[SubmissionView.model_validate(row) for row in rows],
     )
+    return JSONResponse(listed.model_dump(mode="json"))
+
+
+async def timeline_of(request: Request) -> Response:
+    """GET /videos/{id}/timeline"""
+    house = bearer(request, READ)
+    entries = await timelines.timeline(house.database, video_id_of(request))
+    listed = Timeline(entries=[TimelineEntry.model_validate(entry) for entry in entries])
     return JSONResponse(listed.model_dump(mode="json"))
 
 

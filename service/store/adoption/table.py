@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Footprint:
-    """The names that a migration brings: read off its own text, so that there is no second list to keep."""
+    """The names that migrations bring: read off their own text, so that there is no second list to keep."""
 
     tables: tuple[str, ...]
     indexes: tuple[str, ...]
@@ -52,10 +52,11 @@ class Footprint:
     own_columns: tuple[str, ...]  # of videos, those that an app's column must not be mistaken for
 
     @classmethod
-    def of(cls, script: str) -> Self:
-        """The names in `script`, which keeps to the plain forms of this project's migrations."""
-        added = re.findall(r"ADD COLUMN (IF NOT EXISTS )?\s*(\w+)", script)
-        changes = script.partition("ALTER TABLE videos")[2]
+    def of(cls, *scripts: str) -> Self:
+        """The names in these scripts, which keep to the plain forms of this project's migrations."""
+        script = "\n".join(scripts)
+        changes = "".join(re.findall(r"^ALTER TABLE videos\b.*?;$", script, re.MULTILINE | re.DOTALL))
+        added = re.findall(r"ADD COLUMN (IF NOT EXISTS )?\s*(\w+)", changes)
         return cls(
             tables=tuple(re.findall(r"^CREATE TABLE (\w+)", script, re.MULTILINE)),
             indexes=tuple(re.findall(r"^CREATE (?:UNIQUE )?INDEX (\w+)", script, re.MULTILINE)),

@@ -1,0 +1,87 @@
+"""Statements that retry or cancel all videos that match, one bounded batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.store import search
+from service.store.database import Database
+from service.store.search import Arguments, Wanted
+from service.store.videos import CANCEL, NEEDS_CONSENT, QUEUED_AGAIN
+from service.videos import Event, sources
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """What one batch came to. `matched` before it; of those, `skipped` for good and `left` for the next batch."""
+
+    matched: int
+    done: int
+    skipped: int
+    left: int
+
+
+# How many videos match, and how many of them wait for somebody's consent.
+_COUNT = f"""
+SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT}) AS unknown FROM videos v WHERE {{where}}
+"""
+
+# Retry: as by hand, without consent: what may have cost something stays as it is. The oldest first.
+_RETRY = f"""
+WITH asked AS MATERIALIZED (
+    SELECT v.id FROM videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
+    ORDER BY v.created_at, v.id LIMIT {{limit}} FOR UPDATE OF v SKIP LOCKED
+)
+UPDATE videos v SET {QUEUED_AGAIN.format(patience="{patience}")}
+FROM asked a WHERE v.id = a.id
+"""
+
+# Cancel: as by hand. The oldest first.
+_CANCEL = CANCEL.format(
+    asked="""
+    SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v WHERE {where}
+    ORDER BY v.created_at, v.id LIMIT {limit} FOR UPDATE OF v SKIP LOCKED"""
+)
+
+
+async def retry(database: Database, wanted: Wanted, *, limit: int, patience_seconds: float, dry_run: bool) -> Bulk:
+    """Queue at most `limit` failed videos again. Those that need consent are left out, and counted as skipped."""
+    where, arguments = await _where(database, wanted, Event.RETRY)
+    matched, unknown = await _count(database, where, arguments)
+    sql = _RETRY.format(where=where, limit=arguments.bind(limit), patience=arguments.bind(patience_seconds))
+    done = 0 if dry_run else await database.execute(sql, *arguments)
+    return _result(matched, unknown, done, dry_run or done == limit)
+
+
+async def cancel(database: Database, wanted: Wanted, *, limit: int, dry_run: bool) -> Bulk:
+    """Cancel at most `limit` queued or processing videos."""
+    where, arguments = await _where(database, wanted, Event.CANCEL)
+    matched, _ = await _count(database, where, arguments)
+    sql = _CANCEL.format(where=where, limit=arguments.bind(limit))
+    done = 0 if dry_run else await database.execute(sql, *arguments)
+    return _result(matched, 0, done, dry_run or done == limit)
+
+
+async def _where(database: Database, wanted: Wanted, event: Event) -> tuple[str, Arguments]:
+    """The condition that a video is wanted and that `event` may happen to it."""
+    arguments = Arguments()
+    states = [name for name in wanted.states if name in sources(event)]
+    found = [search.in_states(states), *search.conditions(wanted, arguments)]
+    text = (wanted.q or "").strip()
+    if text and (ids := await search.named(database, text)):
+        found.append(search.among(ids, arguments))
+    elif text:
+        words = search.tsquery(text, arguments)
+        found.append(f"v.id IN (SELECT s.video_id FROM taxiway_search s WHERE s.words @@ {words})")
+    return " AND ".join(found), arguments
+
+
+async def _count(database: Database, where: str, arguments: Arguments) -> tuple[int, int]:
+    row = await database.fetchrow(_COUNT.format(where=where), *arguments)
+    return (row["matched"], row["unknown"]) if row else (0, 0)
+
+
+def _result(matched: int, unknown: int, done: int, may_be_more: bool) -> Bulk:
+    """A batch that was not full has left nothing: what it did not take is held by somebody."""
+    left = max(0, matched - unknown - done) if may_be_more else 0
+    return Bulk(matched=matched, done=done, skipped=max(0, matched - done - left), left=left)

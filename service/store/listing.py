@@ -1,0 +1,156 @@
+"""Statements that list videos, newest first, by key and not by offset, so that every page costs the same.
+
+Every way through stays fast at a million rows. Without words, the index of each wanted status is walked, and the walks
+are merged. With words, the newest rows are tried first, among which a common word fills a page at once; a word that is
+too rare for that is found by its index, and the few rows that have it are sorted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from service.store import search
+from service.store.database import Database
+from service.store.search import Arguments, Wanted
+from service.store.videos import COLUMNS
+from service.videos import Video
+
+# Rows that are tried for a word before its index is asked: some 10 ms of work. What does not fill a page within them is
+# in about 1 % of the rows, or in fewer.
+WALK_ROWS = 5_000
+# A model with fewer videos than this is walked by an index of its own, whatever else is asked.
+RARE_ROWS = 2_000
+
+Position = tuple[datetime, UUID]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Videos, newest first. `next`: where the page after this one begins, if there is one."""
+
+    videos: list[Video]
+    next: Position | None
+
+
+async def page(database: Database, wanted: Wanted, *, before: Position | None, limit: int) -> Page:
+    """A page of the videos that are wanted, older than `before`."""
+    if not wanted.states:
+        return Page([], None)
+    text = (wanted.q or "").strip()
+    ids = await search.named(database, text) if text else []
+    asked = _Asked(wanted, before)
+    if ids:
+        return await asked.run(database, asked.walk(limit + 1, search.among(ids, asked.arguments)), limit)
+    if not text:
+        is_rare = await _is_rare(database, wanted)
+        return await asked.run(database, asked.walk_model(limit + 1) if is_rare else asked.walk(limit + 1), limit)
+    found = await asked.run(database, asked.walk_for(text, limit + 1), limit)
+    if found.next is not None or await _was_all(database, wanted, before):
+        return found
+    asked = _Asked(wanted, before)
+    return await asked.run(database, asked.by_words(text, limit + 1), limit)
+
+
+# How many videos a model has, if they are few.
+_COUNT_MODEL = "SELECT count(*) FROM (SELECT FROM taxiway_search WHERE model = $1 LIMIT $2) AS few"
+
+
+async def _is_rare(database: Database, wanted: Wanted) -> bool:
+    """Whether the index by model is the better way."""
+    if wanted.model is None or wanted.error_code is not None:
+        return False
+    if wanted.statuses is None:
+        return True  # the walks of all statuses would pass over every other model
+    count: int = await database.fetchval(_COUNT_MODEL, wanted.model, RARE_ROWS)
+    return count < RARE_ROWS
+
+
+async def _was_all(database: Database, wanted: Wanted, before: Position | None) -> bool:
+    """Whether a walk for words came to the end of what the filters let through: then the words' index adds nothing."""
+    asked = _Asked(wanted, before)
+    if not asked.is_filtered:
+        return False
+    keys = asked.walk(WALK_ROWS)
+    count: int = await database.fetchval(f"SELECT count(*) FROM ({keys}) AS walked", *asked.arguments)
+    return count < WALK_ROWS
+
+
+class _Asked:
+    """The ways to one page, each as SQL that yields the keys `id` and `at` in order, with its arguments.
+
+    LATERAL with OFFSET 0 looks one row up at a time, where a planner without good statistics would read a whole table.
+    """
+
+    def __init__(self, wanted: Wanted, before: Position | None) -> None:
+        self.arguments = Arguments()
+        self._states, self._model = wanted.states, wanted.model
+        self._filters = search.conditions(wanted, self.arguments)
+        self.is_filtered = bool(self._filters) or wanted.statuses is not None
+        self._older = "true"
+        if before is not None:
+            at, video_id = self.arguments.bind(before[0]), self.arguments.bind(before[1])
+            self._older = f"({{at}}, {{id}}) < ({at}::timestamptz, {video_id}::uuid)"
+
+    def _older_than(self, at: str, video_id: str) -> str:
+        return self._older.format(at=at, id=video_id)
+
+    def walk(self, limit: int, *more: str) -> str:
+        """By status: each of its walks stops when the page is full."""
+        where = " AND ".join([*self._filters, self._older_than("v.created_at", "v.id"), *more])
+        parts = " UNION ALL ".join(
+            f"(SELECT v.id, v.created_at AS at FROM videos v WHERE v.status = '{status}' AND {where}"
+            f" ORDER BY v.created_at DESC, v.id DESC LIMIT {limit})"
+            for status in self._states
+        )
+        return f"SELECT id, at FROM ({parts}) AS part ORDER BY at DESC, id DESC LIMIT {limit}"
+
+    def walk_model(self, limit: int) -> str:
+        """By model: those of other statuses are passed over."""
+        where = " AND ".join([*self._filters, search.in_states(self._states)])
+        model = self.arguments.bind(self._model)
+        return f"""SELECT s.video_id AS id, s.created_at AS at FROM taxiway_search s CROSS JOIN LATERAL (
+                       SELECT FROM videos v WHERE v.id = s.video_id AND {where} OFFSET 0) AS v
+                   WHERE s.model = {model} AND {self._older_than("s.created_at", "s.video_id")}
+                   ORDER BY s.created_at DESC, s.video_id DESC LIMIT {limit}"""
+
+    def walk_for(self, text: str, limit: int) -> str:
+        """Words, among the newest rows that pass the filters."""
+        words = search.tsquery(text, self.arguments)
+        if not self.is_filtered:
+            newest = f"""SELECT s.video_id, s.created_at, s.words FROM taxiway_search s
+                         WHERE {self._older_than("s.created_at", "s.video_id")}
+                         ORDER BY s.created_at DESC, s.video_id DESC LIMIT {WALK_ROWS}"""
+        else:
+            newest = f"""SELECT k.id AS video_id, k.at AS created_at, s.words
+                         FROM ({self.walk(WALK_ROWS)}) AS k CROSS JOIN LATERAL (
+                             SELECT words FROM taxiway_search WHERE video_id = k.id OFFSET 0) AS s"""
+        return f"""SELECT n.video_id AS id, n.created_at AS at FROM ({newest}) AS n WHERE n.words @@ {words}
+                   ORDER BY n.created_at DESC, n.video_id DESC LIMIT {limit}"""
+
+    def by_words(self, text: str, limit: int) -> str:
+        """Words, by their index. MATERIALIZED: or the planner might walk by age, because of the LIMIT."""
+        words = search.tsquery(text, self.arguments)
+        where = " AND ".join([*self._filters, search.in_states(self._states)])
+        return f"""SELECT f.video_id AS id, f.created_at AS at FROM (
+                       WITH found AS MATERIALIZED (
+                           SELECT s.video_id, s.created_at FROM taxiway_search s
+                           WHERE s.words @@ {words} AND {self._older_than("s.created_at", "s.video_id")}
+                       ) SELECT * FROM found ORDER BY created_at DESC, video_id DESC
+                   ) AS f CROSS JOIN LATERAL (SELECT FROM videos v WHERE v.id = f.video_id AND {where} OFFSET 0) AS v
+                   ORDER BY f.created_at DESC, f.video_id DESC LIMIT {limit}"""
+
+    async def run(self, database: Database, keys: str, limit: int) -> Page:
+        """The page of these keys, which are asked for with one more than there is room for."""
+        sql = f"""WITH page AS MATERIALIZED ({keys})
+                  SELECT {COLUMNS}, page.at FROM page JOIN videos v ON v.id = page.id
+                  ORDER BY page.at DESC, page.id DESC"""
+        rows = await database.fetch(sql, *self.arguments)
+        more = len(rows) > limit
+        videos = [Video.from_row(row) for row in rows[:limit]]
+        if not more:
+            return Page(videos, None)
+        last = rows[limit - 1]
+        at: datetime = last["at"]
+        return Page(videos, (at if at.tzinfo else at.replace(tzinfo=UTC), last["id"]))

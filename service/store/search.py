@@ -1,0 +1,108 @@
+"""Which videos are meant: filters, ids, and words in prompts and metadata, as conditions of a statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from service.store.database import Database
+from service.videos import Status
+
+# What is searched of a video; a prompt of any length and any metadata have room in a tsvector (1 MB) this way.
+WORDS = """to_tsvector('simple', left(COALESCE({prompt}, ''), 10000))
+       || CASE WHEN octet_length(v.metadata::text) < 100000
+               THEN jsonb_to_tsvector('simple', v.metadata, '["string", "numeric", "boolean"]')
+               ELSE '' END"""
+
+SHORTEST_PREFIX = 2  # characters of a last word that may be the beginning of one
+
+# A status of the app's own ('draft') is none of these: such a row is not a video yet, or no longer.
+KNOWN_STATUSES = tuple(status.value for status in Status)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which videos: every part that is not None must hold. `q`: an id, a Runway id, or else words."""
+
+    statuses: Sequence[str] | None = None
+    model: str | None = None
+    error_code: str | None = None
+    q: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    finished_before: datetime | None = None
+
+    @property
+    def states(self) -> list[str]:
+        """The statuses that are wanted, each once: names known here, which may stand in a statement as they are."""
+        return [name for name in KNOWN_STATUSES if self.statuses is None or name in self.statuses]
+
+
+class Arguments(list[object]):
+    """The arguments of a statement that is put together: each gets its number."""
+
+    def bind(self, value: object) -> str:
+        """The placeholder of this value."""
+        self.append(value)
+        return f"${len(self)}"
+
+
+# Videos that this text names: by their own id, or by a task that they have or had.
+_NAMED = """
+SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
+UNION SELECT id FROM videos WHERE runway_video_id = $2
+UNION SELECT video_id FROM submissions WHERE task_id = $2
+LIMIT 100
+"""
+
+
+async def named(database: Database, text: str) -> list[UUID]:
+    """The videos whose id, or whose task's id, this text is."""
+    try:
+        video_id = UUID(text)
+    except ValueError:
+        video_id = None
+    return [row["id"] for row in await database.fetch(_NAMED, video_id, text)]
+
+
+def tsquery(text: str, arguments: Arguments) -> str:
+    """The words of `text` as SQL of a tsquery, evaluated once; the last one may be the beginning of a word."""
+    head, _, last = text.rpartition(" ")
+    before = head.split()
+    is_operand = last.lower() != "or" and not (before and before[-1].lower() == "or")
+    if '"' in text or len(last) < SHORTEST_PREFIX or not last.isalnum() or not is_operand:
+        return f"(SELECT websearch_to_tsquery('simple', {arguments.bind(text)}))"
+    prefix = f"to_tsquery('simple', {arguments.bind(f'{last}:*')})"
+    if not before:
+        return f"(SELECT {prefix})"
+    return f"(SELECT websearch_to_tsquery('simple', {arguments.bind(head)}) && {prefix})"
+
+
+def conditions(wanted: Wanted, arguments: Arguments) -> list[str]:
+    """What must hold of a video `v`, but for its status and `q`."""
+    found = []
+    if wanted.model is not None:
+        found.append(f"v.model = {arguments.bind(wanted.model)}")
+    if wanted.error_code is not None:
+        found.append(f"v.error_code = {arguments.bind(wanted.error_code)}")
+    if wanted.created_after is not None:
+        found.append(f"v.created_at >= {arguments.bind(wanted.created_after)}::timestamptz")
+    if wanted.created_before is not None:
+        found.append(f"v.created_at < {arguments.bind(wanted.created_before)}::timestamptz")
+    if wanted.finished_before is not None:
+        found.append(f"v.finished_at < {arguments.bind(wanted.finished_before)}::timestamptz")
+    return found
+
+
+def among(ids: Sequence[UUID], arguments: Arguments) -> str:
+    """The condition that `v` is one of these."""
+    given = arguments.bind(json.dumps([str(one) for one in ids]))
+    return f"v.id IN (SELECT CAST(value AS uuid) FROM jsonb_array_elements_text({given}::jsonb))"
+
+
+def in_states(names: Sequence[str]) -> str:
+    """The condition that `v` has one of these statuses, as the indexes by status have it."""
+    return f"v.status IN ({', '.join(repr(name) for name in names)})" if names else "false"

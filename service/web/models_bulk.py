@@ -1,0 +1,100 @@
+"""More of the API's shapes: quotes, bulk, and the story of one video."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from service.store.search import Wanted
+from service.web.models import Credits, PlainText, State
+
+
+class Eta(BaseModel):
+    """Seconds from being handed in to being finished, as recent videos of the model took."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    p50: float
+    p95: float
+
+
+class QuoteView(BaseModel):
+    """What a video would cost at most, and how long it would take. Nothing was queued."""
+
+    operation: str
+    model: str
+    input: dict[str, Any] = Field(description="as it would be sent, with what was assumed; data URIs are shortened")
+    quoted_credits: float = Field(description="the most that it can cost; 1 credit is $0.01")
+    eta_seconds: Eta | None = Field(description="null while no video of this model was completed")
+
+
+class BulkFilter(BaseModel):
+    """Which videos: every part that is given must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[State] | State | None = Field(None, description="one or more")
+    model: PlainText | None = None
+    error_code: PlainText | None = None
+    q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
+    created_after: AwareDatetime | None = Field(None, description="at this time or later")
+    created_before: AwareDatetime | None = None
+    finished_before: AwareDatetime | None = Field(
+        None, description="ended before this time; the start of a bulk retry, so that what fails again is left alone"
+    )
+
+    def wanted(self) -> Wanted:
+        """The same for the store."""
+        statuses = [self.status] if isinstance(self.status, str) else self.status
+        return Wanted(statuses=statuses, **self.model_dump(exclude={"status"}))
+
+
+class BulkRequest(BaseModel):
+    """One batch of a retry or a cancel of all that match. Send it again until `left` is 0."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filter: BulkFilter
+    dry_run: bool = Field(False, strict=True, description="only count")
+    limit: int = Field(500, ge=1, le=500, description="videos in this batch at most")
+
+
+class BulkCounts(BaseModel):
+    """What a batch came to."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    matched: int = Field(description="videos that matched before, in a state that allows it")
+    done: int = Field(description="changed by this batch")
+    skipped: int = Field(description="left alone: they need consent, or are held by somebody")
+    left: int = Field(description="for the next batches")
+
+
+class TimelineEntry(BaseModel):
+    """One thing that happened to a video."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    event: Literal[
+        "enqueued", "submission_opened", "answered", "consent", "looked", "looks_dropped", "callback", "task_ended",
+        "task_deleted", "delete_due", "waiting", "completed", "failed", "cancelled",
+    ]  # fmt: skip
+    words: str = Field(description="for people")
+    submission_id: int | None
+    task_id: str | None
+    outcome: Literal["accepted", "not_sent", "rejected", "unknown"] | None
+    http_status: int | None
+    request_id: str | None = Field(description="Runway's, for its support")
+    task_status: str | None
+    progress: float | None
+    error: str | None = Field(description="in full")
+    credits: Credits = Field(None, description="quoted, estimated or paid at this step; 1 credit is $0.01")
+
+
+class Timeline(BaseModel):
+    """The story of one video, oldest first."""
+
+    entries: list[TimelineEntry]

@@ -1,0 +1,30 @@
+"""Quotes, bulk actions and the story of one video in the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.web import models_bulk as models
+from service.web.auth import READ, WRITE
+from service.web.models import VideoRequest
+from service.web.openapi_parts import VIDEO_ID, answers, body, operation, ref
+
+SHAPES = (models.QuoteView, models.BulkRequest, models.BulkCounts, models.Timeline)
+
+
+def paths() -> dict[str, dict[str, Any]]:
+    """Every path, with its operations."""
+    bad = (400, 401, 408, 413, 422, 503)
+    counts = answers({200: ("What this batch came to", ref(models.BulkCounts))}, *bad)
+    batch = body(models.BulkRequest)
+    return {
+        "/videos/{id}/timeline": {"parameters": [VIDEO_ID], "get": operation(
+            "Tell everything that happened to a video, in order; errors in full", READ,
+            answers({200: ("Oldest first", ref(models.Timeline))}, 401, 404, 503))},
+        "/quotes": {"post": operation(
+            "Price a video, and say how long it may take; nothing is queued", WRITE,
+            answers({200: ("The quote", ref(models.QuoteView))}, *bad), requestBody=body(VideoRequest))},
+        "/bulk/retry": {"post": operation(
+            "Queue all failed videos again that match, but those that need consent", WRITE, counts, requestBody=batch)},
+        "/bulk/cancel": {"post": operation("Cancel all videos that match", WRITE, counts, requestBody=batch)},
+    }  # fmt: skip
