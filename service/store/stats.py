@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from service.store.database import Database
+from service.store.search import KNOWN_STATUSES, in_states
 
 
 class Span(StrEnum):
@@ -33,7 +34,8 @@ SELECT b.at, entered.enqueued, ended.completed, ended.failed,
        ended.done[1] AS done_p50, ended.done[2] AS done_p95
 FROM bucket b
 CROSS JOIN LATERAL (
-    SELECT count(*) AS enqueued FROM videos WHERE created_at >= b.at AND created_at < b.ends_at
+    SELECT count(*) AS enqueued FROM videos v
+    WHERE {states} AND v.created_at >= b.at AND v.created_at < b.ends_at
 ) AS entered
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE status::text = 'completed') AS completed,
@@ -46,7 +48,7 @@ CROSS JOIN LATERAL (
     FROM videos WHERE finished_at >= b.at AND finished_at < b.ends_at
 ) AS ended
 ORDER BY b.at
-"""
+""".replace("{states}", in_states(KNOWN_STATUSES))
 
 
 @dataclass(frozen=True)
