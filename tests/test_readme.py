@@ -108,6 +108,19 @@ def test_every_recipe() -> None:
     assert [code(row[0]) for row in table("3. Something that calls it")] == [[name] for name in recipes()]
 
 
+def test_the_nextjs_app_is_the_one_that_is_tested() -> None:
+    blocks = re.findall(
+        r"^`([^`]+)`: [^\n]+\n\n```(?:tsx?|json)\n(.*?)```$", SECTIONS["Next.js"], re.MULTILINE | re.DOTALL
+    )
+    app = ROOT / "tests" / "nextjs"
+    for path, text in blocks:
+        assert text == (app / path).read_text(encoding="utf-8"), path
+    shown = {path for path, _ in blocks}
+    there = {path.relative_to(app).as_posix() for path in app.rglob("*") if path.is_file()}
+    scaffold = {"package.json", "package-lock.json", "tsconfig.json", "next.config.mjs", "app/layout.tsx"}
+    assert shown == there - scaffold
+
+
 def test_every_reason_of_our_own() -> None:
     reasons = {
         value for name, value in vars(videos).items() if name.isupper() and isinstance(value, str) and name == value
