@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands import operate, recipe
+from service.commands import change, enqueue, lanes, operate, recipe, videos
 from service.commands.console import fail, one_line_errors, open_house, run
 from service.house import House
 
@@ -21,8 +21,8 @@ cli = typer.Typer(
     help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode=None, add_completion=True,
 )  # fmt: skip
-cli.add_typer(operate.cli)
-cli.add_typer(recipe.cli)
+for group in (videos, enqueue, change, lanes, operate, recipe):
+    cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

@@ -48,8 +48,8 @@ _DATA_URI = re.compile(r"(data:[\w.+/-]*(?:;[\w.+=-]*)*,)[^\s\"'<>\\)\]}]+", re.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def _one_line(text: str) -> str:
-    """The text with every such character written out."""
+def one_line(text: str) -> str:
+    """The text with every character written out that could end a line, or do anything to a terminal."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -85,7 +85,7 @@ class _Formatter(logging.Formatter):
         self.redact = redact
 
     def _text(self, value: object) -> str:
-        return _one_line(self.redact(str(value)))
+        return one_line(self.redact(str(value)))
 
     def _message(self, record: logging.LogRecord) -> str:
         prefix = getattr(record, "prefix", "")

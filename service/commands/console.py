@@ -1,10 +1,11 @@
-"""What every command shares: a house from the environment, errors in one line, output for people or for pipes."""
+"""What every command shares: a house from the environment, errors in one line, exit codes, questions."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn
@@ -13,15 +14,17 @@ import typer
 
 from service import house as houses
 from service import logs
-from service.errors import BadSettings, MigrationBlocked, TaxiwayError
+from service.errors import BadSettings, DatabaseAway, MigrationBlocked, TaxiwayError
 from service.house import House
 
 log = logging.getLogger(__name__)
 
+CTRL_C = 130  # as shells have it: 128 and the number of SIGINT
+
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what went wrong into a line on stderr and exit code 1; never a traceback."""
+    """Turn what went wrong into a line on stderr and exit code 1; never a traceback. Ctrl-C ends with 130."""
     try:
         yield
     except MigrationBlocked as exc:
@@ -30,10 +33,14 @@ def one_line_errors() -> Iterator[None]:
         fail(explain(exc))
     except BadSettings as exc:
         fail("\n".join(f"taxiway: {complaint}" for complaint in exc.complaints))
+    except DatabaseAway as exc:
+        fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}; check DATABASE_URL, and ask `taxiway doctor`"))
     except TaxiwayError as exc:
-        fail(f"taxiway: {exc.title}: {exc.detail}")
-    except (typer.Exit, typer.Abort):
+        fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}"))
+    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
+    except KeyboardInterrupt:
+        raise typer.Exit(CTRL_C) from None
     except Exception as exc:
         log.debug("the trace of the defect", exc_info=True)
         fail(f"taxiway: this is a defect ({type(exc).__name__}: {exc}); LOG_LEVEL=DEBUG shows where")
@@ -45,11 +52,40 @@ def fail(text: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on stderr, unless `yes`. Anything but yes ends with exit code 1, and nothing is done."""
+    if yes:
+        return
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise typer.Exit(CTRL_C) from None
+    if not answer:
+        fail("\ntaxiway: nobody answered, and nothing was done; --yes does it without asking")
+    if answer.strip().lower() not in ("y", "yes"):
+        fail("taxiway: nothing was done")
+
+
 def open_house() -> House:
     """The house of this process, with its log configured."""
     house = houses.from_environment()
     logs.configure(house.settings.log_format, house.settings.log_level, house.settings.secrets)
     return house
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is logged meanwhile, unless LOG_LEVEL=DEBUG: what a command shows is all that it says."""
+    if os.environ.get("LOG_LEVEL", "").strip().upper() == "DEBUG":
+        yield
+        return
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def run(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
@@ -63,3 +99,9 @@ def run(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
 
     with one_line_errors():
         return asyncio.run(inside(open_house()))
+
+
+def run_quietly(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
+    """`run` for commands that people read: without the log."""
+    with quiet():
+        return run(work)

@@ -1,4 +1,4 @@
-"""Commands for whoever runs it: what is wrong, what was paid, what is unknown, which lanes rest."""
+"""Commands for whoever runs it: what is wrong, what was paid, what is unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from service.commands.console import fail, one_line_errors, run
+from service.commands.console import one_line_errors, run
 from service.errors import NotFound
 from service.house import House
 from service.settings import need
@@ -115,30 +115,3 @@ def doctor(
     print(to_json(findings) if as_json else as_table(findings))
     if any(finding.state is State.BROKEN for finding in findings):
         raise typer.Exit(1)
-
-
-@cli.command()
-def pause(
-    lane: Annotated[str, typer.Argument(help="A model, or '*' for all.")],
-    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 3600,
-    why: Annotated[str, typer.Option(help="For whoever reads it later.")] = "paused by hand",
-) -> None:
-    """Send nothing for a model, or for all, for a while. What is queued stays queued."""
-    from service.runway.catalogue import models, operations
-    from service.store import lanes
-
-    known = sorted({model for operation in operations() for model in models(operation)})
-    if lane not in ("*", *known):
-        fail(f"taxiway: there is no lane {lane!r}; there are: *, {', '.join(known)}")
-    run(lambda house: lanes.pause(house.database, lane, seconds, "by_hand", why))
-    print(f"{lane} is paused for {seconds:g} s")
-
-
-@cli.command()
-def resume(lane: Annotated[str, typer.Argument(help="A model, or '*' for the pause of all.")] = "*") -> None:
-    """End a pause now."""
-    from service.store import lanes
-
-    if not run(lambda house: lanes.resume(house.database, lane)):
-        fail(f"taxiway: {lane} was not paused")
-    print(f"{lane} is open")

@@ -49,8 +49,8 @@ async def enqueue(request: Request) -> Response:
     house = bearer(request, WRITE)
     raw = await bodies.read(request, house.settings.max_body_bytes)
     value = bodies.parse(raw)
-    key = _idempotency_key(request)
-    new = new_video(bodies.validated(VideoRequest, value), house.settings, key, _canonical_hash(value))
+    key = checked_key(request.headers.get("idempotency-key"))
+    new = new_video(bodies.validated(VideoRequest, value), house.settings, key, canonical_hash(value))
     video, _is_new = await store.enqueue(house.database, new)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
     return JSONResponse(_view(video), status_code=202, headers=headers)
@@ -91,14 +91,15 @@ def _app_columns(body: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value and not value.startswith("data:")}
 
 
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
+def checked_key(key: str | None) -> str | None:
+    """An Idempotency-Key that may be stored, or none. Raises InvalidRequest."""
     if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
         raise InvalidRequest([Problem("Idempotency-Key", f"must have 1 to {LONGEST_KEY} printable characters")])
     return key
 
 
-def _canonical_hash(value: dict[str, Any]) -> str:
+def canonical_hash(value: dict[str, Any]) -> str:
+    """What tells two bodies apart that come with the same Idempotency-Key; the order of their fields does not."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -139,14 +140,18 @@ async def read(request: Request) -> Response:
 async def file(request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
     house = bearer(request, READ)
-    video = await poll.look_now(house, video_id_of(request))
+    url = await live_url(house, await poll.look_now(house, video_id_of(request)))
+    return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
+
+
+async def live_url(house: House, video: Video) -> str:
+    """An address of the file that works now. Raises Conflict without a file, and Gone when Runway has it no longer."""
     if video.status is not Status.COMPLETED or not video.video_url:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
     expires_at = video.video_url_expires_at
-    url = video.video_url
     if expires_at is None or expires_at.timestamp() < house.wall() + FRESH_SECONDS:
-        url = await _renewed(house, video)
-    return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
+        return await _renewed(house, video)
+    return video.video_url
 
 
 async def _renewed(house: House, video: Video) -> str:

@@ -1,0 +1,35 @@
+"""What the shell is told when somebody presses the tabulator key. Nothing here asks the database."""
+
+from __future__ import annotations
+
+
+def models(incomplete: str) -> list[str]:
+    """Models of the catalogue that begin so."""
+    return [name for name in known_models() if name.startswith(incomplete)]
+
+
+def lanes(incomplete: str) -> list[str]:
+    """Lanes: models, and `*` for all of them."""
+    return [name for name in ("*", *known_models()) if name.startswith(incomplete)]
+
+
+def operations(incomplete: str) -> list[str]:
+    """Operations of the catalogue that begin so."""
+    from service.runway import catalogue
+
+    return [name for name in catalogue.operations() if name.startswith(incomplete)]
+
+
+def reasons(incomplete: str) -> list[str]:
+    """Taxiway's own error codes that begin so; Runway's failureCodes are not a closed list."""
+    from service import videos
+
+    own = [name for name, value in vars(videos).items() if name.isupper() and name == value]
+    return [name for name in sorted(own) if name.startswith(incomplete)]
+
+
+def known_models() -> list[str]:
+    """Every model of the catalogue, once, in alphabetical order."""
+    from service.runway import catalogue
+
+    return sorted({model for operation in catalogue.operations() for model in catalogue.models(operation)})

@@ -1,0 +1,115 @@
+"""What commands print: tables for people at a terminal, one JSON object a line for pipes and with --json.
+
+`rich` is imported where it is used: `tick` and `web` start without it. It respects NO_COLOR and the terminal's width.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.logs import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON for each, for programs; also when piped.")]
+
+ID_CHARACTERS = 36
+STYLES = {
+    "queued": "cyan", "processing": "yellow", "completed": "green", "failed": "red", "cancelled": "dim",
+    "paused": "yellow", "open": "green", "unknown": "red", "accepted": "green",
+}  # fmt: skip
+
+
+def on_terminal(*, stderr: bool = False) -> bool:
+    """Whether somebody looks at stdout, or at stderr, and not a pipe or a file."""
+    return (sys.stderr if stderr else sys.stdout).isatty()
+
+
+def for_people(as_json: bool) -> bool:
+    """Whether to print tables: at a terminal, unless --json."""
+    return not as_json and on_terminal()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where rich writes to: no guessing at what is a number or a path."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def say(text: str) -> None:
+    """A remark for people; never on stdout, which may be a pipe."""
+    print(text, file=sys.stderr)
+
+
+def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One object a line."""
+    for row in rows:
+        print(json.dumps(row, default=str))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, wide: Sequence[str] = ()) -> Table:
+    """Rows under headings. `wide`: columns that take what room is left. Ids are never cut short: they get copied."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=bool(wide))
+    for heading in headings:
+        least = ID_CHARACTERS if heading == "video" else None
+        ratio = 1 if heading in wide else None
+        made.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least)
+    for row in rows:
+        made.add_row(*(text(cell) for cell in row))
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, object]]) -> Table:
+    """What is known of one thing: a name and a value a line; values wrap, and what is empty is left out."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        if value not in (None, ""):
+            made.add_row(name, text(value))
+    return made
+
+
+def text(value: object) -> Text:
+    """A value as it may be shown to a terminal: nothing in it that moves cursors, and a word's own colour."""
+    from rich.text import Text
+
+    shown = "" if value is None else one_line(str(value))
+    return Text(shown, style=STYLES.get(shown, ""))
+
+
+def credits(amount: float | None) -> str | None:
+    """`25`, or `12.5`."""
+    return None if amount is None else f"{amount:g}"
+
+
+def ago(when: datetime | str | None, now: datetime | None = None) -> str:
+    """How long before `now` (default: the present) that was, in the largest unit: `3 min`."""
+    if when is None:
+        return ""
+    moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+    return span(((now or datetime.now(UTC)) - moment).total_seconds())
+
+
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def span(seconds: float) -> str:
+    """Seconds in the largest unit that fits: `45 s`, `3 min`, `2 h`, `5 d`."""
+    size, unit = next(((size, unit) for size, unit in UNITS if abs(seconds) >= size), (1, "s"))
+    return f"{seconds / size:.0f} {unit}"

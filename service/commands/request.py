@@ -1,0 +1,106 @@
+"""What `enqueue` makes of its options: the same body that `POST /videos` takes."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import typer
+
+from service.errors import Malformed
+from service.house import House
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of `enqueue` that say what the video shall be; None is what was not given."""
+
+    prompt: str | None
+    image: str | None
+    model: str | None
+    ratio: str | None
+    duration: int | None
+    operation: str | None
+    input: str | None
+    metadata: str | None
+    columns: str | None
+    priority: int | None
+    source: UUID | None
+
+
+async def body_of(house: House, wishes: Wishes) -> dict[str, Any]:
+    """The body for `POST /videos`: what the video `source` had, then --input, then the single options."""
+    given: dict[str, Any] = {
+        "promptText": wishes.prompt,
+        "promptImage": None if wishes.image is None else image(wishes.image),
+        "model": wishes.model,
+        "ratio": wishes.ratio,
+        "duration": wishes.duration,
+    }
+    body: dict[str, Any] = {"input": {}}
+    if wishes.source is not None:
+        body |= await _of_video(house, wishes.source)
+    body["input"] |= read_object(wishes.input, "--input") or {}
+    body["input"] |= {name: value for name, value in given.items() if value is not None}
+    others = {
+        "operation": wishes.operation,
+        "priority": wishes.priority,
+        "metadata": read_object(wishes.metadata, "--metadata"),
+        "columns": read_object(wishes.columns, "--columns"),
+    }
+    body |= {name: value for name, value in others.items() if value is not None}
+    if "operation" not in body and "promptImage" not in body["input"]:
+        body["operation"] = "text_to_video"
+    return body
+
+
+async def _of_video(house: House, video_id: UUID) -> dict[str, Any]:
+    from service.store import videos as store
+
+    video = await store.get(house.database, video_id)
+    copied = {"operation": video.operation, "metadata": video.metadata, "priority": video.priority or None}
+    known = {name: value for name, value in copied.items() if value is not None}
+    return known | {"input": dict(video.input or _written_by_the_app(video.prompt, video.image_url))}
+
+
+def _written_by_the_app(prompt: str | None, image_url: str | None) -> dict[str, Any]:
+    """The input of a row that no tick has read yet."""
+    return {name: value for name, value in (("promptText", prompt), ("promptImage", image_url)) if value}
+
+
+def image(text: str) -> str:
+    """An address as it is; a file as a data URI. Raises BadParameter."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text):
+        return text
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise typer.BadParameter(f"{text} is neither an address nor a file", param_hint="--image")
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    if not kind.startswith("image/"):
+        raise typer.BadParameter(f"{text} does not have the name of an image (.png, .jpg, .webp)", param_hint="--image")
+    return f"data:{kind};base64,{base64.b64encode(_bytes(path, '--image')).decode()}"
+
+
+def read_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """A JSON object, written out or as @FILE. Raises BadParameter."""
+    from service.web.bodies import parse
+
+    if text is None:
+        return None
+    raw = _bytes(Path(text[1:]).expanduser(), option) if text.startswith("@") else text.encode(errors="replace")
+    try:
+        return parse(raw)
+    except Malformed as exc:
+        raise typer.BadParameter(exc.detail.replace("the body", "this"), param_hint=option) from None
+
+
+def _bytes(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise typer.BadParameter(f"{path} cannot be read: {exc.strerror}", param_hint=option) from None

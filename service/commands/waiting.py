@@ -1,0 +1,115 @@
+"""Waiting for one video, with a progress bar, until its file is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import httpx
+
+from service.commands import output
+from service.commands.console import fail
+from service.commands.output import console, say, span
+from service.errors import DatabaseAway
+from service.house import House
+
+if TYPE_CHECKING:
+    from service.videos import Video
+
+LOOK_SECONDS = 1.0
+# A cron service calls once a minute or less often, and may miss a call.
+SILENT_SECONDS = 180.0
+# A database that is restarted is back by then.
+PATIENCE_SECONDS = 60.0
+FETCH_SECONDS = 60.0  # without a byte
+
+Tell = Callable[[str, float | None], None]  # a word for people, and how far in [0, 1] if that is known
+
+
+@contextlib.contextmanager
+def bar() -> Iterator[Tell]:
+    """A progress bar on stderr, where that is a terminal; nothing elsewhere."""
+    if not output.on_terminal(stderr=True):
+        yield lambda _words, _done: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task("queued", total=None)
+
+        def tell(words: str, done: float | None) -> None:
+            progress.update(task, description=words, total=None if done is None else 1.0, completed=done or 0.0)
+
+        yield tell
+
+
+async def until_it_ends(house: House, video: Video, tell: Tell) -> Video:
+    """Look at the video until it has ended; the work is done by a tick elsewhere. Says so if none runs."""
+    from service.steps import poll
+
+    warned = False
+    away_since: float | None = None
+    while not video.status.terminal:
+        tell(video.status.value, video.progress if video.status == "processing" else None)
+        try:
+            if not warned:
+                warned = await _warned_of_silence(house)
+            await house.sleep(LOOK_SECONDS)
+            video = await poll.look_now(house, video.id)
+            away_since = None
+        except DatabaseAway:
+            away_since = house.clock() if away_since is None else away_since
+            if house.clock() - away_since > PATIENCE_SECONDS:
+                raise
+            tell("the database does not answer", None)
+    return video
+
+
+async def _warned_of_silence(house: House) -> bool:
+    from service.store import ticks
+
+    last = await ticks.last(house.database)
+    if last is not None and last[2] < SILENT_SECONDS:
+        return False
+    since = "no tick has run yet" if last is None else f"the last tick was {span(last[2])} ago"
+    say(f"{since}: the video waits until one does (`taxiway worker`, or whatever calls /process-queued)")
+    return True
+
+
+async def download(house: House, video: Video, path: Path, tell: Tell) -> int:
+    """Fetch the file of a completed video to `path`, which is there as a whole or not at all; its size in bytes."""
+    from service.web.videos import live_url
+
+    url = await live_url(house, video)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        transport = house.transport() if house.transport else None
+        async with (
+            httpx.AsyncClient(transport=transport, timeout=FETCH_SECONDS, follow_redirects=True) as client,
+            client.stream("GET", url) as response,
+        ):
+            response.raise_for_status()
+            total = int(response.headers.get("content-length", 0))
+            size = 0
+            with part.open("wb") as file:
+                async for chunk in response.aiter_bytes():
+                    size += file.write(chunk)
+                    tell("fetching the file", size / total if total else None)
+        part.replace(path)
+    except httpx.HTTPStatusError as exc:
+        fail(f"taxiway: {_again(video.id)}: its server answers {exc.response.status_code}")
+    except httpx.HTTPError as exc:
+        fail(f"taxiway: {_again(video.id)}: {type(exc).__name__} {exc}".rstrip())
+    except OSError as exc:
+        fail(f"taxiway: {path} cannot be written: {exc.strerror}; {_again(video.id)}")
+    finally:
+        part.unlink(missing_ok=True)
+    return size
+
+
+def _again(video_id: UUID) -> str:
+    return f"video {video_id} is completed, but its file was not fetched"
