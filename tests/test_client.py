@@ -22,7 +22,7 @@ from httpx_aiohttp import AiohttpTransport
 from service.errors import RunwayAway
 from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
-from service.runway.transport import Sight, aiohttp_transport, current, httpcore_trace
+from service.runway.transport import AiohttpWire, Sight, Wire, current, httpcore_trace
 from service.settings import Settings
 from tests.simulator_server import until
 from tests.wire import (
@@ -46,15 +46,16 @@ KEY = "key_" + "0" * 128
 HANGING_SECONDS = 0.3  # for cases that end with the deadline
 PATIENCE_SECONDS = 10.0  # for cases that end by themselves
 
-Transports = Callable[..., httpx.AsyncBaseTransport]
+Transport = httpx.AsyncBaseTransport | Wire
+Transports = Callable[..., Transport]
 
 
-def over_aiohttp(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
+def over_aiohttp(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> Transport:
     """The default transport."""
-    return aiohttp_transport(url, connections, tls=tls or trusting_tls())
+    return AiohttpWire(url, connections, tls=tls or trusting_tls())
 
 
-def over_httpx(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> httpx.AsyncBaseTransport:
+def over_httpx(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> Transport:
     """Plain httpx, as somebody may inject it."""
     return httpx.AsyncHTTPTransport(
         verify=tls or trusting_tls(), limits=httpx.Limits(max_connections=connections), trust_env=False
@@ -69,7 +70,7 @@ def transports(request: pytest.FixtureRequest) -> Transports:
 
 
 @asynccontextmanager
-async def client(url: str, transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[Runway]:
+async def client(url: str, transport: Transport | None) -> AsyncIterator[Runway]:
     """Runway at `url`."""
     runway = Runway(Settings(runway_key=KEY, runway_url=url), transport)
     try:
@@ -592,7 +593,7 @@ class TestConnections:
     async def test_one_that_rested_is_not_used_again(self) -> None:
         async with (
             wire(accepting) as server,
-            client(server.url, aiohttp_transport(server.url, 8, idle_seconds=0.001)) as runway,
+            client(server.url, AiohttpWire(server.url, 8, idle_seconds=0.001)) as runway,
         ):
             await send(runway)
             await asyncio.sleep(0.01)
@@ -602,7 +603,7 @@ class TestConnections:
     async def test_one_that_did_not_rest_is(self) -> None:
         async with (
             wire(accepting) as server,
-            client(server.url, aiohttp_transport(server.url, 8, idle_seconds=60)) as runway,
+            client(server.url, AiohttpWire(server.url, 8, idle_seconds=60)) as runway,
         ):
             for _ in range(3):
                 await send(runway)
@@ -611,7 +612,7 @@ class TestConnections:
     async def test_none_is_used_again_without_idling(self) -> None:
         async with (
             wire(accepting) as server,
-            client(server.url, aiohttp_transport(server.url, 8, idle_seconds=0)) as runway,
+            client(server.url, AiohttpWire(server.url, 8, idle_seconds=0)) as runway,
         ):
             for _ in range(3):
                 assert (await send(runway)).kind is Kind.ACCEPTED

@@ -1,8 +1,4 @@
-"""The client of Runway's API. A create is sent once, whatever happens; nothing here retries anything.
-
-Requests go straight to an httpx transport: at 50 in flight `AsyncClient` itself costs more than the call, and of
-what it adds (redirects, cookies, authentication flows) a create must have none.
-"""
+"""The client of Runway's API. A create is sent once, whatever happens; nothing here retries anything."""
 
 from __future__ import annotations
 
@@ -12,10 +8,11 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
+from multidict import CIMultiDict
 from pydantic import ValidationError
 
 from service import replies
@@ -23,13 +20,12 @@ from service.errors import RunwayAway
 from service.logs import RUNWAY, event
 from service.outcomes import Answer, Broken
 from service.runway.task import Task
-from service.runway.transport import Sight, aiohttp_transport, current, httpcore_trace, tells_the_truth
+from service.runway.transport import AiohttpWire, Content, HttpxWire, Reply, Sight, Wire, current
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 API_VERSION = "2024-11-06"  # the only current one; required on every call
-CONNECT_SECONDS = 10.0
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
 CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
 PIECE_BYTES = 65_536  # a body with an image inside goes out piece by piece, so that other calls go on meanwhile
@@ -45,15 +41,16 @@ class Runway:
     def __init__(
         self,
         settings: Settings,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | Wire | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = settings.runway_url
-        self._transport = transport or aiohttp_transport(self.url, settings.submit_slots + settings.poll_slots)
-        self._traced = tells_the_truth(self._transport)
+        if transport is None:
+            transport = AiohttpWire(self.url, settings.submit_slots + settings.poll_slots)
+        self._wire: Wire = HttpxWire(transport) if isinstance(transport, httpx.AsyncBaseTransport) else transport
         self._clock = clock
         self._key = (settings.runway_key or "no key").encode()
-        self._headers = httpx.Headers(settings.custom_headers)
+        self._headers = CIMultiDict(settings.custom_headers)
         self._headers.update(
             {
                 "Authorization": f"Bearer {settings.runway_key}",
@@ -68,7 +65,7 @@ class Runway:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._transport.aclose()
+        await self._wire.aclose()
 
     async def create(
         self, operation: str, body: dict[str, Any], *, give_up_at: float, video: object = None
@@ -146,41 +143,39 @@ class Runway:
         sight = Sight(self._clock)
         token = current.set(sight)
         started = self._clock()
-        response: httpx.Response | None = None
+        reply: Reply | None = None
         chunks: list[bytes] = []
         torn: str | None = None
         try:
             async with asyncio.timeout(seconds):
-                response = await self._transport.handle_async_request(self._request(method, path, body))
-                await _read(response, chunks)
+                reply = await self._wire.open(method, self.url + path, *self._request(body))
+                await reply.read(chunks, LARGEST_ANSWER_BYTES)  # what is longer is cut, and so becomes unreadable
         except Exception as exc:
             error = _why(exc, seconds, sight)
-            if response is None:
+            if reply is None:
                 # Whatever it is: without proof that nothing was written, it may have been sent.
-                return Broken(error, sent=sight.at is not None or not self._traced)
+                return Broken(error, sent=sight.at is not None or not self._wire.traced)
             torn = error
         finally:
             current.reset(token)
-            if response is not None:
-                await _close(response)
+            if reply is not None:
+                await _close(reply)
         return Answer(
-            response.status_code,
+            reply.status,
             b"".join(chunks).replace(self._key, b"[secret]"),  # its words are kept, and shown
             self._clock() - (started if sight.at is None else sight.at),
-            response.headers.get("apigw-requestid"),
+            reply.headers.get("apigw-requestid"),
             torn,
-            _retry_after(response),
+            _retry_after(reply),
         )
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Request:
+    def _request(self, body: dict[str, Any] | None) -> tuple[Mapping[str, str], Content]:
         whole = b"" if body is None else json.dumps(body).encode()
+        if len(whole) <= PIECE_BYTES:
+            return self._headers, whole
         headers = self._headers.copy()
-        content: bytes | AsyncIterator[bytes] = whole
-        if len(whole) > PIECE_BYTES:
-            content, headers["Content-Length"] = _pieces(whole), str(len(whole))
-        # No other limit: the deadline of the whole call ends whatever takes too long.
-        extensions = {"timeout": {"connect": CONNECT_SECONDS}, "trace": httpcore_trace}
-        return httpx.Request(method, self.url + path, headers=headers, content=content, extensions=extensions)
+        headers["Content-Length"] = str(len(whole))
+        return headers, _pieces(whole)
 
 
 async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
@@ -189,29 +184,19 @@ async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
 
 
 def _why(exc: Exception, seconds: float, sight: Sight) -> str:
-    if isinstance(exc, TimeoutError):
+    if type(exc) is TimeoutError:
         return f"no {'connection' if sight.at is None else 'complete answer'} within {seconds:.3g} s"
     return f"{type(exc).__name__}: {exc}".rstrip(": ")
 
 
-async def _read(response: httpx.Response, chunks: list[bytes]) -> None:
-    """The body, up to LARGEST_ANSWER_BYTES; what is longer is cut, and so becomes unreadable."""
-    size = 0
-    async for chunk in response.aiter_bytes():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_ANSWER_BYTES:
-            break
-
-
-async def _close(response: httpx.Response) -> None:
+async def _close(reply: Reply) -> None:
     """Let go of the connection. What goes wrong here changes nothing about the answer."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(CLOSE_SECONDS):
-            await response.aclose()
+            await reply.close()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(reply: Reply) -> float | None:
     """Seconds, from `Retry-After`. Runway documents none: the form with a date is not worth a clock here."""
-    value = response.headers.get("retry-after", "")
+    value = reply.headers.get("retry-after", "")
     return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", value) else None

@@ -1,29 +1,32 @@
-"""The transport underneath the client, and the proof whether a call had a connection on which bytes could be written.
+"""What carries a call, and the proof whether it had a connection on which bytes could be written.
 
 An exception's class proves nothing: httpx-aiohttp 0.2 reports a connection that was dropped after the whole request
-as ConnectTimeout. So the transport itself is asked, while it works.
+as ConnectTimeout. So the connector itself is asked, while it works.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
+CONNECT_SECONDS = 10.0
 # A connection that rested longer is not used again: the other end may have closed it. Under load the next create
 # follows within milliseconds; 0 means a new connection for each.
 IDLE_SECONDS = 0.25
 
+Content = bytes | AsyncIterator[bytes]
+
 
 class Sight:
-    """When a call had a connection on which bytes could be written: told by whichever transport carries it."""
+    """When a call had a connection on which bytes could be written: told by whichever wire carries it."""
+
+    __slots__ = ("_clock", "at")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -36,13 +39,62 @@ class Sight:
 current: ContextVar[Sight] = ContextVar("sight")
 
 
-async def _aiohttp_connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
-    current.get().connected()
+class Reply(Protocol):
+    """An answer whose headers were read."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def read(self, chunks: list[bytes], limit: int) -> None:
+        """Append the body, up to `limit` bytes; what was read before an exception stays."""
+
+    async def close(self) -> None:
+        """Let go of the connection."""
 
 
-async def httpcore_trace(name: str, _info: dict[str, Any]) -> None:
-    if name.endswith("send_request_headers.started"):
+class Wire(Protocol):
+    """Carries a call. `traced`: no news of a connection is proof that there was none."""
+
+    traced: bool
+
+    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
+        """Send this, once, and read the answer's headers."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class _SightedConnector(aiohttp.TCPConnector):
+    async def connect(self, *arguments: Any, **options: Any) -> Any:
+        connection = await super().connect(*arguments, **options)
         current.get().connected()
+        return connection
+
+
+class _AiohttpReply:
+    __slots__ = ("_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self, chunks: list[bytes], limit: int) -> None:
+        size = 0
+        while size <= limit and (chunk := await self._response.content.readany()):
+            chunks.append(chunk)
+            size += len(chunk)
+
+    async def close(self) -> None:
+        if self._response.connection is not None:  # else it went back when the answer was read to its end
+            await self._response.__aexit__(None, None, None)
+
+
+# No other limit: the deadline of the whole call ends whatever takes too long.
+_TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS)
 
 
 @cache
@@ -50,27 +102,69 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class TracedTransport(AiohttpTransport):
-    """What `aiohttp_transport` makes: the plain AiohttpTransport says nothing of what was sent."""
+class AiohttpWire:
+    """aiohttp itself: with httpx in between, every call costs half as much again."""
+
+    traced = True
+
+    def __init__(
+        self, url: str, connections: int, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls: ssl.SSLContext | bool = (tls or _tls()) if url.startswith("https:") else False
+        self._connections = connections
+        self._rest: dict[str, Any] = {"keepalive_timeout": idle_seconds} if idle_seconds else {"force_close": True}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
+        if self._session is None:
+            connector = _SightedConnector(ssl=self._tls, limit=self._connections, **self._rest)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT
+            )
+        return _AiohttpReply(
+            await self._session.request(method, url, headers=headers, data=content or None, allow_redirects=False)
+        )
+
+    async def aclose(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
 
-def aiohttp_transport(
-    url: str, connections: int, *, idle_seconds: float = IDLE_SECONDS, tls: ssl.SSLContext | None = None
-) -> TracedTransport:
-    """A transport that traces whether a connection was had. Seven times the throughput of httpx's own pool."""
-    verify: ssl.SSLContext | bool = (tls or _tls()) if url.startswith("https:") else False
-    tracer = aiohttp.TraceConfig()
-    tracer.on_connection_create_end.append(_aiohttp_connected)
-    tracer.on_connection_reuseconn.append(_aiohttp_connected)
-    rest: dict[str, Any] = {"keepalive_timeout": idle_seconds} if idle_seconds else {"force_close": True}
-
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=verify, limit=connections, **rest)
-        return aiohttp.ClientSession(connector=connector, trace_configs=[tracer], cookie_jar=aiohttp.DummyCookieJar())
-
-    return TracedTransport(verify=verify, client=session)
+async def httpcore_trace(name: str, _info: dict[str, Any]) -> None:
+    if name.endswith("send_request_headers.started"):
+        current.get().connected()
 
 
-def tells_the_truth(transport: httpx.AsyncBaseTransport) -> bool:
-    """Whether no news of a connection is proof that there was none: from any transport but these two it is not."""
-    return isinstance(transport, TracedTransport | httpx.AsyncHTTPTransport)
+class _HttpxReply:
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self, chunks: list[bytes], limit: int) -> None:
+        size = 0
+        async for chunk in self._response.aiter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                break
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+class HttpxWire:
+    """Any transport of httpx's. `AsyncClient` is left out: of what it adds, a create must have nothing."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+        self.traced = isinstance(transport, httpx.AsyncHTTPTransport)  # any other may have sent without a word
+
+    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
+        extensions = {"timeout": {"connect": CONNECT_SECONDS}, "trace": httpcore_trace}
+        request = httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+        return _HttpxReply(await self._transport.handle_async_request(request))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
