@@ -22,7 +22,7 @@ from httpx_aiohttp import AiohttpTransport
 from service.errors import RunwayAway
 from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
-from service.runway.transport import AiohttpWire, Sight, Wire, current, httpcore_trace
+from service.runway.transport import AiohttpWire, Sight, current, httpcore_trace
 from service.settings import Settings
 from tests.simulator_server import until
 from tests.wire import (
@@ -46,7 +46,7 @@ KEY = "key_" + "0" * 128
 HANGING_SECONDS = 0.3  # for cases that end with the deadline
 PATIENCE_SECONDS = 10.0  # for cases that end by themselves
 
-Transport = httpx.AsyncBaseTransport | Wire
+Transport = httpx.AsyncBaseTransport | AiohttpWire
 Transports = Callable[..., Transport]
 
 

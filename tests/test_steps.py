@@ -12,7 +12,7 @@ import pytest
 from service.errors import Conflict, DatabaseAway, NotConfigured
 from service.outcomes import Decision, Kind, Outcome
 from service.runway.client import Runway
-from service.steps import adopt, poll, prune, rescue, submit
+from service.steps import adopt, poll, prune, rescue, saving
 from service.steps.answers import as_answer
 from service.steps.finalize import POLL_CAP_SECONDS, finalize, poll_delay
 from service.steps.window import Window
@@ -204,7 +204,7 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
         patient = replace(w.house, sleep=sleep)
         with pytest.raises(NotConfigured):
             await ledger.of_video(w.house.database, video_id)
-        await submit.save_insistently(patient, [as_answer(permit.submission_id, video_id, outcome, ACCEPT)])
+        await saving.save_insistently(patient, [as_answer(permit.submission_id, video_id, outcome, ACCEPT)])
         assert waits == [0.2, 0.4, 0.8]
         assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
@@ -766,7 +766,7 @@ async def test_a_database_that_goes_between_two_claims_costs_no_count(
     async def away(*_: object) -> None:
         raise DatabaseAway("gone")
 
-    async with world(database_url) as w:
-        await w.enqueue()
+    async with world(database_url, submit_slots=1) as w:
+        await w.enqueue(), await w.enqueue()
         monkeypatch.setattr(permits, "usual_seconds", away)
         assert (await w.tick())["submit"]["accepted"] == 1

@@ -68,9 +68,12 @@ class Runway:
         await self._wire.aclose()
 
     async def create(
-        self, operation: str, body: dict[str, Any], *, give_up_at: float, video: object = None
+        self, operation: str, body: dict[str, Any] | str, *, give_up_at: float, video: object = None
     ) -> Answer | Broken:
-        """Send one create. `give_up_at`: on this client's clock; past it nothing is sent, or the call is cut off."""
+        """Send one create; `body`: an object, or its JSON.
+
+        `give_up_at`: on this client's clock; past it nothing is sent, or the call is cut off.
+        """
         path = f"/v1/{operation}"
         event(log, RUNWAY, "request_starting", "Request starting", video=video)
         event(log, RUNWAY, "endpoint_called", f"Endpoint called: POST {self.url}{path}", video=video)
@@ -138,7 +141,7 @@ class Runway:
         return RunwayAway(f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status)
 
     async def _call(
-        self, method: str, path: str, seconds: float, body: dict[str, Any] | None = None
+        self, method: str, path: str, seconds: float, body: dict[str, Any] | str | None = None
     ) -> Answer | Broken:
         sight = Sight(self._clock)
         token = current.set(sight)
@@ -169,8 +172,8 @@ class Runway:
             _retry_after(reply),
         )
 
-    def _request(self, body: dict[str, Any] | None) -> tuple[Mapping[str, str], Content]:
-        whole = b"" if body is None else json.dumps(body).encode()
+    def _request(self, body: dict[str, Any] | str | None) -> tuple[Mapping[str, str], Content]:
+        whole = b"" if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
         if len(whole) <= PIECE_BYTES:
             return self._headers, whole
         headers = self._headers.copy()

@@ -4,35 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
-
 from service import outcomes
-from service.errors import DatabaseAway, TaxiwayError
+from service.errors import DatabaseAway
 from service.house import Counts, House
 from service.logs import RUNWAY, VIDEO, event
-from service.outcomes import ALL_LANES, Decision, Kind, Outcome, Pause
+from service.outcomes import Decision, Kind, Outcome
 from service.runway.client import Runway
 from service.settings import LEASE_MARGIN_SECONDS
 from service.steps import budget
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.saving import SAVE_AGAIN_FIRST_SECONDS, insist, pause_lane, resume_lane, save_insistently
 from service.steps.window import Window
 from service.store import lanes, permits, submissions
 from service.store.permits import Permit
-from service.store.submissions import Answer
 from service.videos import Status
 
 log = logging.getLogger(__name__)
 
-SAVE_AGAIN_FIRST_SECONDS = 0.2
-SAVE_AGAIN_CAP_SECONDS = 10.0
 TAKE_BACK_ATTEMPTS = 5
+
+
+class Bell:
+    """Rings when a claim may be worth it: a call came back, or (`news`) a video was handed in."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self.news = False
+
+    def ring(self, *, news: bool = False) -> None:
+        """Wake whoever waits."""
+        self.news = self.news or news
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Until it rings, or at once if it has rung since the last wait."""
+        await self._rung.wait()
+        self._rung.clear()
 
 
 @dataclass
@@ -43,47 +56,75 @@ class _Sent:
 
 @dataclass
 class _Round:
-    """One run of the step: what is in flight, what came back, and the counts."""
+    """One run of the step. `returned`: answers that nobody saves yet; `unsaved` counts also those being saved."""
 
+    bell: Bell
     counts: Counts = field(
         default_factory=lambda: dict.fromkeys(("claimed", "accepted", "not_sent", "rejected", "unknown"), 0)
     )
     in_flight: set[asyncio.Task[_Sent]] = field(default_factory=set)
+    returned: list[_Sent] = field(default_factory=list)
+    came_back: asyncio.Event = field(default_factory=asyncio.Event)
+    unsaved: int = 0
+    claiming: bool = True
     probes: dict[int, str] = field(default_factory=dict)  # submission -> the lane that it probes
 
+    def land(self, task: asyncio.Task[_Sent]) -> None:
+        """A call came back: its slot is free at once, its answer waits to be saved."""
+        self.in_flight.discard(task)
+        if not task.cancelled():
+            self.returned.append(task.result())
+            self.unsaved += 1
+        self.came_back.set()
+        self.bell.ring()
 
-async def run_once(house: House, window: Window) -> Counts:
-    """Claim and submit until nothing is due or the window closes; then wait for what is in flight."""
-    this = _Round()
-    async with house.runway() as runway:
-        try:
-            await _probe(house, runway, window, this)
-            await _drain(house, runway, window, this)
-        except DatabaseAway as exc:
-            if not this.counts["claimed"]:
-                raise
-            event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
-        finally:
-            # Also when the database goes away between two claims: what was sent is waited for and saved.
-            while this.in_flight:
-                await _save_finished(house, this)
+
+async def run_once(house: House, window: Window, *, probe: bool = True, bell: Bell | None = None) -> Counts:
+    """Claim and submit until nothing is due or the window closes; then wait for what is in flight.
+
+    `probe`: a paused lane may be due for its probe. `bell`: whoever rings it knows of new videos.
+    """
+    this = _Round(bell or Bell())
+    saver = asyncio.create_task(_save_all(house, this))
+    try:
+        async with house.runway() as runway:
+            try:
+                if probe:
+                    await _probe(house, runway, window, this)
+                await _claim_all(house, runway, window, this)
+            except DatabaseAway as exc:
+                if not this.counts["claimed"]:
+                    raise
+                event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
+            finally:
+                # Also when the database goes away between two claims: what was sent is waited for and saved.
+                this.claiming = False
+                this.came_back.set()
+                await saver
+    finally:
+        this.claiming = False
     return this.counts
 
 
-async def _drain(house: House, runway: Runway, window: Window, this: _Round) -> None:
+async def _claim_all(house: House, runway: Runway, window: Window, this: _Round) -> None:
+    """A claim for every slot that becomes free, as long as there is something due and time for it.
+
+    A slot is free when its call came back; how many answers may wait to be saved is bounded all the same.
+    """
     usual: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
-    while more or this.in_flight:
-        free = house.settings.submit_slots - len(this.in_flight)
-        if more and free and window.may_claim(usual, house.settings.post_timeout):
-            claimed = await _claim(house, runway, window, this, free)
-            more = bool(claimed)
-            if claimed and usual is None:
+    while more or this.in_flight or this.unsaved:
+        free = house.settings.submit_slots - max(len(this.in_flight), this.unsaved)
+        more = more or this.bell.news
+        if more and free > 0:
+            if this.counts["claimed"] and usual is None:
                 usual = await permits.usual_seconds(house.database) or 0.0
+            if not window.may_claim(usual, house.settings.post_timeout):
+                return
+            this.bell.news = False
+            more = await _claim(house, runway, window, this, free) == free
         else:
-            more = more and bool(this.in_flight)
-        if this.in_flight:
-            await _save_finished(house, this)
+            await this.bell.wait()
 
 
 async def _probe(house: House, runway: Runway, window: Window, this: _Round) -> None:
@@ -110,7 +151,9 @@ async def _claim(
         narrate_claim(house, permit)
         if lane is not None:
             this.probes[permit.submission_id] = lane
-        this.in_flight.add(asyncio.create_task(_send(runway, permit, give_up_at)))
+        task = asyncio.create_task(_send(runway, permit, give_up_at))
+        this.in_flight.add(task)
+        task.add_done_callback(this.land)
     this.counts["claimed"] += len(permitted)
     return len(permitted)
 
@@ -142,8 +185,13 @@ def narrate_claim(house: House, permit: Permit) -> None:
 
 
 async def _send(runway: Runway, permit: Permit, give_up_at: float) -> _Sent:
-    result = await runway.create(permit.operation, permit.input, give_up_at=give_up_at, video=permit.video_id)
-    outcome = outcomes.classify(result)
+    """One create, and what it came to: whatever goes wrong, an outcome."""
+    try:
+        result = await runway.create(permit.operation, permit.body, give_up_at=give_up_at, video=permit.video_id)
+        outcome = outcomes.classify(result)
+    except Exception as exc:
+        log.exception("a create failed in a way that nobody thought of")
+        outcome = Outcome(Kind.UNKNOWN, f"{type(exc).__name__} in the client")
     if outcome.kind is Kind.ACCEPTED:
         # Logged before it is written: the one line that can still save a paid task if everything else fails.
         event(
@@ -158,11 +206,33 @@ async def _send(runway: Runway, permit: Permit, give_up_at: float) -> _Sent:
     return _Sent(permit, outcome)
 
 
-async def _save_finished(house: House, this: _Round) -> None:
-    """Wait until something has come back, and save all of it at once: under load, batches form by themselves."""
-    done, this.in_flight = await asyncio.wait(this.in_flight, return_when=asyncio.FIRST_COMPLETED)
+async def _save_all(house: House, this: _Round) -> None:
+    """Save what has come back, all of it at once, as soon as the last save is done.
+
+    Under load, batches form by themselves; without, nothing waits. A batch that fails must not cost the next one:
+    its submissions are unknown at their deadline.
+    """
+    failure: Exception | None = None
+    while this.claiming or this.in_flight or this.returned:
+        await this.came_back.wait()
+        this.came_back.clear()
+        batch, this.returned = this.returned, []
+        if not batch:
+            continue
+        try:
+            await _save(house, this, batch)
+        except Exception as exc:
+            log.exception("%d answers could not be saved", len(batch))
+            failure = exc
+        this.unsaved -= len(batch)
+        this.bell.ring()
+    if failure is not None:
+        raise failure
+
+
+async def _save(house: House, this: _Round, batch: list[_Sent]) -> None:
     answers = []
-    for sent in [task.result() for task in done]:
+    for sent in batch:
         permit, outcome = sent.permit, sent.outcome
         decision = outcomes.decide(
             outcome, model=permit.model, setbacks=permit.setbacks, resubmits=permit.resubmits,
@@ -173,56 +243,7 @@ async def _save_finished(house: House, this: _Round) -> None:
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
         event(log, VIDEO, "response", words, video=permit.video_id)
         if decision.pause is not None:
-            await _insist(house, partial(_pause, house, decision.pause))
+            await insist(house, partial(pause_lane, house, decision.pause))
         elif outcome.kind is Kind.ACCEPTED and permit.submission_id in this.probes:
-            await _insist(house, partial(_resume, house, this.probes[permit.submission_id]))
+            await insist(house, partial(resume_lane, house, this.probes[permit.submission_id]))
     await save_insistently(house, answers)
-
-
-async def _insist(house: House, write: Callable[[], Awaitable[None]]) -> None:
-    """Do one write until it succeeds. Only the database can be in the way, and it may come back."""
-    wait = SAVE_AGAIN_FIRST_SECONDS
-    while True:
-        try:
-            return await write()
-        except (TaxiwayError, asyncpg.PostgresError) as exc:
-            event(log, VIDEO, "save_again", f"Not saved yet, trying again: {exc}", level=logging.ERROR)
-        await house.sleep(wait)
-        wait = min(wait * 2, SAVE_AGAIN_CAP_SECONDS)
-
-
-async def _pause(house: House, pause: Pause) -> None:
-    if await lanes.pause(house.database, pause.lane, pause.seconds, pause.reason, pause.detail):
-        which = "all models" if pause.lane == ALL_LANES else pause.lane
-        words = f"Lane paused ({which}) for {pause.seconds:g} s, {pause.reason}: {pause.detail}"
-        event(log, VIDEO, "lane_paused", words, level=logging.WARNING, lane=pause.lane)
-
-
-async def _resume(house: House, lane: str) -> None:
-    await lanes.resume(house.database, lane)
-    event(log, VIDEO, "lane_resumed", "Lane resumed: Runway takes videos again", lane=lane)
-
-
-async def save_insistently(house: House, answers: list[Answer]) -> None:
-    """Save, again and again, for as long as this process lives: an id that is lost here was paid for nothing."""
-    results: dict[int, str] = {}
-
-    async def save() -> None:
-        results.update(await submissions.save_each(house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS))
-
-    await _insist(house, save)
-    for answer in answers:
-        result = results.get(answer.submission_id, "kept")
-        event(
-            log, VIDEO, "row_updated", _ROW_WORDS[result].format(status=answer.next_status),
-            video=answer.video_id, submission=answer.submission_id, task=answer.task_id,
-        )  # fmt: skip
-
-
-_ROW_WORDS = {
-    "kept": "Outcome was known already",
-    "moved": "Row updated: status {status}",
-    "locked": "Row is held by another transaction: saved to the ledger, the row follows",
-    "waits": "Saved to the ledger; the video waits for something else",
-    "elsewhere": "Saved to the ledger; the video has moved on, and this task is a surplus to be deleted",
-}

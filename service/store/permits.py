@@ -47,8 +47,8 @@ UPDATE videos v SET status = 'processing', permit_id = p.id, runway_video_id = N
     polled_at = NULL, submitted_at = NULL, task_status = NULL, progress = NULL, error_code = NULL,
     error_message = NULL, finished_at = NULL, cost_credits = NULL, updated_at = now()
 FROM permit p WHERE p.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
-RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input, v.setbacks, v.resubmits,
-    v.quoted_credits
+RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.setbacks,
+    v.resubmits, v.quoted_credits
 """
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. $5: room for all
@@ -68,16 +68,22 @@ _CLAIM_WITHIN = _CLAIM_FORM.format(affordable=_AFFORDABLE, source="affordable")
 
 @dataclass(frozen=True)
 class Permit:
-    """The permission to send one create for one video."""
+    """The permission to send one create for one video. `body`: what to send, as JSON."""
 
     submission_id: int
     video_id: UUID
     operation: str
     model: str
-    input: dict[str, Any]
+    body: str
     setbacks: int
     resubmits: int
     quoted_credits: Decimal | None
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The body, as Runway's names and values."""
+        values: dict[str, Any] = json.loads(self.body)
+        return values
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ async def claim(
     else:
         by_model = json.dumps(dict(room.by_model), default=str)
         rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, claim_id, room.for_all, by_model)
-    return [Permit(**(dict(row) | {"input": json.loads(row["input"])})) for row in rows]
+    return [Permit(*row) for row in rows]
 
 
 _OF_CLAIM = "SELECT id, video_id FROM submissions WHERE outcome IS NULL AND claim_id = $1"

@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from service import outcomes, tick, webhooks
 from service.steps.answers import as_answer
-from service.steps.submit import save_insistently
+from service.steps.saving import save_insistently
 from service.store import lanes, permits
 from service.store.database import Database
 from service.store.permits import Permit
