@@ -6,22 +6,22 @@
 --
 -- The runner (service/store/migrate.py) looks for obstacles first, and runs this file in one transaction.
 
--- A video: what the app asked for. These nine columns are the contract with the app. Its own table may stand in
--- another schema of the search path than the one where new tables go: IF NOT EXISTS would make a second one there.
+-- A video: what the app asked for. Its own table may stand in another schema of the search path than the one where new
+-- tables go: IF NOT EXISTS would make a second one there. A table that is made here says so in its comment: only such a
+-- table is given a storage of its own, and only from such a table are old rows ever removed.
+--
+-- A video changes four times in its life. Half of each page is left free, so that a new version of a row finds room
+-- beside the old one, and all that changes stands together behind all that does not: PostgreSQL then logs the
+-- difference only, which is less than half of what it would write otherwise.
 DO $$ BEGIN IF to_regclass('videos') IS NULL THEN
 CREATE TABLE videos (
-    id               uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
-    user_id          text,
-    prompt           text,
-    image_url        text,
-    status           text        NOT NULL DEFAULT 'queued'
-                     CONSTRAINT videos_status_known
-                     CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')),
-    error_message    text,
-    runway_video_id  text,
-    created_at       timestamptz NOT NULL DEFAULT now(),
-    updated_at       timestamptz NOT NULL DEFAULT now()
-);
+    id          uuid         PRIMARY KEY DEFAULT gen_random_uuid(),
+    user_id     text,
+    prompt      text,
+    image_url   text,
+    created_at  timestamptz  NOT NULL DEFAULT now()
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+COMMENT ON TABLE videos IS 'made by Taxiway';
 END IF; END $$;
 
 -- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's
@@ -60,15 +60,16 @@ CREATE TABLE submissions (
     -- The lease outlasts the call, so nobody else decides about a video while its POST may still be sent.
     CONSTRAINT submissions_lease_outlasts_call
         CHECK (deadline >= call_deadline + interval '5 seconds' AND call_deadline > opened_at)
-);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
 
 -- At most one open submission for a video: two permits at once cannot be stored.
 CREATE UNIQUE INDEX submissions_one_open ON submissions (video_id) WHERE outcome IS NULL;
 -- One task, one submission.
 CREATE UNIQUE INDEX submissions_task ON submissions (task_id) WHERE task_id IS NOT NULL;
--- What may have cost, or may still cost: it forbids another create for its video, unless somebody consented.
-CREATE INDEX submissions_unsettled ON submissions (video_id) WHERE settled_at IS NULL;
-CREATE INDEX submissions_of_video ON submissions (video_id, id);
+-- What has cost, or may have, and is not booked to its end.
+CREATE INDEX submissions_unsettled ON submissions (video_id) WHERE settled_at IS NULL AND outcome IS NOT NULL;
+-- The book of one video. Any entry in it that is not settled forbids another create, unless somebody consented.
+CREATE INDEX submissions_of_video ON submissions (video_id);
 CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
 -- The day's credits are summed by time; a BRIN index costs next to nothing to keep.
 CREATE INDEX submissions_opened ON submissions USING brin (opened_at);
@@ -108,44 +109,50 @@ CREATE TABLE ticks (
 );
 CREATE INDEX ticks_started ON ticks (started_at);
 
--- What Taxiway adds to a video. First what was asked for ...
+-- What Taxiway adds to a video: first what was asked for, which stays as it is ...
 ALTER TABLE videos
-    ADD COLUMN IF NOT EXISTS user_id          text,
-    ADD COLUMN IF NOT EXISTS prompt           text,
-    ADD COLUMN IF NOT EXISTS image_url        text,
-    ADD COLUMN IF NOT EXISTS status           text,  -- no default: old rows are not to be made, and paid for, now
-    ADD COLUMN IF NOT EXISTS error_message    text,
-    ADD COLUMN IF NOT EXISTS runway_video_id  text,
-    ADD COLUMN IF NOT EXISTS created_at       timestamptz NOT NULL DEFAULT now(),
-    ADD COLUMN IF NOT EXISTS updated_at       timestamptz NOT NULL DEFAULT now(),
-    ADD COLUMN IF NOT EXISTS model    text,     -- an app that has this column chooses its model with it
-    ADD COLUMN IF NOT EXISTS metadata jsonb,    -- the app's own, returned as it came
+    ADD COLUMN IF NOT EXISTS user_id     text,
+    ADD COLUMN IF NOT EXISTS prompt      text,
+    ADD COLUMN IF NOT EXISTS image_url   text,
+    ADD COLUMN IF NOT EXISTS created_at  timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN IF NOT EXISTS model       text,  -- an app that has this column chooses its model with it
+    ADD COLUMN IF NOT EXISTS metadata    jsonb, -- the app's own, returned as it came
     ADD COLUMN origin                text,      -- who wrote the request: 'api', or 'table' (the app's own INSERT)
     ADD COLUMN operation             text,
-    ADD COLUMN input                 jsonb,     -- the body of the POST, as Runway takes it
     ADD COLUMN idempotency_key       text,
     ADD COLUMN request_hash          text,
     ADD COLUMN quoted_credits        numeric,
     ADD COLUMN priority              smallint    NOT NULL DEFAULT 0,
-    ADD COLUMN run_after             timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN expires_at            timestamptz,  -- still queued by then: EXPIRED
+    ADD COLUMN input                 jsonb,     -- the body of the POST, as Runway takes it
 -- ... then how far it has come ...
+    ADD COLUMN run_after             timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN IF NOT EXISTS status  text,      -- no default: old rows are not to be made, and paid for, now
     ADD COLUMN permit_id             bigint      CONSTRAINT videos_permit_is_submission REFERENCES submissions (id),
+    ADD COLUMN IF NOT EXISTS runway_video_id  text,
     ADD COLUMN setbacks              smallint    NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
     ADD COLUMN task_retries          smallint    NOT NULL DEFAULT 0,  -- tasks that failed and were asked for anew
     ADD COLUMN resubmits             smallint    NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
     ADD COLUMN submitted_at          timestamptz,
     ADD COLUMN task_status           text,
-    ADD COLUMN IF NOT EXISTS progress real,
+    ADD COLUMN IF NOT EXISTS progress  real,
     ADD COLUMN polled_at             timestamptz,
     ADD COLUMN poll_after            timestamptz,
 -- ... and how it ended.
     ADD COLUMN error_code            text,
+    ADD COLUMN IF NOT EXISTS error_message  text,
     ADD COLUMN output                jsonb,
-    ADD COLUMN IF NOT EXISTS video_url text,
+    ADD COLUMN IF NOT EXISTS video_url  text,
     ADD COLUMN video_url_expires_at  timestamptz,
     ADD COLUMN cost_credits          numeric,
-    ADD COLUMN finished_at           timestamptz;
+    ADD COLUMN finished_at           timestamptz,
+    ADD COLUMN IF NOT EXISTS updated_at  timestamptz NOT NULL DEFAULT now();
+
+-- In a table that was made here, every row has a status, and it is one of five.
+DO $$ BEGIN IF obj_description(to_regclass('videos')) = 'made by Taxiway' THEN
+ALTER TABLE videos ALTER COLUMN status SET DEFAULT 'queued', ALTER COLUMN status SET NOT NULL,
+    ADD CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled'));
+END IF; END $$;
 
 -- Rows that the app left stuck (here: `processing` without an id) are mended by the runner at this point.
 -- taxiway: mend stuck rows
