@@ -35,6 +35,17 @@ def _route(method: str, path: str, target: str) -> Route:
 
 ROUTES = [
     _route("GET", "/", "now.show"),
+    _route("GET", "/ui/now/state", "now.state"),
+    _route("GET", "/ui/now/account", "now.account"),
+    _route("GET", "/ui/now/plots", "now.plot"),
+    _route("GET", "/ui/cron", "cron.show"),
+    _route("GET", "/ui/cron/ticks", "cron.ticked"),
+    _route("POST", "/ui/cron/run", "cron.run"),
+    _route("GET", "/ui/lanes", "lanes.show"),
+    _route("GET", "/ui/lanes/list", "lanes.listed"),
+    _route("GET", "/ui/lanes/limits", "lanes.limits"),
+    _route("POST", "/ui/lanes/pause", "lanes.pause"),
+    _route("POST", "/ui/lanes/resume", "lanes.resume"),
     _route("GET", "/login", "login.form"),
     _route("POST", "/login", "login.enter"),
     _route("POST", "/logout", "login.leave"),

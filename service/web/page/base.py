@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 
 # In the order of the navigation; each has its route in service/web/page/__init__.py.
-PLACES = (Place("/", "Now"),)
+PLACES = (Place("/", "Now"), Place("/ui/cron", "Cron"), Place("/ui/lanes", "Lanes"))
 
 
 @cache

@@ -40,6 +40,6 @@ def told(request: Request, exc: Exception) -> Response:
     values = {"title": title, "detail": detail, "advice": advice}
     if not base.is_htmx(request):
         return base.render(request, "error.html", status=status, **values)
-    notice = base.render(request, "error_notice.html", status=status, **values)
-    notice.headers.update({"HX-Retarget": "#notice", "HX-Reswap": "innerHTML"})
+    notice = base.render(request, "error_notice.html", status=status, passing=request.method == "GET", **values)
+    notice.headers.update({"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".notice"})
     return notice

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 NOTHING = Markup("—")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -27,6 +27,8 @@ def duration(seconds: float | None) -> str:
     """`0.4 s`, `42 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`: the two largest units; a dash for None."""
     if seconds is None:
         return str(NOTHING)
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
     if seconds < 10:
         return f"{max(seconds, 0):.1f}".removesuffix(".0") + " s"
     left = round(seconds)
@@ -54,6 +56,19 @@ def when(value: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(utc.isoformat(), shown, shown)
 
 
+def code(text: str) -> Markup:
+    """The text with what stands between backticks as code."""
+    pieces = [
+        Markup("<code>{}</code>").format(piece) if i % 2 else escape(piece) for i, piece in enumerate(text.split("`"))
+    ]
+    return Markup("").join(pieces)
+
+
+def lane(model: str) -> str:
+    """A lane as people call it."""
+    return "all lanes" if model == "*" else model
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 video`, `2 videos`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -66,4 +81,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "when": when,
     "plural": plural,
+    "code": code,
+    "lane": lane,
 }

@@ -55,6 +55,23 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) document.querySelector("#notice [data-passing]")?.remove();
 });
+// What was open before a part was asked for anew is open afterwards.
+let open = [];
+document.addEventListener("htmx:beforeSwap", (event) => {
+  open = [...event.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+});
+document.addEventListener("htmx:afterSettle", (event) => {
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  showLimits();
+  if (event.detail.target.id === "main") document.getElementById("main").focus();
+});
+// Runway's limits, which come once, are shown in a table that is asked for anew every few seconds.
+function showLimits() {
+  for (const cell of document.querySelectorAll("[data-limit]")) {
+    const limit = document.querySelector(`[data-limit-of="${CSS.escape(cell.dataset.limit)}"]`);
+    if (limit) cell.textContent = limit.textContent;
+  }
+}
 document.addEventListener("htmx:sendError", () => {
   tell("bad", "Taxiway does not answer.", "What you see is as it was; trying again.");
 });

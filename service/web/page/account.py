@@ -1,0 +1,80 @@
+"""What Runway says of the account: credits left, and each model's limits. It is asked inside the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from service import doctor
+from service.doctor import Finding, State
+from service.errors import RunwayAway
+from service.house import House
+
+PATIENCE_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the tier allows for one model; None is no limit. `made`: how many were made today."""
+
+    at_once: int | None
+    daily: int | None
+    made: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """`credits` is None, with the reason among `findings`, if Runway could not be asked."""
+
+    credits: Decimal | None
+    limits: dict[str, Limit] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+async def ask(house: House) -> Account:
+    """The account, and what is not well with it. Raises nothing."""
+    if not house.settings.runway_key:
+        _, means, mend = doctor.WANTED["runway_key"]
+        return Account(None, findings=[Finding("Runway", "RUNWAYML_API_SECRET", State.BROKEN, means, mend)])
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS), house.runway() as runway:
+            facts = await runway.organization()
+    except TimeoutError:
+        words = f"Runway did not answer within {PATIENCE_SECONDS:g} s"
+        return Account(None, findings=[Finding("Runway", "endpoint", State.WARNING, words)])
+    except RunwayAway as exc:
+        return Account(None, findings=_not_well(doctor.no_account(house.settings, exc)))
+    left = facts["creditBalance"]
+    found = _not_well(doctor.account(house.settings, facts))
+    return Account(left if isinstance(left, Decimal) else None, _limits(facts), found)
+
+
+def _not_well(findings: list[Finding]) -> list[Finding]:
+    return [one for one in findings if one.state is not State.OK and not one.found.startswith("not checked")]
+
+
+def _limits(facts: Mapping[str, Any]) -> dict[str, Limit]:
+    """By model; an answer may have any shape."""
+    allowed, used = _part(facts, "tier", "models"), _part(facts, "usage", "models")
+    return {
+        model: Limit(
+            _whole(one, "maxConcurrentGenerations"), _whole(one, "maxDailyGenerations"),
+            _whole(_part(used, model), "dailyGenerations") or 0,
+        )
+        for model in sorted(allowed)
+        if (one := _part(allowed, model))
+    }  # fmt: skip
+
+
+def _part(facts: Any, *path: str) -> dict[str, Any]:
+    for key in path:
+        facts = facts.get(key) if isinstance(facts, Mapping) else None
+    return dict(facts) if isinstance(facts, Mapping) else {}
+
+
+def _whole(facts: Mapping[str, Any], name: str) -> int | None:
+    value = facts.get(name)
+    return int(value) if isinstance(value, Decimal) and 0 <= value < 10**9 else None

@@ -1,0 +1,84 @@
+"""/ui/cron: the last ticks and their rhythm, and one that is run by hand, inside the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import tick
+from service.store import checks, ticks
+from service.web.auth import house_of
+from service.web.page import base, well
+
+REFRESH_SECONDS = 5
+LISTED = 100
+BUDGET_SECONDS = 5.0  # somebody is waiting; a create that was sent is waited for all the same
+BY_HAND = "page"  # the kind of tick
+
+
+@base.sees
+async def show(request: Request) -> Response:
+    """GET /ui/cron"""
+    return await _page(request)
+
+
+@base.sees
+async def ticked(request: Request) -> Response:
+    """GET /ui/cron/ticks: the part that refreshes itself."""
+    return base.render(request, "cron_ticks.html", **await _ticks(request))
+
+
+@base.acts
+async def run(request: Request) -> Response:
+    """POST /ui/cron/run: one tick. Raises NotConfigured and DatabaseAway, as the tick does."""
+    stopping = getattr(request.app.state, "stopping", lambda: False)
+    counts = await tick.tick(house_of(request), budget=BUDGET_SECONDS, stopping=stopping, kind=BY_HAND)
+    return await _page(request, counts)
+
+
+async def _page(request: Request, ran: dict[str, Any] | None = None) -> Response:
+    errors = ran.get("errors") if ran else None
+    return base.render(
+        request, "cron.html", ran=did(ran or {}), seconds=(ran or {}).get("seconds"), errors=errors,
+        has_run=ran is not None, budget=BUDGET_SECONDS, **await _ticks(request),
+    )  # fmt: skip
+
+
+async def _ticks(request: Request) -> dict[str, Any]:
+    database = house_of(request).database
+    recent = await ticks.recent(database, LISTED)
+    rhythm = await checks.recent_ticks(database)
+    findings = well.cron(await ticks.report(database), rhythm)
+    return {
+        "groups": grouped(recent),
+        "findings": [(well.KINDS[one.state], one) for one in findings],
+        "refresh_seconds": REFRESH_SECONDS,
+    }
+
+
+def grouped(recent: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Ticks, newest first, with what each did as `did`; neighbours that had nothing to do are one group."""
+    groups: list[list[dict[str, Any]]] = []
+    for one in recent:
+        told = one | {"did": did(one["counts"])}
+        idle = not told["did"] and not told["error"]
+        before = groups[-1][-1] if groups else None
+        if idle and before and not before["did"] and not before["error"] and before["kind"] == told["kind"]:
+            groups[-1].append(told)
+        else:
+            groups.append([told])
+    return groups
+
+
+def did(counts: dict[str, Any]) -> str:
+    """What a tick did, as `3 accepted, 1 poll failed`; empty if nothing."""
+    done = [
+        (f"{value} {name.replace('_', ' ')}")
+        for step in counts.values()
+        if isinstance(step, dict)
+        for name, value in step.items()
+        if value
+    ]
+    return ", ".join(done)

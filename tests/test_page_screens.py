@@ -1,0 +1,387 @@
+"""The screens Now, Cron and Lanes: on an empty database, a busy one and a broken one; what they show, and escape."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+
+from service.house import House
+from service.store.database import Database
+from service.store.stats import BUCKETS, Bucket, Span
+from service.store.url import normalise
+from service.web.models_operations import PauseRequest
+from service.web.page import account, cron, lanes, now, plots, words
+from tests.database import execute
+from tests.pages import Control, check, control
+from tests.world import settings
+
+pytestmark = pytest.mark.anyio
+
+PARTS = ["/ui/now/state", "/ui/now/account", "/ui/now/plots", "/ui/cron/ticks", "/ui/lanes/list", "/ui/lanes/limits"]
+SCREENS = ["/", "/?window=day", "/?window=week", "/?window=nonsense", "/ui/cron", "/ui/lanes", *PARTS]
+EVIL = "<script>alert('\"x`y`')</script>"
+
+
+async def busy(people: Control) -> None:
+    """One video of each kind, and strangers' words wherever there can be any."""
+    world = people.world
+    for _ in range(3):
+        await world.enqueue(input={"promptText": EVIL, "promptImage": "https://example.com/boat.jpg"})
+    await world.tick()
+    await world.later(minutes=1)
+    await world.tick()
+    await world.rows(
+        """
+        INSERT INTO lanes (model, paused_until, reason, detail, paused_at)
+        VALUES ('gen4.5', now() + interval '1 hour', 'no_credits', $1, now()),
+               ('*', now() - interval '1 s', 'by_hand', $1, now())
+        ON CONFLICT (model) DO UPDATE SET paused_until = EXCLUDED.paused_until, reason = EXCLUDED.reason,
+            detail = EXCLUDED.detail, paused_at = EXCLUDED.paused_at
+        """,
+        EVIL,
+    )
+    await world.rows("INSERT INTO ticks (kind, error, counts) VALUES ($1, $1, '{\"poll\": 3}')", EVIL)
+    await world.rows("INSERT INTO ticks (kind, finished_at, counts) VALUES ('tick', now(), NULL)")
+
+
+class TestEveryScreen:
+    """Whatever is in the database, a screen is a page that a browser takes as it is."""
+
+    @pytest.mark.parametrize("who", ["admin", "viewer"])
+    async def test_on_an_empty_database(self, database_url: str, who: str) -> None:
+        async with control(database_url) as people:
+            for path in SCREENS:
+                response = await getattr(people, who).get(path, part=path in PARTS)
+                assert response.status_code == 200, path
+                check(response)
+                assert ("<html" in response.text) == (path not in PARTS)
+
+    @pytest.mark.parametrize("who", ["admin", "viewer"])
+    async def test_on_a_busy_one_with_words_of_strangers(self, database_url: str, who: str) -> None:
+        async with control(database_url) as people:
+            await busy(people)
+            for path in SCREENS:
+                response = await getattr(people, who).get(path, part=path in PARTS)
+                assert response.status_code == 200, path
+                check(response)
+                assert "<script>alert" not in response.text
+                actions = re.findall(r'action="([^"]+)"', response.text)
+                assert who == "admin" or set(actions) <= {"/logout"}
+
+    async def test_on_one_without_a_schema(self, empty_database_url: str) -> None:
+        async with control(empty_database_url) as people:
+            for path in SCREENS:
+                if path == "/ui/lanes/limits":  # which asks Runway alone
+                    continue
+                response = await people.admin.get(path, part=path in PARTS)
+                assert response.status_code == 503
+                assert "taxiway migrate" in check(response)
+
+
+class TestNow:
+    """Is it well, and what is under way."""
+
+    async def test_all_is_well(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            await people.world.tick()
+            text = check(await people.viewer.get("/"))
+            assert "All is well Nothing is waiting. The cron called just now." in text
+            await people.world.enqueue()
+            await people.world.tick()
+            assert "1 video under way" in check(await people.viewer.get("/"))
+
+    async def test_before_the_first_tick_it_says_what_to_call(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            response = await people.viewer.get("/")
+            assert "Worth a look" in check(response)
+            assert "<code>taxiway worker</code>" in response.text
+
+    async def test_a_cron_that_has_stopped_is_red(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            await people.world.tick()
+            await people.world.later(minutes=9)
+            assert 'data-kind="bad" data-testid="last-tick"' not in (await people.viewer.get("/")).text
+            await people.world.later(minutes=2)
+            response = await people.viewer.get("/ui/now/state", part=True)
+            assert "This needs you" in check(response)
+            assert "the cron has stopped" in response.text
+            assert 'data-kind="bad" data-testid="last-tick"' in response.text
+
+    async def test_a_paused_lane_with_why_and_when_it_goes_on(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            await busy(people)
+            text = check(await people.viewer.get("/"))
+            assert "This needs you" in text
+            assert f"Paused, gen4.5: no_credits: {EVIL[:17]}" in text
+            assert "it tries again in 59 min" in text or "it tries again in 1 h" in text
+            assert "Paused, all lanes" in text
+            assert "tries again with the next video" in text
+
+    async def test_unknown_outcomes_and_the_most_they_may_have_cost(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            people.world.faults("drop_after")
+            await people.world.enqueue()
+            await people.world.tick()
+            text = check(await people.viewer.get("/"))
+            assert "unknown outcomes 1 at most 25 credits" in text
+            assert "adopt-task" in text
+
+    async def test_what_is_spent_against_what_may_be(self, database_url: str) -> None:
+        async with control(database_url, max_credits_per_day=1000) as people:
+            await people.world.enqueue()
+            await people.world.tick()
+            assert "credits spent today 25 of 1,000 allowed" in check(await people.viewer.get("/"))
+
+    async def test_a_missing_setting_is_named(self, database_url: str) -> None:
+        async with control(database_url, runway_key=None, api_keys=()) as people:
+            text = check(await people.viewer.get("/"))
+            assert "RUNWAYML_API_SECRET: key missing" in text
+            assert text.index("RUNWAYML_API_SECRET") < text.index("API_KEYS: not set"), "the worst comes first"
+            assert "key missing" in check(await people.viewer.get("/ui/now/account", part=True))
+
+    async def test_a_foreign_status_is_counted_as_well(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            await execute(database_url, "ALTER TABLE videos DROP CONSTRAINT videos_status_known")
+            await execute(database_url, "INSERT INTO videos (status) VALUES ('draft')")
+            assert "draft 1" in check(await people.viewer.get("/"))
+
+    def test_it_refreshes_itself_sooner_than_anybody_wonders(self) -> None:
+        assert now.REFRESH_SECONDS <= 5
+
+
+def answering(people: Control, answer: Any) -> None:
+    """From now on Runway answers the viewer's requests like this."""
+    transport = httpx.MockTransport(answer)
+    app = people.viewer.client._transport.app  # type: ignore[attr-defined]
+    app.state.house = replace(people.world.house, transport=lambda: transport)
+
+
+class TestAccount:
+    """What Runway says, and that it cannot be asked."""
+
+    async def test_credits_and_limits(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            await people.world.enqueue()
+            await people.world.tick()
+            text = check(await people.viewer.get("/ui/now/account", part=True))
+            assert re.search(r"credits left 9,\d+", text)
+            assert re.search(r"gen4_turbo 1 of \d+ ", text)
+            assert re.search(r"data-limit-of=\"gen4_turbo\">\d+<", (await people.viewer.get("/ui/lanes/limits")).text)
+
+    @pytest.mark.parametrize("answer", [httpx.Response(401, json={"error": "disabled"}), httpx.Response(500)])
+    async def test_a_refusal_is_told_and_in_flight_is_still_shown(
+        self, database_url: str, answer: httpx.Response
+    ) -> None:
+        async with control(database_url) as people:
+            await people.world.enqueue()
+            await people.world.tick()
+            answering(people, lambda _: answer)
+            text = check(await people.viewer.get("/ui/now/account", part=True))
+            assert "Runway cannot be asked now" in text
+            assert "gen4_turbo 1 limit not known" in text
+
+    async def test_a_slow_runway_is_not_waited_for(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def never(_: httpx.Request) -> httpx.Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        monkeypatch.setattr(account, "PATIENCE_SECONDS", 0.01)
+        async with control(database_url) as people:
+            answering(people, never)
+            text = check(await people.viewer.get("/ui/now/account", part=True))
+            assert "did not answer within 0.01 s" in text
+
+    @pytest.mark.parametrize(
+        ("facts", "expected"),
+        [
+            ({"creditBalance": "many"}, {}),
+            ({"creditBalance": 5, "tier": 3, "usage": []}, {}),
+            ({"creditBalance": 5, "tier": {"models": {"a": {"maxConcurrentGenerations": None}, "b": 7}}}, {"a"}),
+        ],
+    )
+    async def test_any_shape_is_taken(self, facts: dict[str, Any], expected: set[str]) -> None:
+        url = "postgresql://nobody@127.0.0.1:1/nothing"
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, json=facts))
+        house = House(settings(url), Database(normalise(url)), transport=lambda: transport)
+        told = await account.ask(house)
+        assert set(told.limits) == set(expected)
+        assert told.findings
+
+
+class TestCron:
+    """The last ticks, and one by hand."""
+
+    async def test_one_runs_now_and_is_told(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            video = await people.world.enqueue()
+            for part in (True, False):
+                response = await people.admin.post("/ui/cron/run", part=part)
+                assert response.status_code == 200
+                text = check(response)
+                assert "One tick ran in" in text
+                ran = re.findall(r"One tick ran in [\d.a-z ]+: ([^.]+)\.", text)
+                assert ran == ["1 claimed, 1 accepted" if part else "nothing to do"]
+            assert (await people.world.row(video))["status"] == "processing"
+            kinds = [row["kind"] for row in await people.world.rows("SELECT kind FROM ticks")]
+            assert kinds == [cron.BY_HAND] * 2
+
+    async def test_a_step_that_fails_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def broken(*_: object) -> dict[str, int]:
+            raise RuntimeError("no")
+
+        monkeypatch.setattr("service.steps.poll.run_once", broken)
+        async with control(database_url) as people:
+            text = check(await people.admin.post("/ui/cron/run", part=True))
+            assert "The step poll failed: RuntimeError" in text
+            assert "poll: RuntimeError" in check(await people.viewer.get("/ui/cron"))
+
+    async def test_without_a_key_it_says_so(self, database_url: str) -> None:
+        async with control(database_url, runway_key=None) as people:
+            response = await people.admin.post("/ui/cron/run", part=True)
+            assert response.status_code == 503
+            assert "RUNWAYML_API_SECRET" in check(response)
+            assert response.headers["hx-reselect"] == ".notice"
+
+    async def test_idle_ticks_are_one_line(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            for _ in range(4):
+                await people.world.tick()
+            text = check(await people.viewer.get("/ui/cron"))
+            assert "4 ticks with nothing to do" in text
+
+    def test_what_is_grouped_and_what_is_not(self) -> None:
+        def one(kind: str, counts: dict[str, Any], error: str | None = None) -> dict[str, Any]:
+            return {"kind": kind, "counts": counts, "error": error}
+
+        idle, worked = one("tick", {"poll": {"polled": 0}}), one("tick", {"poll": {"polled": 2, "not_found": 1}})
+        groups = cron.grouped([idle, idle, worked, idle, one("poll", {}), one("tick", {}, "x"), idle, idle])
+        assert [len(group) for group in groups] == [2, 1, 1, 1, 1, 2]
+        assert groups[1][0]["did"] == "2 polled, 1 not found"
+
+
+class TestLanes:
+    """Pause and resume, as over the API."""
+
+    async def test_pause_and_resume(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            await people.world.enqueue()
+            asked = {"lane": "gen4_turbo", "seconds": "3600", "why": EVIL}
+            response = await people.admin.post("/ui/lanes/pause", part=True, **asked)
+            assert "Paused: gen4_turbo for 1 h" in check(response)
+            assert (await people.world.tick())["submit"].get("claimed", 0) == 0
+            listed = (await people.viewer.get("/ui/lanes/list", part=True)).text
+            assert "by_hand" in listed
+            assert "/ui/lanes/resume" not in listed
+            assert 'value="gen4_turbo"' in (await people.admin.get("/ui/lanes/list", part=True)).text
+            for words_ in ("Resumed: gen4_turbo", "Open already: gen4_turbo"):
+                assert words_ in check(await people.admin.post("/ui/lanes/resume", part=True, lane="gen4_turbo"))
+            await people.world.tick()
+            assert len(people.world.creates) == 1
+
+    async def test_without_scripts_the_screen_comes_anew(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            response = await people.admin.post("/ui/lanes/pause", lane="*", seconds="300")
+            assert (response.status_code, response.headers["location"]) == (303, "/ui/lanes")
+            assert "paused by hand" in check(await people.admin.get("/ui/lanes"))
+
+    @pytest.mark.parametrize(
+        ("fields", "status"),
+        [
+            ({"lane": "nothing", "seconds": "60"}, 404), ({"seconds": "60"}, 404), ({"lane": "*", "seconds": "0"}, 422),
+            ({"lane": "*", "seconds": "NaN"}, 422), ({"lane": "*", "seconds": "1e99"}, 422),
+            ({"lane": "*", "why": "\0"}, 422),
+        ],
+    )  # fmt: skip
+    async def test_nonsense_is_refused_in_place(self, database_url: str, fields: dict[str, str], status: int) -> None:
+        async with control(database_url) as people:
+            response = await people.admin.post("/ui/lanes/pause", part=True, **fields)
+            assert response.status_code == status
+            check(response)
+            assert response.headers["hx-retarget"] == "#notice"
+            assert await people.world.rows("SELECT FROM lanes WHERE reason IS NOT NULL") == []
+
+    def test_every_pause_on_offer_is_allowed(self) -> None:
+        for seconds in lanes.PAUSES_SECONDS:
+            assert PauseRequest(seconds=seconds).seconds == seconds
+
+
+def bucket(index: int, **values: Any) -> Bucket:
+    """One of a series, empty unless told."""
+    empty: dict[str, Any] = {"enqueued": 0, "completed": 0, "failed": 0}
+    nothing: dict[str, Any] = dict.fromkeys(("submit_p50", "submit_p95", "done_p50", "done_p95"))
+    return Bucket(**(empty | nothing | {"at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=index)} | values))
+
+
+class TestPlots:
+    """Geometry: inside its frame, in proportion, and with gaps where there is nothing."""
+
+    @pytest.mark.parametrize("most", [0, 1, 5, 6, 7, 10, 11, 49, 50, 99, 1_000, 123_456])
+    def test_counts_stay_inside_and_in_proportion(self, most: int) -> None:
+        series = [bucket(0, enqueued=most), bucket(1, completed=most - most // 3, failed=most // 3), bucket(2)]
+        plot = plots.counts(series, Span.HOUR)
+        assert all(bar.y >= plots.TOP and bar.y + bar.height <= plot.foot + 0.1 for bar in plot.bars)
+        assert all(plot.left <= bar.x and bar.x + bar.width <= plot.right for bar in plot.bars)
+        assert 2 <= len(plot.up) <= 6
+        assert [mark.at for mark in plot.up] == sorted((mark.at for mark in plot.up), reverse=True)
+        gaps = {round(before.at - after.at) for before, after in pairwise(plot.up)}
+        assert max(gaps) - min(gaps) <= 1
+        piled = sum(bar.height for bar in plot.bars)
+        top = int(plot.up[-1].text.replace(",", ""))
+        assert piled == pytest.approx(most / top * (plot.foot - plots.TOP), abs=0.5)
+        assert f"{most:,} enqueued" in plot.words
+
+    def test_times_are_told_in_words_and_drawn_with_gaps(self) -> None:
+        known = {"submit_p50": 0.01, "submit_p95": 2.0, "done_p50": 59.0, "done_p95": 4_000.0}
+        plot = plots.times([bucket(0, **known), bucket(1, **known), bucket(2), bucket(3, **known)], Span.DAY)
+        assert len(plot.curves) == 4
+        for curve in plot.curves:
+            assert curve.path.count("M") == 1
+            assert len(curve.dots) == 1
+            heights = [float(y) for y in re.findall(r" (-?[\d.]+)", curve.path)]
+            assert all(plots.TOP <= y <= plot.foot for y in heights)
+        assert "completed, 95 of 100 in at most 1 h 6 min" in plot.words
+        assert [mark.text for mark in plot.up] == ["0.1 s", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h"]
+
+    @pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 864_000.0, 9_000_000.0])
+    def test_the_ends_of_the_scale(self, value: float) -> None:
+        plot = plots.times([bucket(0, done_p50=value)], Span.WEEK)
+        (dot,) = plot.curves[2].dots
+        assert plots.TOP <= dot[1] <= plot.foot
+
+    @pytest.mark.parametrize("window", list(Span))
+    def test_nothing_at_all(self, window: Span) -> None:
+        for series in ([], [bucket(i) for i in range(BUCKETS[window][1])]):
+            assert plots.times(series, window).words == f"Nothing ended in the last {window}."
+            assert plots.counts(series, window).bars == []
+
+
+class TestWords:
+    """Numbers and times for people."""
+
+    @pytest.mark.parametrize(
+        ("seconds", "said"),
+        [
+            (None, "—"), (0, "0 s"), (0.04, "under 0.1 s"), (0.05, "0.1 s"), (1, "1 s"), (9.94, "9.9 s"), (-3, "0 s"),
+            (10, "10 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (3_600, "1 h"), (3_661, "1 h 1 min"),
+            (3_605, "1 h"), (86_400, "1 d"), (90_000, "1 d 1 h"), (694_861, "8 d 1 h"),
+        ],
+    )  # fmt: skip
+    def test_duration(self, seconds: float | None, said: str) -> None:
+        assert words.duration(seconds) == said
+
+    def test_the_rest(self) -> None:
+        assert [words.ago(None), words.ago(1), words.ago(60)] == ["—", "just now", "1 min ago"]
+        assert [words.credits(None), words.credits(1234.5), words.credits(100)] == ["—", "1,234.5", "100"]
+        assert [words.number(None), words.number(1234)] == ["—", "1,234"]
+        assert words.when(None) == "—"
+        assert 'datetime="2026-01-01T00:00:00+00:00"' in words.when(datetime(2026, 1, 1, tzinfo=UTC))
+        assert [words.plural(1, "video"), words.plural(2, "video")] == ["1 video", "2 videos"]
+        assert words.plural(2, "body", "bodies") == "2 bodies"
+        assert words.code("a <b> `<c>` d") == "a &lt;b&gt; <code>&lt;c&gt;</code> d"
