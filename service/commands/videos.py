@@ -72,21 +72,20 @@ def videos(
 
 async def views(house: House, wanted: Filter, limit: int) -> AsyncIterator[dict[str, Any]]:
     """The videos that are meant as the API shows them, newest first, read page by page."""
-    from service.store import videos as store
+    from service.store import listing
+    from service.store.search import Wanted
     from service.web.models import VideoView
 
+    asked = Wanted([status.value for status in wanted.statuses] or None, wanted.model, wanted.error_code)
     before = None
     while limit > 0:
-        page = await store.listing(
-            house.database, statuses=[status.value for status in wanted.statuses] or None, model=wanted.model,
-            error_code=wanted.error_code, before=before, limit=min(limit, PAGE),
-        )  # fmt: skip
-        for video in page:
+        page = await listing.page(house.database, asked, before=before, limit=min(limit, PAGE))
+        for video in page.videos:
             yield VideoView.of(video).model_dump(mode="json")
-        if len(page) < PAGE:
+        limit -= len(page.videos)
+        before = page.next
+        if before is None:
             return
-        limit -= len(page)
-        before = (page[-1].created_at, page[-1].id)
 
 
 async def _watch(house: House, wanted: Filter, limit: int, every: float, *, people: bool) -> None:
