@@ -26,15 +26,16 @@ cli = typer.Typer()
 
 @dataclass(frozen=True)
 class Recipe:
-    """One text. `summary`: a sentence for the list."""
+    """One text. `source`: its file's name; `summary`: a sentence for the list."""
 
     name: str
+    source: str
     summary: str
     text: str
 
     def files(self) -> dict[str, str]:
         """The files that it is made of, by name."""
-        return {name: content for _, name, content in BLOCK.findall(self.text)} or {self.name: self.text}
+        return {name: content for _, name, content in BLOCK.findall(self.text)} or {self.source: self.text}
 
 
 def recipes(url: str = EXAMPLE_URL) -> dict[str, Recipe]:
@@ -44,8 +45,8 @@ def recipes(url: str = EXAMPLE_URL) -> dict[str, Recipe]:
 
 def _read(path: Path, url: str) -> Recipe:
     text = path.read_text(encoding="utf-8").replace(EXAMPLE_URL, url)
-    heading = text.partition("\n")[0].removeprefix("# ")
-    return Recipe(path.stem, heading.removeprefix(f"{path.stem}: "), text)
+    heading = text.partition("\n")[0].lstrip("# ")
+    return Recipe(path.stem, path.name, heading.removeprefix(f"{path.stem}: "), text)
 
 
 @cli.command()
