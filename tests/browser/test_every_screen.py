@@ -13,7 +13,7 @@ from tests.pages import VIEWER_TOKEN
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
-SCREENS = ["/"]
+SCREENS = ["/", "/ui/cron", "/ui/lanes"]
 SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 
 

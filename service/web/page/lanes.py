@@ -73,5 +73,8 @@ async def _lanes(request: Request) -> dict[str, Any]:
     house = house_of(request)
     now = datetime.fromtimestamp(house.wall(), UTC)
     rows = [dict(row) for row in await store.every(house.database)]
+    # A model that was never asked for has no row yet: its lane is open.
+    never = set(by_hand.known()) - {row["model"] for row in rows}
+    rows += [{"model": name, "reason": None, "queued": 0, "in_flight": 0} for name in sorted(never)]
     known = [row | {"until": well.until(row["paused_until"], now) if row["reason"] else ""} for row in rows]
     return {"lanes": known, "refresh_seconds": REFRESH_SECONDS}
