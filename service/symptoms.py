@@ -46,7 +46,7 @@ def _oldest(seconds: float | None) -> Finding:
     words = f"due for {span(seconds)}"
     if seconds <= LATE_SECONDS:
         return Finding("queue", "oldest queued", State.OK, words)
-    mend = "see the cron and the lanes below; with both well, more calls, or a longer TICK_BUDGET"
+    mend = "see the cron and the lanes; with both well, more calls, or a longer TICK_BUDGET"
     return Finding("queue", "oldest queued", State.WARNING, words, mend)
 
 

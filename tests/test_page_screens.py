@@ -92,10 +92,12 @@ class TestNow:
         async with control(database_url) as people:
             await people.world.tick()
             text = check(await people.viewer.get("/"))
-            assert "All is well Nothing is waiting. The cron called just now." in text
+            assert "All is well No video yet. The cron called just now." in text
             await people.world.enqueue()
             await people.world.tick()
             assert "1 video under way" in check(await people.viewer.get("/"))
+            await people.world.finish()
+            assert "All is well Nothing is waiting" in check(await people.viewer.get("/"))
 
     async def test_before_the_first_tick_it_says_what_to_call(self, database_url: str) -> None:
         async with control(database_url) as people:
@@ -132,6 +134,7 @@ class TestNow:
             text = check(await people.viewer.get("/"))
             assert "unknown outcomes 1 at most 25 credits" in text
             assert "adopt-task" in text
+            assert "error_code=SUBMISSION_UNKNOWN" in (await people.viewer.get("/")).text
 
     async def test_what_is_spent_against_what_may_be(self, database_url: str) -> None:
         async with control(database_url, max_credits_per_day=1000) as people:
@@ -148,7 +151,7 @@ class TestNow:
 
     async def test_a_foreign_status_is_counted_as_well(self, database_url: str) -> None:
         async with control(database_url) as people:
-            await execute(database_url, "ALTER TABLE videos DROP CONSTRAINT videos_status_known")
+            await execute(database_url, "ALTER TABLE videos DROP CONSTRAINT videos_status_check")
             await execute(database_url, "INSERT INTO videos (status) VALUES ('draft')")
             assert "draft 1" in check(await people.viewer.get("/"))
 
@@ -360,6 +363,7 @@ class TestPlots:
         for series in ([], [bucket(i) for i in range(BUCKETS[window][1])]):
             assert plots.times(series, window).words == f"Nothing ended in the last {window}."
             assert plots.counts(series, window).bars == []
+            assert plots.counts(series, window).empty
 
 
 class TestWords:
@@ -370,7 +374,8 @@ class TestWords:
         [
             (None, "—"), (0, "0 s"), (0.04, "under 0.1 s"), (0.05, "0.1 s"), (1, "1 s"), (9.94, "9.9 s"), (-3, "0 s"),
             (10, "10 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (3_600, "1 h"), (3_661, "1 h 1 min"),
-            (3_605, "1 h"), (86_400, "1 d"), (90_000, "1 d 1 h"), (694_861, "8 d 1 h"),
+            (3_605, "1 h"), (45_000, "12 h"),
+            (605, "10 min"), (599, "9 min 59 s"), (86_400, "1 d"), (90_000, "1 d 1 h"), (694_861, "8 d 1 h"),
         ],
     )  # fmt: skip
     def test_duration(self, seconds: float | None, said: str) -> None:

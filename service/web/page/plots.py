@@ -51,6 +51,7 @@ class Plot:
     """Everything that is drawn, and one sentence that says what it shows."""
 
     words: str
+    empty: bool
     across: list[Mark]
     up: list[Mark]
     bars: list[Bar]
@@ -83,7 +84,7 @@ def counts(buckets: Sequence[Bucket], window: Span) -> Plot:
     totals = [sum(getattr(b, name) for b in buckets) for name in ("enqueued", "completed", "failed")]
     words = f"In the last {window}: {totals[0]:,} enqueued, {totals[1]:,} completed, {totals[2]:,} failed."
     marks = [Mark(y(value), number(value)) for value in range(0, top + 1, step)]
-    return Plot(words, _across(buckets, window), marks, bars, [curve])
+    return Plot(words, not any(totals), _across(buckets, window), marks, bars, [curve])
 
 
 def times(buckets: Sequence[Bucket], window: Span) -> Plot:
@@ -106,7 +107,7 @@ def times(buckets: Sequence[Bucket], window: Span) -> Plot:
 
     curves = [_curve(series, name, line, y, dashed="95" in name) for series, name, line in lines]
     marks = [Mark(y(mark), duration(mark)) for mark in SECONDS_MARKS if first <= mark <= last]
-    return Plot(_times_in_words(known, lines, window), _across(buckets, window), marks, [], curves)
+    return Plot(_times_in_words(known, lines, window), not known, _across(buckets, window), marks, [], curves)
 
 
 def _times_in_words(known: list[float], lines: list[tuple[str, str, list[float | None]]], window: Span) -> str:

@@ -10,11 +10,18 @@ from typing import Any
 from service import doctor, symptoms
 from service.doctor import Finding, State
 from service.settings import ENV_NAMES, Settings
+from service.videos import SUBMISSION_UNKNOWN
 from service.web.page.words import duration, lane
 
 KINDS = {State.OK: "ok", State.WARNING: "warn", State.BROKEN: "bad"}
 TITLES = {"ok": "All is well", "warn": "Worth a look", "bad": "This needs you"}
 LANES, CRON = "/ui/lanes", "/ui/cron"
+# Where the findings on the queue can be looked at.
+WHERE = {
+    "oldest queued": "/ui/videos?status=queued",
+    "stuck": "/ui/videos?status=processing",
+    "unknown": f"/ui/videos?status=failed&error_code={SUBMISSION_UNKNOWN}",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ def judge(
     found = [
         *_missing(settings),
         *(_concern(one, CRON) for one in cron(report, recent)),
-        *(_concern(one, "") for one in symptoms.queue(report)),
+        *(_concern(one, WHERE.get(one.name, "")) for one in symptoms.queue(report)),
         *(_paused(row, now) for row in paused),
     ]
     concerns = sorted((one for one in found if one.kind != "ok"), key=lambda one: one.kind != "bad")

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 NOTHING = Markup("—")
+ENOUGH = 10  # of a unit, so that the next smaller one says nothing more
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -24,7 +25,7 @@ def credits(value: float | Decimal | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.4 s`, `42 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`: the two largest units; a dash for None."""
+    """`0.4 s`, `42 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`: the two largest units, one from ten of it on; a dash."""
     if seconds is None:
         return str(NOTHING)
     if 0 < seconds < 0.05:
@@ -37,7 +38,7 @@ def duration(seconds: float | None) -> str:
         if left >= size or parts:
             parts.append(f"{left // size} {unit}" if left // size else "")
             left %= size
-    return " ".join(filter(None, parts[:2]))
+    return " ".join(filter(None, parts[: 1 if int(parts[0].split()[0]) >= ENOUGH else 2]))
 
 
 def ago(seconds: float | None) -> str:

@@ -76,6 +76,8 @@ document.addEventListener("htmx:sendError", () => {
   tell("bad", "Taxiway does not answer.", "What you see is as it was; trying again.");
 });
 document.addEventListener("visibilitychange", () => beat(true));
+// The link may be pasted where the login is open already: only what is behind `#` changes then.
+addEventListener("hashchange", takeTokenFromAddress);
 document.addEventListener("DOMContentLoaded", () => {
   setInterval(beat, 500, false);
   if (!takeTokenFromAddress()) void goOnIfLoggedIn();
