@@ -55,6 +55,8 @@ async def test_videos_are_listed_newest_first_and_filtered(database_url: str, mo
         assert await listed("--model", "gen4.5") == ["failed"]
         assert await listed("--error-code", "SUBMISSION_UNKNOWN") == ["unknown"]
         assert await listed("--status", "cancelled") == []
+        assert await listed("--q", "red boat") == ["queued", "failed"]
+        assert await listed("--q", ids["completed"]) == ["completed"]
         wrong = await taxiway(database_url, "videos", "--status", "done")
         assert (wrong.exit_code, "'done' is not one of 'queued'" in wrong.stderr) == (2, True)
 
@@ -90,6 +92,7 @@ async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytes
         assert completed["verdict"] == "paid once (25 credits)"
         assert (completed["paid_credits"], completed["most_credits"]) == (25, 25)
         assert [entry["outcome"] for entry in completed["submissions"]] == ["accepted"]
+        assert completed["timeline"][0]["event"] == "enqueued"
         with terminal(monkeypatch):
             pages = {name: (await taxiway(database_url, "show", video_id)).stdout for name, video_id in ids.items()}
         assert "paid once (25 credits)" in pages["completed"]
@@ -99,7 +102,8 @@ async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytes
         assert "40%" in pages["processing"]
         assert "rejected" in pages["failed"]
         assert "run after" in pages["queued"]
-        assert "submission" not in pages["queued"]
+        assert "opened (UTC)" not in pages["queued"]
+        assert "one create for gen4_turbo was permitted" in pages["completed"]
         missing = uuid4()
         assert str(missing) in complaint(await taxiway(database_url, "show", missing))
         assert (await taxiway(database_url, "show", "x")).exit_code == 2

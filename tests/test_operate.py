@@ -135,9 +135,10 @@ async def test_taxiway_adopt_task(database_url: str) -> None:
 async def test_lanes_are_paused_and_resumed(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        assert (await taxiway(w, "pause", "gen4_turbo", "--seconds", "60")).stdout == "gen4_turbo is paused for 60 s\n"
+        paused = await taxiway(w, "pause", "gen4_turbo", "--seconds", "60")
+        assert json.loads(paused.stdout) == {"lane": "gen4_turbo", "paused": True, "seconds": 60}
         assert (await w.tick())["submit"]["claimed"] == 0
-        assert (await taxiway(w, "resume", "gen4_turbo")).stdout == "gen4_turbo is open\n"
+        assert json.loads((await taxiway(w, "resume", "gen4_turbo")).stdout) == {"lane": "gen4_turbo", "paused": False}
         assert (await w.tick())["submit"]["claimed"] == 1
         assert (await taxiway(w, "resume")).exit_code == 1
         unknown = await taxiway(w, "pause", "gen4-turbo")

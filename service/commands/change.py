@@ -1,64 +1,180 @@
-"""Commands that change videos: `retry`, `cancel`."""
+"""Commands that change videos, one or all that match: `retry`, `cancel`."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
-from service.commands.console import fail, run_quietly
-from service.commands.output import AsJson, for_people, print_json
-from service.commands.videos import VideoId
+from service.commands import output
+from service.commands.console import confirm, fail, run_quietly
+from service.commands.output import AsJson, console, for_people, print_json
+from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.errors import Conflict
 from service.house import House
 
 if TYPE_CHECKING:
+    from service.store.bulk import Bulk
+    from service.store.search import Wanted
     from service.videos import Video
 
 cli = typer.Typer()
 
+VideoId = Annotated[
+    UUID | None, typer.Argument(metavar="VIDEO", help="The id of one video; without it, all that match the filters.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many match, and do nothing.")]
+
+BATCH = 200
+
+Batch = Callable[[int, bool], Awaitable["Bulk"]]  # of a size, or only counted
+
 
 @cli.command()
 def retry(
-    video: VideoId,
+    video: VideoId = None,
+    status: Statuses = None,
+    model: Model = None,
+    error_code: ErrorCode = None,
+    q: Query = None,
     accept_double_charge: Annotated[
         bool,
-        typer.Option("--accept-double-charge", help="Send it again although its first request may have been paid."),
+        typer.Option(
+            "--accept-double-charge", help="For one video: send it again, although its first request may be paid for."
+        ),
     ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue a failed video again."""
-    from service.store import videos as store
-
-    async def work(house: House) -> Video:
-        try:
-            return await store.retry(
-                house.database, video, consent=accept_double_charge,
-                patience_seconds=house.settings.queue_patience,
-            )  # fmt: skip
-        except Conflict as exc:
-            if "error_code" not in exc.extra:
-                raise
-            fail(
-                f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
-                f"History: `taxiway adopt-task {video} TASK`. To pay a second time if need be: --accept-double-charge"
-            )
-
-    _tell(run_quietly(work), "is queued again", as_json)
+    """Queue a failed video again, or all that match. Those that may be paid for already are left out."""
+    wanted = _which(video, wanted_of(status, model, error_code, q))
+    people = for_people(as_json)
+    if wanted is None:
+        _tell(run_quietly(lambda house: _retry(house, video, consent=accept_double_charge)), "is queued again", people)
+        return
+    if accept_double_charge:
+        raise typer.BadParameter("is for one VIDEO, not for all that match", param_hint="--accept-double-charge")
+    run_quietly(lambda house: _retry_all(house, wanted, yes=yes, dry_run=dry_run, people=people))
 
 
 @cli.command()
-def cancel(video: VideoId, as_json: AsJson = False) -> None:
-    """Cancel a queued or processing video; its task at Runway is deleted by the next tick."""
+def cancel(
+    video: VideoId = None,
+    status: Statuses = None,
+    model: Model = None,
+    error_code: ErrorCode = None,
+    q: Query = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel a queued or processing video, or all that match; tasks at Runway are deleted by the next tick."""
     from service.store import videos as store
 
-    _tell(run_quietly(lambda house: store.cancel(house.database, video)), "is cancelled", as_json)
+    wanted = _which(video, wanted_of(status, model, error_code, q))
+    people = for_people(as_json)
+    if video is not None:
+        one = video
+        _tell(run_quietly(lambda house: store.cancel(house.database, one)), "is cancelled", people)
+    elif wanted is not None:
+        run_quietly(lambda house: _cancel_all(house, wanted, yes=yes, dry_run=dry_run, people=people))
 
 
-def _tell(video: Video, words: str, as_json: bool) -> None:
+def _which(video: UUID | None, wanted: Wanted) -> Wanted | None:
+    """The filters, or None if one video is named. Raises BadParameter unless it is one of the two."""
+    filters = any((wanted.statuses, wanted.model, wanted.error_code, wanted.q))
+    if video is None and not filters:
+        raise typer.BadParameter("name a video, or at least one filter", param_hint="VIDEO")
+    if video is not None and filters:
+        raise typer.BadParameter("name a video, or filters, but not both", param_hint="VIDEO")
+    return wanted if video is None else None
+
+
+async def _retry(house: House, video: UUID | None, *, consent: bool) -> Video:
+    from service.store import videos as store
+
+    assert video is not None  # noqa: S101  # otherwise there were filters
+    try:
+        return await store.retry(
+            house.database, video, consent=consent, patience_seconds=house.settings.queue_patience
+        )  # fmt: skip
+    except Conflict as exc:
+        if "error_code" not in exc.extra:
+            raise
+        fail(
+            f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
+            f"History: `taxiway adopt-task {video} TASK`. To pay a second time if need be: --accept-double-charge"
+        )
+
+
+def _tell(video: Video, words: str, people: bool) -> None:
     from service.web.models import VideoView
 
-    if for_people(as_json):
+    if people:
         print(f"{video.id} {words}")
     else:
         print_json([VideoView.of(video).model_dump(mode="json")])
+
+
+async def _retry_all(house: House, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
+    from dataclasses import replace
+
+    from service.store import bulk
+
+    # What fails again meanwhile is not retried for ever.
+    begun = replace(wanted, finished_before=datetime.now(UTC))
+
+    async def batch(size: int, only_count: bool) -> Bulk:
+        patience = house.settings.queue_patience
+        return await bulk.retry(house.database, begun, limit=size, patience_seconds=patience, dry_run=only_count)
+
+    await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, people=people)
+
+
+async def _cancel_all(house: House, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
+    from service.store import bulk
+
+    async def batch(size: int, only_count: bool) -> Bulk:
+        return await bulk.cancel(house.database, wanted, limit=size, dry_run=only_count)
+
+    await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, people=people)
+
+
+async def _all(batch: Batch, words: tuple[str, str], *, yes: bool, dry_run: bool, people: bool) -> None:
+    """Say how many match, ask, and do one batch after the other until none is left."""
+    count = await batch(BATCH, True)
+    done, left = 0, count.left
+    if left and not dry_run:
+        apart = f" ({count.skipped} more may be paid for already, and are left out)" if count.skipped else ""
+        confirm(f"{words[0]} {left} videos{apart}?", yes=yes)
+        with _bar(words[1], left) as advance:
+            while left:
+                part = await batch(BATCH, False)
+                done, left = done + part.done, part.left if part.done else 0
+                advance(part.done)
+    skipped = count.matched - (count.left if dry_run else done)
+    if not people:
+        print_json([{"matched": count.matched, "done": done, "skipped": skipped}])
+    elif dry_run:
+        print(f"{count.left} videos would be {words[1]}, {skipped} left out")
+    else:
+        print(f"{done} videos {words[1]}, {skipped} left out")
+
+
+@contextlib.contextmanager
+def _bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
+    if not output.on_terminal(stderr=True):
+        yield lambda _done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(words, total=total)
+        yield lambda done: progress.advance(task, done)

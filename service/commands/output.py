@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ import typer
 from service.logs import one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -57,8 +57,13 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
         print(json.dumps(row, default=str))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, wide: Sequence[str] = ()) -> Table:
-    """Rows under headings. `wide`: columns that take what room is left. Ids are never cut short: they get copied."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, wide: Sequence[str] = (), folded: Sequence[str] = ()
+) -> Table:
+    """Rows under headings. `wide`: columns that take what room is left; `folded`: that are never cut short, but wrap.
+
+    Nor are ids cut short: they get copied.
+    """
     from rich import box
     from rich.table import Table
 
@@ -66,7 +71,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, wide: Se
     for heading in headings:
         least = ID_CHARACTERS if heading == "video" else None
         ratio = 1 if heading in wide else None
-        made.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least)
+        if heading in folded:
+            made.add_column(heading, overflow="fold")
+        else:
+            made.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least)
     for row in rows:
         made.add_row(*(text(cell) for cell in row))
     return made
@@ -106,6 +114,12 @@ def ago(when: datetime | str | None, now: datetime | None = None) -> str:
     return span(((now or datetime.now(UTC)) - moment).total_seconds())
 
 
+def until(when: str | None) -> str:
+    """How long from now on; nothing for what is over."""
+    seconds = 0.0 if when is None else (datetime.fromisoformat(when) - datetime.now(UTC)).total_seconds()
+    return span(seconds) if seconds > 0 else ""
+
+
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -113,3 +127,30 @@ def span(seconds: float) -> str:
     """Seconds in the largest unit that fits: `45 s`, `3 min`, `2 h`, `5 d`."""
     size, unit = next(((size, unit) for size, unit in UNITS if abs(seconds) >= size), (1, "s"))
     return f"{seconds / size:.0f} {unit}"
+
+
+Rows = list[dict[str, Any]]
+
+
+async def watch(
+    look: Callable[[], Awaitable[Rows]], key: str, draw: Callable[[Rows], RenderableType],
+    pause: Callable[[], Awaitable[object]], *, people: bool,
+) -> None:  # fmt: skip
+    """Look again and again, until Ctrl-C: a table that is kept up to date.
+
+    For programs, every row that is new or has changed, the oldest first; rows are told apart by the field `key`.
+    """
+    if not people:
+        seen: dict[Any, dict[str, Any]] = {}
+        while True:
+            latest = {row[key]: row for row in await look()}
+            print_json(row for name, row in reversed(latest.items()) if seen.get(name) != row)
+            sys.stdout.flush()
+            seen = latest
+            await pause()
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(draw(await look()), refresh=True)
+            await pause()

@@ -10,11 +10,14 @@ from pathlib import Path
 import asyncpg
 
 from service.errors import DatabaseAway, MigrationBlocked
-from service.store.adoption import Footprint, Plan, explain, mend, obstacles, prepare, survey
-from service.store.adoption.table import Connection, Obstacle
+from service.store.adoption import Footprint, Plan, explain, mend, obstacles, prepare, record, survey
+from service.store.adoption import undo as way_back
+from service.store.adoption.locks import lock_obstacles
+from service.store.adoption.table import Connection
+from service.store.adoption.undo import Undo
 from service.store.url import normalise
 
-__all__ = ["Plan", "directory", "explain", "migrate", "pending", "plan", "scripts"]
+__all__ = ["Plan", "applied", "directory", "explain", "migrate", "pending", "plan", "scripts", "undo", "undo_plan"]
 
 log = logging.getLogger(__name__)
 
@@ -65,15 +68,60 @@ async def migrate(url: str, *, requeue_stuck: bool = False) -> list[str]:
     operator's consent to their being paid for twice. Raises MigrationBlocked, having changed nothing, and
     DatabaseAway.
     """
+    async with _changing(url) as connection:
+        return await _migrate(connection, scripts(), requeue_stuck=requeue_stuck)
+
+
+@asynccontextmanager
+async def _changing(url: str) -> AsyncIterator[Connection]:
+    """One transaction that changes the schema, or nothing; what PostgreSQL refuses is said as MigrationBlocked."""
     async with _connection(url) as connection:
         try:
             # Whoever waited for a turn must see what was done in it, whatever the server's default.
             async with connection.transaction(isolation="read_committed"):
-                return await _migrate(connection, scripts(), requeue_stuck=requeue_stuck)
+                await _take_turn(connection)
+                yield connection
         except asyncpg.LockNotAvailableError as exc:
-            raise MigrationBlocked(await _lock_obstacles(connection)) from exc
+            raise MigrationBlocked(await lock_obstacles(connection)) from exc
         except asyncpg.PostgresError as exc:
-            raise MigrationBlocked([(f"PostgreSQL refused it: {exc}", "")]) from exc
+            why = " ".join(filter(None, (str(exc), exc.detail and f"({exc.detail})")))
+            raise MigrationBlocked([(f"PostgreSQL refused it: {why}", "")]) from exc
+
+
+async def undo_plan(url: str) -> Undo:
+    """What `undo` would do. Changes nothing. Raises MigrationBlocked where there is no way back."""
+    async with _connection(url) as connection, connection.transaction(readonly=True):
+        return await _undo_plan(connection)
+
+
+async def undo(url: str, *, force: bool = False) -> Undo:
+    """Remove what Taxiway added, in one transaction; what was removed.
+
+    Raises MigrationBlocked, having changed nothing: where there is no way back, and, unless `force`, while requests
+    are open or tasks are under way.
+    """
+    async with _changing(url) as connection:
+        known = await _undo_plan(connection)
+        await connection.execute(f"LOCK TABLE {known.table}, {known.schema}.submissions IN ACCESS EXCLUSIVE MODE")
+        known = await _undo_plan(connection)  # nobody changes it any more
+        if known.obstacles and not force:
+            raise MigrationBlocked(known.obstacles)
+        await way_back.take_back(connection, known)
+        return known
+
+
+async def _undo_plan(connection: Connection) -> Undo:
+    _refuse_foreign_history(await _applied(connection), list(scripts()))
+    found = await way_back.survey(connection, Footprint.of(*scripts().values()))
+    if isinstance(found, str):
+        raise MigrationBlocked([(found, "")])
+    return found
+
+
+async def applied(url: str) -> list[str]:
+    """The migrations that a database has had."""
+    async with _connection(url) as connection:
+        return await _applied(connection)
 
 
 async def plan(url: str, *, requeue_stuck: bool = False) -> Plan:
@@ -95,7 +143,6 @@ async def _applied(connection: Connection) -> list[str]:
 
 
 async def _migrate(connection: Connection, known: dict[str, str], *, requeue_stuck: bool) -> list[str]:
-    await _take_turn(connection)
     applied = await _applied(connection)
     _refuse_foreign_history(applied, list(known))
     missing = {name: script for name, script in known.items() if name not in applied}
@@ -105,8 +152,9 @@ async def _migrate(connection: Connection, known: dict[str, str], *, requeue_stu
         blocked = await obstacles(connection, Footprint.of("\n".join(known.values())))
         if blocked:
             raise MigrationBlocked(blocked)
+    made = await _new_tables(connection, missing, () if applied else record.TABLES)
+    if not applied:
         await prepare(connection)
-    made = await _new_tables(connection, missing)
     await connection.execute(CREATE_BOOK)
     for name, script in missing.items():
         await _apply(connection, script, requeue_stuck=requeue_stuck)
@@ -144,10 +192,11 @@ async def _apply(connection: Connection, script: str, *, requeue_stuck: bool) ->
         await connection.execute(after)
 
 
-async def _new_tables(connection: Connection, missing: dict[str, str]) -> list[str]:
+async def _new_tables(connection: Connection, missing: dict[str, str], others: tuple[str, ...]) -> list[str]:
     """The tables that the migration is about to make; never the app's own `videos`."""
     names = [
         "taxiway_migrations",
+        *others,
         *Footprint.of(*missing.values()).tables,
     ]
     return [row["name"] for row in await connection.fetch(NOT_THERE, names)]
@@ -160,30 +209,6 @@ async def _close_to_browsers(connection: Connection, tables: list[str]) -> None:
     )
     for role in roles if tables else []:
         await connection.execute(f"REVOKE ALL ON {', '.join(tables)} FROM {role['name']}")
-
-
-# Who holds a lock on the table.
-HOLDERS = """
-    SELECT DISTINCT a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename::text, 'unknown') AS who,
-           COALESCE(a.state, 'busy') AS state, date_trunc('second', now() - a.xact_start)::text AS age
-      FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-     WHERE l.relation = to_regclass('videos') AND l.granted AND a.pid <> pg_backend_pid()
-     ORDER BY a.pid
-"""
-
-
-async def _lock_obstacles(connection: Connection) -> list[Obstacle]:
-    holders = await connection.fetch(HOLDERS)
-    if not holders:
-        return [("somebody held a lock that the migration needs for too long: try again", "")]
-    return [
-        (
-            f"videos has been locked for {row['age']} by process {row['pid']} ({row['who']}, "
-            f"{row['state']}): wait until it is done, or end it",
-            f"SELECT pg_terminate_backend({row['pid']});",
-        )
-        for row in holders
-    ]
 
 
 @asynccontextmanager

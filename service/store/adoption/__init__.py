@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from service.errors import MigrationBlocked
+from service.store.adoption import record
 from service.store.adoption.columns import (
     column_obstacles,
     constraint_name_obstacles,
@@ -43,6 +44,9 @@ class Plan:
     table: str | None
     adds: tuple[str, ...]  # columns of videos
     shares: tuple[str, ...]  # columns of the app's that Taxiway reads and writes
+    constraints: tuple[str, ...]  # on videos
+    indexes: tuple[str, ...]  # of all tables
+    tables: tuple[str, ...]
     rows: dict[str, int]  # by status, as it is; rows without one under ''
     stuck: int
     stuck_rows: tuple[StuckRow, ...]  # the oldest of them
@@ -72,10 +76,14 @@ async def obstacles(connection: Connection, footprint: Footprint) -> list[Obstac
 
 
 async def prepare(connection: Connection) -> None:
-    """What a table of the app's needs before the first migration, once nothing stands in the way."""
+    """What a table of the app's needs before the first migration, once nothing stands in the way.
+
+    What is there is written down first, for the way back.
+    """
+    was = await record.snapshot(connection)
     table = await find(connection)
-    if table is not None:
-        await make_writable(connection, table)
+    cast = None if table is None else await make_writable(connection, table)
+    await record.write(connection, was, cast)
 
 
 async def _schemas(connection: Connection, table: Table | None) -> list[str]:
@@ -89,13 +97,18 @@ async def survey(connection: Connection, footprint: Footprint, *, requeue_stuck:
     """The plan of the takeover, to be shown before it is done."""
     table = await find(connection)
     blocked = tuple(await obstacles(connection, footprint))
+    tables = [name for name in footprint.tables if table is None or name != "videos"]
+    brings = (footprint.constraints, footprint.indexes, (*tables, "taxiway_migrations", *record.TABLES))
     if table is None or not table.readable:
-        return Plan(table.name if table else None, footprint.columns, (), {}, 0, (), blocked)
+        return Plan(table.name if table else None, footprint.columns, (), *brings, {}, 0, (), blocked)
     stuck, rows = await _stuck(connection, table, "queued" if requeue_stuck else "failed")
     return Plan(
         table=table.name,
         adds=tuple(name for name in footprint.columns if name not in table.columns),
         shares=tuple(name for name in footprint.columns if name in table.columns),
+        constraints=brings[0],
+        indexes=brings[1],
+        tables=brings[2],
         rows=await _rows(connection, table),
         stuck=stuck,
         stuck_rows=rows,

@@ -22,6 +22,14 @@ _SENT = "LEAST(COALESCE(updated_at, created_at), now())"
 _STUCK = STUCK.format(id="runway_video_id")
 _MODEL = "COALESCE(NULLIF(btrim(model), ''), 'unknown')"
 
+# What the takeover is about to write over, for the way back.
+KEEP = f"""
+    INSERT INTO taxiway_adopted_rows (video_id, stuck, was)
+    SELECT id, {_STUCK}, jsonb_build_object('status', status, 'error_message', error_message,
+                                            'runway_video_id', runway_video_id, 'updated_at', updated_at)
+      FROM videos WHERE status::text = 'processing'
+"""
+
 # Stuck rows fail, or wait again. The ledger says that they may have cost, and who allows another create ($2).
 # The window in which such a task can have been made reaches from the row's own birth to now.
 _LEDGER = f"""
@@ -68,6 +76,7 @@ async def mend(connection: Connection, *, requeue_stuck: bool) -> tuple[int, int
 
     With `requeue_stuck` the operator accepts that a stuck row may be paid for twice: it is queued again.
     """
+    await connection.execute(KEEP)
     if requeue_stuck:
         done = await connection.execute(REQUEUE, LEDGER_NOTE, "operator")
     else:

@@ -40,11 +40,16 @@ ENUM = """
 CREATE_CAST = "CREATE CAST (text AS {}) WITH INOUT AS ASSIGNMENT;"
 
 
-async def make_writable(connection: Connection, table: Table) -> None:
-    """Let text be written into a status that is an enum: Taxiway's statements work for any table."""
+async def make_writable(connection: Connection, table: Table) -> str | None:
+    """Let text be written into a status that is an enum: Taxiway's statements work for any table.
+
+    The enum for which a cast had to be made, if any.
+    """
     enum = await connection.fetchrow(ENUM, table.oid)
-    if enum is not None and not enum["writable"]:
-        await connection.execute(CREATE_CAST.format(enum["name"]))
+    if enum is None or enum["writable"]:
+        return None
+    await connection.execute(CREATE_CAST.format(enum["name"]))
+    return str(enum["name"])
 
 
 async def _assignment_obstacles(connection: Connection, table: Table) -> list[Obstacle]:

@@ -1,0 +1,110 @@
+"""`taxiway show`: one video, whole."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from service.commands.console import run_quietly
+from service.commands.output import AsJson, ago, console, credits, for_people, pairs, print_json, table
+from service.commands.videos import VideoId
+from service.house import House
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from service.videos import Video
+
+cli = typer.Typer()
+
+
+@cli.command()
+def show(video: VideoId, as_json: AsJson = False) -> None:
+    """One video: what was asked for, how far it is, the money, each submission, and all that happened."""
+
+    async def work(house: House) -> None:
+        from service.steps import poll
+
+        whole = await _whole(house, await poll.look_now(house, video))
+        if for_people(as_json):
+            _print(whole)
+        else:
+            print_json([whole])
+
+    run_quietly(work)
+
+
+async def _whole(house: House, video: Video) -> dict[str, Any]:
+    """A video, its account, its submissions and its story, as the API shows each."""
+    from service.store import audit, ledger, timeline
+    from service.web.models import SubmissionView, VideoView
+    from service.web.models_bulk import TimelineEntry
+
+    accounts = [one async for one in audit.audits(house.database, video.id)]
+    account = accounts[0] if accounts else audit.nothing(video.id)
+    rows = await ledger.of_video(house.database, video.id)
+    story = await timeline.timeline(house.database, video.id)
+    return {
+        "video": VideoView.of(video).model_dump(mode="json"),
+        "verdict": account.verdict,
+        "paid_credits": float(account.paid),
+        "most_credits": float(account.most),
+        "submissions": [SubmissionView.model_validate(row).model_dump(mode="json") for row in rows],
+        "timeline": [TimelineEntry.model_validate(entry).model_dump(mode="json") for entry in story],
+    }
+
+
+def _print(whole: dict[str, Any]) -> None:
+    view = whole["video"]
+    error = view["error"] or {}
+    out = console()
+    out.print(
+        pairs(
+            [
+                ("video", view["id"]),
+                ("status", view["status"]),
+                ("why", error.get("code")),
+                ("", error.get("message")),
+                ("progress", None if view["progress"] is None else f"{view['progress']:.0%}"),
+                ("task", " ".join(filter(None, (view["runway_video_id"], view["task_status"])))),
+                ("file", view["video_url"]),
+                ("until", view["video_url_expires_at"]),
+                ("operation", view["operation"]),
+                ("input", json.dumps(view["input"], ensure_ascii=False) if view["input"] else None),
+                ("metadata", json.dumps(view["metadata"], ensure_ascii=False) if view["metadata"] else None),
+                ("priority", view["priority"]),
+                ("made", f"{view['created_at']} ({ago(view['created_at'])} ago)"),
+                ("run after", view["run_after"] if view["status"] == "queued" else None),
+                ("finished", view["finished_at"]),
+                ("quoted", credits(view["quoted_credits"]) and f"{credits(view['quoted_credits'])} credits"),
+                ("money", whole["verdict"]),
+            ]
+        )
+    )
+    if whole["submissions"]:
+        out.print(_submissions(whole["submissions"]))
+    out.print(_story(whole["timeline"]))
+
+
+def _submissions(entries: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        (
+            entry["id"], entry["opened_at"][:19].replace("T", " "), entry["outcome"] or "open", entry["http_status"],
+            entry["task_status"],
+            credits(entry["quoted_credits"] if entry["cost_credits"] is None else entry["cost_credits"]),
+            entry["consent"], entry["error"] or entry["task_id"],
+        )
+        for entry in entries
+    ]  # fmt: skip
+    headings = ("submission", "opened (UTC)", "outcome", "http", "task", "credits", "consent", "task or error")
+    return table(headings, rows, wide=["task or error"])
+
+
+def _story(entries: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        (entry["at"][:19].replace("T", " "), ": ".join(filter(None, (entry["words"], entry["error"]))))
+        for entry in entries
+    ]
+    return table(("when (UTC)", "what happened"), rows, folded=["what happened"])
