@@ -69,7 +69,7 @@ class TestCommand:
     def test_the_address_is_filled_in_and_none_is_left(self, name: str) -> None:
         code, said, _ = taxiway(name, "--url", f"{URL}/")
         assert code == 0
-        assert EXAMPLE_URL not in said
+        assert EXAMPLE_URL.removeprefix("https://") not in said
         assert said.count(URL) == recipes()[name].text.count(EXAMPLE_URL)
         assert f"{URL}//" not in said
 

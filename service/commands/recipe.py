@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -45,6 +46,7 @@ def recipes(url: str = EXAMPLE_URL) -> dict[str, Recipe]:
 
 def _read(path: Path, url: str) -> Recipe:
     text = path.read_text(encoding="utf-8").replace(EXAMPLE_URL, url)
+    text = text.replace(urlsplit(EXAMPLE_URL).netloc, urlsplit(url).netloc)  # where a host stands alone
     heading = text.partition("\n")[0].lstrip("# ")
     return Recipe(path.stem, path.name, heading.removeprefix(f"{path.stem}: "), text)
 
