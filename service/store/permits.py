@@ -13,10 +13,11 @@ from service.settings import LEASE_MARGIN_SECONDS
 from service.store.database import Database
 
 # What forbids another create for the video `v`. Consent was given for an outcome that nobody knew: once that turns out
-# to be a task, the video has its task, and needs no other.
+# to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
+# video_id; as a join, the whole ledger would be read for each claim.
 _BLOCKED = """EXISTS (
     SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
-      AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL))"""
+      AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. $3 picks one paused lane for a probe ('*': any, although all are paused); NULL: the open ones.

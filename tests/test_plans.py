@@ -1,0 +1,182 @@
+"""The plans of what runs all the time, on a filled table: by the intended index, and never by reading all videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from service import house as houses
+from service.app import create_app
+from service.house import House
+from service.store import lanes, permits, tasks
+from service.store.database import Database
+from service.store.url import normalise
+from service.tick import tick
+from tests.benchmarks.history import Sizes, fill_past, fill_queue
+from tests.database import connected, execute, run, temporary_database
+from tests.world import API_KEY, settings
+
+pytestmark = pytest.mark.anyio
+
+SIZES = Sizes(finished=40_000, queued=10_000)
+# A hundred that are with Runway, a few of them due.
+UNDER_WAY = """
+UPDATE videos SET status = 'processing', runway_video_id = gen_random_uuid()::text, finished_at = NULL,
+    submitted_at = now(), poll_after = now() + interval '5 minutes', error_code = NULL, error_message = NULL
+WHERE id IN (SELECT id FROM videos WHERE finished_at IS NOT NULL LIMIT 100)
+"""
+GREAT = {"videos", "submissions", "taxiway_search"}  # tables that grow for ever
+
+
+class Explaining(Database):
+    """Keeps the plan of every statement, as it is planned for these values and as it is planned for any."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(normalise(url))
+        self.plans: list[tuple[str, dict[str, Any]]] = []
+
+    async def _explain(self, sql: str, arguments: tuple[object, ...]) -> None:
+        """`force_generic_plan`: what a prepared statement comes to after a few uses."""
+        async with connected(self._url) as connection:
+            found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *arguments)
+            self.plans.append((sql, json.loads(found)[0]["Plan"]))
+            nulls = f"({', '.join(['NULL'] * len(arguments))})" if arguments else ""
+            await connection.execute("SET plan_cache_mode = force_generic_plan")
+            await connection.execute(f"PREPARE one AS {sql}")
+            found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE one{nulls}")
+            self.plans.append((sql, json.loads(found)[0]["Plan"]))
+
+    @property
+    def _url(self) -> str:
+        assert self.target
+        return self.target.dsn
+
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        await self._explain(sql, arguments)
+        return await super().fetch(sql, *arguments)
+
+    async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
+        await self._explain(sql, arguments)
+        return await super().fetchrow(sql, *arguments)
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        await self._explain(sql, arguments)
+        return await super().fetchval(sql, *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> int:
+        await self._explain(sql, arguments)
+        return await super().execute(sql, *arguments)
+
+    def nodes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every node of every plan, with its statement."""
+        waiting = list(self.plans)
+        while waiting:
+            sql, node = waiting.pop()
+            yield sql, node
+            waiting += [(sql, child) for child in node.get("Plans", [])]
+
+    def check(self, *indexes: str) -> None:
+        """Each of these indexes is used, and no great table is read from end to end."""
+        assert self.plans
+        read = {sql for sql, node in self.nodes() if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GREAT}
+        assert not read
+        used = {node["Index Name"] for _, node in self.nodes() if "Index Name" in node}
+        assert set(indexes) <= used
+
+
+@pytest.fixture(scope="module")
+def filled_url(server_url: str, template_name: str) -> Iterator[str]:
+    """A database with many videos, for all tests of this module: none changes more than a few of them."""
+    with temporary_database(server_url, template=template_name) as url:
+        run(fill_queue(url, SIZES))
+        run(fill_past(url, SIZES))
+        run(execute(url, UNDER_WAY, "VACUUM ANALYZE videos"))
+        yield url
+
+
+@pytest.fixture
+async def house(filled_url: str) -> AsyncIterator[House]:
+    """A house whose database explains."""
+    house = replace(houses.build(settings(filled_url)), database=Explaining(filled_url))
+    yield house
+    await house.database.close()
+
+
+def explaining(house: House) -> Explaining:
+    """Its database, by its own type."""
+    assert isinstance(house.database, Explaining)
+    return house.database
+
+
+@asynccontextmanager
+async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    """The app of this house."""
+    headers = {"authorization": f"Bearer {API_KEY}"}
+    transport = httpx.ASGITransport(app=create_app(house))
+    async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers) as made:
+        yield made
+
+
+@pytest.mark.parametrize("many", [1, 10, 50])
+async def test_a_claim_reads_ready_rows_only(house: House, many: int) -> None:
+    assert len(await permits.claim(house.database, many, 60.0)) == many
+    explaining(house).check("videos_ready")
+
+
+async def test_a_poll_reads_due_tasks_only(house: House) -> None:
+    await tasks.claim_due(house.database, 20, 30.0)
+    explaining(house).check("videos_poll")
+
+
+async def test_an_idle_tick_reads_no_table_whole(house: House) -> None:
+    await lanes.pause(house.database, "*", 3600, "no_credits", "nothing is to be sent here")
+    try:
+        await tick(house)
+    finally:
+        await lanes.resume(house.database, "*")
+    explaining(house).check()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "status=failed",
+        "status=cancelled",
+        "status=queued&status=processing",
+        "model=gen4_turbo",
+        "error_code=TASK_TIMEOUT",
+        "q=boat",
+        "q=number+700",
+        "q=boat+dawn&status=completed",
+        "q=3f0c8f5e-5b0f-4a43-9f39-000000000000",
+    ],
+)
+async def test_a_list_walks_an_index(house: House, query: str) -> None:
+    async with client(house) as api:
+        response = await api.get(f"/videos?limit=20&{query}")
+        assert response.status_code == 200
+        explaining(house).check()
+        if response.json()["next"]:
+            response = await api.get(f"/videos?limit=20&{query}&cursor={response.json()['next']}")
+            assert response.status_code == 200
+    explaining(house).check()
+
+
+async def test_health_counts_without_reading_every_video(house: House) -> None:
+    async with client(house) as api:
+        assert (await api.get("/health")).status_code == 200
+    explaining(house).check()
+
+
+async def test_a_plan_that_reads_everything_is_noticed(house: House) -> None:
+    await house.database.fetchval("SELECT count(*) FROM videos WHERE prompt = 'nobody wrote this'")
+    with pytest.raises(AssertionError):
+        explaining(house).check()
