@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from tests.benchmarks import machine
 from tests.benchmarks.contenders.base import Contender
 from tests.benchmarks.field import CONTENDERS
 from tests.benchmarks.figures import Measured
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.measures import MEASURES
+from tests.benchmarks.measures.drain import FLOOR
 from tests.benchmarks.processes import cores
 from tests.benchmarks.servers import Redis, Servers
 
@@ -34,7 +36,7 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
     """Who can run here, and why the others cannot."""
     here, missing = [], {}
     for one in CONTENDERS:
-        asked = one.name in wanted if wanted else not (one.needs and quick)
+        asked = one.name in wanted if wanted else not quick or one.name == FLOOR
         if not asked and one.name != "Taxiway":
             continue
         why = one.missing() or (Redis.missing() if one.store == "redis" else None)
@@ -45,16 +47,17 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
     return here, missing
 
 
-async def run(options: argparse.Namespace) -> list[Measured]:
-    """Every measure that was asked for, in order."""
+async def run(options: argparse.Namespace) -> tuple[list[Measured], list[str]]:
+    """Every measure that was asked for, in order; and what it was measured on."""
     where = cores()
     here, missing = present(options.quick, options.contender)
     results = []
-    async with Servers(where) as servers:
+    async with Servers(where, durable=not options.quick) as servers:
         lab = Lab(
             servers, where, here, quick=options.quick, rounds=1 if options.quick else options.rounds, missing=missing
         )
-        print(f"{servers.postgres.words}; {where}", flush=True)
+        described = machine.words(servers, str(where))
+        print("\n".join(described), flush=True)
         for name, why in missing.items():
             print(f"missing: {name} ({why})")
         for name in options.only or MEASURES:
@@ -63,17 +66,21 @@ async def run(options: argparse.Namespace) -> list[Measured]:
             result = await MEASURES[name](lab)
             results.append(result)
             print(f"{result.text()}\n  ({time.monotonic() - began:.0f} s)\n", flush=True)
-    return results
+    return results, described
 
 
 def main(words: list[str] | None = None) -> int:
     """Run, print, and write what was asked for. Exit code 0 also when a bar does not hold: it is printed."""
     options = arguments(words)
-    results = asyncio.run(run(options))
+    results, described = asyncio.run(run(options))
+    measures = [one.as_json() for one in results]
     if options.json:
-        options.json.write_text(
-            json.dumps({"measures": [one.as_json() for one in results]}, indent=1), encoding="utf-8"
-        )
+        text = json.dumps({"machine": described, "measures": measures}, indent=1, ensure_ascii=False)
+        options.json.write_text(text, encoding="utf-8")
+    if options.report:
+        from tests.benchmarks import report  # it draws, which needs the extra `bench`
+
+        report.write(measures, described)
     return 0
 
 

@@ -90,6 +90,8 @@ class Measured:
         return {
             "name": self.name,
             "title": self.title,
+            "plot": self.plot,
+            "heads": {figure.key: figure.head for figure in self.figures},
             "rounds": self.rounds,
             "medians": {n: {f.key: self.middle(n, f.key) for f in self.figures} for n in self.names},
             "bars": [vars(bar) | {"holds": bar.holds} for bar in self.bars],

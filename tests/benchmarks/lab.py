@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from tests.benchmarks.contenders.base import Contender, Site
 from tests.benchmarks.figures import Values
+from tests.benchmarks.history import Sizes, fill_past, fill_queue
 from tests.benchmarks.processes import Cores, spawn, stop
 from tests.benchmarks.servers import Servers
 from tests.database import connected, execute
@@ -32,6 +33,7 @@ class Lab:
     rounds: int = 3
     say: Callable[[str], None] = print
     missing: dict[str, str] = field(default_factory=dict)
+    _history: tuple[str, str] | None = None
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def size(self, whole: int, quick: int) -> int:
@@ -48,6 +50,19 @@ class Lab:
             yield postgres.url(name)
         finally:
             await execute(postgres.url(), f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def with_history(self) -> tuple[str, str]:
+        """Two databases with the same queue: without a past, and with one. Filled when first asked for, and kept."""
+        if self._history is None:
+            sizes = Sizes(self.size(1_000_000, 3_000), self.size(100_000, 1_500))
+            self.say(f"    filling {sizes.queued:,} queued and {sizes.finished:,} finished videos")
+            postgres = self.servers.postgres
+            await execute(postgres.url(), "CREATE DATABASE bench_queue")
+            await fill_queue(postgres.url("bench_queue"), sizes)
+            await execute(postgres.url(), "CREATE DATABASE bench_past TEMPLATE bench_queue STRATEGY FILE_COPY")
+            await fill_past(postgres.url("bench_past"), sizes)
+            self._history = postgres.url("bench_queue"), postgres.url("bench_past")
+        return self._history
 
     @asynccontextmanager
     async def site(self, contender: Contender, slots: int = SLOTS) -> AsyncIterator[Site]:

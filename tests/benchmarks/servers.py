@@ -29,6 +29,8 @@ SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
 }
+# Where nothing is measured.
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 def postgres_binaries(shared: Path) -> tuple[Binaries, str]:
@@ -42,10 +44,11 @@ def postgres_binaries(shared: Path) -> tuple[Binaries, str]:
 class Postgres:
     """A cluster of our own, in a folder that is removed at the end."""
 
-    def __init__(self, folder: Path, where: frozenset[int]) -> None:
+    def __init__(self, folder: Path, where: frozenset[int], durable: bool) -> None:
         self.folder = folder
         self.port = free_port()
         self._where = where
+        self.settings = SETTINGS | ({} if durable else NOT_DURABLE)
         self.binaries, self.whose = postgres_binaries(folder)
         self._account: Account | None = account_for(folder / "none") if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +60,7 @@ class Postgres:
     def words(self) -> str:
         """What it is, for the report."""
         return f"PostgreSQL {self.binaries.major} ({self.whose}), " + ", ".join(
-            f"{name} {SETTINGS[name]}" for name in ("fsync", "synchronous_commit", "shared_buffers")
+            f"{name} {self.settings[name]}" for name in ("fsync", "synchronous_commit", "shared_buffers")
         )
 
     async def start(self) -> None:
@@ -67,7 +70,7 @@ class Postgres:
             os.chown(data, self._account.uid, self._account.gid)
         initdb = [self.binaries.program("initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
         self._run([*initdb, "--encoding=UTF8", "--locale=C"]).wait(120)
-        options = SETTINGS | {"port": str(self.port), "unix_socket_directories": ""}
+        options = self.settings | {"port": str(self.port), "unix_socket_directories": ""}
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         self._process = self._run([self.binaries.program("postgres"), "-D", str(data), *flags])
         await until(lambda: listening(self.port), "PostgreSQL starts")
@@ -191,10 +194,10 @@ class Runway:
 class Servers:
     """All three, in a temporary folder. `redis` is None where it is not installed."""
 
-    def __init__(self, where: Cores) -> None:
+    def __init__(self, where: Cores, *, durable: bool = True) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="taxiway-bench-", dir="/var/tmp"))
         self.folder.chmod(0o711)
-        self.postgres = Postgres(self.folder, where.servers)
+        self.postgres = Postgres(self.folder, where.servers, durable)
         self.redis = None if Redis.missing() else Redis(self.folder, where.servers)
         self.runway = Runway(where.servers)
 

@@ -6,10 +6,19 @@ from collections.abc import Awaitable, Callable
 
 from tests.benchmarks.figures import Measured
 from tests.benchmarks.lab import Lab
-from tests.benchmarks.measures import drain, latency
+from tests.benchmarks.measures import budget, claims, cold, drain, endpoint, held, idle, latency, polls, reads, scale
 
 MEASURES: dict[str, Callable[[Lab], Awaitable[Measured]]] = {
     "drain": drain.fast,
     "drain-200": drain.slow,
     "latency": latency.run,
+    "endpoint": endpoint.run,
+    "history": claims.run,
+    "reads": reads.run,
+    "held": held.run,
+    "idle": idle.run,
+    "cold": cold.run,
+    "polls": polls.run,
+    "budget": budget.run,
+    "scale": scale.run,
 }

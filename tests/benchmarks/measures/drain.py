@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from tests.benchmarks.contenders.base import Contender, Site
 from tests.benchmarks.figures import Figure, Measured, Values
@@ -25,14 +27,27 @@ POSTGRES_PEERS = ("PgQueuer", "Procrastinate")
 PEERS = ("BullMQ", "PgQueuer", "SAQ", "Procrastinate", "arq")
 
 
-async def drain(lab: Lab, contender: Contender, count: int, seconds: float) -> Values:
-    """One drain of so many jobs, with a mock that answers after so many seconds."""
+@asynccontextmanager
+async def nothing(_url: str) -> AsyncIterator[None]:
+    """What usually happens meanwhile."""
+    yield
+
+
+async def drain(
+    lab: Lab,
+    contender: Contender,
+    count: int,
+    seconds: float,
+    around: Callable[[str], AbstractAsyncContextManager[None]] = nothing,
+) -> Values:
+    """One drain of so many jobs, with a mock that answers after so many seconds. `around`: what happens meanwhile."""
     async with lab.site(contender) as site:
         await contender.fill(site, count)
         await settle(site.database)
         before = await usage(site.database)
         await lab.servers.runway.reset(seconds)
-        values, asked = await _timed(lab, contender, site, count)
+        async with around(site.database):
+            values, asked = await _timed(lab, contender, site, count)
         if contender.store == "postgres":
             used = await usage(site.database)
             values |= used.since(before, count)

@@ -1,0 +1,96 @@
+"""Claim and tick with a past of a million videos, against none: the same queue in both, and turn by turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from service import house as houses
+from service.house import House
+from service.outcomes import ALL_LANES, Decision, Kind, Outcome
+from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.store import lanes, permits, submissions
+from service.tick import tick
+from service.videos import Status
+from tests.benchmarks.figures import Figure, Measured, Values, percentile
+from tests.benchmarks.lab import Lab
+from tests.world import settings
+
+CLAIMS = {1: 1.3, 10: 1.3, 50: 1.6}  # how many at once, and the bar
+FIGURES = (
+    *(Figure(f"claim_{many}", f"claim of {many}, p99 ms", 2) for many in CLAIMS),
+    *(Figure(f"median_{many}", f"median ms of {many}", 2) for many in CLAIMS),
+    Figure("tick", "tick, p99 ms", 1),
+)
+NAMES = ("no history", "history")
+CALL_SECONDS = 60.0
+
+
+async def run(lab: Lab) -> Measured:
+    """Claims are timed alone; what was claimed is then saved as accepted, as the product does it."""
+    urls = dict(zip(NAMES, await lab.with_history(), strict=True))
+    repeats, ticks = lab.size(250, 5), lab.size(30, 2)
+    rounds = []
+    async with _house(lab, urls[NAMES[0]]) as without, _house(lab, urls[NAMES[1]]) as with_past:
+        houses_by_name = {NAMES[0]: without, NAMES[1]: with_past}
+        for number in range(lab.rounds):
+            rounds.append(await _round(houses_by_name, repeats, ticks, number))
+            lab.say(f"    round {number + 1}: {rounds[-1]}")
+    result = Measured("history", "Claims and a tick with 1,000,000 finished videos, and with none", FIGURES, rounds)
+    for many, most in CLAIMS.items():
+        ratio = result.ratio(f"claim_{many}", NAMES[1], NAMES[0])
+        result.bar(f"p99 of a claim of {many} against no history", ratio, most=most)
+    result.bar("p99 of a tick against no history", result.ratio("tick", NAMES[1], NAMES[0]), most=1.3)
+    return result
+
+
+@asynccontextmanager
+async def _house(lab: Lab, url: str) -> AsyncIterator[House]:
+    house = houses.build(settings(url, runway_url=lab.servers.runway.url))
+    try:
+        yield house
+    finally:
+        await house.database.close()
+
+
+async def _round(by_name: dict[str, House], repeats: int, ticks: int, number: int) -> dict[str, Values]:
+    order = list(by_name) if number % 2 == 0 else list(reversed(by_name))
+    took: dict[str, dict[str, list[float]]] = {name: {} for name in by_name}
+    for many in CLAIMS:
+        for _ in range(repeats):
+            for name in order:
+                took[name].setdefault(f"{many}", []).append(await _claim(by_name[name], many))
+    for name in order:
+        house = by_name[name]
+        await lanes.pause(house.database, ALL_LANES, 3600, "no_credits", "the benchmark looks at a tick without claims")
+        await tick(house)
+        for _ in range(ticks):
+            began = time.perf_counter()
+            await tick(house)
+            took[name].setdefault("tick", []).append(time.perf_counter() - began)
+        await lanes.resume(house.database, ALL_LANES)
+    return {name: _values(times) for name, times in took.items()}
+
+
+def _values(times: dict[str, list[float]]) -> Values:
+    values = {f"claim_{many}": 1000 * percentile(times[f"{many}"], 0.99) for many in CLAIMS}
+    values |= {f"median_{many}": 1000 * percentile(times[f"{many}"], 0.5) for many in CLAIMS}
+    return values | {"tick": 1000 * percentile(times["tick"], 0.99)}
+
+
+async def _claim(house: House, many: int) -> float:
+    began = time.perf_counter()
+    permitted = await permits.claim(house.database, many, CALL_SECONDS, claim_id=uuid4())
+    seconds = time.perf_counter() - began
+    assert len(permitted) == many
+    answers = [
+        as_answer(
+            one.submission_id, one.video_id,
+            Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=str(uuid4())), Decision(Status.PROCESSING),
+        )
+        for one in permitted
+    ]  # fmt: skip
+    await submissions.save_each(house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS * 1000)
+    return seconds

@@ -1,0 +1,112 @@
+"""The README's tables and the plots, from the figures of a run. What was not run anew keeps its earlier figures."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tests.benchmarks.field import CONTENDERS
+from tests.benchmarks.measures import MEASURES
+from tests.benchmarks.processes import ROOT
+
+FOLDER = ROOT / ".benchmarks"
+FIGURES = FOLDER / "figures.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- benchmarks: written by `python -m tests.benchmarks --report` -->", "<!-- /benchmarks -->"
+COMPARED = {
+    "drain": (("per_second", "jobs/s, 0 ms"), ("cpu_us", "CPU µs/job"), ("transactions", "transactions/job"),
+              ("wal_bytes", "WAL B/job"), ("dead_rows", "dead rows/job")),
+    "drain-200": (("per_second", "jobs/s, 200 ms"),),
+    "latency": (("p50", "p50 ms"), ("p99", "p99 ms")),
+    "held": (("share", "share kept under an open transaction"),),
+}  # fmt: skip
+
+Results = dict[str, dict[str, Any]]  # by the name of the measure
+
+
+def write(results: Sequence[dict[str, Any]], machine: list[str]) -> None:
+    """Keep the figures, draw the plots, and put the tables between the README's marks."""
+    FOLDER.mkdir(exist_ok=True)
+    known = json.loads(FIGURES.read_text(encoding="utf-8"))["measures"] if FIGURES.exists() else []
+    by_name: Results = {one["name"]: one for one in [*known, *results] if one["name"] in MEASURES}
+    ordered = [by_name[name] for name in MEASURES if name in by_name]
+    text = json.dumps({"machine": machine, "measures": ordered}, indent=1, ensure_ascii=False)
+    FIGURES.write_text(text + "\n", encoding="utf-8")
+    pictures = [draw(one) for one in ordered if one["plot"]]
+    whole = "\n\n".join([_machine(machine), compared(by_name), *pictures, bars(ordered), configurations()])
+    found = README.read_text(encoding="utf-8")
+    marked = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    assert marked.search(found), f"README.md has no {BEGIN}"
+    README.write_text(marked.sub(lambda _: f"{BEGIN}\n{whole}\n{END}", found), encoding="utf-8")
+
+
+def _machine(lines: list[str]) -> str:
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def compared(results: Results) -> str:
+    """One row for each contender: medians of the rounds."""
+    columns = [(name, key, head) for name, keys in COMPARED.items() if name in results for key, head in keys]
+    rows = [["", "client", *(head for _, _, head in columns)]]
+    for one in CONTENDERS:
+        cells = [_number(results[name]["medians"].get(one.name, {}).get(key)) for name, key, _ in columns]
+        why = next((r["missing"][one.name] for r in results.values() if one.name in r["missing"]), None)
+        rows.append([one.name, one.client, *(cells if any(cells) else [f"missing: {why or 'not run'}"])])
+    return table(rows)
+
+
+def bars(results: Sequence[dict[str, Any]]) -> str:
+    """Each bar, what was measured, and whether it holds."""
+    rows = [["measure", "bar", "limit", "measured", "holds"]]
+    words = {True: "yes", False: "**no**", None: "not measured"}
+    for one in results:
+        for bar in one["bars"]:
+            limit = f"{'≥' if bar['at_least'] else '≤'} {bar['limit']:g}"
+            rows.append([one["title"], bar["words"], limit, _number(bar["value"]), words[bar["holds"]]])
+    for number in range(len(rows) - 1, 1, -1):  # a title stands once
+        rows[number][0] = "" if rows[number][0] == rows[number - 1][0] else rows[number][0]
+    return table(rows)
+
+
+def configurations() -> str:
+    """How each of them was set up."""
+    return "\n".join(f"* {one.name}: {one.configuration}" for one in CONTENDERS)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Markdown; short rows are filled."""
+    width = len(rows[0])
+    lines = [f"| {' | '.join([*row, *[''] * (width - len(row))])} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * width, *lines[1:]])
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def draw(result: dict[str, Any]) -> str:
+    """A bar for each contender, with the least and the most of all rounds; the Markdown that shows it."""
+    plots: Any = importlib.import_module("matplotlib.figure")
+    key, path = result["plot"], FOLDER / f"{result['name']}.png"
+    values = {name: [one[name][key] for one in result["rounds"] if name in one] for name in result["medians"]}
+    names = sorted((name for name in values if values[name]), key=lambda name: result["medians"][name][key])
+    middle = [result["medians"][name][key] for name in names]
+    spread = [
+        [mid - min(values[name]) for name, mid in zip(names, middle, strict=True)],
+        [max(values[name]) - mid for name, mid in zip(names, middle, strict=True)],
+    ]
+    figure = plots.Figure(figsize=(8, 0.5 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    colours = ["#2563eb" if name == "Taxiway" else "#94a3b8" for name in names]
+    drawn = axes.barh(names, middle, xerr=spread, color=colours, ecolor="#334155", capsize=3)
+    axes.bar_label(drawn, labels=[f" {value:,.0f}" for value in middle], padding=4)
+    axes.set_title(f"{result['title']}: {result['heads'][key]}", fontsize=10, loc="left")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    return f"![{result['title']}]({path.relative_to(ROOT).as_posix()})"
