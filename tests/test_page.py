@@ -19,7 +19,7 @@ from service.web.page import static
 from service.web.page.login import local
 from service.web.page.session import COOKIE, LONGEST_SESSION_SECONDS
 from tests.pages import ADMIN_TOKEN, HTMX, SITE, TOKENS, VIEWER_TOKEN, browser, check, control, csrf_of
-from tests.world import settings, world
+from tests.world import RUNWAY_KEY, settings, world
 
 pytestmark = pytest.mark.anyio
 
@@ -271,6 +271,19 @@ class TestErrors:
         assert part.status_code == 503
         assert "<html" not in part.text
         assert "taxiway doctor" in check(part)
+
+    async def test_only_who_runs_it_is_told_where_the_database_is(self) -> None:
+        for token, told in ((ADMIN_TOKEN, True), (VIEWER_TOKEN, False)):
+            one = browser(house_without_database())
+            await one.login(token)
+            assert ("127.0.0.1" in check(await one.get("/"))) == told
+
+    async def test_what_looks_like_a_key_is_not_repeated(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            response = await people.admin.post("/ui/lanes/resume", lane=RUNWAY_KEY)
+            assert response.status_code == 404
+            assert "[secret]" in check(response)
+            assert RUNWAY_KEY[:30] not in response.text
 
     async def test_what_is_not_there(self) -> None:
         client = browser(house_without_database()).client

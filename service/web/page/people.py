@@ -10,7 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import BadSettings, DatabaseAway, NotConfigured, RunwayAway, TaxiwayError
+from service.logs import Redactor
 from service.web.page import base
+
+_redact = Redactor()  # what was sent is often repeated in what is wrong with it
 
 ADVICE: dict[type[TaxiwayError], str] = {
     DatabaseAway: "Nothing can be seen or done until PostgreSQL answers. What is queued there is safe. Look at the "
@@ -28,7 +31,8 @@ def told(request: Request, exc: Exception) -> Response:
     if isinstance(exc, TaxiwayError):
         status, title, detail = exc.status, exc.title, exc.detail
         advice = next((words for kind, words in ADVICE.items() if isinstance(exc, kind)), "")
-        if isinstance(exc, DatabaseAway) and base.visitor_of(request) is None:
+        visitor = base.visitor_of(request)
+        if isinstance(exc, DatabaseAway) and not (visitor and visitor.may_act):
             detail = ""  # it may name the host
     elif isinstance(exc, HTTPException):
         status, title, detail, advice = exc.status_code, HTTPStatus(exc.status_code).phrase, exc.detail, ""
@@ -37,7 +41,7 @@ def told(request: Request, exc: Exception) -> Response:
     else:
         status, title, detail = 500, "Something went wrong in Taxiway", "This is a defect; the log has its trace."
         advice = "Nothing is lost by it: every video's state is in the database."
-    values = {"title": title, "detail": detail, "advice": advice}
+    values = {"title": title, "detail": _redact(detail), "advice": advice}
     if not base.is_htmx(request):
         return base.render(request, "error.html", status=status, **values)
     notice = base.render(request, "error_notice.html", status=status, passing=request.method == "GET", **values)
