@@ -167,7 +167,8 @@ def test_spans_have_one_unit(seconds: float) -> None:
 
 
 COMMANDS = [("videos",), ("show", uuid4()), ("retry", uuid4()), ("cancel", uuid4()), ("enqueue", "--prompt", "a boat"),
-            ("pause", "gen4.5"), ("resume", "gen4.5")]  # fmt: skip
+            ("pause", "gen4.5"), ("resume", "gen4.5"), ("ticks",), ("lanes",), ("retry", "--status", "failed"),
+            ("cancel", "--q", "boat")]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
