@@ -46,16 +46,12 @@ def worker(
     ] = None,
 ) -> None:
     """Run ticks in a loop until SIGTERM, woken at once by new videos. For hosts with a resident process."""
-    from service.tick import tick
-    from service.worker import Stop, run_forever, signals
+    from service.worker import Stop, signals, work_forever
 
     async def work(house: House) -> None:
         stop = Stop()
         with signals(stop):
-            await run_forever(
-                house, lambda: tick(house, stopping=stop, kind="worker"),
-                every=every or house.settings.worker_interval, stop=stop,
-            )  # fmt: skip
+            await work_forever(house, every=every or house.settings.worker_interval, stop=stop)
 
     run(work)
 
@@ -82,7 +78,7 @@ def poll(
     async def forever(house: House) -> None:
         stop = Stop()
         with signals(stop):
-            await run_forever(house, lambda: poll_only(house), every=every or 1.0, stop=stop, listen=False)
+            await run_forever(house, lambda: poll_only(house), every=every or 1.0, stop=stop)
 
     if every is None:
         _print_counts(run(lambda house: poll_only(house, budget=budget)))

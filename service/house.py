@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -36,15 +36,28 @@ class House:
     wall: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     chance: Callable[[], float] = field(default=random.random)  # in [0, 1)
+    kept: Runway | None = None
 
     @asynccontextmanager
     async def runway(self) -> AsyncIterator[Runway]:
-        """A client for the time of one step: none of its connections outlives it."""
+        """A client for the time of one step: none of its connections outlives it, unless one is kept."""
+        if self.kept is not None:
+            yield self.kept
+            return
         runway = Runway(self.settings, self.transport() if self.transport else None, self.clock)
         try:
             yield runway
         finally:
             await runway.aclose()
+
+    @asynccontextmanager
+    async def keeping_runway(self) -> AsyncIterator[House]:
+        """This house with one client for all steps, for a process that stays: a connection may serve the next step.
+
+        Not for long: what has rested for a moment (`IDLE_SECONDS`) is not used again.
+        """
+        async with self.runway() as runway:
+            yield replace(self, kept=runway)
 
 
 def build(settings: Settings) -> House:

@@ -12,8 +12,9 @@ from service.house import Counts, House
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.settings import need
 from service.steps import cancel, intake, poll, prune, rescue, submit
-from service.steps.window import Window
+from service.steps.window import Bell, Window
 from service.store import ticks
+from service.store.overview import overview
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,13 @@ async def tick(
     budget: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
     kind: str = "tick",
+    bell: Bell | None = None,
+    carried: Counts | None = None,
 ) -> dict[str, Any]:
     """One bounded round of work; its counts by step.
 
-    `budget`: seconds in which the answer should be out. Raises NotConfigured or DatabaseAway if it could not run.
+    `budget`: seconds in which the answer should be out. `bell`: rings when a video was handed in; `carried`: what was
+    submitted since the last tick, to be told with this one. Raises NotConfigured or DatabaseAway if it could not run.
     A step that fails is named under "errors" and costs the others nothing.
     """
     need(house.settings, "database_url", "runway_key")
@@ -40,16 +44,34 @@ async def tick(
         hard_stop=None if hard_limit is None else started + hard_limit,
         stopping=stopping,
     )
-    counts: dict[str, Any] = {}
-    await _step(counts, "intake", intake.run_once(house))
-    await _step(counts, "rescue", rescue.run_once(house))
-    await _step(counts, "cancel", cancel.run_once(house))
+    due = await overview(house.database)
+    counts: dict[str, Any] = {
+        "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
+        "poll": poll.NOTHING, "prune": prune.NOTHING,
+    }  # fmt: skip
+    if due.intake:
+        await _step(counts, "intake", intake.run_once(house))
+    if due.rescue:
+        await _step(counts, "rescue", rescue.run_once(house))
+    if due.cancel or due.rescue:
+        await _step(counts, "cancel", cancel.run_once(house))
     # Side by side: a slow create must not keep a finished video waiting, nor the other way round.
     async with asyncio.TaskGroup() as both:
-        both.create_task(_step(counts, "submit", submit.run_once(house, window)))
-        both.create_task(_step(counts, "poll", poll.run_once(house, lambda: window.is_open)))
-    await _step(counts, "prune", prune.run_once(house))
+        both.create_task(_step(counts, "submit", submit.run_once(house, window, probe=due.probe, bell=bell)))
+        if due.poll or due.intake or due.rescue:
+            both.create_task(_step(counts, "poll", poll.run_once(house, lambda: window.is_open)))
+    if due.prune:
+        await _step(counts, "prune", prune.run_once(house))
+    if carried:
+        counts["submit"] = {name: n + carried.get(name, 0) for name, n in counts["submit"].items()}
     return await _finish(house, kind, started, counts)
+
+
+@as_tick
+async def submit_now(house: House, *, stopping: Callable[[], bool], bell: Bell) -> Counts:
+    """The submit step alone, for a worker that was woken: a video that was just handed in waits for nothing else."""
+    window = Window(house.clock, house.clock() + house.settings.tick_budget, stopping=stopping)
+    return await submit.run_once(house, window, probe=False, bell=bell)
 
 
 @as_tick
@@ -67,8 +89,10 @@ async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> N
     try:
         counts[name] = await work
     except DatabaseAway as exc:
+        counts.pop(name, None)
         counts.setdefault("errors", {})[name] = exc
     except Exception as exc:
+        counts.pop(name, None)
         log.exception("step %s failed", name)
         counts.setdefault("errors", {})[name] = exc
 

@@ -7,11 +7,15 @@ import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from service.errors import TaxiwayError
 from service.house import House
 from service.logs import VIDEO, event
+from service.steps import submit
+from service.steps.window import Bell
 from service.store.listener import Listener
+from service.tick import submit_now, tick
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +60,49 @@ def signals(stop: Stop) -> Iterator[None]:
 
 
 async def run_forever(
-    house: House, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop, listen: bool = True
-) -> None:
-    """Do `work` until stopped: at once when a video is handed in, and at least once in `every` seconds."""
-    woken = asyncio.Event()
-    listener = Listener(house.database.target if listen else None, CHANNEL, woken.set)
+    house: House, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop,
+    bell: Bell | None = None, when_woken: Callable[[], Awaitable[object]] | None = None,
+) -> None:  # fmt: skip
+    """Do `work` every so many seconds until stopped, and `when_woken` at once when a video is handed in.
+
+    `bell`: rings then, also while either is being done. Without it, nobody listens.
+    """
+    target = house.database.target if bell else None
+    bell = bell or Bell()
+    listener = Listener(target, CHANNEL, partial(bell.ring, news=True))
+    due_at = house.clock()
     try:
         while not stop():
             await listener.ensure()
-            woken.clear()
-            wait = every
+            is_due = when_woken is None or house.clock() >= due_at
+            bell.news.clear()
             try:
-                await work()
+                if is_due or when_woken is None:
+                    await work()
+                    due_at = house.clock() + every
+                else:
+                    await when_woken()
             except TaxiwayError as exc:
                 event(log, VIDEO, "tick_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
-                wait = max(every, AFTER_ERROR_SECONDS)
-            await stop.within(wait, woken)
+                due_at = house.clock() + max(every, AFTER_ERROR_SECONDS)
+            await stop.within(max(due_at - house.clock(), 0.0), bell.news)
     finally:
         await listener.close()
         await house.database.close()
+
+
+async def work_forever(house: House, *, every: float, stop: Stop) -> None:
+    """The worker: a tick every so many seconds, and a submit step as soon as a video is handed in."""
+    bell, carried = Bell(), dict(submit.NOTHING)
+
+    async with house.keeping_runway() as resident:
+
+        async def whole() -> None:
+            await tick(resident, stopping=stop, kind="worker", bell=bell, carried=carried)
+            carried.update(submit.NOTHING)
+
+        async def woken() -> None:
+            for name, n in (await submit_now(resident, stopping=stop, bell=bell)).items():
+                carried[name] += n
+
+        await run_forever(resident, whole, every=every, stop=stop, bell=bell, when_woken=woken)

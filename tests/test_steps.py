@@ -616,6 +616,9 @@ async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
         raise RuntimeError("a defect")
 
     async with world(database_url) as w:
+        await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
         monkeypatch.setattr(poll, "run_once", broken)
         await w.enqueue()
         counts = await tick(w.house)

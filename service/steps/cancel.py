@@ -16,6 +16,7 @@ from service.store import ledger
 log = logging.getLogger(__name__)
 
 BATCH = 20
+NOTHING: Counts = {"deleted": 0}
 LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried again after this
 
 
@@ -23,7 +24,7 @@ async def run_once(house: House) -> Counts:
     """One batch of DELETEs; 204 and 404 both mean that the task is gone."""
     due = await ledger.claim_cancels(house.database, BATCH, LEASE_SECONDS)
     if not due:
-        return {"deleted": 0}
+        return NOTHING
     async with house.runway() as runway:
         gone = await asyncio.gather(*(_delete(runway, row) for row in due))
     ids = [row["id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]

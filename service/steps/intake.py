@@ -15,6 +15,7 @@ from service.store.unmapped import Mapped, Unmapped
 log = logging.getLogger(__name__)
 
 BATCH = 200
+NOTHING: Counts = {"booked": 0, "mapped": 0, "refused": 0, "expired": 0}
 
 
 async def run_once(house: House) -> Counts:

@@ -18,12 +18,13 @@ from service.videos import Status, Video
 
 log = logging.getLogger(__name__)
 
+NOTHING: Counts = {"polled": 0, "completed": 0, "failed": 0, "retried": 0, "unreachable": 0}
 LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a claimed look that came to nothing is due again after this
 
 
 async def run_once(house: House, may_go_on: Callable[[], bool] = lambda: True) -> Counts:
     """Look at due tasks: one batch, and more until none is due or `may_go_on` says that the time is over."""
-    counts = dict.fromkeys(("polled", "completed", "failed", "retried", "unreachable"), 0)
+    counts = dict(NOTHING)
     while not counts["polled"] or may_go_on():
         due = await tasks.claim_due(house.database, house.settings.poll_slots, LEASE_SECONDS)
         if not due:

@@ -6,6 +6,7 @@ from service.house import Counts, House
 from service.store import ticks
 
 BATCH = 500
+NOTHING: Counts = {"pruned": 0}
 
 
 async def run_once(house: House) -> Counts:

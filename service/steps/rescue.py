@@ -16,6 +16,7 @@ from service.store.submissions import Answer, Guard, Lapsed
 log = logging.getLogger(__name__)
 
 BATCH = 100
+NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "adopted": 0}
 LAPSED = Outcome(Kind.UNKNOWN, "whoever held it died, or hung, before an answer was saved")
 DRAGGED_WORDS = (
     "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "

@@ -20,7 +20,7 @@ from service.settings import LEASE_MARGIN_SECONDS
 from service.steps import budget
 from service.steps.answers import FIRST_POLL_SECONDS, as_answer
 from service.steps.saving import SAVE_AGAIN_FIRST_SECONDS, insist, pause_lane, resume_lane, save_insistently
-from service.steps.window import Window
+from service.steps.window import Bell, Window
 from service.store import lanes, permits, submissions
 from service.store.permits import Permit
 from service.videos import Status
@@ -30,22 +30,7 @@ log = logging.getLogger(__name__)
 TAKE_BACK_ATTEMPTS = 5
 
 
-class Bell:
-    """Rings when a claim may be worth it: a call came back, or (`news`) a video was handed in."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-        self.news = False
-
-    def ring(self, *, news: bool = False) -> None:
-        """Wake whoever waits."""
-        self.news = self.news or news
-        self._rung.set()
-
-    async def wait(self) -> None:
-        """Until it rings, or at once if it has rung since the last wait."""
-        await self._rung.wait()
-        self._rung.clear()
+NOTHING: Counts = {"claimed": 0, "accepted": 0, "not_sent": 0, "rejected": 0, "unknown": 0}
 
 
 @dataclass
@@ -59,9 +44,7 @@ class _Round:
     """One run of the step. `returned`: answers that nobody saves yet; `unsaved` counts also those being saved."""
 
     bell: Bell
-    counts: Counts = field(
-        default_factory=lambda: dict.fromkeys(("claimed", "accepted", "not_sent", "rejected", "unknown"), 0)
-    )
+    counts: Counts = field(default_factory=lambda: dict(NOTHING))
     in_flight: set[asyncio.Task[_Sent]] = field(default_factory=set)
     returned: list[_Sent] = field(default_factory=list)
     came_back: asyncio.Event = field(default_factory=asyncio.Event)
@@ -115,13 +98,13 @@ async def _claim_all(house: House, runway: Runway, window: Window, this: _Round)
     more = True
     while more or this.in_flight or this.unsaved:
         free = house.settings.submit_slots - max(len(this.in_flight), this.unsaved)
-        more = more or this.bell.news
+        more = more or this.bell.news.is_set()
         if more and free > 0:
             if this.counts["claimed"] and usual is None:
                 usual = await permits.usual_seconds(house.database) or 0.0
             if not window.may_claim(usual, house.settings.post_timeout):
                 return
-            this.bell.news = False
+            this.bell.news.clear()
             more = await _claim(house, runway, window, this, free) == free
         else:
             await this.bell.wait()

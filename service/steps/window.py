@@ -1,7 +1,8 @@
-"""The time that a tick has: until when it may claim, and how long a call may take."""
+"""The time that a tick has: until when it may claim, how long a call may take, and what it waits for meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,3 +36,22 @@ class Window:
         if self.stopping() or self.call_seconds(post_timeout) < SHORTEST_CALL_SECONDS:
             return False
         return usual_seconds is None or self.clock() + usual_seconds < self.budget_ends
+
+
+class Bell:
+    """Rings when a claim may be worth it: a call came back, or (`news`) a video was handed in."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self.news = asyncio.Event()
+
+    def ring(self, *, news: bool = False) -> None:
+        """Wake whoever waits."""
+        if news:
+            self.news.set()
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Until it rings, or at once if it has rung since the last wait."""
+        await self._rung.wait()
+        self._rung.clear()
