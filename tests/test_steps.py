@@ -624,7 +624,7 @@ async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
         counts = await tick(w.house)
         assert counts["submit"]["accepted"] == 1
         assert counts["errors"] == {"poll": "RuntimeError"}
-        assert (await w.rows("SELECT error FROM ticks"))[0]["error"] == "poll: RuntimeError"
+        assert (await w.rows("SELECT error FROM ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"
 
 
 async def test_a_tick_that_cannot_be_written_down_still_tells_what_it_did(

@@ -97,27 +97,36 @@ class _Pool:
         await connection.touch()
         self._made.add(connection.itself)
 
-    async def acquire(self) -> databases.core.Connection:
-        """The current task's connection, alive; every dead one that the pool still holds is passed over."""
-        async with self._opening:
-            if not self._database.is_connected:
-                await self._database.connect()
-        connection = self._database.connection()
+    async def acquire(self) -> Raw:
+        """A connection, alive; every dead one that the pool still holds is passed over."""
+        if not self._database.is_connected:
+            async with self._opening:
+                if not self._database.is_connected:
+                    await self._database.connect()
+        pool = self._asyncpg()
         async with asyncio.timeout(ACQUIRE_SECONDS):
             for remaining in range(self._size, -1, -1):
-                await connection.__aenter__()
-                raw = connection.raw_connection.itself
+                connection = await pool.acquire()
+                raw = connection.itself
                 try:
                     await raw.prove_alive()
                 except BaseException as exc:
                     raw.terminate()
-                    await connection.__aexit__()  # at once: it is gone
+                    await pool.release(connection)  # at once: it is gone
                     if not remaining or not isinstance(exc, AWAY):
                         raise
                     self._drop_rested()  # or each would be tried in turn, and cost as long
                 else:
                     break
         return connection
+
+    def _asyncpg(self) -> Any:
+        """The pool inside `databases`, whose own `Connection` costs as much as a small statement."""
+        return self._database._backend._pool  # of PostgresBackend
+
+    async def release(self, connection: Raw) -> None:
+        """Give a connection back."""
+        await self._asyncpg().release(connection)
 
     def _drop_rested(self) -> None:
         for connection in [one for one in self._made if one.rested() and not one.is_closed()]:
@@ -142,6 +151,7 @@ class Database:
         self._pool_size = min(pool_size, (target and target.pool_limit) or pool_size)
         # Some serverless hosts run every request on a loop of its own, and sockets belong to their loop.
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._held: weakref.WeakKeyDictionary[asyncio.Task[Any], Raw] = weakref.WeakKeyDictionary()
 
     def _pool(self) -> _Pool:
         if self.target is None:
@@ -161,25 +171,33 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Raw]:
         """One connection for the current task; inside another `connection()` of the same task, the same one."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # this is a coroutine
+        held = self._held.get(task)
         with _translated():
-            connection = await self._pool().acquire()
-            raw: _Connection = connection.raw_connection.itself
+            if held is not None:
+                yield held
+                return
+            pool = self._pool()
+            connection = await pool.acquire()
+            raw: _Connection = connection.itself
+            self._held[task] = connection
             try:
-                yield connection.raw_connection
+                yield connection
             except asyncpg.ReadOnlySQLTransactionError:
                 raw.terminate()  # it would stay so, when the server has long been opened for writing again
                 raise
             finally:
-                await self._release(connection, raw)
+                del self._held[task]
+                await self._release(pool, connection, raw)
 
-    async def _release(self, connection: databases.core.Connection, raw: _Connection) -> None:
+    async def _release(self, pool: _Pool, connection: Raw, raw: _Connection) -> None:
         """Give it back. What was done on it is done: that this fails is no error of the statement's."""
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await connection.__aexit__()
+                await pool.release(connection)
         except BaseException as exc:
             raw.terminate()
-            self._pools.pop(asyncio.get_running_loop(), None)  # `databases` would refuse this task any connection
             if not isinstance(exc, AWAY):
                 raise
 
