@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
 import databases
 
-from service.errors import DatabaseAway, NotConfigured
+from service.errors import NotConfigured
+from service.store.away import AWAY, TRANSLATED, translated, translation
 from service.store.url import Target
 
 CONNECT_SECONDS = 10.0
@@ -29,24 +30,6 @@ PING_SECONDS = 3.0
 # Giving a connection back waits for a statement that was cut off; a server that hangs would never confirm that.
 RELEASE_SECONDS = 5.0
 CLOSE_SECONDS = 10.0
-
-# What means that the server, not the statement, is the trouble, or that the same statement may succeed later.
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by a timeout of its own
-    asyncpg.TransactionRollbackError,  # deadlock, serialization
-    asyncpg.LockNotAvailableError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full
-    asyncpg.PostgresSystemError,
-    asyncpg.InternalServerError,  # also a file that may not grow
-)
 
 Raw = Any  # asyncpg's connection, or its pool's proxy of one
 
@@ -171,25 +154,45 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Raw]:
         """One connection for the current task; inside another `connection()` of the same task, the same one."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # this is a coroutine
+        task = _task()
         held = self._held.get(task)
-        with _translated():
+        with translated():
             if held is not None:
                 yield held
                 return
             pool = self._pool()
             connection = await pool.acquire()
-            raw: _Connection = connection.itself
+            raw: _Connection = connection.itself  # now: the pool's proxy forgets it when it breaks
             self._held[task] = connection
             try:
                 yield connection
             except asyncpg.ReadOnlySQLTransactionError:
-                raw.terminate()  # it would stay so, when the server has long been opened for writing again
+                raw.terminate()  # it would stay so, when the server has long been opened for writing
                 raise
             finally:
                 del self._held[task]
                 await self._release(pool, connection, raw)
+
+    async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
+        """One statement: what `connection()` does, without what only a longer stay needs."""
+        held = self._held.get(_task())
+        try:
+            if held is not None:
+                return await getattr(held, method)(sql, *arguments)
+            pool = self._pool()
+            connection = await pool.acquire()
+            raw: _Connection = connection.itself
+            try:
+                return await getattr(connection, method)(sql, *arguments)
+            except asyncpg.ReadOnlySQLTransactionError:
+                raw.terminate()
+                raise
+            finally:
+                await self._release(pool, connection, raw)
+        except TRANSLATED as exc:
+            if isinstance(exc, ValueError):
+                raise
+            raise translation(exc) from exc
 
     async def _release(self, pool: _Pool, connection: Raw, raw: _Connection) -> None:
         """Give it back. What was done on it is done: that this fails is no error of the statement's."""
@@ -209,36 +212,26 @@ class Database:
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows."""
-        async with self.connection() as raw:
-            rows: list[asyncpg.Record] = await raw.fetch(sql, *arguments)
-            return rows
+        rows: list[asyncpg.Record] = await self._run("fetch", sql, arguments)
+        return rows
 
     async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        async with self.connection() as raw:
-            row: asyncpg.Record | None = await raw.fetchrow(sql, *arguments)
-            return row
+        row: asyncpg.Record | None = await self._run("fetchrow", sql, arguments)
+        return row
 
     async def fetchval(self, sql: str, *arguments: object) -> Any:
         """The first column of the first row, or None."""
-        async with self.connection() as raw:
-            return await raw.fetchval(sql, *arguments)
+        return await self._run("fetchval", sql, arguments)
 
     async def execute(self, sql: str, *arguments: object) -> int:
         """Run it; the number of rows that it touched."""
-        async with self.connection() as raw:
-            status: str = await raw.execute(sql, *arguments)
-            last = status.rsplit(" ", 1)[-1]
-            return int(last) if last.isdigit() else 0
+        status: str = await self._run("execute", sql, arguments)
+        last = status.rsplit(" ", 1)[-1]
+        return int(last) if last.isdigit() else 0
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as exc:
-        raise NotConfigured(f"the database's schema is not up to date: run `taxiway migrate` ({exc})") from exc
-    except AWAY as exc:
-        if isinstance(exc, ValueError):  # asyncpg's word for a wrong argument: our mistake, not the server's
-            raise
-        raise DatabaseAway(f"PostgreSQL does not answer ({type(exc).__name__}: {exc})".strip()) from exc
+def _task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # whoever asks is a coroutine
+    return task

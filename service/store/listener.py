@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import asyncpg
 
-from service.store.database import AWAY, CONNECT_SECONDS
+from service.store.away import AWAY
+from service.store.database import CONNECT_SECONDS
 from service.store.url import Target
 
 
