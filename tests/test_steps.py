@@ -14,7 +14,7 @@ from service.outcomes import Decision, Kind, Outcome
 from service.runway.client import Runway
 from service.steps import adopt, poll, prune, rescue, saving
 from service.steps.answers import as_answer
-from service.steps.finalize import POLL_CAP_SECONDS, finalize, poll_delay
+from service.steps.finalize import finalize
 from service.steps.window import Window
 from service.store import lanes, ledger, permits, submissions, tasks, ticks
 from service.store.permits import Permit
@@ -382,12 +382,6 @@ async def test_polls_keep_runways_distance(database_url: str) -> None:
         await w.later(seconds=2)
         assert (await w.tick())["poll"]["polled"] == 1
         assert (await w.tick())["poll"]["polled"] == 0
-
-
-@pytest.mark.parametrize(("age", "chance", "delay"), [(0, 0, 5), (10, 0, 5), (100, 0, 15), (1e6, 0, 60), (0, 1, 6)])
-async def test_the_older_a_task_the_rarer_the_look(age: float, chance: float, delay: float) -> None:
-    assert poll_delay(age, chance) == pytest.approx(delay)
-    assert POLL_CAP_SECONDS == 60
 
 
 async def test_progress_and_throttling_are_shown(database_url: str) -> None:

@@ -12,21 +12,12 @@ from service.house import House
 from service.logs import VIDEO, event
 from service.runway.task import Task, Verdict, judge
 from service.settings import Settings
+from service.steps.pace import poll_delay
 from service.store import tasks
-from service.store.tasks import LEAST_GAP_SECONDS, Due, Seen
+from service.store.tasks import Due, Seen
 from service.videos import TASK_TIMEOUT, TRANSITIONS, Event, Status
 
 log = logging.getLogger(__name__)
-
-# The share of the time that a task has taken so far after which it is looked at again, and the longest wait.
-POLL_SHARE = 0.15
-POLL_CAP_SECONDS = 60.0
-
-
-def poll_delay(age_seconds: float, chance: float) -> float:
-    """Seconds to the next look: a share of the task's age, at least Runway's gap, with up to 20 % of jitter on top."""
-    wanted = min(max(LEAST_GAP_SECONDS, age_seconds * POLL_SHARE), POLL_CAP_SECONDS)
-    return wanted * (1 + chance / 5)
 
 
 def look(due: Due, task: Task | None, settings: Settings, now: datetime, chance: float) -> Seen:
@@ -39,7 +30,11 @@ def look(due: Due, task: Task | None, settings: Settings, now: datetime, chance:
         task_retries=video.task_retries,
         now=now,
     )
-    return _seen(due, task, verdict, delay_seconds=verdict.delay_seconds or poll_delay(due.age_seconds, chance))
+    delay = verdict.delay_seconds or poll_delay(
+        due.age_seconds, chance, status=task.status if task else "", progress=task.progress if task else None,
+        before=due.before,
+    )  # fmt: skip
+    return _seen(due, task, verdict, delay_seconds=delay)
 
 
 def _seen(due: Due, task: Task | None, verdict: Verdict, *, delay_seconds: float) -> Seen:

@@ -20,42 +20,58 @@ from service.videos import Video
 LEAST_GAP_SECONDS = 5
 KEPT_LOOKS = 50  # of one task, the newest; older ones are only counted
 
-# Claim tasks to look at, the longest due first; put off while this caller looks.
-_DUE = f"""
+_CLAIMED = f"""
 UPDATE videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
     submitted_at = COALESCE(v.submitted_at, now())
-WHERE v.id = ANY(ARRAY(
-    SELECT id FROM videos
+FROM due WHERE v.id = due.id
+RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds,
+    extract(epoch FROM now() - due.polled_at)::float8 AS seconds_before
+"""
+
+# Claim tasks to look at, the longest due first; put off while this caller looks.
+_DUE = f"""
+WITH due AS MATERIALIZED (
+    SELECT id, polled_at FROM videos
     WHERE status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now()
-    ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED))
-RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds
+    ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED)
+{_CLAIMED}
 """
 
 # One video, for somebody who waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
 _DUE_ONE = f"""
-UPDATE videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
-    submitted_at = COALESCE(v.submitted_at, now())
-WHERE v.id = ANY(ARRAY(
-    SELECT id FROM videos
+WITH due AS MATERIALIZED (
+    SELECT id, polled_at FROM videos
     WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
       AND ($3 OR COALESCE(poll_after, '-infinity') <= now())
       AND (polled_at IS NULL OR polled_at <= now() - interval '{LEAST_GAP_SECONDS} seconds')
-    FOR UPDATE SKIP LOCKED))
-RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds
+    FOR UPDATE SKIP LOCKED)
+{_CLAIMED}
 """
 
 
 @dataclass(frozen=True)
+class Before:
+    """What was seen at the look before: so many seconds ago."""
+
+    seconds: float
+    status: str | None
+    progress: float | None
+
+
+@dataclass(frozen=True)
 class Due:
-    """A video whose task is to be looked at. `age_seconds`: since Runway took it."""
+    """A video whose task is to be looked at. `age_seconds`: since Runway took it; `before`: the look before, if any."""
 
     video: Video
     age_seconds: float
+    before: Before | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Due:
         """Build one from a row of the statements above."""
-        return cls(Video.from_row(row), row["age_seconds"])
+        video, seconds = Video.from_row(row), row["seconds_before"]
+        before = None if seconds is None else Before(seconds, video.task_status, video.progress)
+        return cls(video, row["age_seconds"], before)
 
 
 async def claim_due(database: Database, limit: int, lease_seconds: float) -> list[Due]:
