@@ -40,17 +40,23 @@ async def page(database: Database, wanted: Wanted, *, before: Position | None, l
         return Page([], None)
     text = (wanted.q or "").strip()
     ids = await search.named(database, text) if text else []
-    asked = _Asked(wanted, before)
+    is_rare = not ids and await _is_rare(database, wanted)
+
+    def asked() -> _Asked:
+        return _Asked(wanted, before, by_model=is_rare)
+
     if ids:
-        return await asked.run(database, asked.walk(limit + 1, search.among(ids, asked.arguments)), limit)
+        one = asked()
+        return await one.run(database, one.walk_states(limit + 1, search.among(ids, one.arguments)), limit)
     if not text:
-        is_rare = await _is_rare(database, wanted)
-        return await asked.run(database, asked.walk_model(limit + 1) if is_rare else asked.walk(limit + 1), limit)
-    found = await asked.run(database, asked.walk_for(text, limit + 1), limit)
-    if found.next is not None or await _was_all(database, wanted, before):
+        one = asked()
+        return await one.run(database, one.walk(limit + 1), limit)
+    one = asked()
+    found = await one.run(database, one.walk_for(text, limit + 1), limit)
+    if found.next is not None or await _was_all(database, asked()):
         return found
-    asked = _Asked(wanted, before)
-    return await asked.run(database, asked.by_words(text, limit + 1), limit)
+    one = asked()
+    return await one.run(database, one.by_words(text, limit + 1), limit)
 
 
 # How many videos a model has, if they are few.
@@ -67,9 +73,8 @@ async def _is_rare(database: Database, wanted: Wanted) -> bool:
     return count < RARE_ROWS
 
 
-async def _was_all(database: Database, wanted: Wanted, before: Position | None) -> bool:
+async def _was_all(database: Database, asked: _Asked) -> bool:
     """Whether a walk for words came to the end of what the filters let through: then the words' index adds nothing."""
-    asked = _Asked(wanted, before)
     if not asked.is_filtered:
         return False
     keys = asked.walk(WALK_ROWS)
@@ -83,9 +88,9 @@ class _Asked:
     LATERAL with OFFSET 0 looks one row up at a time, where a planner without good statistics would read a whole table.
     """
 
-    def __init__(self, wanted: Wanted, before: Position | None) -> None:
+    def __init__(self, wanted: Wanted, before: Position | None, *, by_model: bool) -> None:
         self.arguments = Arguments()
-        self._states, self._model = wanted.states, wanted.model
+        self._states, self._model, self._by_model = wanted.states, wanted.model, by_model
         self._filters = search.conditions(wanted, self.arguments)
         self.is_filtered = bool(self._filters) or wanted.statuses is not None
         self._older = "true"
@@ -96,7 +101,11 @@ class _Asked:
     def _older_than(self, at: str, video_id: str) -> str:
         return self._older.format(at=at, id=video_id)
 
-    def walk(self, limit: int, *more: str) -> str:
+    def walk(self, limit: int) -> str:
+        """The newest of what passes the filters."""
+        return self._walk_model(limit) if self._by_model else self.walk_states(limit)
+
+    def walk_states(self, limit: int, *more: str) -> str:
         """By status: each of its walks stops when the page is full."""
         where = " AND ".join([*self._filters, self._older_than("v.created_at", "v.id"), *more])
         parts = " UNION ALL ".join(
@@ -106,7 +115,7 @@ class _Asked:
         )
         return f"SELECT id, at FROM ({parts}) AS part ORDER BY at DESC, id DESC LIMIT {limit}"
 
-    def walk_model(self, limit: int) -> str:
+    def _walk_model(self, limit: int) -> str:
         """By model: those of other statuses are passed over."""
         where = " AND ".join([*self._filters, search.in_states(self._states)])
         model = self.arguments.bind(self._model)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -45,7 +46,14 @@ class Place(NamedTuple):
 
 
 # In the order of the navigation; each has its route in service/web/page/__init__.py.
-PLACES = (Place("/", "Now"), Place("/ui/cron", "Cron"), Place("/ui/lanes", "Lanes"))
+PLACES = (
+    Place("/", "Now"),
+    Place("/ui/videos", "Videos"),
+    Place("/ui/studio", "Studio"),
+    Place("/ui/bulk", "Bulk"),
+    Place("/ui/cron", "Cron"),
+    Place("/ui/lanes", "Lanes"),
+)
 
 
 @cache
@@ -61,9 +69,13 @@ def _environment() -> Environment:
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A template with these values, and `visitor` (None before the login), `path` and `is_fragment`."""
+    return HTMLResponse(text(request, template, **values), status_code=status, headers=HEADERS)
+
+
+def text(request: Request, template: str, **values: Any) -> Markup:
+    """The same as HTML, to be a part of a page."""
     given = {"visitor": visitor_of(request), "path": request.url.path, "is_fragment": is_htmx(request)}
-    text = _environment().get_template(template).render(given | values)
-    return HTMLResponse(text, status_code=status, headers=HEADERS)
+    return Markup(_environment().get_template(template).render(given | values))  # noqa: S704  # it escapes
 
 
 def redirect(path: str) -> RedirectResponse:

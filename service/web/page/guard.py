@@ -1,0 +1,78 @@
+"""Which addresses this server may fetch for a page: public ones over https, and never one of its own network.
+
+A video's image is somebody's URL, and whoever looks at it makes this server go there. Names are resolved, and refused
+if any of their addresses is not public; the connection goes to exactly the addresses that were checked.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import unicodedata
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+from aiohttp.abc import ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+HTTPS_PORT = 443
+LONGEST_URL = 4_000  # characters; signed URLs are long
+NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")  # a host whose last label is one is an IP address (WHATWG URL)
+LABEL = re.compile(r"\w(?:[\w-]{0,61}\w)?")
+UNSAFE = re.compile(r"[\s\x00-\x1f\x7f\\]")
+
+# `is_global` of Python 3.11 takes these for public: multicast, relays of 6to4, Azure's own services.
+NOT_PUBLIC_V4 = tuple(map(IPv4Network, (
+    "0.0.0.0/8", "100.64.0.0/10", "168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15",
+    "224.0.0.0/3",
+)))  # fmt: skip
+# All public IPv6 is here; what else there is either stays inside a network or has an IPv4 address inside.
+PUBLIC_V6 = IPv6Network("2000::/3")
+# Teredo, 6to4 and the like carry an IPv4 address; the others are for documents.
+NOT_PUBLIC_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "3ffe::/16")))
+
+
+def is_public(address: str) -> bool:
+    """Whether this IP address is somebody's on the open internet."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, IPv4Address):
+        return found.is_global and not any(found in network for network in NOT_PUBLIC_V4)
+    assert isinstance(found, IPv6Address)  # noqa: S101  # there is no third kind
+    return found in PUBLIC_V6 and found.is_global and not any(found in network for network in NOT_PUBLIC_V6)
+
+
+def complaint(url: str) -> str | None:
+    """What speaks against fetching this URL, before its name is resolved, or None."""
+    if len(url) > LONGEST_URL or UNSAFE.search(url):
+        return "is too long, or has blanks in it"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme != "https":
+        return "is not https"
+    if parts.username is not None or parts.password is not None:
+        return "has a user in it"
+    if port not in (None, HTTPS_PORT):
+        return "has a port of its own"
+    labels = unicodedata.normalize("NFKC", host).removesuffix(".").split(".")
+    if ":" in host or len(labels) < 2 or NUMBER.fullmatch(labels[-1]) or not all(map(LABEL.fullmatch, labels)):
+        return "names no public domain"
+    return None
+
+
+class PublicResolver(ThreadedResolver):
+    """Resolves names for aiohttp, which then connects to just these addresses. Raises OSError if any is not public."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of `host`, all of them public."""
+        found = await super().resolve(host, port, family)
+        if not found or not all(is_public(one["host"]) for one in found):
+            raise OSError(f"{host} has an address that is not public")
+        return found

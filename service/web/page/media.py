@@ -1,0 +1,165 @@
+"""The finished video and its image, through this host: the page's CSP allows no other."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from service.errors import RunwayAway
+from service.house import House
+from service.store import videos as store
+from service.videos import Video
+from service.web.auth import house_of
+from service.web.page import base, guard
+from service.web.videos import live_url, video_id_of
+
+log = logging.getLogger(__name__)
+
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+VIDEO_TYPES = ("video/mp4", "video/quicktime", "video/webm")
+LARGEST_IMAGE_BYTES = 16_000_000  # Runway takes no larger one
+LARGEST_FILE_BYTES = 2_000_000_000
+IMAGE_SECONDS = 10.0
+FILE_SECONDS = 600.0  # a whole file over a slow line; players ask for pieces
+CONNECT_SECONDS = 10.0
+CHUNK_BYTES = 65_536
+PASSED_ON = ("content-length", "content-range", "accept-ranges", "etag", "last-modified")
+# Whoever opens it as a page of its own gets no page of ours.
+APART = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
+
+PLACEHOLDER = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 180" role="img">'
+    '<rect width="320" height="180" fill="#8590a3" opacity=".18"/>'
+    '<path d="M112 122l30-36 22 24 14-15 30 27zM196 74a9 9 0 1 1 18 0 9 9 0 0 1-18 0z" fill="#8590a3"/>'
+    "</svg>"
+)
+
+
+@base.sees
+async def file(request: Request) -> Response:
+    """GET /ui/videos/{id}/media: the file, or the range of it that is asked for."""
+    house = house_of(request)
+    video = await store.get(house.database, video_id_of(request))
+    url = await live_url(house, video)
+    headers = {"range": asked} if (asked := request.headers.get("range")) else {}
+    stack = AsyncExitStack()
+    try:
+        upstream = await _open(stack, house, url, headers, FILE_SECONDS, own_allowed=True)
+        kind = _kind(upstream)
+        if upstream.status_code not in (200, 206, 416) or (kind not in VIDEO_TYPES and upstream.status_code != 416):
+            raise RunwayAway(f"the file's host answered {upstream.status_code} {kind}: try again in a minute")
+    except BaseException:
+        await stack.aclose()
+        raise
+    passed = {name: value for name in PASSED_ON if (value := upstream.headers.get(name))}
+    headers = passed | APART | {"Cache-Control": "private, no-store", "Content-Type": kind or "video/mp4"}
+    return StreamingResponse(_pieces(stack, upstream, LARGEST_FILE_BYTES), upstream.status_code, headers=headers)
+
+
+@base.sees
+async def image(request: Request) -> Response:
+    """GET /ui/videos/{id}/image: the first image of the request; a placeholder where it cannot be had."""
+    house = house_of(request)
+    video = await store.get(house.database, video_id_of(request))
+    found = await _image(house, image_of(video) or "")
+    content, kind = found or (PLACEHOLDER.encode(), "image/svg+xml")
+    age = "private, max-age=3600" if found else "private, max-age=60"
+    return Response(content, media_type=kind, headers=APART | {"Cache-Control": age})
+
+
+def image_of(video: Video) -> str | None:
+    """The URI of the first image that a video was asked to begin with."""
+    given: Any = (video.input or {}).get("promptImage") or video.image_url
+    if isinstance(given, list):
+        given = given[0].get("uri") if given and isinstance(given[0], dict) else None
+    return given if isinstance(given, str) and given else None
+
+
+async def _image(house: House, uri: str) -> tuple[bytes, str] | None:
+    if uri.startswith("data:"):
+        return _image_of_data(uri)
+    try:
+        async with AsyncExitStack() as stack:
+            upstream = await _open(stack, house, uri, {}, IMAGE_SECONDS, own_allowed=False)
+            if upstream.status_code != 200 or (kind := _kind(upstream)) not in IMAGE_TYPES:
+                return None
+            content = bytearray()
+            async for piece in upstream.aiter_raw(CHUNK_BYTES):
+                content += piece
+                if len(content) > LARGEST_IMAGE_BYTES:
+                    return None
+            return bytes(content), kind
+    except (RunwayAway, httpx.HTTPError):
+        return None
+
+
+def _image_of_data(uri: str) -> tuple[bytes, str] | None:
+    head, _, data = uri.partition(",")
+    kind = head.removeprefix("data:").removesuffix(";base64").replace("image/jpg", "image/jpeg")
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return (content, kind) if kind in IMAGE_TYPES and head.endswith(";base64") else None
+
+
+async def _open(
+    stack: AsyncExitStack, house: House, url: str, headers: dict[str, str], seconds: float, *, own_allowed: bool
+) -> httpx.Response:
+    """An answer whose body is still to be read; closed with `stack`. Raises RunwayAway."""
+    is_own = own_allowed and _origin(url) == _origin(house.settings.runway_url)
+    if not is_own and (why := guard.complaint(url)):
+        raise RunwayAway(f"the address of the file {why}")
+    transport = house.transport() if house.transport and is_own else _transport(is_own)
+    timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+    client = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False, timeout=timeout)
+    await stack.enter_async_context(client)
+    try:
+        # What is passed on must be what was measured: no encoding on the way.
+        return await stack.enter_async_context(
+            client.stream("GET", url, headers={"accept-encoding": "identity"} | headers)
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
+        raise RunwayAway(f"the file's host does not answer ({type(exc).__name__})") from exc
+
+
+def _transport(is_own: bool) -> httpx.AsyncBaseTransport:
+    def session() -> aiohttp.ClientSession:
+        resolver = None if is_own else guard.PublicResolver()
+        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+        )
+
+    return AiohttpTransport(client=session)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
+def _kind(upstream: httpx.Response) -> str:
+    return str(upstream.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+async def _pieces(stack: AsyncExitStack, upstream: httpx.Response, limit: int) -> AsyncIterator[bytes]:
+    """The body, piece by piece; everything is closed at its end, or when whoever asked has gone."""
+    async with stack:
+        left = limit
+        async for piece in upstream.aiter_raw(CHUNK_BYTES):
+            left -= len(piece)
+            if left < 0:
+                raise RunwayAway("the file is too large")
+            yield piece

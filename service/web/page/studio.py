@@ -1,0 +1,94 @@
+"""/ui/studio: make a video by hand. Checked and priced as one types; then its own page shows it until it plays."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidRequest, NotFound, Problem
+from service.house import House
+from service.store import videos as store
+from service.videos import Video
+from service.web import bodies
+from service.web.auth import house_of
+from service.web.bulk import quote_of
+from service.web.models import VideoRequest
+from service.web.page import base, studio_form
+from service.web.page.media import image_of
+from service.web.page.videos import prompt_of
+from service.web.videos import new_video
+
+# Of a form that is sent: base64 makes 4 bytes of 3, and a form's encoding 17 of 16.
+BYTES_OF_A_BYTE = 1.42
+ROOM_BYTES = 40_000  # for everything else in the form
+RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
+
+
+@base.sees
+async def show(request: Request) -> Response:
+    """GET /ui/studio: `?from=` a video that is to be made again, `?what=` an operation and a model."""
+    house, params = house_of(request), request.query_params
+    source = await _source(house, params.get("from", ""))
+    typed = {name.removeprefix(studio_form.PREFIX): value for name, value in params.items()}
+    values = (source.input or {"promptText": prompt_of(source)}) if source else {}
+    if base.is_htmx(request):
+        values = values | {name: value for name, value in typed.items() if value}
+    what = params.get("what") or (f"{source.operation} {source.model}" if source else "")
+    operation, model = studio_form.chosen(what, house.settings)
+    return base.render(
+        request, "studio_fields.html" if base.is_htmx(request) else "studio.html",
+        parts_of_model=studio_form.parts(operation, model, values, house.settings), source=source,
+        keeps_image=bool(source and (image_of(source) or "").startswith("data:")),
+        what=f"{operation} {model}", kinds=studio_form.kinds(), limit=_largest_file(house),
+        priority=source.priority if source else 0,
+    )  # fmt: skip
+
+
+@base.posts
+async def quote(request: Request) -> Response:
+    """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
+    house, form = house_of(request), await base.form(request)
+    image = studio_form.STANDS_FOR_A_FILE if form.get("image_has_file") or form.get("image_from") else ""
+    if form.get("f.promptImage", "").strip():
+        image = ""
+    try:
+        asked = bodies.validated(VideoRequest, studio_form.body(form, image))
+        return base.render(request, "studio_quote.html", quote=await quote_of(house, asked), problems=[])
+    except InvalidRequest as exc:
+        return base.render(request, "studio_quote.html", quote=None, problems=[_for_people(p) for p in exc.problems])
+
+
+@base.acts
+async def enqueue(request: Request) -> Response:
+    """POST /ui/studio: queue what the form asks for."""
+    house, form = house_of(request), await base.form(request)
+    image = form.get("image_data", "")
+    if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
+        source = await _source(house, form["image_from"])
+        image = (image_of(source) if source else None) or ""
+    asked = bodies.validated(VideoRequest, studio_form.body(form, image))
+    video, _ = await store.enqueue(house.database, new_video(asked, house.settings, None, ""))
+    return base.done(request, f"/ui/videos/{video.id}")
+
+
+async def _source(house: House, text: str) -> Video | None:
+    if not text:
+        return None
+    try:
+        return await store.get(house.database, UUID(text))
+    except ValueError:
+        raise NotFound(f"{text[:100]!r} is not the id of a video") from None
+
+
+def _largest_file(house: House) -> int:
+    """Bytes of an image that may be chosen as a file."""
+    sent = (house.settings.max_body_bytes - ROOM_BYTES) / BYTES_OF_A_BYTE
+    return max(0, int(min(sent, RUNWAY_IMAGE_CHARACTERS * 3 / 4 - 100)))
+
+
+def _for_people(problem: Problem) -> Problem:
+    """The problem with the label of its field in place of its pointer."""
+    name = problem.pointer.rpartition("/")[2]
+    return Problem(studio_form.LABELS.get(name, name or "The request"), problem.detail)

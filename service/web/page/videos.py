@@ -1,0 +1,108 @@
+"""/ui/videos: every video, live; search, filters, failures by reason, page by page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidRequest
+from service.store import lanes, listing, reasons
+from service.store.listing import Page
+from service.store.search import Wanted
+from service.videos import Status, Video
+from service.web import bodies
+from service.web.auth import house_of
+from service.web.models import ListQuery, cursor_of, position
+from service.web.page import base, live
+from service.web.page.media import image_of
+
+ON_A_PAGE = 25
+FILTERS = ("q", "status", "model", "error_code")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the address asks for: filters, and where the page begins. `back`: cursors of the pages before."""
+
+    filters: dict[str, str]
+    cursor: str
+    back: tuple[str, ...]
+
+    def path(self, screen: str = "/ui/videos", **changes: str) -> str:
+        """The address of a screen with these filters, on its first page unless told."""
+        query = {name: value for name, value in (self.filters | changes).items() if value}
+        return f"{screen}?{urlencode(query)}" if query else screen
+
+    @property
+    def query(self) -> ListQuery:
+        """The same as the API takes it. Raises InvalidRequest."""
+        given: dict[str, Any] = self.filters | {"cursor": self.cursor, "limit": ON_A_PAGE}
+        given["status"] = [given["status"]] if given["status"] else None
+        return bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
+
+
+def asked_of(params: QueryParams) -> Asked:
+    """What the address asks for."""
+    filters = {name: params.get(name, "").strip() for name in FILTERS}
+    back = tuple(filter(None, params.get("back", "").split(".")))
+    return Asked(filters, params.get("cursor", ""), back)
+
+
+@base.sees
+async def show(request: Request) -> Response:
+    """GET /ui/videos"""
+    asked = asked_of(request.query_params)
+    try:
+        parts = await _parts(request, asked)
+    except InvalidRequest as exc:
+        parts = {"found": base.text(request, "videos_refused.html", problems=exc.problems)}
+    models = [row["model"] for row in await lanes.every(house_of(request).database) if row["model"] != "*"]
+    return base.render(
+        request, "videos.html", asked=asked, parts=parts, seen=live.version(parts), models=models,
+        statuses=[status.value for status in Status],
+    )  # fmt: skip
+
+
+@base.sees
+async def events(request: Request) -> Response:
+    """GET /ui/videos/events"""
+    asked = asked_of(request.query_params)
+    asked.query  # noqa: B018  # refused before the stream begins
+
+    async def look() -> tuple[live.Parts, bool]:
+        return await _parts(request, asked), True
+
+    return live.stream(request, look)
+
+
+async def _parts(request: Request, asked: Asked) -> dict[str, str]:
+    database, query = house_of(request).database, asked.query
+    wanted = Wanted(query.status, query.model, query.error_code, query.q)
+    before = position(query.cursor) if query.cursor else None
+    page = await listing.page(database, wanted, before=before, limit=ON_A_PAGE)
+    why = await reasons.reasons(database)
+    return {
+        "found": base.text(request, "videos_found.html", asked=asked, page=page, **_neighbours(asked, page)),
+        "reasons": base.text(request, "videos_reasons.html", asked=asked, reasons=why, most=reasons.MOST_COUNTED),
+    }
+
+
+def _neighbours(asked: Asked, page: Page) -> dict[str, Any]:
+    """The addresses of the pages before and after this one."""
+    newer = older = None
+    if asked.cursor:
+        *rest, last = asked.back or ("",)
+        newer = asked.path(cursor=last if last != "0" else "", back=".".join(rest))
+    if page.next:
+        older = asked.path(cursor=cursor_of(*page.next), back=".".join([*asked.back, asked.cursor or "0"][-50:]))
+    return {"newer": newer, "older": older, "pictured": {video.id for video in page.videos if image_of(video)}}
+
+
+def prompt_of(video: Video) -> str:
+    """What was asked for, in words."""
+    return str((video.input or {}).get("promptText") or video.prompt or "")
