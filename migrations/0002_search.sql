@@ -14,7 +14,7 @@ CREATE TABLE taxiway_search (
 -- The rows that are there. A prompt of any length and any metadata have room in a tsvector (1 MB) this way.
 INSERT INTO taxiway_search (video_id, created_at, model, words)
 SELECT id, COALESCE(created_at, now()), model,
-       to_tsvector('simple', left(COALESCE(input ->> 'promptText', prompt::text, ''), 10000))
+       to_tsvector('simple', translate(left(COALESCE(input ->> 'promptText', prompt::text, ''), 10000), '</>', '   '))
        || CASE WHEN octet_length(metadata::text) < 100000
                THEN jsonb_to_tsvector('simple', metadata, '["string", "numeric", "boolean"]')
                ELSE '' END

@@ -43,6 +43,11 @@ async def test_words_of_prompt_and_metadata_newest_first(database_url: str) -> N
         assert await found(w, q="name") == []  # of metadata the values are searched, not the names
         assert await found(w, q="zebra") == []
         assert await found(w, q="!?") == []
+        odd = await enqueue(w, "from <day>/night to dusk", metadata={"file": "a/b.png"})
+        assert await found(w, q="day") == [odd]
+        assert await found(w, q="day/night") == [odd]
+        assert await found(w, q="a/b.png") == [odd]
+        assert await found(w, q="</>") == []
 
 
 async def test_the_last_word_may_be_a_beginning(database_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +12,9 @@ from uuid import UUID
 from service.store.database import Database
 from service.videos import Status
 
-# What is searched of a video; a prompt of any length and any metadata have room in a tsvector (1 MB) this way.
-WORDS = """to_tsvector('simple', left(COALESCE({prompt}, ''), 10000))
+# What is searched of a video; a prompt of any length and any metadata have room in a tsvector (1 MB) this way. To
+# PostgreSQL `<b>` is markup and `day/night` a file; to whoever writes a prompt they are words.
+WORDS = """to_tsvector('simple', translate(left(COALESCE({prompt}, ''), 10000), '</>', '   '))
        || CASE WHEN octet_length(v.metadata::text) < 100000
                THEN jsonb_to_tsvector('simple', v.metadata, '["string", "numeric", "boolean"]')
                ELSE '' END"""
@@ -70,15 +72,21 @@ async def named(database: Database, text: str) -> list[UUID]:
 
 def tsquery(text: str, arguments: Arguments) -> str:
     """The words of `text` as SQL of a tsquery, evaluated once; the last one may be the beginning of a word."""
+    if plain := re.sub("[</>]+", " ", text).strip() if re.search("[</>]", text) else "":
+        return f"(SELECT {_websearch(text, arguments)} || {_websearch(plain, arguments)})"
     head, _, last = text.rpartition(" ")
     before = head.split()
     is_operand = last.lower() != "or" and not (before and before[-1].lower() == "or")
     if '"' in text or len(last) < SHORTEST_PREFIX or not last.isalnum() or not is_operand:
-        return f"(SELECT websearch_to_tsquery('simple', {arguments.bind(text)}))"
+        return f"(SELECT {_websearch(text, arguments)})"
     prefix = f"to_tsquery('simple', {arguments.bind(f'{last}:*')})"
     if not before:
         return f"(SELECT {prefix})"
-    return f"(SELECT websearch_to_tsquery('simple', {arguments.bind(head)}) && {prefix})"
+    return f"(SELECT {_websearch(head, arguments)} && {prefix})"
+
+
+def _websearch(text: str, arguments: Arguments) -> str:
+    return f"websearch_to_tsquery('simple', {arguments.bind(text)})"
 
 
 def conditions(wanted: Wanted, arguments: Arguments) -> list[str]:

@@ -35,28 +35,22 @@ def version(parts: Parts) -> str:
     return "~".join(f"{name}.{hashlib.sha256(html.encode()).hexdigest()[:12]}" for name, html in parts.items())
 
 
-def stream(request: Request, look: Look) -> Response:
-    """Parts that changed, for a while."""
-    return EventSourceResponse(_events(request, look), headers=base.HEADERS, ping=15)
+async def stream(request: Request, look: Look) -> Response:
+    """Parts that changed, for a while. What goes wrong at the first look is raised: then there is no stream."""
+    return EventSourceResponse(_events(request, look, *await look()), headers=base.HEADERS, ping=15)
 
 
-async def _events(request: Request, look: Look) -> AsyncIterator[ServerSentEvent]:
+async def _events(request: Request, look: Look, parts: Parts, goes_on: bool) -> AsyncIterator[ServerSentEvent]:
     house = house_of(request)
     stopping: Callable[[], bool] = getattr(request.app.state, "stopping", lambda: False)
     seen = request.headers.get("last-event-id") or request.query_params.get("seen", "")
     ends_at = house.clock() + STREAM_SECONDS
     yield ServerSentEvent(event="begin", data="", retry=RETRY_MILLISECONDS)
     while True:
-        try:
-            parts, goes_on = await look()
-        except TaxiwayError as exc:
-            log.warning("a live part of the page could not be looked up: %s", exc.detail)
-            return
-        now = version(parts)
         shown = set(seen.split("~"))
         changed = {name: html for name, html in parts.items() if version({name: html}) not in shown}
         if changed:
-            seen = now
+            seen = version(parts)
             yield ServerSentEvent(event="parts", data=json.dumps(changed), id=seen)
         if not goes_on:
             yield ServerSentEvent(event="end", data="")
@@ -64,3 +58,8 @@ async def _events(request: Request, look: Look) -> AsyncIterator[ServerSentEvent
         if stopping() or house.clock() + LOOK_SECONDS >= ends_at:
             return
         await house.sleep(LOOK_SECONDS)
+        try:
+            parts, goes_on = await look()
+        except TaxiwayError as exc:
+            log.warning("a live part of the page could not be looked up: %s", exc.detail)
+            return

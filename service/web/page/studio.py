@@ -46,7 +46,7 @@ async def show(request: Request) -> Response:
     )  # fmt: skip
 
 
-@base.posts
+@base.acts
 async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
     house, form = house_of(request), await base.form(request)

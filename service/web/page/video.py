@@ -51,13 +51,12 @@ async def show(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """GET /ui/videos/{id}/events: whoever waits for it makes its task be looked at when that is due."""
     house, video_id = house_of(request), video_id_of(request)
-    await store.get(house.database, video_id)
 
     async def look() -> tuple[live.Parts, bool]:
         video = await poll.look_now(house, video_id)
         return await _parts(request, house, video), _goes_on(video)
 
-    return live.stream(request, look)
+    return await live.stream(request, look)
 
 
 @base.acts
@@ -105,9 +104,8 @@ async def _parts(request: Request, house: House, video: Video) -> dict[str, str]
     )
     shown = json.dumps(VideoView.of(video).model_dump(mode="json"), indent=2, ensure_ascii=False)
     entries = await timelines.timeline(house.database, video.id)
-    image = image_of(video)
     return {
-        "state": base.text(request, "video_state.html", video=video, image=image),
+        "state": base.text(request, "video_state.html", video=video),
         "actions": base.text(request, "video_actions.html", video=video, needs_consent=needs_consent),
         "money": base.text(
             request, "video_money.html", video=video, account=money, verdict=money.verdict,

@@ -63,7 +63,7 @@ async def show(request: Request) -> Response:
         parts = {"found": base.text(request, "videos_refused.html", problems=exc.problems)}
     models = [row["model"] for row in await lanes.every(house_of(request).database) if row["model"] != "*"]
     return base.render(
-        request, "videos.html", asked=asked, parts=parts, seen=live.version(parts), models=models,
+        request, "videos.html", asked=asked, live=parts, seen=live.version(parts), models=models,
         statuses=[status.value for status in Status],
     )  # fmt: skip
 
@@ -72,12 +72,11 @@ async def show(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """GET /ui/videos/events"""
     asked = asked_of(request.query_params)
-    asked.query  # noqa: B018  # refused before the stream begins
 
     async def look() -> tuple[live.Parts, bool]:
         return await _parts(request, asked), True
 
-    return live.stream(request, look)
+    return await live.stream(request, look)
 
 
 async def _parts(request: Request, asked: Asked) -> dict[str, str]:

@@ -15,6 +15,12 @@ function follow(element) {
       for (const [id, html] of Object.entries(JSON.parse(event.data))) replace(id, html);
     });
     source.addEventListener("end", () => { ended = true; close(); });
+    // A browser gives up when it is refused once, as while the database is away.
+    source.addEventListener("error", () => {
+      if (source?.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(() => document.hidden || open(), 5000);
+    });
   };
   const close = () => {
     source?.close();
@@ -50,7 +56,7 @@ function readImage(input) {
   hidden.value = "";
   complain("");
   if (!file) return tellChange(form);
-  const limit = Number(input.dataset.limit);
+  const limit = Number(input.dataset.largest);
   if (file.size > limit) return complain(`This file has ${(file.size / 1e6).toFixed(1)} MB; ${(limit / 1e6).toFixed(1)} MB is the most. Give its https:// address instead.`);
   const reader = new FileReader();
   reader.addEventListener("load", () => {

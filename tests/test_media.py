@@ -1,0 +1,240 @@
+"""Files and images through this host: what is fetched, from where, and above all from where not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from aiohttp.abc import ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from service.web.page import guard, media
+from tests.pages import Control, control
+
+pytestmark = pytest.mark.anyio
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+PUBLIC = ["8.8.8.8", "93.184.216.34", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001:81b::200e"]
+NOT_PUBLIC = [
+    "127.0.0.1", "127.1.2.3", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
+    "100.64.0.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.1.1.1",
+    "240.0.0.1", "255.255.255.255", "192.88.99.1", "168.63.129.16", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1",
+    "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "2001:db8::1",
+    "3fff::1", "fc00::1", "fd12:3456::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "100::1", "5f00::1",
+    "no address",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "public"), [*((one, True) for one in PUBLIC), *((one, False) for one in NOT_PUBLIC)]
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert guard.is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/a.jpg", "ftp://example.com/a", "file:///etc/passwd", "//example.com/a", "example.com/a", "",
+        "https://127.0.0.1/", "https://[::1]/", "https://0x7f.1/", "https://2130706433/", "https://127.1/",
+        "https://\uff11\uff12\uff17.\uff11/", "https://127.0.0.1./", "https://0x7f000001/", "https://localhost/", "https://intern/",
+        "https://user@example.com/", "https://user:word@example.com/", "https://example.com:8443/",
+        "https://example.com:99999/", "https://exa mple.com/", "https://example.com\\@127.0.0.1/", "https:///a",
+        "https://example.com/" + "a" * 5_000, "https://-a.example.com/", "https://a..example.com/", "https://[::1/",
+    ],
+)  # fmt: skip
+def test_urls_that_are_refused_before_a_name_is_resolved(url: str) -> None:
+    assert guard.complaint(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a.jpg", "https://cdn.example.co.uk:443/a?b=c", "https://ä.example/"]
+)
+def test_urls_that_may_be_tried(url: str) -> None:
+    assert guard.complaint(url) is None
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Every name has these addresses."""
+
+    async def resolve(_self: object, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0)
+            for one in addresses
+        ]
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+
+
+async def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver = guard.PublicResolver()
+    resolving(monkeypatch, "8.8.8.8")
+    assert [one["host"] for one in await resolver.resolve("example.com", 443)] == ["8.8.8.8"]
+    for addresses in (["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], []):
+        resolving(monkeypatch, *addresses)
+        with pytest.raises(OSError, match="not public"):
+            await resolver.resolve("example.com", 443)
+
+
+async def test_an_image_of_the_inner_network_is_never_asked_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def accept(reader: Any, writer: Any) -> None:
+        asked.append("somebody came")
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    resolving(monkeypatch, "127.0.0.1")
+    async with server, control(database_url) as c:
+        for url in ("https://inner.example.com/a.jpg", "https://example.com/x.png"):
+            video_id = await c.world.enqueue(input={"promptText": "a boat", "promptImage": url})
+            shown = await c.admin.get(f"/ui/videos/{video_id}/image")
+            assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml")
+    assert asked == []
+
+
+async def test_images_of_data_uris_and_placeholders(database_url: str) -> None:
+    uri = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    async with control(database_url) as c:
+        first = [{"uri": uri, "position": "first"}]
+        for given in (uri, first):
+            video_id = await c.world.enqueue(input={"promptText": "a boat", "promptImage": given})
+            shown = await c.viewer.get(f"/ui/videos/{video_id}/image")
+            assert (shown.content, shown.headers["content-type"]) == (PNG, "image/png")
+            assert "sandbox" in shown.headers["content-security-policy"]
+            assert shown.headers["x-content-type-options"] == "nosniff"
+        for odd in (
+            "data:text/html;base64,PHA+",
+            "data:image/png;base64,!",
+            "data:image/svg+xml,<svg/>",
+            "runway://x",
+            "",
+        ):
+            await c.world.rows(
+                "UPDATE videos SET input = jsonb_build_object('promptImage', $2::text) WHERE id = $1", video_id, odd
+            )
+            shown = await c.viewer.get(f"/ui/videos/{video_id}/image")
+            assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml")
+        assert (await c.stranger.get(f"/ui/videos/{video_id}/image")).status_code == 303
+        assert (await c.viewer.get("/ui/videos/x/image")).status_code == 404
+
+
+Answering = Callable[[httpx.Request], httpx.Response]
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answering], list[httpx.Request]]:
+    """Replaces every host but Runway's own."""
+
+    def use(answer: Answering) -> list[httpx.Request]:
+        seen: list[httpx.Request] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            seen.append(request)
+            return answer(request)
+
+        monkeypatch.setattr(media, "_transport", lambda is_own: httpx.MockTransport(handle))
+        return seen
+
+    return use
+
+
+class Body(httpx.AsyncByteStream):
+    """A body that comes piece by piece, or never ends."""
+
+    def __init__(self, content: bytes, *, endless: bool = False) -> None:
+        self.content, self.endless = content, endless
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content
+        while self.endless:
+            yield self.content
+
+
+ENDLESS = Body(b"x" * 1_000_000, endless=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (httpx.Response(200, headers={"content-type": "image/webp; q=1"}, stream=Body(b"RIFF")), "image/webp"),
+        (httpx.Response(200, headers={"content-type": "image/svg+xml"}, content=b"<svg/>"), "image/svg+xml"),
+        (httpx.Response(200, headers={"content-type": "text/html"}, content=b"<p>"), "image/svg+xml"),
+        (httpx.Response(302, headers={"location": "https://127.0.0.1/"}), "image/svg+xml"),
+        (httpx.Response(404, headers={"content-type": "image/png"}, content=PNG), "image/svg+xml"),
+        (
+            httpx.Response(200, headers={"content-type": "image/png"}, stream=Body(b"x" * 1_000_000, endless=True)),
+            "image/svg+xml",
+        ),
+    ],
+)
+async def test_only_images_of_a_sane_size_are_passed_on(
+    database_url: str, upstream: Any, answer: httpx.Response, kind: str
+) -> None:
+    seen = upstream(lambda _request: answer)
+    async with control(database_url) as c:
+        video_id = await c.world.enqueue()
+        shown = await c.admin.get(f"/ui/videos/{video_id}/image")
+        assert (shown.status_code, shown.headers["content-type"]) == (200, kind)
+        assert (shown.text == media.PLACEHOLDER) is (kind == "image/svg+xml")
+        assert len(seen) == 1
+        assert "authorization" not in seen[0].headers
+        assert "cookie" not in seen[0].headers
+
+
+async def completed(c: Control) -> UUID:
+    video_id = await c.world.enqueue()
+    await c.world.finish()
+    return video_id
+
+
+async def test_the_file_whole_and_in_ranges(database_url: str) -> None:
+    async with control(database_url) as c:
+        video_id = await completed(c)
+        path = f"/ui/videos/{video_id}/media"
+        whole = await c.viewer.get(path)
+        assert (whole.status_code, whole.headers["content-type"]) == (200, "video/mp4")
+        assert len(whole.content) == int(whole.headers["content-length"])
+        assert "sandbox" in whole.headers["content-security-policy"]
+        part = await c.viewer.client.get(path, headers={"range": "bytes=4-7"})
+        assert (part.status_code, part.content) == (206, b"ftyp")
+        assert part.headers["content-range"] == f"bytes 4-7/{len(whole.content)}"
+        beyond = await c.viewer.client.get(path, headers={"range": "bytes=999999999-"})
+        assert beyond.status_code == 416
+        assert (await c.stranger.get(path)).status_code == 303
+
+
+async def test_a_file_that_is_not_there(database_url: str, upstream: Any) -> None:
+    async with control(database_url) as c:
+        queued = await c.world.enqueue()
+        assert (await c.admin.get(f"/ui/videos/{queued}/media")).status_code == 409
+        await c.admin.post(f"/ui/videos/{queued}/cancel")
+        video_id = await completed(c)
+
+        async def at(url: str) -> int:
+            await c.world.rows("UPDATE videos SET video_url = $2 WHERE id = $1", video_id, url)
+            return (await c.admin.get(f"/ui/videos/{video_id}/media")).status_code
+
+        seen = upstream(lambda _request: httpx.Response(200, headers={"content-type": "text/html"}, content=b"<p>"))
+        assert await at("https://files.example.com/a.mp4") == 503
+        assert await at("http://files.example.com/a.mp4") == 503
+        assert await at("https://10.0.0.1/a.mp4") == 503
+        assert await at("http://runway.test.example.com/a.mp4") == 503
+        assert [str(request.url) for request in seen] == ["https://files.example.com/a.mp4"]
+
+        def broken(_request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("no")
+
+        upstream(broken)
+        assert await at("https://files.example.com/a.mp4") == 503
