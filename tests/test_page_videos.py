@@ -238,7 +238,7 @@ async def test_a_price_as_one_types(database_url: str) -> None:
     async with control(database_url) as c:
 
         async def quoted(**fields: Any) -> str:
-            return check(await c.viewer.post("/ui/studio/quote", part=True, **fields))
+            return check(await c.admin.post("/ui/studio/quote", part=True, **fields))
 
         assert "50 credits" in await quoted(**SENT)
         assert "$0.50" in await quoted(**SENT)
