@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands import adopt, change, enqueue, lanes, operate, recipe, show, videos
+from service.commands import adopt, change, enqueue, lanes, operate, recipe, show, stats, videos
 from service.commands.console import fail, one_line_errors, open_house, run
 from service.house import House
 
@@ -21,7 +21,7 @@ cli = typer.Typer(
     help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode=None, add_completion=True,
 )  # fmt: skip
-for group in (videos, show, enqueue, change, lanes, adopt, operate, recipe):
+for group in (videos, show, enqueue, change, lanes, stats, adopt, operate, recipe):
     cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]

@@ -144,6 +144,26 @@ async def test_lanes_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch:
         assert (watched.exit_code, "gen4_turbo" in watched.stdout) == (130, True)
 
 
+async def test_statistics(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(database_url) as w:
+        with terminal(monkeypatch):
+            nothing = await taxiway(database_url, "stats")
+        assert nothing.stdout == "nothing entered and nothing ended\nat Runway now: nothing\n"
+        await w.enqueue()
+        await w.finish()
+        await w.enqueue()
+        await w.tick()
+        buckets = told(await taxiway(database_url, "stats"))
+        assert len(buckets) == 60
+        assert sum(bucket["completed"] for bucket in buckets) == 1
+        assert len(told(await taxiway(database_url, "stats", "--window", "week"))) == 168
+        with terminal(monkeypatch):
+            table = (await taxiway(database_url, "stats", "--window", "day")).stdout
+        assert "at Runway now: gen4_turbo: 1" in table
+        assert "taken p50" in table
+        assert (await taxiway(database_url, "stats", "--window", "year")).exit_code == 2
+
+
 def test_completions() -> None:
     assert "gen4_turbo" in completion.models("gen4")
     assert completion.lanes("*") == ["*"]

@@ -1,0 +1,58 @@
+"""`taxiway stats`: what entered and what ended of late, and how long it took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands.console import run_quietly
+from service.commands.output import AsJson, console, for_people, print_json, span, table
+from service.house import House
+from service.store.stats import Span
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+cli = typer.Typer()
+
+TIMES = ("submit_p50", "submit_p95", "done_p50", "done_p95")
+
+
+@cli.command()
+def stats(
+    window: Annotated[Span, typer.Option(help="How far back: by the minute, quarter of an hour, or hour.")] = Span.HOUR,
+    as_json: AsJson = False,
+) -> None:
+    """What was enqueued, completed and failed of late, and how long it took. Tables leave empty stretches out.
+
+    The times count from when a video was handed in: until Runway took it, and until it was completed.
+    """
+
+    async def work(house: House) -> None:
+        from service.store import stats
+        from service.web.models_operations import BucketView, Stats
+
+        view = Stats.of(window, await stats.series(house.database, window), await stats.in_flight(house.database))
+        buckets: list[BucketView] = view.buckets
+        found = [bucket.model_dump(mode="json") for bucket in buckets]
+        if not for_people(as_json):
+            print_json(found)
+            return
+        console().print(_table([one for one in found if one["enqueued"] or one["completed"] or one["failed"]]))
+        flying = ", ".join(f"{model}: {count}" for model, count in view.in_flight.items())
+        console().print(f"at Runway now: {flying or 'nothing'}")
+
+    run_quietly(work)
+
+
+def _table(found: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        (
+            bucket["at"][:16].replace("T", " "), bucket["enqueued"], bucket["completed"], bucket["failed"],
+            *(None if bucket[name] is None else span(bucket[name]) for name in TIMES),
+        )
+        for bucket in found
+    ]  # fmt: skip
+    headings = ("from (UTC)", "enqueued", "completed", "failed", "taken p50", "p95", "done p50", "p95")
+    return table(headings, rows) if rows else "nothing entered and nothing ended"
