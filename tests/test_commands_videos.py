@@ -74,6 +74,7 @@ async def test_a_table_for_people_survives_hostile_prompts(database_url: str, mo
         assert all(str(video_id) in wide.stdout for video_id in ids.values())
         assert "[red]a\\x1b[2J boat" in wide.stdout
         assert "SUBMISSION_UNKNOWN: " in wide.stdout
+        assert "max 60" in wide.stdout
         assert "\x1b" not in wide.stdout
         assert "\x1b[2J" not in colourful.stdout
         assert "\x1b[31mfailed" in colourful.stdout

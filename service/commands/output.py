@@ -106,6 +106,15 @@ def credits(amount: float | None) -> str | None:
     return None if amount is None else f"{amount:g}"
 
 
+def cost(row: Mapping[str, Any]) -> str | None:
+    """What a video or a submission did cost, `25`, or while nobody knows the most that it may: `max 25`."""
+    if row["cost_credits"] is not None:
+        return credits(row["cost_credits"])
+    if row.get("outcome") in ("not_sent", "rejected"):
+        return "0"
+    return None if row["quoted_credits"] is None else f"max {row['quoted_credits']:g}"
+
+
 def ago(when: datetime | str | None, now: datetime | None = None) -> str:
     """How long before `now` (default: the present) that was, in the largest unit: `3 min`."""
     if when is None:

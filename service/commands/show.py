@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, ago, console, credits, for_people, pairs, print_json, table
+from service.commands.output import AsJson, ago, console, cost, credits, for_people, pairs, print_json, table
 from service.commands.videos import VideoId
 from service.house import House
 
@@ -93,7 +93,7 @@ def _submissions(entries: list[dict[str, Any]]) -> RenderableType:
         (
             entry["id"], entry["opened_at"][:19].replace("T", " "), entry["outcome"] or "open", entry["http_status"],
             entry["task_status"],
-            credits(entry["quoted_credits"] if entry["cost_credits"] is None else entry["cost_credits"]),
+            cost(entry),
             entry["consent"], entry["error"] or entry["task_id"],
         )
         for entry in entries

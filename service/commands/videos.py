@@ -10,7 +10,7 @@ import typer
 
 from service.commands import completion, output
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, ago, console, credits, for_people, print_json, table
+from service.commands.output import AsJson, ago, console, cost, for_people, print_json, table
 from service.house import House
 from service.videos import Status
 
@@ -98,7 +98,7 @@ def _table(found: list[dict[str, Any]]) -> RenderableType:
     rows = [
         (
             view["id"], view["status"], ago(view["created_at"]), view["model"],
-            credits(view["quoted_credits"] if view["cost_credits"] is None else view["cost_credits"]), _what(view),
+            cost(view), _what(view),
         )
         for view in found
     ]  # fmt: skip
