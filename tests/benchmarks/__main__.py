@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,7 +31,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measure (default 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
     parser.add_argument("--report", action="store_true", help="write the README's table and the plots")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    if options.quick and options.report:
+        parser.error("--quick measures nothing that may be reported")
+    return options
 
 
 def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dict[str, str]]:
@@ -50,6 +55,11 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
 async def run(options: argparse.Namespace) -> tuple[list[Measured], list[str]]:
     """Every measure that was asked for, in order; and what it was measured on."""
     where = cores()
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # the servers are ended then, too
+    if where.servers:  # clients and what is measured from here share the servers' cores
+        os.sched_setaffinity(0, where.servers)
     here, missing = present(options.quick, options.contender)
     results = []
     async with Servers(where, durable=not options.quick) as servers:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from random import Random
 
+from service.steps.pace import poll_delay
+
 from service.steps.answers import FIRST_POLL_SECONDS
-from service.steps.finalize import poll_delay
+from service.store.tasks import Before
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
 
@@ -16,34 +19,65 @@ FIGURES = (
     Figure("p95", "p95 s", 1),
     Figure("least", "least gap, s", 2),
 )
-# Seconds of a model's tasks: the median, and the spread of the logarithm; the share that is throttled first, and the
-# longest that this takes.
+# Seconds that a model's tasks run: the median, and the spread of the logarithm.
 MODELS = {"fast": (12, 0.25), "turbo": (35, 0.3), "standard": (75, 0.3), "slow": (160, 0.35), "longest": (380, 0.3)}
 SHORTEST, LONGEST = 5.0, 600.0
+# The share that waits for a place at Runway first, and the longest that this takes.
 THROTTLED_SHARE, LONGEST_WAIT = 0.25, 300.0
+# Progress is not even: it is the share of the time that has passed, to a power with this spread of the logarithm.
+UNEVEN = 0.2
 SDK_SECONDS, SDK_JITTER = 6.0, 1.5
 
-Delay = Callable[[float, Random], float]  # the task's age in seconds -> seconds to the next look
+
+@dataclass(frozen=True)
+class Simulated:
+    """A task that waits, then runs, with progress in hundredths as Runway tells it."""
+
+    wait: float
+    run: float
+    power: float
+
+    @property
+    def length(self) -> float:
+        """Seconds from its creation to its end."""
+        return self.wait + self.run
+
+    def seen(self, age: float) -> tuple[str, float | None]:
+        """Status and progress at that age, before its end."""
+        if age < self.wait:
+            return "THROTTLED", None
+        return "RUNNING", int(100 * ((age - self.wait) / self.run) ** self.power) / 100
 
 
-def sdk(_age: float, random: Random) -> float:
-    """What Runway's own SDK waits."""
-    return SDK_SECONDS + random.uniform(-SDK_JITTER, SDK_JITTER)
+Looks = Iterator[float]  # the ages at which a task is looked at
 
 
-def taxiway(age: float, random: Random) -> float:
-    """What the product's own schedule waits."""
-    return poll_delay(age, random.random())
+def sdk(_task: Simulated, random: Random) -> Looks:
+    """What Runway's own SDK does."""
+    age = 0.0
+    while True:
+        age += SDK_SECONDS + random.uniform(-SDK_JITTER, SDK_JITTER)
+        yield age
+
+
+def taxiway(task: Simulated, random: Random) -> Looks:
+    """What the product's own schedule does."""
+    age, before = FIRST_POLL_SECONDS, None
+    while True:
+        yield age
+        status, progress = task.seen(age)
+        gap = poll_delay(age, random.random(), status=status, progress=progress, before=before)
+        before = Before(gap, status, progress)
+        age += gap
 
 
 async def run(lab: Lab) -> Measured:
     """Both schedules on the same tasks; a round is another seed."""
     count = lab.size(4_000, 50)
-    schedules = {"Taxiway": (FIRST_POLL_SECONDS, taxiway), "SDK": (None, sdk)}
     rounds = []
     for number in range(lab.rounds):
-        lengths = list(tasks(Random(number), count))
-        rounds.append({name: simulated(lengths, Random(number), *how) for name, how in schedules.items()})
+        made = list(tasks(Random(number), count))
+        rounds.append({name: simulated(made, Random(number), looks) for name, looks in SCHEDULES.items()})
     title = f"Looks at {count * len(MODELS):,} simulated tasks of {SHORTEST:g} to {LONGEST + LONGEST_WAIT:g} s"
     result = Measured("polls", title, FIGURES, rounds)
     result.bar("looks against the SDK's", result.ratio("polls", "Taxiway", "SDK"), most=0.5)
@@ -52,28 +86,33 @@ async def run(lab: Lab) -> Measured:
     return result
 
 
-def tasks(random: Random, count: int) -> list[float]:
-    """How long each task takes from its creation."""
-    made = []
+SCHEDULES: dict[str, Callable[[Simulated, Random], Looks]] = {"Taxiway": taxiway, "SDK": sdk}
+
+
+def tasks(random: Random, count: int) -> Iterator[Simulated]:
+    """So many tasks of each model."""
     for median, spread in MODELS.values():
         for _ in range(count):
             seconds = min(LONGEST, max(SHORTEST, median * random.lognormvariate(0, spread)))
-            made.append(seconds + (random.uniform(0, LONGEST_WAIT) if random.random() < THROTTLED_SHARE else 0))
-    return made
+            wait = random.uniform(0, LONGEST_WAIT) if random.random() < THROTTLED_SHARE else 0.0
+            yield Simulated(wait, seconds, random.lognormvariate(0, UNEVEN))
 
 
-def simulated(lengths: list[float], random: Random, first: float | None, delay: Delay) -> Values:
+def simulated(made: list[Simulated], random: Random, looks: Callable[[Simulated, Random], Looks]) -> Values:
     """Look until it is seen that each has ended."""
     polls, late, least = 0, [], LONGEST
-    for length in lengths:
-        age = delay(0.0, random) if first is None else first
-        polls += 1
-        while age < length:
-            gap = delay(age, random)
-            least = min(least, gap)
-            age += gap
+    for task in made:
+        before = None
+        for age in looks(task, random):
             polls += 1
-        late.append(age - length)
+            least = min(least, age - before) if before is not None else least
+            before = age
+            if age >= task.length:
+                late.append(age - task.length)
+                break
     return {
-        "polls": polls / len(lengths), "p50": percentile(late, 0.5), "p95": percentile(late, 0.95), "least": least,
-    }  # fmt: skip
+        "polls": polls / len(made),
+        "p50": percentile(late, 0.5),
+        "p95": percentile(late, 0.95),
+        "least": round(least, 6),
+    }
