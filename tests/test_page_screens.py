@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -155,8 +157,15 @@ class TestNow:
             await execute(database_url, "INSERT INTO videos (status) VALUES ('draft')")
             assert "draft 1" in check(await people.viewer.get("/"))
 
-    def test_it_refreshes_itself_sooner_than_anybody_wonders(self) -> None:
-        assert now.REFRESH_SECONDS <= 5
+    async def test_it_refreshes_itself_and_less_often_where_counting_takes_long(self, database_url: str) -> None:
+        async with control(database_url) as people:
+            assert 'id="state" class="stack" data-every="3"' in (await people.viewer.get("/")).text
+            moments = itertools.count(0, 2)  # two seconds from look to look
+            app = people.viewer.client._transport.app  # type: ignore[attr-defined]
+            app.state.house = replace(people.world.house, clock=lambda: float(next(moments)))
+            part = await people.viewer.get("/ui/now/state", part=True)
+            assert 'data-every="40"' in part.text
+            assert math.isclose(2 / 40, now.LARGEST_SHARE)
 
 
 def answering(people: Control, answer: Any) -> None:
@@ -236,14 +245,15 @@ class TestCron:
             assert kinds == [cron.BY_HAND] * 2
 
     async def test_a_step_that_fails_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def broken(*_: object) -> dict[str, int]:
+        async def broken(*_: object, **__: object) -> dict[str, int]:
             raise RuntimeError("no")
 
-        monkeypatch.setattr("service.steps.poll.run_once", broken)
+        monkeypatch.setattr("service.steps.submit.run_once", broken)
         async with control(database_url) as people:
+            await people.world.enqueue()
             text = check(await people.admin.post("/ui/cron/run", part=True))
-            assert "The step poll failed: RuntimeError" in text
-            assert "poll: RuntimeError" in check(await people.viewer.get("/ui/cron"))
+            assert "The step submit failed: RuntimeError" in text
+            assert "submit: RuntimeError" in check(await people.viewer.get("/ui/cron"))
 
     async def test_without_a_key_it_says_so(self, database_url: str) -> None:
         async with control(database_url, runway_key=None) as people:
