@@ -17,9 +17,11 @@ from service.store.search import Arguments, Wanted
 from service.store.videos import COLUMNS
 from service.videos import Video
 
-# Rows that are tried for a word before its index is asked: some 10 ms of work. What does not fill a page within them is
-# in about 1 % of the rows, or in fewer.
-WALK_ROWS = 5_000
+# Rows that are tried for a word before its index is asked: some 10 ms of work. They lie side by side; with filters each
+# of them is looked up. A word that fills no page within them is in a fraction of a percent of the rows: few, for its
+# index, which has to read all that have it.
+WALK_ROWS = 20_000
+FILTERED_WALK_ROWS = 5_000
 # A model with fewer videos than this is walked by an index of its own, whatever else is asked.
 RARE_ROWS = 2_000
 
@@ -77,9 +79,9 @@ async def _was_all(database: Database, asked: _Asked) -> bool:
     """Whether a walk for words came to the end of what the filters let through: then the words' index adds nothing."""
     if not asked.is_filtered:
         return False
-    keys = asked.walk(WALK_ROWS)
+    keys = asked.walk(FILTERED_WALK_ROWS)
     count: int = await database.fetchval(f"SELECT count(*) FROM ({keys}) AS walked", *asked.arguments)
-    return count < WALK_ROWS
+    return count < FILTERED_WALK_ROWS
 
 
 class _Asked:
@@ -133,7 +135,7 @@ class _Asked:
                          ORDER BY s.created_at DESC, s.video_id DESC LIMIT {WALK_ROWS}"""
         else:
             newest = f"""SELECT k.id AS video_id, k.at AS created_at, s.words
-                         FROM ({self.walk(WALK_ROWS)}) AS k CROSS JOIN LATERAL (
+                         FROM ({self.walk(FILTERED_WALK_ROWS)}) AS k CROSS JOIN LATERAL (
                              SELECT words FROM taxiway_search WHERE video_id = k.id OFFSET 0) AS s"""
         return f"""SELECT n.video_id AS id, n.created_at AS at FROM ({newest}) AS n WHERE n.words @@ {words}
                    ORDER BY n.created_at DESC, n.video_id DESC LIMIT {limit}"""
