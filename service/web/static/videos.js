@@ -51,7 +51,8 @@ function readImage(input) {
   const hidden = form.elements.image_data;
   const complain = (words) => {
     input.setCustomValidity(words);
-    document.getElementById("image-note").textContent = words || (file ? `${file.name}, ${Math.ceil(file.size / 1000)} kB` : "");
+    form.dataset.note = words || (file ? `${file.name}, ${Math.ceil(file.size / 1000)} kB` : "");
+    showNote(form);
   };
   hidden.value = "";
   complain("");
@@ -66,6 +67,16 @@ function readImage(input) {
   reader.addEventListener("error", () => complain("This file cannot be read."));
   reader.readAsDataURL(file);
 }
+
+// The field of another model is a new one; the file is kept beside it.
+function showNote(form) {
+  const note = form.querySelector("#image-note");
+  if (note && form.dataset.note !== undefined) note.textContent = form.dataset.note;
+}
+document.addEventListener("htmx:afterSettle", (event) => {
+  const form = event.target.closest("form");
+  if (form) showNote(form);
+});
 
 function tellChange(form) {
   form.elements.image_has_file.value = form.elements.image_data.value ? form.elements.image_data.value.slice(0, 40).split(",")[0] : "";
