@@ -212,8 +212,8 @@ CASES = [
     (Wanted(model="gen4.5", statuses=["completed"]), 200),
     (Wanted(model="gen4.5", statuses=["failed"]), 200),
     (Wanted(q="boat"), 400),
-    (Wanted(q="zebra"), 21_000),
-    (Wanted(q="nowhere"), 21_000),
+    (Wanted(q="zebra"), 11_000),
+    (Wanted(q="nowhere"), 11_000),
     (Wanted(q="boat", statuses=["failed"]), 400),
     (Wanted(q="zebra", statuses=["completed"]), 16_000),
 ]

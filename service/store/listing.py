@@ -20,7 +20,7 @@ from service.videos import Video
 # Rows that are tried for a word before its index is asked: some 10 ms of work. They lie side by side; with filters each
 # of them is looked up. A word that fills no page within them is in a fraction of a percent of the rows: few, for its
 # index, which has to read all that have it.
-WALK_ROWS = 20_000
+WALK_ROWS = 10_000
 FILTERED_WALK_ROWS = 5_000
 # A model with fewer videos than this is walked by an index of its own, whatever else is asked.
 RARE_ROWS = 2_000
