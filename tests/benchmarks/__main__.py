@@ -82,7 +82,11 @@ async def run(options: argparse.Namespace) -> tuple[list[Measured], list[str]]:
 def main(words: list[str] | None = None) -> int:
     """Run, print, and write what was asked for. Exit code 0 also when a bar does not hold: it is printed."""
     options = arguments(words)
-    results, described = asyncio.run(run(options))
+    try:
+        results, described = asyncio.run(run(options))
+    except asyncio.CancelledError:
+        print("ended by a signal; the servers are gone", file=sys.stderr)
+        return 1
     measures = [one.as_json() for one in results]
     if options.json:
         text = json.dumps({"machine": described, "measures": measures}, indent=1, ensure_ascii=False)
