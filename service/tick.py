@@ -7,14 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from service.errors import DatabaseAway, TaxiwayError
+from service.errors import DatabaseAway, NotConfigured, TaxiwayError
 from service.house import Counts, House
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.settings import need
 from service.steps import cancel, intake, poll, prune, rescue, submit
 from service.steps.window import Bell, Window
 from service.store import ticks
-from service.store.overview import overview
+from service.store.overview import EVERYTHING, Overview, overview
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ async def tick(
         hard_stop=None if hard_limit is None else started + hard_limit,
         stopping=stopping,
     )
-    due = await overview(house.database)
+    due = await _due(house)
     counts: dict[str, Any] = {
         "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
         "poll": poll.NOTHING, "prune": prune.NOTHING,
@@ -65,6 +65,15 @@ async def tick(
     if carried:
         counts["submit"] = {name: n + carried.get(name, 0) for name, n in counts["submit"].items()}
     return await _finish(house, kind, started, counts)
+
+
+async def _due(house: House) -> Overview:
+    """The steps that have something to do. If that cannot be said, each is tried, and says for itself what it lacks."""
+    try:
+        return await overview(house.database)
+    except NotConfigured as exc:
+        event(log, VIDEO, "overview_failed", exc.detail, level=logging.ERROR)
+        return EVERYTHING
 
 
 @as_tick

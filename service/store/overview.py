@@ -45,6 +45,9 @@ class Overview:
     prune: bool
 
 
+EVERYTHING = Overview(intake=True, rescue=True, cancel=True, probe=True, poll=True, prune=True)
+
+
 async def overview(database: Database) -> Overview:
     """What there is to do now."""
     row = await database.fetchrow(_OVERVIEW)
