@@ -75,6 +75,7 @@ class Settings(BaseSettings):
 
     queue_patience: float = Field(7 * 86_400, gt=0, le=YEAR_SECONDS)
     task_patience: float = Field(86_400, gt=0, le=YEAR_SECONDS)
+    video_retention: float | None = Field(None, ge=86_400)
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"
     unknown_resubmits: int = Field(1, ge=1, le=5)

@@ -70,7 +70,7 @@ async def tick(
 async def _due(house: House) -> Overview:
     """The steps that have something to do. If that cannot be said, each is tried, and says for itself what it lacks."""
     try:
-        return await overview(house.database)
+        return await overview(house.database, house.settings.video_retention)
     except NotConfigured as exc:
         event(log, VIDEO, "overview_failed", exc.detail, level=logging.ERROR)
         return EVERYTHING

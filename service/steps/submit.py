@@ -105,7 +105,11 @@ async def _claim_all(house: House, runway: Runway, window: Window, this: _Round)
             if not window.may_claim(usual, house.settings.post_timeout):
                 return
             this.bell.news.clear()
-            more = await _claim(house, runway, window, this, free) == free
+            before = this.counts["claimed"]
+            claimed = await _claim(house, runway, window, this, free)
+            # A first claim that is not filled has seen all that is due; later ones go on until nothing is left, for
+            # other processes may have held what this one passed over.
+            more = claimed == free or bool(claimed and before)
         else:
             await this.bell.wait()
 

@@ -66,21 +66,3 @@ async def last(database: Database) -> tuple[str, datetime, float] | None:
     """The last tick: its kind, when it ended, and how many seconds ago."""
     row = await database.fetchrow(_LAST)
     return (row["kind"], row["finished_at"], row["age_seconds"]) if row else None
-
-
-KEEP_DAYS = 7
-
-_PRUNE_TICKS = """
-DELETE FROM ticks WHERE id = ANY(ARRAY(
-    SELECT id FROM ticks WHERE started_at < now() - make_interval(days => $1) ORDER BY started_at LIMIT $2))
-"""
-_PRUNE_INBOX = """
-DELETE FROM inbox WHERE id = ANY(ARRAY(
-    SELECT id FROM inbox WHERE received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2))
-"""
-
-
-async def prune(database: Database, limit: int) -> int:
-    """Remove ticks and callbacks older than KEEP_DAYS, at most `limit` of each; how many."""
-    ticks = await database.execute(_PRUNE_TICKS, KEEP_DAYS, limit)
-    return ticks + await database.execute(_PRUNE_INBOX, KEEP_DAYS, limit)
