@@ -44,9 +44,7 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 # can miss each other, so every tick matches again: the task becomes due, unless it was looked at since.
 _MATCH = """
 WITH match AS MATERIALIZED (
-    SELECT i.id, v.id AS video_id
-    FROM inbox i JOIN submissions s ON s.task_id = i.task_id
-    JOIN videos v ON v.id = s.video_id AND v.runway_video_id = s.task_id
+    SELECT i.id, v.id AS video_id FROM inbox i JOIN videos v ON v.runway_video_id = i.task_id
     WHERE i.handled_at IS NULL ORDER BY i.received_at LIMIT $1
 ), hastened AS (
     UPDATE videos v SET poll_after = now()

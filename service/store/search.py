@@ -55,6 +55,7 @@ class Arguments(list[object]):
 # Videos that this text names: by their own id, or by a task that they have or had.
 _NAMED = """
 SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
+UNION SELECT id FROM videos WHERE runway_video_id = $2
 UNION SELECT video_id FROM submissions WHERE task_id = $2
 LIMIT 100
 """

@@ -150,11 +150,7 @@ async def get(database: Database, video_id: UUID) -> Video:
     return Video.from_row(row)
 
 
-# By way of the ledger, where every task is booked: an index of tasks on `videos` would be written at each submission.
-_BY_TASK = f"""
-SELECT {COLUMNS} FROM submissions s JOIN videos v ON v.id = s.video_id AND v.runway_video_id = s.task_id
-WHERE s.task_id = $1 AND {_KNOWN}
-"""
+_BY_TASK = f"SELECT {COLUMNS} FROM videos v WHERE v.runway_video_id = $1 AND {_KNOWN} LIMIT 1"
 
 
 async def by_task(database: Database, task_id: str) -> Video | None:
