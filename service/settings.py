@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     max_credits_per_day: Decimal | None = Field(None, gt=0)
     max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = {}
 
+    heartbeat_url: str | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -115,6 +116,11 @@ class Settings(BaseSettings):
     @classmethod
     def _runway_host(cls, value: str) -> str:
         return values.runway_url(value)
+
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        return None if value is None else values.web_url(value)
 
     @field_validator("runway_headers")
     @classmethod
@@ -176,7 +182,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never appear in a log."""
         tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
-        return (*tokens, *filter(None, [self.runway_key]))
+        return (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]))
 
 
 def _refuse(complaints: Iterable[str]) -> None:

@@ -177,7 +177,9 @@ async def _send(runway: Runway, permit: Permit, give_up_at: float) -> _Sent:
         result = await runway.create(permit.operation, permit.body, give_up_at=give_up_at, video=permit.video_id)
         outcome = outcomes.classify(result)
     except Exception as exc:
-        log.exception("a create failed in a way that nobody thought of")
+        words = "A create failed in a way that nobody thought of"
+        ids = {"video": permit.video_id, "submission": permit.submission_id}
+        event(log, RUNWAY, "create_broke", words, level=logging.ERROR, trace=True, **ids)
         outcome = Outcome(Kind.UNKNOWN, f"{type(exc).__name__} in the client")
     if outcome.kind is Kind.ACCEPTED:
         # Logged before it is written: the one line that can still save a paid task if everything else fails.
@@ -228,7 +230,10 @@ async def _save(house: House, this: _Round, batch: list[_Sent]) -> None:
         this.counts[outcome.kind.value] += 1
         answers.append(as_answer(permit.submission_id, permit.video_id, outcome, decision))
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
-        event(log, VIDEO, "response", words, video=permit.video_id)
+        event(
+            log, VIDEO, "response", words,
+            video=permit.video_id, submission=permit.submission_id, task=outcome.task_id,
+        )  # fmt: skip
         if decision.pause is not None:
             await insist(house, partial(pause_lane, house, decision.pause))
         elif outcome.kind is Kind.ACCEPTED and permit.submission_id in this.probes:
