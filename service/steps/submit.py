@@ -211,7 +211,7 @@ async def _save_all(house: House, this: _Round) -> None:
         try:
             await _save(house, this, batch)
         except Exception as exc:
-            log.exception("%d answers could not be saved", len(batch))
+            event(log, VIDEO, "not_saved", f"{len(batch)} answers could not be saved", level=logging.ERROR, trace=True)
             failure = exc
         this.unsaved -= len(batch)
         this.bell.ring()
