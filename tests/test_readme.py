@@ -29,6 +29,7 @@ SECTIONS = {
     for title, _, body in (part.partition("\n") for part in re.split(r"^##+ ", TEXT, flags=re.MULTILINE)[1:])
 }
 BASH = [re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)]
+LARGEST_PICTURE_BYTES = 150_000
 TEST_LINE = "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest"
 RUN_LINE = "python3 -m venv .venv && .venv/bin/pip install -e '.[local]' && .venv/bin/taxiway dev"
 
@@ -188,6 +189,17 @@ def test_every_link_and_every_file_is_there() -> None:
             assert (ROOT / target).exists(), target
     for path in re.findall(r"`((?:service|tests|migrations)/[\w/.]+)[`:]", TEXT):
         assert (ROOT / path).exists(), path
+
+
+def test_every_picture_is_there_and_small() -> None:
+    shown = set(re.findall(r"\.pictures/[\w.-]+", TEXT))
+    assert len(shown) >= 3
+    for path in sorted(shown):
+        content = (ROOT / path).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < LARGEST_PICTURE_BYTES, path
+    kept = {f".pictures/{path.name}" for path in (ROOT / ".pictures").iterdir()}
+    assert kept == shown  # the repository keeps every version for good
 
 
 def test_every_test_that_is_named_is_there() -> None:

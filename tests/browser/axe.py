@@ -9,7 +9,7 @@ from typing import Any
 from playwright.async_api import Page
 
 SERIOUS = ("serious", "critical")
-RUN = "() => axe.run(document, {resultTypes: ['violations']})"
+RUN = "(options) => axe.run(document, options)"
 
 
 @cache
@@ -17,11 +17,15 @@ def _axe() -> str:
     return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
-async def violations(page: Page) -> list[str]:
-    """Each serious or critical violation: rule, what it says, and the elements. Evaluated past the page's CSP."""
+async def violations(page: Page, *, only: str | None = None) -> list[str]:
+    """Each serious or critical violation: rule, what it says, and the elements; `only` is the id of one rule.
+
+    Everything is evaluated by the browser's debugger, past the page's CSP.
+    """
     if not await page.evaluate("() => 'axe' in window"):
         await page.evaluate(_axe())
-    result: dict[str, Any] = await page.evaluate(RUN)
+    options = {"resultTypes": ["violations"]} | ({"runOnly": [only]} if only else {})
+    result: dict[str, Any] = await page.evaluate(RUN, options)
     return [_words(found) for found in result["violations"] if found["impact"] in SERIOUS]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browser.harness import PATIENCE_MS, Site, Visits, Watch, launched, opened
+from tests.browser.scenes import an_hour
+from tests.database import temporary_database
 
 
 # Not for the whole session: its event loop must not outlive these tests.
@@ -33,10 +35,34 @@ async def site(database_url: str) -> AsyncIterator[Site]:
         yield one
 
 
+@pytest.fixture(scope="package")
+def busy_database_url(server_url: str, template_name: str) -> Iterator[str]:
+    """A migrated database for one Taxiway that several tests look at."""
+    with temporary_database(server_url, template=template_name) as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+async def busy_site(busy_database_url: str) -> AsyncIterator[Site]:
+    """A Taxiway after an hour's work, for those who only look."""
+    async with opened(busy_database_url) as one:
+        await an_hour(one)
+        yield one
+
+
 @pytest.fixture
 async def visits(chromium: Browser, site: Site) -> AsyncIterator[Visits]:
     """People in front of it. At the end, none of their browsers may have complained or asked another host."""
     people = Visits(chromium, site, Watch(site.address))
+    yield people
+    await people.leave()
+    people.watch.check()
+
+
+@pytest.fixture
+async def looks(chromium: Browser, busy_site: Site) -> AsyncIterator[Visits]:
+    """The same in front of the busy one."""
+    people = Visits(chromium, busy_site, Watch(busy_site.address))
     yield people
     await people.leave()
     people.watch.check()

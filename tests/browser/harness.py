@@ -14,7 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    WebError,
+    async_playwright,
+)
 from starlette.applications import Starlette
 
 from service import house as houses
@@ -38,8 +47,8 @@ CALL_SECONDS = 30
 SERVER_PATIENCE_SECONDS = 2
 SPEED = 40  # Runway's tasks take 12 to 22 s, divided by this
 HERE = "127.0.0.1"
-DESK = {"width": 1280, "height": 800}
-PHONE = {"width": 375, "height": 740}
+DESK: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 375, "height": 740}
 LOCAL_SCHEMES = ("data", "blob", "about")
 
 # Looks at tasks are due at once: Runway's gap of 5 s is not what these tests are about.

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import TaxiwayError
-from service.logs import VIDEO, event
 from service.web.auth import house_of
 from service.web.page import base
 
@@ -62,7 +61,5 @@ async def _events(request: Request, look: Look, parts: Parts, goes_on: bool) -> 
         try:
             parts, goes_on = await look()
         except TaxiwayError as exc:
-            event(
-                log, VIDEO, "live_part_failed", f"A live part of the page is away: {exc.detail}", level=logging.WARNING
-            )
+            log.warning("a live part of the page could not be looked up: %s", exc.detail)
             return
