@@ -172,6 +172,6 @@ CREATE INDEX videos_expiry ON videos (expires_at) WHERE status = 'queued';
 -- Tasks to look at; a row without a time (written by hand) is due at once.
 CREATE INDEX videos_poll ON videos (COALESCE(poll_after, '-infinity'))
     WHERE status = 'processing' AND runway_video_id IS NOT NULL;
-CREATE INDEX videos_task ON videos (runway_video_id) WHERE runway_video_id IS NOT NULL;
 CREATE INDEX videos_newest ON videos (created_at DESC, id DESC);
+CREATE INDEX videos_task ON videos (runway_video_id) WHERE runway_video_id IS NOT NULL;
 CREATE UNIQUE INDEX videos_idempotency ON videos (idempotency_key) WHERE idempotency_key IS NOT NULL;

@@ -18,7 +18,7 @@ from service import house as houses
 from service import logs
 from service.errors import BadSettings, TaxiwayError
 from service.house import House
-from service.web import bulk, callbacks, cron, health, openapi, operations, page, problems, videos
+from service.web import bulk, callbacks, cron, health, metrics, openapi, operations, page, problems, videos
 
 TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
 
@@ -37,6 +37,8 @@ ROUTES = [
     Route("/lanes/{lane}/resume", operations.resume_lane, methods=["POST"]),
     Route("/ticks", operations.list_ticks, methods=["GET"]),
     Route("/stats", operations.statistics, methods=["GET"]),
+    Route("/account", operations.account, methods=["GET"]),
+    Route("/metrics", metrics.show, methods=["GET"]),
     Route("/quotes", bulk.quote, methods=["POST"]),
     Route("/bulk/retry", bulk.retry, methods=["POST"]),
     Route("/bulk/cancel", bulk.cancel, methods=["POST"]),
@@ -46,7 +48,7 @@ ROUTES = [
     Route("/poll-processing", cron.poll_processing, methods=TICK_METHODS),
     Route("/poll-processing/", cron.poll_processing, methods=TICK_METHODS),
     Route("/callbacks/runway", callbacks.receive, methods=["POST"]),
-    Route("/health", health.report, methods=["GET"]),
+    Route("/health", health.show, methods=["GET"]),
     Route("/health/live", health.live, methods=["GET"]),
     Route("/health/ready", health.ready, methods=["GET"]),
     Route("/openapi.json", openapi.document, methods=["GET"]),

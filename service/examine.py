@@ -15,7 +15,7 @@ from service.doctor import Finding, State, unchecked
 from service.errors import BadSettings, DatabaseAway, RunwayAway
 from service.house import House
 from service.logs import Redactor
-from service.store import checks, lanes, migrate, ticks
+from service.store import checks, lanes, migrate, standing
 from service.store.url import Target
 from service.symptoms import cron, lane, queue, span
 
@@ -169,8 +169,8 @@ async def _rights(house: House) -> list[Finding]:
 
 
 async def _queue_and_cron(house: House) -> list[Finding]:
-    report = await ticks.report(house.database)
+    facts = await standing.report(house.database)
     paused = await lanes.paused(house.database)
     recent = await checks.recent_ticks(house.database)
-    under_way = sum(report["counts"].get(status, 0) for status in ("queued", "processing"))
-    return [*queue(report), *(lane(dict(row)) for row in paused), *cron(recent, under_way)]
+    under_way = sum(facts["counts"].get(status, 0) for status in ("queued", "processing"))
+    return [*queue(facts), *(lane(dict(row)) for row in paused), *cron(recent, under_way)]

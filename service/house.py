@@ -10,8 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-
-import httpx
+from typing import TYPE_CHECKING
 
 from service import settings as environment
 from service.errors import BadSettings
@@ -19,6 +18,9 @@ from service.runway.client import Runway
 from service.settings import Settings
 from service.store.database import Database
 from service.store.url import normalise
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 

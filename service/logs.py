@@ -65,11 +65,18 @@ def _quoted(value: str | float) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def event(log: logging.Logger, prefix: str, name: str, message: str, *, level: int = logging.INFO, **ids: Any) -> None:
-    """Log one event: a stable `name` for machines, `message` for people, and the ids it is about."""
+def event(
+    log: logging.Logger, prefix: str, name: str, message: str, *,
+    level: int = logging.INFO, trace: bool = False, **ids: Any,
+) -> None:  # fmt: skip
+    """Log one event: a stable `name` for machines, `message` for people, and the ids it is about.
+
+    `trace`: with the trace of the exception that is being handled.
+    """
     if log.isEnabledFor(level):  # here, so that a line that nobody wants costs next to nothing
         extra = {"prefix": prefix, "event": name, "ids": ids}
-        log.handle(log.makeRecord(log.name, level, "", 0, message, (), None, extra=extra))  # nobody asks who called
+        exc_info = sys.exc_info() if trace else None
+        log.handle(log.makeRecord(log.name, level, "", 0, message, (), exc_info, extra=extra))  # nobody asks who called
 
 
 class Redactor:

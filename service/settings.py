@@ -75,12 +75,14 @@ class Settings(BaseSettings):
 
     queue_patience: float = Field(7 * 86_400, gt=0, le=YEAR_SECONDS)
     task_patience: float = Field(86_400, gt=0, le=YEAR_SECONDS)
+    video_retention: float | None = Field(None, ge=86_400)
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"
     unknown_resubmits: int = Field(1, ge=1, le=5)
     max_credits_per_day: Decimal | None = Field(None, gt=0)
     max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = {}
 
+    heartbeat_url: str | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -114,6 +116,11 @@ class Settings(BaseSettings):
     @classmethod
     def _runway_host(cls, value: str) -> str:
         return values.runway_url(value)
+
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        return None if value is None else values.web_url(value)
 
     @field_validator("runway_headers")
     @classmethod
@@ -175,7 +182,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never appear in a log."""
         tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
-        return (*tokens, *filter(None, [self.runway_key]))
+        return (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]))
 
 
 def _refuse(complaints: Iterable[str]) -> None:

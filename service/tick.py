@@ -11,7 +11,8 @@ from service.errors import DatabaseAway, NotConfigured, TaxiwayError
 from service.house import Counts, House
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.settings import need
-from service.steps import cancel, intake, poll, prune, rescue, submit
+from service.steps import cancel, intake, observe, poll, prune, rescue, submit
+from service.steps.heartbeat import beating
 from service.steps.window import Bell, Window
 from service.store import ticks
 from service.store.overview import EVERYTHING, Overview, overview
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @as_tick
+@beating
 async def tick(
     house: House,
     *,
@@ -70,7 +72,7 @@ async def tick(
 async def _due(house: House) -> Overview:
     """The steps that have something to do. If that cannot be said, each is tried, and says for itself what it lacks."""
     try:
-        return await overview(house.database)
+        return await overview(house.database, house.settings.video_retention)
     except NotConfigured as exc:
         event(log, VIDEO, "overview_failed", exc.detail, level=logging.ERROR)
         return EVERYTHING
@@ -102,7 +104,7 @@ async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> N
         counts.setdefault("errors", {})[name] = exc
     except Exception as exc:
         counts.pop(name, None)
-        log.exception("step %s failed", name)
+        event(log, VIDEO, "step_failed", f"Step {name} failed", level=logging.ERROR, trace=True, step=name)
         counts.setdefault("errors", {})[name] = exc
 
 
@@ -116,7 +118,8 @@ async def _finish(house: House, kind: str, started: float, counts: dict[str, Any
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
     try:
         words = "; ".join(f"{name}: {text}" for name, text in told.items())
-        await ticks.record(house.database, kind, seconds, counts, words or None, tick_ref.get())
+        due = await ticks.record(house.database, kind, seconds, counts, words or None, tick_ref.get())
+        await observe.refresh(house, due if kind != "poll" else [])
     except DatabaseAway as exc:
         told["record"] = exc.detail  # what was done is done, and the caller is told
     if any(value for step in counts.values() for value in step.values()):

@@ -35,6 +35,18 @@ def runway_url(value: str) -> str:
     return value.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
+def web_url(value: str) -> str:
+    """An address that can be called: http or https, without a user or a fragment."""
+    try:
+        url = urlsplit(value)
+        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # its words repeat what was given
+        readable = False
+    if not readable or re.search(r"[^!-~]|[#]", value) or "@" in url.netloc:
+        raise ValueError("must be a URL such as https://hc-ping.com/your-check, without a user or a fragment")
+    return value
+
+
 def header_lines(value: str) -> str:
     """Lines of the form `Name: value`, none of them a header that Taxiway sets itself."""
     for line in filter(None, map(str.strip, value.splitlines())):

@@ -22,7 +22,8 @@ from httpx_aiohttp import AiohttpTransport
 from service.errors import RunwayAway
 from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
-from service.runway.transport import AiohttpWire, Sight, current, httpcore_trace
+from service.runway.injected import httpcore_trace
+from service.runway.transport import AiohttpWire, Sight, current
 from service.settings import Settings
 from tests.simulator_server import until
 from tests.wire import (

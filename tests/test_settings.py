@@ -254,6 +254,7 @@ NUMBERS = {
     "WORKER_INTERVAL": ["0", "61"],
     "QUEUE_PATIENCE": ["0", "inf", "1e300"],
     "TASK_PATIENCE": ["0", "inf", "1e300"],
+    "VIDEO_RETENTION": ["0", "86399", "inf"],
     "TASK_RETRIES": ["-1", "11"],
     "UNKNOWN_RESUBMITS": ["0", "6"],
     "MAX_CREDITS_PER_DAY": ["0", "-1", "inf", "nan"],

@@ -202,9 +202,9 @@ async def test_the_version_is_told_without_an_installation(monkeypatch: pytest.M
         raise PackageNotFoundError
 
     monkeypatch.setattr(openapi, "version", lambda _: "1.2.3")
-    assert openapi._version() == "1.2.3"
+    assert openapi.version_of_package() == "1.2.3"
     monkeypatch.setattr(openapi, "version", nothing)
-    assert openapi._version() == "0"
+    assert openapi.version_of_package() == "0"
 
 
 # The app

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import httpx
-
 from service.commands import output
 from service.commands.console import fail
 from service.commands.output import console, say, span
@@ -82,6 +80,8 @@ async def _warned_of_silence(house: House) -> bool:
 
 async def download(house: House, video: Video, path: Path, tell: Tell) -> int:
     """Fetch the file of a completed video to `path`, which is there as a whole or not at all; its size in bytes."""
+    import httpx
+
     from service.web.videos import live_url
 
     url = await live_url(house, video)

@@ -9,9 +9,8 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import httpx
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
@@ -20,8 +19,11 @@ from service.errors import RunwayAway
 from service.logs import RUNWAY, event
 from service.outcomes import Answer, Broken
 from service.runway.task import Task
-from service.runway.transport import AiohttpWire, Content, HttpxWire, Reply, Sight, Wire, current
+from service.runway.transport import AiohttpWire, Content, Reply, Sight, Wire, current
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,7 @@ class Runway:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = settings.runway_url
-        if transport is None:
-            transport = AiohttpWire(self.url, settings.submit_slots + settings.poll_slots)
-        self._wire: Wire = HttpxWire(transport) if isinstance(transport, httpx.AsyncBaseTransport) else transport
+        self._wire = _wire(transport, self.url, settings.submit_slots + settings.poll_slots)
         self._clock = clock
         self._key = (settings.runway_key or "no key").encode()
         self._headers = CIMultiDict(settings.custom_headers)
@@ -179,6 +179,16 @@ class Runway:
         headers = self._headers.copy()
         headers["Content-Length"] = str(len(whole))
         return headers, _pieces(whole)
+
+
+def _wire(transport: httpx.AsyncBaseTransport | Wire | None, url: str, connections: int) -> Wire:
+    if transport is None:
+        return AiohttpWire(url, connections)
+    if isinstance(transport, AiohttpWire):
+        return transport
+    from service.runway.injected import HttpxWire
+
+    return HttpxWire(cast("httpx.AsyncBaseTransport", transport))
 
 
 async def _pieces(whole: bytes) -> AsyncIterator[bytes]:

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any, Protocol
 
 import aiohttp
-import httpx
 
 CONNECT_SECONDS = 10.0
 # A connection that rested longer is not used again: the other end may have closed it. Under load the next create
@@ -99,6 +98,8 @@ _TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS)
 
 @cache
 def _tls() -> ssl.SSLContext:
+    import httpx  # it knows where certificates are; for anything else it is not loaded
+
     return httpx.create_ssl_context()
 
 
@@ -129,42 +130,3 @@ class AiohttpWire:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-
-async def httpcore_trace(name: str, _info: dict[str, Any]) -> None:
-    if name.endswith("send_request_headers.started"):
-        current.get().connected()
-
-
-class _HttpxReply:
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-
-    async def read(self, chunks: list[bytes], limit: int) -> None:
-        size = 0
-        async for chunk in self._response.aiter_bytes():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                break
-
-    async def close(self) -> None:
-        await self._response.aclose()
-
-
-class HttpxWire:
-    """Any transport of httpx's. `AsyncClient` is left out: of what it adds, a create must have nothing."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
-        self.traced = isinstance(transport, httpx.AsyncHTTPTransport)  # any other may have sent without a word
-
-    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
-        extensions = {"timeout": {"connect": CONNECT_SECONDS}, "trace": httpcore_trace}
-        request = httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
-        return _HttpxReply(await self._transport.handle_async_request(request))
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()

@@ -94,7 +94,9 @@ async def _apply(house: House, looks: list[Seen]) -> set[UUID]:
         return await tasks.finalize(house.database, looks)
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
         if len(looks) == 1:
-            log.exception("what Runway says of task %s cannot be stored", looks[0].task_id)
+            words = "What Runway says of this task cannot be stored"
+            ids = {"video": looks[0].video_id, "task": looks[0].task_id}
+            event(log, VIDEO, "look_not_stored", words, level=logging.ERROR, trace=True, **ids)
             return set()
     changed: set[UUID] = set()
     for one in looks:

@@ -1,14 +1,18 @@
-"""Prune: Taxiway's own old ticks and callbacks, in small batches. Rows of `videos` and the ledger are never touched."""
+"""Prune: old ticks and callbacks, and old videos where VIDEO_RETENTION asks for it, in small batches."""
 
 from __future__ import annotations
 
 from service.house import Counts, House
-from service.store import ticks
+from service.store import retention
 
 BATCH = 500
-NOTHING: Counts = {"pruned": 0}
+NOTHING: Counts = {"pruned": 0, "removed": 0}
 
 
 async def run_once(house: House) -> Counts:
-    """One batch."""
-    return {"pruned": await ticks.prune(house.database, BATCH)}
+    """One batch of each."""
+    keep = house.settings.video_retention
+    return {
+        "pruned": await retention.prune(house.database, BATCH),
+        "removed": 0 if keep is None else await retention.remove_videos(house.database, keep, BATCH),
+    }

@@ -105,7 +105,11 @@ async def _claim_all(house: House, runway: Runway, window: Window, this: _Round)
             if not window.may_claim(usual, house.settings.post_timeout):
                 return
             this.bell.news.clear()
-            more = await _claim(house, runway, window, this, free) == free
+            before = this.counts["claimed"]
+            claimed = await _claim(house, runway, window, this, free)
+            # A first claim that is not filled has seen all that is due; later ones go on until nothing is left, for
+            # other processes may have held what this one passed over.
+            more = claimed == free or bool(claimed and before)
         else:
             await this.bell.wait()
 
@@ -173,7 +177,9 @@ async def _send(runway: Runway, permit: Permit, give_up_at: float) -> _Sent:
         result = await runway.create(permit.operation, permit.body, give_up_at=give_up_at, video=permit.video_id)
         outcome = outcomes.classify(result)
     except Exception as exc:
-        log.exception("a create failed in a way that nobody thought of")
+        words = "A create failed in a way that nobody thought of"
+        ids = {"video": permit.video_id, "submission": permit.submission_id}
+        event(log, RUNWAY, "create_broke", words, level=logging.ERROR, trace=True, **ids)
         outcome = Outcome(Kind.UNKNOWN, f"{type(exc).__name__} in the client")
     if outcome.kind is Kind.ACCEPTED:
         # Logged before it is written: the one line that can still save a paid task if everything else fails.
@@ -205,7 +211,7 @@ async def _save_all(house: House, this: _Round) -> None:
         try:
             await _save(house, this, batch)
         except Exception as exc:
-            log.exception("%d answers could not be saved", len(batch))
+            event(log, VIDEO, "not_saved", f"{len(batch)} answers could not be saved", level=logging.ERROR, trace=True)
             failure = exc
         this.unsaved -= len(batch)
         this.bell.ring()
@@ -224,7 +230,10 @@ async def _save(house: House, this: _Round, batch: list[_Sent]) -> None:
         this.counts[outcome.kind.value] += 1
         answers.append(as_answer(permit.submission_id, permit.video_id, outcome, decision))
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
-        event(log, VIDEO, "response", words, video=permit.video_id)
+        event(
+            log, VIDEO, "response", words,
+            video=permit.video_id, submission=permit.submission_id, task=outcome.task_id,
+        )  # fmt: skip
         if decision.pause is not None:
             await insist(house, partial(pause_lane, house, decision.pause))
         elif outcome.kind is Kind.ACCEPTED and permit.submission_id in this.probes:

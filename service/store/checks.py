@@ -33,7 +33,7 @@ async def clock(database: Database) -> float:
 
 _MISSING_RIGHTS = """
 SELECT wanted || ' on ' || name AS missing
-FROM unnest(ARRAY['videos', 'submissions', 'lanes', 'inbox', 'ticks']) AS name,
+FROM unnest(ARRAY['videos', 'submissions', 'lanes', 'inbox', 'ticks', 'taxiway_snapshots']) AS name,
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
 WHERE (wanted <> 'DELETE' OR name IN ('inbox', 'ticks')) AND NOT has_table_privilege(name, wanted)
 ORDER BY name, wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.store.database import Database
-from service.store.ticks import KEEP_DAYS
+from service.store.retention import KEEP_DAYS
 
 # What each step begins with, as the question whether there is any of it. A task written by hand has no time to be
 # looked at, and such rows come first in their index; the books that are open are compared with what their videos say.
@@ -29,7 +29,8 @@ SELECT
     EXISTS (SELECT FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
             AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
     EXISTS (SELECT FROM ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
-    OR EXISTS (SELECT FROM inbox WHERE received_at < now() - interval '{KEEP_DAYS} days') AS prune
+    OR EXISTS (SELECT FROM inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
+    OR EXISTS (SELECT FROM videos WHERE finished_at < now() - make_interval(secs => $1)) AS prune
 """
 
 
@@ -48,8 +49,8 @@ class Overview:
 EVERYTHING = Overview(intake=True, rescue=True, cancel=True, probe=True, poll=True, prune=True)
 
 
-async def overview(database: Database) -> Overview:
-    """What there is to do now."""
-    row = await database.fetchrow(_OVERVIEW)
+async def overview(database: Database, video_retention: float | None = None) -> Overview:
+    """What there is to do now. `video_retention`: seconds after which videos that ended are removed, if ever."""
+    row = await database.fetchrow(_OVERVIEW, video_retention)
     assert row is not None  # noqa: S101  # a SELECT without FROM has one row
     return Overview(**row)

@@ -88,3 +88,44 @@ SELECT COALESCE(one.model, 'unknown') AS model, count(*) AS n FROM (
 async def in_flight(database: Database) -> dict[str, int]:
     """How many are with Runway, or on their way there, by model."""
     return {row["model"]: row["n"] for row in await database.fetch(IN_FLIGHT)}
+
+
+# What ended in the last hour, and how long it had taken.
+_LAST_HOUR = """
+SELECT count(*) FILTER (WHERE status::text = 'completed') AS completed,
+       count(*) FILTER (WHERE status::text = 'failed') AS failed,
+       count(*) FILTER (WHERE status::text = 'cancelled') AS cancelled,
+       percentile_cont('{0.5,0.95}'::float8[])
+           WITHIN GROUP (ORDER BY date_part('epoch', submitted_at - created_at)) AS submit,
+       percentile_cont('{0.5,0.95}'::float8[])
+           WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
+           FILTER (WHERE status::text = 'completed') AS done
+FROM videos WHERE finished_at >= now() - interval '1 hour'
+"""
+# What was permitted in the last hour, by what it came to.
+_OUTCOMES = """
+SELECT COALESCE(outcome, 'open') AS outcome, count(*) AS n FROM submissions
+WHERE opened_at >= now() - interval '1 hour' GROUP BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The last hour: how many ended, by status; submissions, by outcome; seconds at the median and the 95th percentile.
+
+    `submit` and `done` as in Bucket; empty if there was nothing.
+    """
+
+    ended: dict[str, int]
+    submissions: dict[str, int]
+    submit: list[float]
+    done: list[float]
+
+
+async def last_hour(database: Database) -> Hour:
+    """What happened in the last hour."""
+    row = await database.fetchrow(_LAST_HOUR)
+    assert row is not None  # noqa: S101  # an aggregate has one row
+    outcomes = {one["outcome"]: one["n"] for one in await database.fetch(_OUTCOMES)}
+    ended = {status: row[status] for status in ("completed", "failed", "cancelled")}
+    return Hour(ended, outcomes, row["submit"] or [], row["done"] or [])

@@ -39,7 +39,7 @@ class NewVideo:
     expires_at: datetime | None
     patience_seconds: float
     idempotency_key: str | None
-    request_hash: str
+    request_hash: str | None  # with a key alone
     mirrored: dict[str, Any]
     columns: dict[str, Any]
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from service.errors import DatabaseAway, NotConfigured
 from service.settings import ENV_NAMES
-from service.store import lanes, ticks
+from service.store import lanes, standing, ticks
 from service.store.database import Database
 from service.web.auth import house_of
 
@@ -35,7 +35,7 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-async def report(request: Request) -> Response:
+async def show(request: Request) -> Response:
     """GET /health: counts, ages, what is stuck, unknown or paused, and what is missing. 503 without a database."""
     house = house_of(request)
     missing = [ENV_NAMES[name] for name in WANTED if not getattr(house.settings, name)]
@@ -56,7 +56,8 @@ def _database_words(exc: DatabaseAway | NotConfigured) -> str:
 
 
 async def _facts(database: Database) -> dict[str, Any]:
-    facts = await ticks.report(database)
+    facts = await standing.report(database)
+    facts["counted_at"] = facts["counted_at"] and facts["counted_at"].isoformat()
     last = await ticks.last(database)
     paused = await lanes.paused(database)
     facts["last_tick"] = (

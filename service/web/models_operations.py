@@ -120,3 +120,27 @@ class Stats(BaseModel):
         """The public view of a series."""
         views = [BucketView(**asdict(bucket)) for bucket in buckets]
         return cls(window=window.value, bucket_seconds=BUCKETS[window][0], buckets=views, in_flight=in_flight)
+
+
+class ModelLimits(BaseModel):
+    """What the account's tier allows for one model; null where there is no limit."""
+
+    model: str
+    at_once: float | None
+    a_day: float | None
+    made_today: float | None
+
+
+class AccountView(BaseModel):
+    """The account behind the key, as Runway described it just now."""
+
+    credits: float | None = Field(description="Runway's credits left; 1 credit is $0.01")
+    spent_today: float = Field(description="what today's (UTC) submissions did cost, or may cost")
+    max_a_day: float | None = Field(description="MAX_CREDITS_PER_DAY")
+    models: list[ModelLimits]
+
+    @classmethod
+    def of(cls, seen: dict[str, Any], spent: float, cap: float | None) -> AccountView:
+        """The public view of `runway.account.summary`."""
+        models = [ModelLimits(model=model, **limits) for model, limits in seen["models"].items()]
+        return cls(credits=seen["credits"], spent_today=spent, max_a_day=cap, models=models)

@@ -127,7 +127,7 @@ def build() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Taxiway",
-            "version": _version(),
+            "version": version_of_package(),
             "summary": "The durable queue in front of Runway",
         },
         "paths": {"/videos": _videos()} | one | openapi_bulk.paths() | openapi_operations.paths() | _machinery(),
@@ -138,8 +138,9 @@ def build() -> dict[str, Any]:
     }
 
 
-def _version() -> str:
+def version_of_package() -> str:
+    """The installed version; "0" when run from a folder, as some hosts do."""
     try:
         return version("taxiway")
     except PackageNotFoundError:
-        return "0"  # run from a folder without being installed, as some hosts do
+        return "0"

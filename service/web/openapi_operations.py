@@ -11,7 +11,7 @@ from service.web.openapi_parts import VIDEO_ID, answers, body, operation, querie
 
 SHAPES = (
     models.PauseRequest, models.AdoptRequest, models.LaneView, models.LaneList, models.TickView, models.TickList,
-    models.Stats,
+    models.Stats, models.AccountView,
 )  # fmt: skip
 _LANE = {
     "name": "lane", "in": "path", "required": True, "description": "a model, or `*` for all of them",
@@ -45,4 +45,11 @@ def paths() -> dict[str, dict[str, Any]]:
             "What entered and what ended, and how long it took, in the last hour, day or week", VIEW,
             answers({200: ("Oldest bucket first", ref(models.Stats))}, 401, 422, 503),
             parameters=queries(models.StatsQuery))},
+        "/account": {"get": operation(
+            "Credits left and limits by model, from Runway", VIEW,
+            answers({200: ("The account", ref(models.AccountView))}, 401, 503))},
+        "/metrics": {"get": operation(
+            "Metrics for Prometheus, as text or in the OpenMetrics form", VIEW,
+            answers({200: ("Metrics", None)}, 401, 503) | {"200": {"description": "Metrics", "content": {
+                kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}}})},
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -12,13 +13,15 @@ from service.errors import Conflict
 from service.settings import need
 from service.steps import adopt as adoption
 from service.steps import lanes as by_hand
-from service.store import lanes, ledger, stats, ticks
+from service.steps import observe
+from service.store import lanes, ledger, spending, stats, ticks
 from service.store import videos as store
 from service.store.stats import Span
 from service.web import bodies
 from service.web.auth import OPERATE, VIEW, bearer
 from service.web.models import VideoView
 from service.web.models_operations import (
+    AccountView,
     AdoptRequest,
     LaneList,
     LaneView,
@@ -94,6 +97,16 @@ async def statistics(request: Request) -> Response:
     window = Span(_query(request, StatsQuery).window)
     buckets = await stats.series(house.database, window)
     return _answer(Stats.of(window, buckets, await stats.in_flight(house.database)))
+
+
+async def account(request: Request) -> Response:
+    """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
+    house = bearer(request, VIEW)
+    need(house.settings, "runway_key")
+    seen = await observe.account(house)
+    spent = sum((await spending.today(house.database)).values(), Decimal(0))
+    cap = house.settings.max_credits_per_day
+    return _answer(AccountView.of(seen, float(spent), None if cap is None else float(cap)))
 
 
 async def adopt(request: Request) -> Response:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import DatabaseAway, InvalidRequest, NotConfigured, RunwayAway, TaxiwayError, Unauthorized
-from service.logs import Redactor
+from service.logs import VIDEO, Redactor, event
 
 log = logging.getLogger(__name__)
 _redact = Redactor()
@@ -46,7 +46,7 @@ async def taxiway_error(request: Request, exc: Exception) -> Response:
         extra["errors"] = [{"pointer": p.pointer, "detail": p.detail} for p in exc.problems]
     detail = exc.detail
     if isinstance(exc, DatabaseAway | RunwayAway):
-        log.error("%s: %s", exc.title, exc.detail)
+        event(log, VIDEO, exc.slug.replace("-", "_"), f"{exc.title}: {exc.detail}", level=logging.ERROR)
         detail = "Try again shortly." if isinstance(exc, DatabaseAway) else exc.detail  # no host names to strangers
     response = _page(request, exc) or problem(exc.status, exc.slug, exc.title, detail, **extra)
     if isinstance(exc, DatabaseAway | RunwayAway | NotConfigured):

@@ -50,13 +50,13 @@ async def enqueue(request: Request) -> Response:
     raw = await bodies.read(request, house.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = checked_key(request.headers.get("idempotency-key"))
-    new = new_video(bodies.validated(VideoRequest, value), house.settings, key, canonical_hash(value))
+    new = new_video(bodies.validated(VideoRequest, value), house.settings, key, canonical_hash(value) if key else None)
     video, _is_new = await store.enqueue(house.database, new)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
     return JSONResponse(_view(video), status_code=202, headers=headers)
 
 
-def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str) -> NewVideo:
+def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None) -> NewVideo:
     """Validate and price a request. Raises InvalidRequest with every problem."""
     is_text = asked.operation == "text_to_video"
     request = build_request(

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import tick
-from service.store import checks, ticks
+from service.store import checks, standing, ticks
 from service.web.auth import house_of
 from service.web.page import base, well
 
@@ -51,7 +51,7 @@ async def _ticks(request: Request) -> dict[str, Any]:
     recent = await ticks.recent(database, LISTED)
     rhythm = await checks.recent_ticks(database)
     # Without a tick it matters whether anything waits; with one, nothing need be counted.
-    findings = well.cron({"counts": {}} if rhythm else await ticks.report(database), rhythm)
+    findings = well.cron({"counts": {}} if rhythm else await standing.report(database), rhythm)
     return {
         "groups": grouped(recent),
         "findings": [(well.KINDS[one.state], one) for one in findings],

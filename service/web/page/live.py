@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import TaxiwayError
+from service.logs import VIDEO, event
 from service.web.auth import house_of
 from service.web.page import base
 
@@ -61,5 +62,7 @@ async def _events(request: Request, look: Look, parts: Parts, goes_on: bool) -> 
         try:
             parts, goes_on = await look()
         except TaxiwayError as exc:
-            log.warning("a live part of the page could not be looked up: %s", exc.detail)
+            event(
+                log, VIDEO, "live_part_failed", f"A live part of the page is away: {exc.detail}", level=logging.WARNING
+            )
             return

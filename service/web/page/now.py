@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.store import checks, lanes, spending, stats, ticks
+from service.store import checks, lanes, spending, standing, stats
 from service.store.stats import BUCKETS, Span
 from service.videos import Status
 from service.web.auth import house_of
@@ -60,7 +60,7 @@ async def _state(request: Request) -> dict[str, Any]:
     house = house_of(request)
     database, now = house.database, datetime.fromtimestamp(house.wall(), UTC)
     before = house.clock()
-    report = await ticks.report(database)
+    report = await standing.report(database)
     took = house.clock() - before
     recent = await checks.recent_ticks(database)
     paused = [dict(row) for row in await lanes.paused(database)]

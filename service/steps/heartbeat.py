@@ -1,0 +1,61 @@
+"""Heartbeat: a monitor outside is told of every tick, so that it can raise the alarm when none comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+from urllib.parse import urlsplit
+
+from service.errors import TaxiwayError
+from service.house import House
+from service.logs import VIDEO, event
+
+log = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 5.0
+P = ParamSpec("P")
+Counts = dict[str, Any]
+
+
+def beating(
+    work: Callable[Concatenate[House, P], Coroutine[Any, Any, Counts]],
+) -> Callable[Concatenate[House, P], Coroutine[Any, Any, Counts]]:
+    """Tell HEARTBEAT_URL of each run of `work`, inside that run: also that it failed, or that a step did."""
+
+    @wraps(work)
+    async def heard(house: House, /, *arguments: P.args, **options: P.kwargs) -> Counts:
+        try:
+            counts = await work(house, *arguments, **options)
+        except TaxiwayError:
+            await ping(house, failed=True)
+            raise
+        await ping(house, failed="errors" in counts)
+        return counts
+
+    return heard
+
+
+async def ping(house: House, *, failed: bool) -> None:
+    """One GET; what becomes of it is told to the log alone."""
+    url = house.settings.heartbeat_url
+    if url is None:
+        return
+    import httpx  # only here: a cold start should not wait for it
+
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS), httpx.AsyncClient(timeout=LONGEST_SECONDS) as client:
+            answer = await client.get(_failing(url) if failed else url)
+            trouble = f"answered {answer.status_code}" if answer.is_error or answer.is_redirect else ""
+    except (httpx.HTTPError, OSError, TimeoutError) as exc:
+        trouble = f"does not answer ({type(exc).__name__})"
+    if trouble:
+        event(log, VIDEO, "heartbeat_failed", f"HEARTBEAT_URL {trouble}", level=logging.WARNING)
+
+
+def _failing(url: str) -> str:
+    """Where healthchecks.io, and what follows its convention, take the news of a failure: `/fail` below the URL."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/fail").geturl()

@@ -1,0 +1,154 @@
+"""GET /metrics for Prometheus: read from the database when asked, so that it is true with any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.house import House
+from service.store import lanes, snapshots, spending, standing, stats, ticks
+from service.store.stats import Hour
+from service.videos import Status
+from service.web.auth import VIEW, bearer
+from service.web.openapi import version_of_package
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+PERCENTILES = ("50", "95")
+OUTCOMES = ("accepted", "not_sent", "rejected", "unknown", "open")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that is told, as it was read."""
+
+    report: dict[str, Any]
+    tick_age_seconds: float | None
+    lanes: list[Mapping[str, Any]]
+    hour: Hour
+    spent_today: dict[str, float]
+    account: tuple[dict[str, Any], datetime] | None
+    now: datetime
+
+
+async def show(request: Request) -> Response:
+    """GET /metrics, in the form that the Accept header asks for."""
+    house = bearer(request, VIEW)
+    facts = await read(house)
+    # What few processes need, and takes a while to import.
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(facts))
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(registry), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+async def read(house: House) -> Facts:
+    """Read all of it."""
+    database = house.database
+    last = await ticks.last(database)
+    return Facts(
+        report=await standing.report(database),
+        tick_age_seconds=last[2] if last else None,
+        lanes=[dict(row) for row in await lanes.every(database)],
+        hour=await stats.last_hour(database),
+        spent_today={model: float(credits) for model, credits in (await spending.today(database)).items()},
+        account=await snapshots.account(database),
+        now=await database.fetchval("SELECT now()"),
+    )
+
+
+class _Collector:
+    """What prometheus-client asks for, and calls when it writes."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _build()
+        yield from _queue(self._facts)
+        yield from _machinery(self._facts)
+        yield from _last_hour(self._facts.hour)
+        yield from _money(self._facts)
+
+
+def _gauge(name: str, words: str, values: Mapping[tuple[str, ...], float], *labels: str) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    gauge = GaugeMetricFamily(f"taxiway_{name}", words, labels=labels)
+    for key, value in values.items():
+        gauge.add_metric(key, value)
+    return gauge
+
+
+def _one(name: str, words: str, value: float) -> Metric:
+    return _gauge(name, words, {(): value})
+
+
+def _build() -> Iterator[Metric]:
+    yield _gauge("build_info", "The version, as a label.", {(version_of_package(),): 1}, "version")
+
+
+def _queue(facts: Facts) -> Iterator[Metric]:
+    told = facts.report
+    counts = dict.fromkeys((status.value for status in Status), 0) | told["counts"]
+    yield _gauge("videos", "Videos by status.", {(status,): n for status, n in counts.items()}, "status")
+    age = (facts.now - told["counted_at"]).total_seconds() if told["counted_at"] else 0.0
+    yield _one("videos_age_seconds", "How old the counts are of videos that have ended; the others are exact.", age)
+    oldest = told["oldest_queued_seconds"] or 0.0
+    yield _one("queue_oldest_age_seconds", "How long the oldest queued video has been due; 0 if none is.", oldest)
+    yield _one("stuck", "Videos and submissions that no tick came back to in time.", told["stuck"])
+    words = "Submissions with an unknown outcome that nobody has decided about."
+    yield _one("unknown_submissions", words, told["unknown"])
+    words = "The most that submissions with an unknown outcome may have cost, in Runway's credits."
+    yield _one("unknown_credits_max", words, told["unknown_credits"])
+
+
+def _machinery(facts: Facts) -> Iterator[Metric]:
+    if facts.tick_age_seconds is not None:  # no sample, rather than one that lies: there was no tick
+        yield _one("tick_age_seconds", "How long ago the last tick ended.", facts.tick_age_seconds)
+    paused: dict[tuple[str, ...], float] = {
+        (lane["model"], lane["reason"] or ""): float(bool(lane["reason"])) for lane in facts.lanes
+    }
+    words = "1 where a lane is paused, and why; `*` is all of them."
+    yield _gauge("lane_paused", words, paused, "lane", "reason")
+    words = "Tasks at Runway, and creates on their way there."
+    models = [lane for lane in facts.lanes if lane["model"] != "*"]
+    yield _gauge("in_flight", words, {(lane["model"],): lane["in_flight"] for lane in models}, "model")
+    words = "Videos that wait in each lane."
+    yield _gauge("lane_queued", words, {(lane["model"],): lane["queued"] for lane in models}, "model")
+
+
+def _last_hour(hour: Hour) -> Iterator[Metric]:
+    words = "Videos that ended in the last hour, by status."
+    yield _gauge("ended_last_hour", words, {(status,): n for status, n in hour.ended.items()}, "status")
+    words = "Creates that were permitted in the last hour, by what they came to."
+    outcomes = dict.fromkeys(OUTCOMES, 0) | hour.submissions
+    yield _gauge("submissions_last_hour", words, {(outcome,): n for outcome, n in outcomes.items()}, "outcome")
+    for name, words, values in (
+        ("submit_seconds", "From created until Runway took it, of what ended in the last hour.", hour.submit),
+        ("done_seconds", "From created until completed, of what was completed in the last hour.", hour.done),
+    ):
+        shares: dict[tuple[str, ...], float] = {
+            (share,): value for share, value in zip(PERCENTILES, values, strict=False) if value is not None
+        }
+        yield _gauge(name, words, shares, "percentile")
+
+
+def _money(facts: Facts) -> Iterator[Metric]:
+    words = "What today's (UTC) submissions did cost, or may cost, in Runway's credits."
+    yield _gauge("credits_spent_today", words, {(model,): n for model, n in facts.spent_today.items()}, "model")
+    if facts.account is None or facts.account[0].get("credits") is None:
+        return
+    seen, at = facts.account
+    yield _one("credits_left", "Runway's credits left, when they were seen last.", seen["credits"])
+    age = (facts.now - at).total_seconds()
+    yield _one("credits_left_age_seconds", "How long ago Runway was asked for the credits left.", age)

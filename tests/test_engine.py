@@ -1,0 +1,178 @@
+"""What keeps the engine light: few statements, claims by index, submitting at once, and no growth without end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from service.settings import ENV_NAMES
+from service.steps import prune
+from service.store import permits, retention, submissions, tasks
+from service.store.database import Database
+from service.store.migrate import migrate
+from service.store.overview import overview
+from service.worker import Stop, work_forever
+from tests.database import connected, execute
+from tests.simulator_server import until
+from tests.world import World, world
+
+pytestmark = pytest.mark.anyio
+
+
+class Counting(Database):
+    """A database that keeps the statements that were run one by one."""
+
+    said: list[str]
+
+    async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
+        self.said.append(sql)
+        return await super()._run(method, sql, arguments)
+
+
+async def statements_of_a_tick(w: World) -> int:
+    database = Counting(w.house.database.target)
+    database.said = []
+    try:
+        await replace_and_tick(w, database)
+    finally:
+        await database.close()
+    return len(database.said)
+
+
+async def replace_and_tick(w: World, database: Database) -> None:
+    await replace(w, house=replace(w.house, database=database)).tick()
+
+
+async def test_an_idle_tick_asks_little(database_url: str) -> None:
+    async with world(database_url) as w:
+        assert await statements_of_a_tick(w) <= 4
+        await w.enqueue()
+        await w.finish()
+        assert await statements_of_a_tick(w) <= 4
+
+
+async def test_the_overview_names_each_step_that_has_something_to_do(database_url: str) -> None:
+    async with world(database_url) as w:
+
+        async def due() -> set[str]:
+            found = await overview(w.house.database, 86_400.0)
+            return {name for name, value in vars(found).items() if value}
+
+        assert await due() == set()
+        await w.rows("INSERT INTO videos (prompt, status) VALUES ('a boat', 'queued')")
+        assert await due() == {"intake"}
+        await w.tick()
+        assert await due() == set()
+        await w.later(seconds=6)
+        assert await due() == {"poll"}
+        await w.finish()
+        await w.later(days=2)
+        assert await due() == {"prune"}
+
+
+PLANS = {
+    "claim": (permits._CLAIM, (50, 60.0, None, None), "videos_ready"),
+    "due": (tasks._DUE, (50, 30.0), "videos_poll"),
+    "save": (submissions._SAVE_BY_GUARD[submissions.Guard.LIVE], None, "videos_pkey"),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
+    sql, arguments, index = PLANS[name]
+    async with connected(database_url) as connection:
+        await connection.execute("INSERT INTO lanes (model) VALUES ('gen4_turbo')")
+        await connection.execute(
+            """
+            INSERT INTO videos (model, input, status, finished_at)
+            SELECT 'gen4_turbo', '{}', CASE WHEN i % 10 = 0 THEN 'queued' ELSE 'completed' END,
+                   CASE WHEN i % 10 > 0 THEN now() END
+            FROM generate_series(1, 20000) AS i
+            """
+        )
+        await connection.execute(
+            """
+            INSERT INTO submissions (video_id, model, call_deadline, deadline, outcome, closed_at, settled_at)
+            SELECT id, model, now() + interval '1 s', now() + interval '6 s', 'rejected', now(), now()
+            FROM videos WHERE status = 'completed'
+            """
+        )
+        await connection.execute("ANALYZE videos")
+        await connection.execute("ANALYZE submissions")
+        one = await connection.fetchrow("SELECT id FROM videos LIMIT 1")
+        answer = [{"submission_id": 1, "video_id": str(one and one["id"]), "outcome": "rejected"}]
+        plan = await connection.fetch(f"EXPLAIN {sql}", *(arguments or (json.dumps(answer), 5.0)))
+        text = "\n".join(row[0] for row in plan)
+        assert index in text
+        assert "Seq Scan on videos" not in text
+        assert "Seq Scan on submissions" not in text
+
+
+async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database_url: str) -> None:
+    async with world(database_url) as w:
+        stop = Stop()
+        working = asyncio.create_task(work_forever(w.house, every=3600, stop=stop))
+        async with connected(database_url) as connection:
+
+            async def ticks() -> int:
+                found: int = await connection.fetchval("SELECT count(*) FROM ticks")
+                return found
+
+            while await ticks() == 0:  # noqa: ASYNC110  # another process's work, as it were
+                await asyncio.sleep(0)
+            video_id = await w.enqueue()
+            await until(lambda: len(w.creates) == 1)
+            while (await w.row(video_id))["runway_video_id"] is None:  # noqa: ASYNC110  # likewise
+                await asyncio.sleep(0)
+            assert await ticks() == 1  # by itself, without a tick
+        stop.set()
+        await working
+
+
+async def test_what_was_submitted_between_two_ticks_is_told_with_the_second(database_url: str) -> None:
+    async with world(database_url) as w:
+        counts = await w.tick(carried={"claimed": 2, "accepted": 1, "rejected": 1})
+        assert counts["submit"] == {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
+
+
+async def test_old_videos_are_removed_where_that_is_asked_for(database_url: str) -> None:
+    assert ENV_NAMES["video_retention"] == "VIDEO_RETENTION"
+    async with world(database_url) as kept:
+        old = await kept.enqueue()
+        await kept.finish()
+        await kept.later(days=30)
+        await kept.tick()
+        assert await kept.rows("SELECT FROM videos WHERE id = $1", old)
+    async with world(database_url, video_retention=86_400.0) as w:
+        w.faults({"simulate": "drop_after"})
+        unknown = await w.enqueue()
+        await w.tick()
+        await w.later(days=2)
+        young = await w.enqueue()
+        await w.finish()
+        counts = await w.tick()
+        assert counts["prune"]["removed"] in (0, 1)  # the ticks of `finish` were the first to see it
+        left = {row["id"] for row in await w.rows("SELECT id FROM videos")}
+        assert left == {unknown, young}  # Runway may still have made the unknown one
+        assert await w.ledger(old)
+        assert not await w.rows("SELECT FROM taxiway_search WHERE video_id = $1", old)
+
+
+async def test_an_adopted_table_keeps_every_row(empty_database_url: str) -> None:
+    await execute(
+        empty_database_url,
+        "CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,"
+        " status text, error_message text, runway_video_id text, created_at timestamptz, updated_at timestamptz)",
+    )
+    await migrate(empty_database_url)
+    async with world(empty_database_url, video_retention=86_400.0) as w:
+        await w.enqueue()
+        await w.finish()
+        await w.later(days=30)
+        assert (await prune.run_once(w.house))["removed"] == 0
+        await w.rows("COMMENT ON TABLE videos IS 'made by Taxiway'")  # what tells the two apart
+        assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 1
