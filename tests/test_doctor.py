@@ -16,10 +16,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.__main__ import cli
+from service.app import create_app
 from service.doctor import WANTED, Finding, State, as_table, settings
 from service.errors import DatabaseAway, RunwayAway
 from service.examine import examine, installation
 from service.house import House, build
+from service.outside import reachable
 from service.runway.client import Runway
 from service.settings import Settings, load
 from service.store import checks, lanes
@@ -477,3 +479,97 @@ async def test_settings_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -
     told = await doctor(RUNWAYML_BASE_URL=WRONG_URL)
     assert "wrong endpoint" in told.stdout
     assert caplog.records == []
+
+
+class TestOutside:
+    """`taxiway doctor --url`: the public address, as callers would reach it."""
+
+    async def test_all_is_well_and_nothing_is_set_going(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await w.enqueue()
+            found = by_name(await reachable("https://taxiway.example.com/", httpx.ASGITransport(create_app(w.house))))
+            assert {name: one.state for (_, name), one in found.items()} == dict.fromkeys(
+                ("TLS", "service", "cron route", "callbacks"), State.OK
+            )
+            assert "refused" in found["outside", "callbacks"].found
+            assert await w.rows("SELECT FROM ticks") == await w.rows("SELECT FROM inbox") == []
+            assert w.creates == []
+
+    async def test_the_command_looks_at_a_real_socket(self, database_url: str) -> None:
+        async with world(database_url, callback_secrets=()) as w, on_socket(create_app(w.house)) as url:
+            told = await doctor("--json", "--url", url)
+        found = by_name([Finding(**finding) for finding in json.loads(told.stdout)])
+        assert told.exit_code == 1  # nothing is set here, but outside is well
+        assert {one.state for (area, _), one in found.items() if area == "outside"} == {"ok"}
+        assert "none are taken" in found["outside", "callbacks"].found
+
+    async def test_nobody_is_there(self) -> None:
+        with nobody() as url:
+            found = by_name(await reachable(url))
+        assert found["outside", "service"].state is State.BROKEN
+        assert found["outside", "callbacks"].found == "not checked: the service does not answer"
+
+    @pytest.mark.parametrize(
+        ("path", "answer", "name", "state", "words"),
+        [
+            ("/health/live", httpx.Response(200, text="<html>Log in"), "service", State.BROKEN, "not Taxiway"),
+            ("/health/live", httpx.Response(308, headers={"location": "https://www.x.org"}), "service", State.BROKEN,
+             "redirects to https://www.x.org"),
+            ("/process-queued", httpx.Response(404), "cron route", State.BROKEN, "answers 404"),
+            ("/callbacks/runway", httpx.Response(202), "callbacks", State.BROKEN, "not 401"),
+            ("/callbacks/runway", httpx.Response(403), "callbacks", State.WARNING, "not 401"),
+            ("/callbacks/runway", httpx.ReadTimeout("late"), "callbacks", State.WARNING, "stopped answering"),
+        ],
+    )  # fmt: skip
+    async def test_what_stands_in_between(
+        self, path: str, answer: httpx.Response | Exception, name: str, state: State, words: str
+    ) -> None:
+        usual = {
+            "/health/live": httpx.Response(200, json={"status": "alive"}),
+            "/process-queued": httpx.Response(204, headers={"allow": "GET, POST"}),
+            "/callbacks/runway": httpx.Response(401, json={"type": "urn:taxiway:problem:unauthorized"}),
+        }
+
+        def say(request: httpx.Request) -> httpx.Response:
+            said = (usual | {path: answer})[request.url.path]
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+        found = by_name(await reachable("http://taxiway.example.com", httpx.MockTransport(say)))
+        assert (found["outside", name].state, words in found["outside", name].found) == (state, True)
+        if name != "service":
+            assert found["outside", "service"].state is State.OK
+        assert found["outside", "TLS"].state is State.WARNING
+
+    async def test_what_is_no_address_is_told(self) -> None:
+        told = await doctor("--url", "taxiway.example.com")
+        assert (told.exit_code, told.stderr.startswith("taxiway: --url must be a URL")) == (1, True)
+
+
+class TestInHealth:
+    """/health tells whoever may look at the machinery what the doctor says."""
+
+    async def test_with_a_token_and_only_with_one(self, database_url: str) -> None:
+        tokens: dict[str, Any] = {
+            "admin_tokens": ("admin-token-for-tests-01",),
+            "viewer_tokens": ("viewer-token-for-tests-1",),
+        }
+        async with world(database_url, **tokens) as w:
+            for (token,) in tokens.values():
+                told = (await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})).json()
+                found = by_name([Finding(**finding) for finding in told["doctor"]])
+                assert found["Runway", "credits"].found.endswith(" left")
+                assert ("cron", "last tick") in found
+            for client in (w.anyone, w.api, w.cron):
+                told = (await client.get("/health")).json()
+                assert "doctor" not in told
+                assert told["status"] == "attention"
+
+    async def test_also_without_a_database(self) -> None:
+        token = "viewer-token-for-tests-1"  # of this test alone
+        async with world("postgresql://nobody@127.0.0.1:9/nothing", viewer_tokens=(token,)) as w:
+            response = await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})
+            found = by_name([Finding(**finding) for finding in response.json()["doctor"]])
+        assert response.status_code == 503
+        assert found["database", "server"].state == "broken"

@@ -35,7 +35,7 @@ LAYERS: tuple[set[str], ...] = (
     {"outcomes", "store", "runway"},
     {"house"},
     {"steps"},
-    {"tick", "worker", "doctor", "symptoms", "examine"},
+    {"tick", "worker", "doctor", "symptoms", "examine", "outside"},
     {"web"},
     {"app"},
     {"serving"},

@@ -100,16 +100,19 @@ ADOPTED = {
 @cli.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One list of findings in JSON, for programs.")] = False,
+    url: Annotated[str | None, typer.Option(help="Look from outside, too: its public address.")] = None,
 ) -> None:
     """What is wrong with this installation, and how to mend it. Exit code 1 if something is broken."""
     from service.doctor import State, as_table
     from service.doctor import as_json as to_json
     from service.examine import installation
+    from service.outside import reachable
 
     logging.disable(logging.WARNING)  # what would be logged on the way is a finding
     try:
         with one_line_errors():
-            findings = asyncio.run(installation(os.environ))
+            outside = asyncio.run(reachable(url)) if url else []
+            findings = [*asyncio.run(installation(os.environ)), *outside]
     finally:
         logging.disable(logging.NOTSET)
     print(to_json(findings) if as_json else as_table(findings))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
-from service.errors import Unauthorized
+from service.errors import NotConfigured, Unauthorized
 from service.house import House
 from service.settings import need
 
@@ -49,3 +49,12 @@ def matches(token: str, accepted: Sequence[str]) -> bool:
     given = hashlib.sha256(token.encode()).digest()
     matches = [hmac.compare_digest(given, hashlib.sha256(one.encode()).digest()) for one in accepted]
     return any(matches)
+
+
+def may_look(request: Request) -> bool:
+    """Whether the request bears a token for the machinery: for a route that is open, and tells them more."""
+    try:
+        bearer(request, VIEW)
+    except (Unauthorized, NotConfigured):
+        return False
+    return True

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.errors import DatabaseAway, NotConfigured
+from service.house import House
 from service.settings import ENV_NAMES
 from service.store import lanes, standing, ticks
 from service.store.database import Database
-from service.web.auth import house_of
+from service.web.auth import house_of, may_look
 
 READY_SECONDS = 4.0  # Render gives a health check 5 s
 # Ticks are expected at least this often; a cron by the minute may miss a few.
@@ -39,15 +42,22 @@ async def show(request: Request) -> Response:
     """GET /health: counts, ages, what is stuck, unknown or paused, and what is missing. 503 without a database."""
     house = house_of(request)
     missing = [ENV_NAMES[name] for name in WANTED if not getattr(house.settings, name)]
+    more = await _doctor(house) if may_look(request) else {}
     try:
         facts = await _facts(house.database)
     except (DatabaseAway, NotConfigured) as exc:
         body = {"status": "down", "database": _database_words(exc), "missing_settings": missing}
-        return JSONResponse(body, status_code=503, headers={"Retry-After": "10"})
+        return JSONResponse(body | more, status_code=503, headers={"Retry-After": "10"})
     concerns = _concerns(facts, missing)
-    return JSONResponse(
-        {"status": "attention" if concerns else "ok", "concerns": concerns, "missing_settings": missing} | facts
-    )
+    status = "attention" if concerns else "ok"
+    return JSONResponse({"status": status, "concerns": concerns, "missing_settings": missing} | facts | more)
+
+
+async def _doctor(house: House) -> dict[str, Any]:
+    """For those who may look at the machinery: what `taxiway doctor` says. It asks Runway, too."""
+    from service.examine import examine
+
+    return {"doctor": [asdict(finding) for finding in await examine(house, os.environ)]}
 
 
 def _database_words(exc: DatabaseAway | NotConfigured) -> str:

@@ -1,0 +1,90 @@
+"""Looks at an installation from outside, at its public address, for `taxiway doctor --url`: as its callers would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from service.doctor import Finding, State, unchecked
+from service.errors import BadSettings
+from service.values import web_url
+
+if TYPE_CHECKING:
+    import httpx
+
+AREA = "outside"
+ANSWER_SECONDS = 15.0  # a host that sleeps wakes up first
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+CHECKS = ("service", "cron route", "callbacks")
+
+
+async def reachable(url: str, transport: httpx.AsyncBaseTransport | None = None) -> list[Finding]:
+    """Whether the service, its cron route and its callbacks are reached there. Nothing is set going by it.
+
+    Raises BadSettings if `url` is no address.
+    """
+    import httpx
+
+    try:
+        base = web_url(url).rstrip("/")
+    except ValueError as exc:
+        raise BadSettings([f"--url {exc}"]) from None
+    async with httpx.AsyncClient(transport=transport, timeout=ANSWER_SECONDS) as client:
+        try:
+            live = await client.get(f"{base}/health/live")
+        except (httpx.HTTPError, OSError) as exc:
+            words = f"{base} does not answer ({type(exc).__name__}: {exc})".replace(": )", ")")
+            mend = "correct the address; let callers in: name resolution, certificate, firewall, deployment protection"
+            away = Finding(AREA, "service", State.BROKEN, words, mend)
+            return [away, *(unchecked(AREA, name, "the service does not answer") for name in CHECKS[1:])]
+        found = [_encrypted(base), _service(base, live)]
+        if found[-1].state is State.BROKEN:
+            return [*found, *(unchecked(AREA, name, "something else answers there") for name in CHECKS[1:])]
+        try:
+            found.append(_cron(await client.head(f"{base}/process-queued")))
+            found.append(_callbacks(await client.post(f"{base}/callbacks/runway", content=b"{}")))
+        except (httpx.HTTPError, OSError) as exc:
+            done = {finding.name for finding in found}
+            words = f"it stopped answering ({type(exc).__name__})"
+            found += [unchecked(AREA, name, words) for name in CHECKS if name not in done]
+    return found
+
+
+def _encrypted(base: str) -> Finding:
+    url = urlsplit(base)
+    if url.scheme == "https":
+        return Finding(AREA, "TLS", State.OK, "yes")
+    if url.hostname in LOCAL_HOSTS:
+        return Finding(AREA, "TLS", State.OK, "no, and this machine's own")
+    words = "no: keys and the cron secret are sent in plain text"
+    return Finding(AREA, "TLS", State.WARNING, words, "let callers use https")
+
+
+def _service(base: str, answer: httpx.Response) -> Finding:
+    if answer.status_code == 200 and answer.text.replace(" ", "") == '{"status":"alive"}':
+        return Finding(AREA, "service", State.OK, f"{base} answers")
+    if answer.is_redirect:
+        words = f"{base} redirects to {answer.headers.get('location', 'somewhere')}, and most callers do not follow"
+        return Finding(AREA, "service", State.BROKEN, words, "give callers the address that answers itself")
+    words = f"wrong endpoint: {base}/health/live answers {answer.status_code}, which is not Taxiway"
+    mend = "correct the address; if the host asks visitors to log in, let callers pass"
+    return Finding(AREA, "service", State.BROKEN, words, mend)
+
+
+def _cron(answer: httpx.Response) -> Finding:
+    if answer.status_code == 204 and "POST" in answer.headers.get("allow", ""):
+        return Finding(AREA, "cron route", State.OK, "/process-queued is reached; HEAD sets nothing going")
+    words = f"HEAD /process-queued answers {answer.status_code}: what stands in front of it changes or stops it"
+    return Finding(AREA, "cron route", State.BROKEN, words, "let requests to /process-queued through as they are")
+
+
+def _callbacks(answer: httpx.Response) -> Finding:
+    match answer.status_code:
+        case 401 if "urn:taxiway:" in answer.text:
+            return Finding(AREA, "callbacks", State.OK, "reached; what is not signed is refused")
+        case 503 if "CALLBACK_SECRETS" in answer.text:
+            return Finding(AREA, "callbacks", State.OK, "reached; no secret there, so none are taken")
+        case status:
+            words = f"POST /callbacks/runway without a signature answers {status}, not 401"
+            mend = "let requests to /callbacks/runway through as they are; ticks do without them"
+            return Finding(AREA, "callbacks", State.BROKEN if status < 300 else State.WARNING, words, mend)
