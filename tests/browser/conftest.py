@@ -46,7 +46,7 @@ def busy_database_url(server_url: str, template_name: str) -> Iterator[str]:
 async def busy_site(busy_database_url: str) -> AsyncIterator[Site]:
     """A Taxiway after an hour's work, for those who only look."""
     async with opened(busy_database_url) as one:
-        await an_hour(one)
+        await an_hour(one, videos=14)
         yield one
 
 
