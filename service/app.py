@@ -18,7 +18,7 @@ from service import house as houses
 from service import logs
 from service.errors import BadSettings, TaxiwayError
 from service.house import House
-from service.web import bulk, callbacks, cron, health, metrics, openapi, operations, page, problems, videos
+from service.web import bulk, callbacks, cron, docs, health, metrics, openapi, operations, page, problems, videos
 
 TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
 
@@ -52,6 +52,7 @@ ROUTES = [
     Route("/health/live", health.live, methods=["GET"]),
     Route("/health/ready", health.ready, methods=["GET"]),
     Route("/openapi.json", openapi.document, methods=["GET"]),
+    Route("/docs", docs.show, methods=["GET"]),
     *page.ROUTES,
 ]
 

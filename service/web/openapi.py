@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -14,6 +16,7 @@ from service.runway import catalogue
 from service.web import models, openapi_bulk, openapi_operations
 from service.web.auth import CRON, READ, WRITE
 from service.web.openapi_parts import (
+    JSON,
     NOBODY,
     SCHEMES,
     SIGNED,
@@ -104,6 +107,13 @@ def _machinery() -> dict[str, dict[str, Any]]:
         "/health/live": {"get": operation("The process answers", NOBODY, answers({200: ("Yes", anything)}))},
         "/health/ready": {"get": operation("The database answers", NOBODY, healthy)},
         "/openapi.json": {"get": operation("This document", NOBODY, answers({200: ("OpenAPI 3.1", anything)}))},
+        "/docs": {
+            "get": operation(
+                "This document, to be read",
+                NOBODY,
+                {"200": {"description": "A page", "content": {"text/html": {"schema": {"type": "string"}}}}},
+            )
+        },
     }
 
 
@@ -123,7 +133,7 @@ def build() -> dict[str, Any]:
     one = _one_video()
     for path in one.values():
         path["parameters"] = [VIDEO_ID]
-    return {
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "Taxiway",
@@ -136,6 +146,26 @@ def build() -> dict[str, Any]:
             "securitySchemes": dict(SCHEMES.values()),
         },
     }
+    _illustrate(document["paths"])
+    return document
+
+
+def _illustrate(paths: dict[str, Any]) -> None:
+    """Put the examples where they belong. A test does every operation with them, and compares the answers."""
+    for name, example in examples().items():
+        verb, path = name.lower().split(" ", 1)
+        operation = paths[path][verb]
+        if "request" in example:
+            operation["requestBody"]["content"][JSON]["example"] = example["request"]
+        if "answer" in example:
+            operation["responses"][example["status"]]["content"][JSON]["example"] = example["answer"]
+
+
+@cache
+def examples() -> dict[str, Any]:
+    """By operation, such as `POST /videos`: `request`, the body; `status` and `answer`, what came of it."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("openapi_examples.json").read_text(encoding="utf-8"))
+    return found
 
 
 def version_of_package() -> str:

@@ -1,0 +1,174 @@
+"""GET /docs: the OpenAPI document as a page to read. Rendered here, from this host alone, without a login."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.web import openapi
+from service.web.openapi_parts import JSON, SCHEMES
+
+TOKENS = {"apiKey": "API_KEY", "adminToken": "ADMIN_TOKEN", "viewerToken": "VIEWER_TOKEN", "cronSecret": "CRON_SECRET"}
+LIMITS = {
+    "minimum": "from {}", "maximum": "to {}", "exclusiveMinimum": "above {}", "minLength": "at least {} characters",
+    "maxLength": "at most {} characters", "minItems": "at least {} of them", "maxItems": "at most {} of them",
+    "pattern": "like {}", "format": "{}", "default": "{} unless given",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a body, or one parameter."""
+
+    name: str
+    kind: str
+    limits: str
+    words: str
+    required: bool
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its status, what it means, its fields, and an example as JSON."""
+
+    status: str
+    words: str
+    schema: str
+    fields: list[Field]
+    example: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation, ready to be shown."""
+
+    verb: str
+    path: str
+    summary: str
+    credentials: list[str]
+    parameters: list[Field]
+    body: str
+    body_required: bool
+    fields: list[Field]
+    curl: str
+    answers: list[Answer]
+
+    @property
+    def anchor(self) -> str:
+        """Its place on the page."""
+        return f"{self.verb}-{self.path}".lower().translate(str.maketrans("/", "-", "{}")).replace("--", "-")
+
+
+async def show(request: Request) -> Response:
+    """GET /docs"""
+    from service.web.page import base  # it loads the templates, which nobody else here needs
+
+    at = f"{request.url.scheme}://{request.url.netloc}"
+    document = openapi.build()
+    return base.render(
+        request, "docs.html", title=document["info"]["title"], version=document["info"]["version"],
+        operations=operations(at), schemas=schemas(), example_url=at,
+    )  # fmt: skip
+
+
+def operations(at: str) -> list[Operation]:
+    """Every operation, in the document's order, with calls to the service at this address."""
+    return [
+        _operation(at, verb, path, item, item.get("parameters", []))
+        for path, items in openapi.build()["paths"].items()
+        for verb, item in items.items()
+        if verb != "parameters"
+    ]
+
+
+@cache
+def schemas() -> dict[str, list[Field]]:
+    """Every named shape with its fields: those of the models' inputs, and what bodies are made of."""
+    known: Mapping[str, Any] = openapi.build()["components"]["schemas"]
+    return {name: list(_fields(schema)) for name, schema in known.items()}
+
+
+def _operation(at: str, verb: str, path: str, item: Mapping[str, Any], shared: list[Any]) -> Operation:
+    body = item.get("requestBody", {}).get("content", {}).get(JSON, {})
+    schema = _name(body.get("schema", {}))
+    names = {name: (setting.upper()) for setting, (name, _) in SCHEMES.items()}
+    credentials = [names[name] for way in item["security"] for name in way]
+    above = openapi.build()["paths"][path].get("parameters", [])
+    return Operation(
+        verb=verb.upper(), path=path, summary=item["summary"], credentials=credentials,
+        parameters=[_parameter(one) for one in [*above, *shared]],
+        body=schema, body_required=item.get("requestBody", {}).get("required", False),
+        fields=schemas().get(schema, []), curl=_curl(at, verb, path, item, body.get("example")),
+        answers=[_answer(status, told) for status, told in sorted(item["responses"].items())],
+    )  # fmt: skip
+
+
+def _parameter(given: Mapping[str, Any]) -> Field:
+    schema = given["schema"]
+    words = given.get("description", "")
+    return Field(given["name"], _kind(schema), _limits(schema), words, given.get("required", False), given["in"])
+
+
+def _answer(status: str, told: Mapping[str, Any]) -> Answer:
+    content: Mapping[str, Any] = next(iter(told.get("content", {}).values()), {})
+    example = json.dumps(content["example"], indent=2, ensure_ascii=False) if "example" in content else ""
+    name = _name(content.get("schema", {}))
+    return Answer(status, told["description"], name, schemas().get(name, []) if status < "400" else [], example)
+
+
+def _curl(at: str, verb: str, path: str, item: Mapping[str, Any], example: object) -> str:
+    """A call to paste: with the first of the tokens that will do, and the example as its body."""
+    words = ["curl", "-sS"]
+    if verb != "get":
+        words += ["-X", verb.upper()]
+    words.append(at + path.replace("{id}", "$ID").replace("{lane}", "gen4_turbo"))
+    lines = [" ".join(words)]
+    tokens = [TOKENS[name] for way in item["security"] for name in way if name in TOKENS]
+    lines += [f'-H "Authorization: Bearer ${tokens[0]}"'] if tokens else []
+    if any("webhook" in way for way in item["security"]):
+        lines.append('-H "webhook-id: $ID" -H "webhook-timestamp: $NOW" -H "webhook-signature: $SIGNATURE"')
+    if example is not None:
+        lines += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(example, ensure_ascii=False))}"]
+    return " \\\n  ".join(lines)
+
+
+def _name(schema: Mapping[str, Any]) -> str:
+    return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _fields(schema: Mapping[str, Any]) -> Iterator[Field]:
+    required = schema.get("required", [])
+    for name, inner in schema.get("properties", {}).items():
+        yield Field(name, _kind(inner), _limits(inner), inner.get("description", ""), name in required)
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """What a value is, in a word or two; the name of a shape where it is one."""
+    if name := _name(schema):
+        return name
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if "enum" in schema:
+        return " | ".join(json.dumps(value) for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    parts = [_kind(part) for part in schema.get("anyOf", ())]
+    return " | ".join(dict.fromkeys(part for part in parts if part)) or str(schema.get("type", "anything"))
+
+
+def _limits(schema: Mapping[str, Any]) -> str:
+    """Every limit of a value, also of its alternatives."""
+    here = [words.format(_shown(schema[name])) for name, words in LIMITS.items() if schema.get(name) is not None]
+    return "; ".join(dict.fromkeys([*here, *filter(None, map(_limits, schema.get("anyOf", ())))]))
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

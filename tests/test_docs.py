@@ -1,0 +1,159 @@
+"""The API's documents: examples that are true, and a page to read them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from openapi_schema_validator import OAS31Validator
+
+from service.web import docs, openapi
+from tests.commands import ROOT
+from tests.examples import ADMIN, answers, bodies
+from tests.world import world
+
+pytestmark = pytest.mark.anyio
+
+DOCUMENT = openapi.build()
+EXAMPLES = openapi.examples()
+OPERATIONS = {
+    f"{verb.upper()} {path}": operation
+    for path, item in DOCUMENT["paths"].items()
+    for verb, operation in item.items()
+    if verb != "parameters"
+}
+# What an example may have none of: what is not always there, and what only a time or an id names.
+OPEN_SHAPES = {
+    "counts",
+    "metadata",
+    "in_flight",
+    "input",
+    "lanes_paused",
+    "last_tick",
+    "eta_seconds",
+    "error",
+    "columns",
+}
+
+
+def valid(value: object, schema: dict[str, Any]) -> None:
+    """Check a value against a schema of the document."""
+    OAS31Validator(schema | {"components": DOCUMENT["components"]}).validate(value)
+
+
+def shape(value: Any) -> Any:
+    """The names in a JSON value: what a reader of an example relies on."""
+    if isinstance(value, dict):
+        return {name: None if name in OPEN_SHAPES else shape(inner) for name, inner in sorted(value.items())}
+    return shape(value[0]) if isinstance(value, list) and value and isinstance(value[0], dict) else None
+
+
+def schema_of(part: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = part["content"]["application/json"]["schema"]
+    return found
+
+
+def test_every_body_has_an_example_and_every_answer_of_its_own_shape() -> None:
+    assert set(bodies()) == {name for name, operation in OPERATIONS.items() if "requestBody" in operation}
+    with_answer = {name for name, example in EXAMPLES.items() if "answer" in example}
+    told = {
+        name
+        for name, operation in OPERATIONS.items()
+        if any("application/json" in answer.get("content", {}) for answer in operation["responses"].values())
+    }
+    assert with_answer == told - {"GET /openapi.json"}
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_every_example_is_what_its_schema_says(name: str) -> None:
+    example, operation = EXAMPLES[name], OPERATIONS[name]
+    if "request" in example:
+        valid(example["request"], schema_of(operation["requestBody"]))
+    if "answer" in example:
+        valid(example["answer"], schema_of(operation["responses"][example["status"]]))
+
+
+async def test_the_examples_do_what_they_say(database_url: str) -> None:
+    async with world(database_url, admin_tokens=(ADMIN,)) as w:
+        told = await answers(w, bodies())
+    assert set(told) == set(OPERATIONS)
+    for name, answer in told.items():
+        described = OPERATIONS[name]["responses"]
+        assert str(answer.status_code) in described, name
+        kinds = described[str(answer.status_code)].get("content", {})
+        if kinds:
+            assert answer.headers["content-type"].partition(";")[0] in kinds, name
+        if "answer" in EXAMPLES.get(name, {}):
+            assert str(answer.status_code) == EXAMPLES[name]["status"], name
+            valid(answer.json(), schema_of(described[str(answer.status_code)]))
+            assert shape(answer.json()) == shape(EXAMPLES[name]["answer"]), name
+
+
+class Page(HTMLParser):
+    """What a page is made of: the ids of its parts, where its links lead, what it loads, its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.inline: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        if tag == "a":
+            self.links.append(given.get("href") or "")
+        elif "src" in given or tag == "link":
+            self.loads.append(given.get("src") or given.get("href") or "")
+        self.inline += [name for name in given if name == "style" or name.startswith("on")]
+
+
+async def test_the_page_has_everything_and_needs_nobody_else() -> None:
+    async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
+        response = await w.anyone.get("/docs")
+    page = Page(response.text)
+    assert response.status_code == 200
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert page.inline == []
+    assert all(address.startswith("/static/") for address in page.loads)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert all(link.startswith(("#", "/")) for link in page.links)
+    for name, operation in OPERATIONS.items():
+        assert name in response.text
+        for parameter in operation.get("parameters", []):
+            assert f"<code>{parameter['name']}</code>" in response.text
+    assert "at most 1000 characters" in response.text
+    assert "from -100; to 100" in response.text.replace("to 100; 0 unless given", "to 100")
+
+
+def test_every_field_with_a_limit_says_so() -> None:
+    fields = {(name, field.name): field for name, found in docs.schemas().items() for field in found}
+    assert fields["VideoRequest", "priority"].limits == "from -100; to 100; 0 unless given"
+    assert fields["VideoRequest", "input"].required
+    assert "at most 1000 characters" in fields["image_to_video.gen4_turbo", "promptText"].limits
+    assert fields["image_to_video.gen4_turbo", "ratio"].kind.startswith('"1280:720" | ')
+    assert fields["PauseRequest", "seconds"].limits.startswith("from 1")
+
+
+@pytest.mark.parametrize("one", docs.operations("https://taxiway.example.com"), ids=lambda one: one.anchor)
+def test_every_call_can_be_pasted(one: docs.Operation) -> None:
+    words = shlex.split(one.curl.replace("\\\n", " "))
+    assert words[0] == "curl"
+    [url] = [word for word in words if word.startswith("https://taxiway.example.com/")]
+    assert "{" not in url
+    assert ("-X" in words) == (one.verb != "GET")
+    if "-d" in words:
+        assert json.loads(words[words.index("-d") + 1]) == bodies()[f"{one.verb} {one.path}"]
+    assert re.search(r"Bearer \$[A-Z_]+", one.curl) or "webhook-id" in one.curl or not one.credentials
+
+
+def test_the_examples_tell_nothing_of_where_they_were_made() -> None:
+    text = (ROOT / "service/web/openapi_examples.json").read_text(encoding="utf-8")
+    assert not re.search(r"127\.0\.0\.1|localhost|\.test\b|/tmp|/root|key_|_jwt", text)
