@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 SCREENS = [
     "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/studio", "/ui/bulk?action=retry", "/ui/cron", "/ui/lanes",
-    "/ui/nowhere",
+    "/ui/nowhere", "/docs",
 ]  # fmt: skip
 Scheme = Literal["light", "dark"]
 SCHEMES: list[Scheme] = ["light", "dark"]
