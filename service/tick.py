@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from service.errors import DatabaseAway, NotConfigured, TaxiwayError
@@ -18,6 +19,12 @@ from service.store import ticks
 from service.store.overview import EVERYTHING, Overview, overview
 
 log = logging.getLogger(__name__)
+
+# In the order in which they are told.
+IDLE: Mapping[str, Counts] = {
+    "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
+    "poll": poll.NOTHING, "prune": prune.NOTHING,
+}  # fmt: skip
 
 
 @as_tick
@@ -47,10 +54,7 @@ async def tick(
         stopping=stopping,
     )
     due = await _due(house)
-    counts: dict[str, Any] = {
-        "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
-        "poll": poll.NOTHING, "prune": prune.NOTHING,
-    }  # fmt: skip
+    counts: dict[str, Any] = {}
     if due.intake:
         await _step(counts, "intake", intake.run_once(house))
     if due.rescue:
@@ -64,9 +68,7 @@ async def tick(
             both.create_task(_step(counts, "poll", poll.run_once(house, lambda: window.is_open)))
     if due.prune:
         await _step(counts, "prune", prune.run_once(house))
-    if carried:
-        counts["submit"] = {name: n + carried.get(name, 0) for name, n in counts["submit"].items()}
-    return await _finish(house, kind, started, counts)
+    return await _finish(house, kind, started, counts, idle=IDLE, carried=carried or {})
 
 
 async def _due(house: House) -> Overview:
@@ -108,12 +110,24 @@ async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> N
         counts.setdefault("errors", {})[name] = exc
 
 
-async def _finish(house: House, kind: str, started: float, counts: dict[str, Any]) -> dict[str, Any]:
+async def _finish(
+    house: House,
+    kind: str,
+    started: float,
+    counts: dict[str, Any],
+    *,
+    idle: Mapping[str, Counts] = MappingProxyType({}),
+    carried: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Write down and tell what was done. `idle`: what is told of steps that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
-    done = [name for name in counts if name not in errors]
     away = next((exc for exc in errors.values() if isinstance(exc, DatabaseAway)), None)
-    if away is not None and not done:
+    if away is not None and not counts:
         raise away
+    counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
+    if carried:
+        submitted = counts.get("submit", submit.NOTHING)
+        counts["submit"] = {name: n + carried.get(name, 0) for name, n in submitted.items()}
     seconds = house.clock() - started
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
     try:

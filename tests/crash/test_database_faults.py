@@ -212,7 +212,7 @@ async def test_a_cut_at_every_statement_loses_nothing(
     for step in steps:
         await cut_at(step, database_url)
     names = {step.name for step in steps}
-    assert len(names) >= 25
+    assert len(names) >= 18  # what has nothing to do asks nothing
     assert any(name.startswith(CLAIM) for name in names)
     record_property("connections cut", len(steps))
     print(f"\ncut {len(steps)} connections, at {len(names)} statements")  # noqa: T201  # shown by -s
@@ -432,6 +432,8 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
 
             async def fill() -> None:
                 _limit(own_server, await everybody(), before)  # and whoever the server starts from now on
+                for table in ("videos", "submissions"):  # also the room that is kept for new versions of rows
+                    await admin.execute(f"ALTER TABLE {table} SET (fillfactor = 100)")
                 for length in (1500, 300, 1):  # whatever room is left in the last pages
                     await until_full(admin, length)
 
