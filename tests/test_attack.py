@@ -46,7 +46,7 @@ pytestmark = pytest.mark.anyio
 ADMIN = "admin-token-for-tests-01"
 PIXELS = "c2VjcmV0cGl4ZWxz" * 50  # what a data URI carries must never be seen again
 SECRETS = (API_KEY, ADMIN, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removeprefix("whsec_"), RUNWAY_KEY)
-# Nothing of how it is made shows in an answer. SQL is written in capitals here; in small letters they are English words.
+# Nothing of how it is made shows in an answer. SQL is in capitals here; in small letters it is English.
 INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|SELECT |INSERT |UPDATE |unnest|jsonb')
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json", "/docs"}
 CLIENTS = ("httpx", "httpcore", "urllib3", "schemathesis", "hypothesis")  # what the attackers log of themselves
