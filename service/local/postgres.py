@@ -212,7 +212,7 @@ class Server:
         long = self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES
         with self.log_path.open("wb" if long else "ab") as output:
             begin = output.tell()
-            process = subprocess.Popen(command, stdout=output, stderr=output, **self._child())  # noqa: S603
+            process = subprocess.Popen(command, stdout=output, stderr=output, **self._child())  # noqa: S603  # our own program
         self._process = process
         self._watcher = watch(process.pid, self._child())
         pid_file = self.home.data / "postmaster.pid"

@@ -107,7 +107,7 @@ async def survey(connection: Connection, footprint: Footprint) -> Undo | str:
     counts = await connection.fetchrow(COUNTS.format(**names))
     mended = await connection.fetchrow(MENDED.format(**names), LEDGER_NOTE)
     assert counts is not None  # noqa: S101  # an aggregate has one row
-    assert mended is not None  # noqa: S101
+    assert mended is not None  # noqa: S101  # so has this one
     if before.table is None and counts["videos"]:
         return f"Taxiway made {table} itself, and it has {counts['videos']} videos: there is nothing to go back to"
     own = [*(name for name in footprint.tables if name != "videos"), "taxiway_migrations", *record.TABLES]

@@ -29,7 +29,7 @@ def _route(method: str, path: str, target: str) -> Route:
         return await screen(request)
 
     # Errors of these routes are told to people, as a page (service/web/problems.py).
-    endpoint.screen = target  # type: ignore[attr-defined]
+    endpoint.screen = target  # type: ignore[attr-defined]  # a function may bear anything
     return Route(path, endpoint, methods=[method], name=target)
 
 
