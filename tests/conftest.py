@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
 from service.store.migrate import migrate
 from tests.database import execute, temporary_database
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes that tests start would ignore it, too
 
 
 def environment_names() -> set[str]:
