@@ -15,7 +15,7 @@ import pytest
 from service import house as houses
 from service.app import create_app
 from service.house import House
-from service.store import lanes, permits, tasks
+from service.store import lanes, permits, retention, tasks
 from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick
@@ -142,6 +142,12 @@ async def test_an_idle_tick_reads_no_table_whole(house: House) -> None:
     finally:
         await lanes.resume(house.database, "*")
     explaining(house).check()
+
+
+async def test_a_walk_reads_its_own_batch(house: House, filled_url: str) -> None:
+    await execute(filled_url, "UPDATE taxiway_snapshots SET due_at = now() WHERE name LIKE '%_walk'")
+    await retention.walk(house.database, 500)
+    explaining(house).check("submissions_pkey", "taxiway_search_pkey", "videos_pkey")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Prune: old ticks and callbacks, and old videos where VIDEO_RETENTION asks for it, in small batches."""
+"""Prune: old ticks, callbacks and detail, and old videos where VIDEO_RETENTION asks for it, in small batches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ async def run_once(house: House) -> Counts:
     """One batch of each."""
     keep = house.settings.video_retention
     return {
-        "pruned": await retention.prune(house.database, BATCH),
+        "pruned": await retention.prune(house.database, BATCH) + await retention.walk(house.database, BATCH),
         "removed": 0 if keep is None else await retention.remove_videos(house.database, keep, BATCH),
     }

@@ -1,10 +1,22 @@
-"""Removing what is old: ticks and callbacks always, videos only where the operator asks for it."""
+"""Removing what is old: ticks, callbacks and the ledger's detail always, videos only where the operator asks for it.
+
+Two tables are walked along their keys, a batch at a time, from where the batch before ended: finding what is old costs
+the same however much there is, and needs no index that each write would pay for. How far a walk has come, and when it
+goes on, stands in `taxiway_snapshots`; one process at a time takes a step.
+"""
 
 from __future__ import annotations
+
+from uuid import UUID
 
 from service.store.database import Database
 
 KEEP_DAYS = 7
+# A submission that is not settled by then (a task that Runway neither ends nor deletes) is passed over, and keeps its
+# detail: all that follow would wait for it.
+WAIT_DAYS = 60
+LEDGER_REST = "1 hour"
+SEARCH_REST = "1 day"
 
 _PRUNE_TICKS = """
 DELETE FROM ticks WHERE id = ANY(ARRAY(
@@ -20,6 +32,67 @@ async def prune(database: Database, limit: int) -> int:
     """Remove ticks and callbacks older than KEEP_DAYS, at most `limit` of each; how many."""
     ticks = await database.execute(_PRUNE_TICKS, KEEP_DAYS, limit)
     return ticks + await database.execute(_PRUNE_INBOX, KEEP_DAYS, limit)
+
+
+# Which walks are due, as a condition.
+WALKS_DUE = "EXISTS (SELECT FROM taxiway_snapshots WHERE name IN ('ledger_walk', 'search_walk') AND due_at <= now())"
+
+# Of the ledger, what was seen at each look goes; every column about money, outcomes and errors stays for good. The walk
+# waits at what is young or under way. What somebody holds is passed over, and so is what is unknown for good: a task
+# that turns up for it later keeps its looks.
+_EMPTY_LOOKS = f"""
+WITH walk AS MATERIALIZED (
+    SELECT CAST(facts ->> 'after' AS bigint) AS after FROM taxiway_snapshots
+    WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+), batch AS MATERIALIZED (
+    SELECT s.id, s.opened_at >= now() - make_interval(days => $1)
+                 OR s.opened_at >= now() - interval '{WAIT_DAYS} days'
+                    AND (s.outcome IS NULL OR s.outcome = 'accepted' AND
+                         COALESCE(s.settled_at, 'infinity') >= now() - make_interval(days => $1)) AS waits
+    FROM walk CROSS JOIN LATERAL (
+        SELECT id, opened_at, outcome, settled_at FROM submissions WHERE id > walk.after ORDER BY id LIMIT $2) AS s
+), passed AS MATERIALIZED (
+    SELECT id FROM batch WHERE id < (SELECT COALESCE(min(id) FILTER (WHERE waits), max(id) + 1) FROM batch)
+), moved AS (
+    UPDATE taxiway_snapshots w SET taken_at = now(),
+        facts = jsonb_build_object('after', COALESCE((SELECT max(id) FROM passed), walk.after)),
+        due_at = now() + CASE WHEN (SELECT count(*) FROM passed) < $2 THEN interval '{LEDGER_REST}' ELSE '0' END
+    FROM walk WHERE w.name = 'ledger_walk'
+)
+UPDATE submissions SET looks = '[]' WHERE id = ANY(ARRAY(
+    SELECT id FROM submissions
+    WHERE id = ANY(ARRAY(SELECT id FROM passed)) AND looks <> '[]' FOR UPDATE SKIP LOCKED))
+"""
+# What is searched of videos that are gone: the app deletes from its own table as it likes.
+_REMOVE_ORPHANS = f"""
+WITH walk AS MATERIALIZED (
+    SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway_snapshots
+    WHERE name = 'search_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+), passed AS MATERIALIZED (
+    SELECT s.video_id FROM walk CROSS JOIN LATERAL (
+        SELECT video_id FROM taxiway_search WHERE video_id > walk.after ORDER BY video_id LIMIT $1) AS s
+), moved AS (
+    UPDATE taxiway_snapshots w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
+        due_at = now() + CASE WHEN n.is_end THEN interval '{SEARCH_REST}' ELSE '0' END
+    FROM walk, LATERAL (
+        SELECT is_end, CASE WHEN is_end THEN '{UUID(int=0)}'
+                            ELSE (SELECT video_id FROM passed ORDER BY video_id DESC LIMIT 1) END AS after
+        FROM (SELECT count(*) < $1 AS is_end FROM passed) AS c
+    ) AS n
+    WHERE w.name = 'search_walk'
+)
+DELETE FROM taxiway_search WHERE video_id = ANY(ARRAY(
+    SELECT p.video_id FROM passed p WHERE NOT EXISTS (SELECT FROM videos v WHERE v.id = p.video_id OFFSET 0)))
+"""
+
+
+async def walk(database: Database, limit: int) -> int:
+    """One step of each walk that is due, over at most `limit` rows; how many were emptied or removed.
+
+    Each goes on with the next tick until it has come to the end, and then rests.
+    """
+    emptied = await database.execute(_EMPTY_LOOKS, KEEP_DAYS, limit)
+    return emptied + await database.execute(_REMOVE_ORPHANS, limit)
 
 
 # Videos that ended long ago, with what is searched of them. Only from a table that was made by Taxiway, which its

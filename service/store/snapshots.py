@@ -14,10 +14,11 @@ COUNTS_SHARE = 100  # ... or than so many times what counting takes, if that is 
 ACCOUNT_SECONDS = 300.0
 LEASE_SECONDS = 120.0  # whoever takes its turn and is gone costs this much
 
-# Which of them are due: 'counts' only of a large table.
+# Which of them are due: 'counts' only of a large table. The walks in there are no snapshots (retention.py).
 DUE = f"""
 SELECT COALESCE(string_agg(name, ','), '') FROM taxiway_snapshots
-WHERE due_at <= now() AND (name <> 'counts' OR pg_relation_size(to_regclass('videos')) > {LARGE_TABLE_BYTES})
+WHERE due_at <= now() AND (
+    name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('videos')) > {LARGE_TABLE_BYTES})
 """
 
 # One process takes it: for all others it is not due any more.

@@ -106,10 +106,12 @@ def _answer(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
 def _looks(row: asyncpg.Record, about: dict[str, Any]) -> Iterator[Entry]:
     looks = json.loads(row["looks"])
     dropped = row["polls"] - len(looks)
-    for number, (seconds, status, progress) in enumerate(looks):
+    if dropped > 0:
+        at = datetime.fromtimestamp(looks[0][0], UTC) if looks else row["settled_at"] or row["closed_at"]
+        earlier = "earlier looks" if looks else "looks"
+        yield Entry(at, "looks_dropped", f"{dropped} {earlier} at the task are counted, but not kept", **about)
+    for seconds, status, progress in looks:
         at = datetime.fromtimestamp(seconds, UTC)
-        if number == 0 and dropped > 0:
-            yield Entry(at, "looks_dropped", f"{dropped} earlier looks at the task are counted, but not kept", **about)
         words = f"Looked at the task: {status or 'still under way'}"
         yield Entry(at, "looked", words, **about, task_status=status, progress=progress)
 

@@ -1,0 +1,202 @@
+"""What goes after a while, so that nothing grows without end; and what stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from service.steps import prune
+from service.store import retention
+from service.store.migrate import migrate
+from service.store.overview import overview
+from tests.database import connected, execute
+from tests.world import World, world
+
+pytestmark = pytest.mark.anyio
+
+DUE = "UPDATE taxiway_snapshots SET due_at = now() WHERE name LIKE '%_walk'"
+APPS_TABLE = """
+CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
+    status text, error_message text, runway_video_id text, created_at timestamptz, updated_at timestamptz)
+"""
+
+
+async def completed(w: World) -> UUID:
+    video_id = await w.enqueue()
+    await w.finish()
+    return video_id
+
+
+async def entry(w: World, video_id: UUID) -> dict[str, Any]:
+    """The only submission of this video."""
+    (row,) = await w.ledger(video_id)
+    return dict(row)
+
+
+async def position(w: World, walk: str) -> tuple[Any, bool]:
+    """After which key a walk goes on, and whether it rests."""
+    (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway_snapshots WHERE name = $1", walk)
+    return json.loads(row["facts"])["after"], row["rests"]
+
+
+async def test_looks_go_and_the_money_stays(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await completed(w)
+        before = await entry(w, video_id)
+        assert json.loads(before["looks"])
+        await w.later(days=retention.KEEP_DAYS - 1)
+        assert (await w.tick())["prune"]["pruned"] == 0
+        assert json.loads((await entry(w, video_id))["looks"])
+        await w.later(days=1, minutes=1)
+        assert (await w.tick())["prune"]["pruned"] > 0
+        after = await entry(w, video_id)
+        moved = {name for name, value in before.items() if after[name] != value}
+        times = {"opened_at", "call_deadline", "deadline", "closed_at", "settled_at"}  # this test turned them
+        assert (after["looks"], moved) == ("[]", times | {"looks"})
+        assert after["cost_credits"] > 0
+        story = (await w.api.get(f"/videos/{video_id}/timeline")).json()["entries"]
+        told = [one["words"] for one in story if one["event"] == "looks_dropped"]
+        assert told == [f"{before['polls']} looks at the task are counted, but not kept"]
+        assert not [one for one in story if one["event"] == "looked"]
+
+
+async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await completed(w)
+        await w.later(days=retention.KEEP_DAYS, minutes=1)
+        await w.tick()
+        assert await position(w, "ledger_walk") == ((await entry(w, video_id))["id"], True)
+        assert not (await overview(w.house.database)).prune
+        await w.rows("UPDATE submissions SET looks = '[[0, null, null]]'")
+        await w.rows(DUE)
+        assert await retention.walk(w.house.database, 10) == 0
+
+
+OPENED = """
+INSERT INTO submissions (video_id, model, looks, outcome, opened_at, call_deadline, deadline, closed_at, task_id,
+                         settled_at)
+SELECT gen_random_uuid(), 'gen4_turbo', '[[0, null, null]]', $1, at, at + interval '60 s', at + interval '70 s',
+       CASE WHEN $1::text IS NOT NULL THEN at END, CASE WHEN $1 = 'accepted' THEN gen_random_uuid()::text END,
+       now() - $3::interval
+FROM (SELECT now() - $2::interval AS at) AS permit RETURNING id
+"""
+
+
+async def opened(w: World, outcome: str | None, days: float, settled_days: float | None) -> int:
+    """An entry of the ledger with one look, so many days old; its number."""
+    settled = None if settled_days is None else timedelta(days=settled_days)
+    (row,) = await w.rows(OPENED, outcome, timedelta(days=days), settled)
+    number: int = row["id"]
+    return number
+
+
+async def kept(w: World) -> set[int]:
+    """The entries that still have their looks."""
+    return {row["id"] for row in await w.rows("SELECT id FROM submissions WHERE looks <> '[]'")}
+
+
+async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.rows(DUE)
+        done = await opened(w, "accepted", 20, 19)
+        unknown = await opened(w, "unknown", 20, None)  # for good: nothing would ever follow it
+        under_way = await opened(w, "accepted", 19, None)
+        behind = await opened(w, "accepted", 18, 17)
+        assert await retention.walk(w.house.database, 10) == 2
+        assert await kept(w) == {under_way, behind}
+        assert await position(w, "ledger_walk") == (unknown, True)
+        await w.rows("UPDATE submissions SET settled_at = now() WHERE id = $1", under_way)
+        await w.rows(DUE)
+        assert await retention.walk(w.house.database, 10) == 0
+        await w.rows("UPDATE submissions SET settled_at = now() - interval '8 days' WHERE id = $1", under_way)
+        await w.rows(DUE)
+        assert await retention.walk(w.house.database, 10) == 2
+        assert await kept(w) == set()
+        assert await position(w, "ledger_walk") == (behind, True)
+        assert done < unknown
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "unknown", None])
+async def test_the_walk_stops_at_what_is_young(database_url: str, outcome: str | None) -> None:
+    async with world(database_url) as w:
+        await w.rows(DUE)
+        young = await opened(w, outcome, retention.KEEP_DAYS - 0.1, None)
+        behind = await opened(w, "accepted", 9, 9)
+        assert await retention.walk(w.house.database, 10) == 0
+        assert await kept(w) == {young, behind}
+        assert await position(w, "ledger_walk") == (0, True)
+
+
+async def test_a_task_that_never_ends_does_not_hold_the_walk_up_for_ever(database_url: str) -> None:
+    async with world(database_url) as w:
+        stuck = await opened(w, "accepted", retention.WAIT_DAYS + 0.1, None)
+        await opened(w, "accepted", retention.WAIT_DAYS, 10)
+        await w.rows(DUE)
+        assert await retention.walk(w.house.database, 10) == 2
+        assert await kept(w) == set()
+        assert (await position(w, "ledger_walk"))[0] > stuck
+
+
+async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "BATCH", 2)
+    async with world(database_url) as w:
+        for _ in range(5):
+            await opened(w, "accepted", 9, 9)
+        await w.rows(DUE)
+        assert [(await w.tick())["prune"]["pruned"] for _ in range(4)] == [2, 2, 1, 0]
+        assert (await position(w, "ledger_walk"))[1]
+
+
+async def test_an_entry_that_somebody_holds_is_not_waited_for(database_url: str) -> None:
+    async with world(database_url) as w:
+        held, free = await opened(w, "accepted", 9, 9), await opened(w, "accepted", 9, 9)
+        await w.rows(DUE)
+        async with connected(database_url) as other, other.transaction():
+            await other.execute("SELECT FROM submissions WHERE id = $1 FOR UPDATE", held)
+            async with asyncio.timeout(5):
+                assert await retention.walk(w.house.database, 10) == 1
+        assert await kept(w) == {held}
+        assert free not in await kept(w)
+
+
+async def test_a_walk_has_one_walker_at_a_time(database_url: str) -> None:
+    async with world(database_url) as w:
+        await opened(w, "accepted", 9, 9)
+        await w.rows(DUE)
+        async with connected(database_url) as other, other.transaction():
+            await other.execute("SELECT FROM taxiway_snapshots FOR UPDATE")
+            async with asyncio.timeout(5):
+                assert await retention.walk(w.house.database, 10) == 0
+        assert sum(await asyncio.gather(*(retention.walk(w.house.database, 10) for _ in range(4)))) == 1
+
+
+async def test_what_is_searched_goes_after_its_video_also_where_the_table_is_the_apps(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "BATCH", 2)
+    await execute(empty_database_url, APPS_TABLE)
+    await migrate(empty_database_url)
+    async with world(empty_database_url, video_retention=86_400.0) as w:
+        ids = [await w.enqueue() for _ in range(5)]
+        await w.finish()
+        await w.later(days=30)
+        for _ in range(4):
+            await w.tick()
+        assert len(await w.rows("SELECT FROM videos")) == 5  # that is the app's to do
+        await w.rows("DELETE FROM videos WHERE id = ANY($1)", ids[:4])
+        assert len(await w.rows("SELECT FROM taxiway_search")) == 5
+        assert (await w.tick())["prune"]["pruned"] == 0  # it rests
+        await w.later(days=1, minutes=1)
+        pruned = [(await w.tick())["prune"]["pruned"] for _ in range(4)]
+        assert sum(pruned) == 4
+        assert [row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway_search")] == [ids[4]]
+        assert await position(w, "search_walk") == (str(UUID(int=0)), True)
+        assert len(await w.rows("SELECT FROM submissions")) == 5
+        assert (await w.tick())["prune"]["pruned"] == 0
