@@ -23,8 +23,10 @@ SELECT 'counts', now(), now(), COALESCE(jsonb_object_agg(status, n), '{}')
 FROM (SELECT COALESCE(status::text, 'none') AS status, count(*) AS n FROM videos GROUP BY 1) AS s;
 INSERT INTO taxiway_snapshots (name, due_at) VALUES ('account', now() + interval '5 minutes');
 
--- How far the walks along great tables have come that look for what is old: over the ledger, whose detail goes, and over
--- what is searched, of which the video may be gone. `facts`: the key after which it goes on, at `due_at`.
-INSERT INTO taxiway_snapshots (name, due_at, facts) VALUES
-    ('ledger_walk', now() + interval '1 hour', '{"after": 0}'),
-    ('search_walk', now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}');
+-- How far the walks through great tables have come that look for what is old: through the ledger, whose detail goes, and
+-- through what is searched, of which the video may be gone. They go on behind the time `taken_at`, and the key in
+-- `facts`, at `due_at`.
+INSERT INTO taxiway_snapshots (name, taken_at, due_at, facts)
+SELECT 'ledger_walk', COALESCE(min(opened_at), now()), now() + interval '1 hour', '{"after": 0}' FROM submissions;
+INSERT INTO taxiway_snapshots (name, due_at, facts)
+VALUES ('search_walk', now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}');

@@ -147,7 +147,7 @@ async def test_an_idle_tick_reads_no_table_whole(house: House) -> None:
 async def test_a_walk_reads_its_own_batch(house: House, filled_url: str) -> None:
     await execute(filled_url, "UPDATE taxiway_snapshots SET due_at = now() WHERE name LIKE '%_walk'")
     await retention.walk(house.database, 500)
-    explaining(house).check("submissions_pkey", "taxiway_search_pkey", "videos_pkey")
+    explaining(house).check("submissions_opened", "taxiway_search_pkey", "videos_pkey")
 
 
 @pytest.mark.parametrize(

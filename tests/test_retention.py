@@ -20,6 +20,10 @@ from tests.world import World, world
 pytestmark = pytest.mark.anyio
 
 DUE = "UPDATE taxiway_snapshots SET due_at = now() WHERE name LIKE '%_walk'"
+FROM_THE_BEGINNING = """
+UPDATE taxiway_snapshots SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
+WHERE name = 'ledger_walk'
+"""
 APPS_TABLE = """
 CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
     status text, error_message text, runway_video_id text, created_at timestamptz, updated_at timestamptz)
@@ -42,6 +46,16 @@ async def position(w: World, walk: str) -> tuple[Any, bool]:
     """After which key a walk goes on, and whether it rests."""
     (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway_snapshots WHERE name = $1", walk)
     return json.loads(row["facts"])["after"], row["rests"]
+
+
+async def walked(w: World, limit: int = 10) -> int:
+    """Walk until there is nothing more to do; how many were emptied or removed."""
+    done = 0
+    for _ in range(1000):
+        done += await retention.walk(w.house.database, limit)
+        if not await w.house.database.fetchval(f"SELECT {retention.WALKS_DUE}"):
+            return done
+    raise AssertionError("the walks do not come to an end")
 
 
 async def test_looks_go_and_the_money_stays(database_url: str) -> None:
@@ -70,11 +84,12 @@ async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None
         video_id = await completed(w)
         await w.later(days=retention.KEEP_DAYS, minutes=1)
         await w.tick()
-        assert await position(w, "ledger_walk") == ((await entry(w, video_id))["id"], True)
+        assert (await position(w, "ledger_walk"))[1]
         assert not (await overview(w.house.database)).prune
+        assert (await entry(w, video_id))["looks"] == "[]"
         await w.rows("UPDATE submissions SET looks = '[[0, null, null]]'")
         await w.rows(DUE)
-        assert await retention.walk(w.house.database, 10) == 0
+        assert await walked(w) == 0
 
 
 OPENED = """
@@ -87,10 +102,13 @@ FROM (SELECT now() - $2::interval AS at) AS permit RETURNING id
 """
 
 
-async def opened(w: World, outcome: str | None, days: float, settled_days: float | None) -> int:
-    """An entry of the ledger with one look, so many days old; its number."""
-    settled = None if settled_days is None else timedelta(days=settled_days)
-    (row,) = await w.rows(OPENED, outcome, timedelta(days=days), settled)
+def days(count: float) -> timedelta:
+    return timedelta(days=count)
+
+
+async def opened(w: World, outcome: str | None, age: float, settled: float | None) -> int:
+    """An entry of the ledger with one look, permitted and settled so many days ago; its number."""
+    (row,) = await w.rows(OPENED, outcome, days(age), settled and days(settled))
     number: int = row["id"]
     return number
 
@@ -102,44 +120,49 @@ async def kept(w: World) -> set[int]:
 
 async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
     async with world(database_url) as w:
-        await w.rows(DUE)
-        done = await opened(w, "accepted", 20, 19)
-        unknown = await opened(w, "unknown", 20, None)  # for good: nothing would ever follow it
+        await opened(w, "accepted", 20, 19)
+        await opened(w, "unknown", 20, None)  # for good: nothing would ever follow it
         under_way = await opened(w, "accepted", 19, None)
-        behind = await opened(w, "accepted", 18, 17)
-        assert await retention.walk(w.house.database, 10) == 2
-        assert await kept(w) == {under_way, behind}
-        assert await position(w, "ledger_walk") == (unknown, True)
+        behind = [await opened(w, "accepted", age, 8) for age in (18.99, 18)]
+        await w.rows(FROM_THE_BEGINNING)
+        assert await walked(w) == 2
+        assert await kept(w) == {under_way, *behind}
         await w.rows("UPDATE submissions SET settled_at = now() WHERE id = $1", under_way)
         await w.rows(DUE)
-        assert await retention.walk(w.house.database, 10) == 0
-        await w.rows("UPDATE submissions SET settled_at = now() - interval '8 days' WHERE id = $1", under_way)
+        assert await walked(w) == 0
+        await w.rows("UPDATE submissions SET settled_at = now() - interval '7 days' WHERE id = $1", under_way)
         await w.rows(DUE)
-        assert await retention.walk(w.house.database, 10) == 2
+        assert await walked(w) == 3
         assert await kept(w) == set()
-        assert await position(w, "ledger_walk") == (behind, True)
-        assert done < unknown
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "unknown", None])
 async def test_the_walk_stops_at_what_is_young(database_url: str, outcome: str | None) -> None:
     async with world(database_url) as w:
-        await w.rows(DUE)
-        young = await opened(w, outcome, retention.KEEP_DAYS - 0.1, None)
-        behind = await opened(w, "accepted", 9, 9)
-        assert await retention.walk(w.house.database, 10) == 0
-        assert await kept(w) == {young, behind}
-        assert await position(w, "ledger_walk") == (0, True)
+        old = await opened(w, outcome, retention.KEEP_DAYS + 0.01, None)
+        young = await opened(w, outcome, retention.KEEP_DAYS - 0.01, None)
+        await w.rows(FROM_THE_BEGINNING)
+        passed = {old} if outcome == "unknown" else set()
+        assert await walked(w) == len(passed)
+        assert await kept(w) == {old, young} - passed
+        await w.rows(
+            "UPDATE submissions SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = now()"
+        )
+        await w.later(days=7, hours=1)
+        assert await walked(w) == 2 - len(passed)
+        assert await kept(w) == set()
 
 
 async def test_a_task_that_never_ends_does_not_hold_the_walk_up_for_ever(database_url: str) -> None:
     async with world(database_url) as w:
-        stuck = await opened(w, "accepted", retention.WAIT_DAYS + 0.1, None)
-        await opened(w, "accepted", retention.WAIT_DAYS, 10)
-        await w.rows(DUE)
-        assert await retention.walk(w.house.database, 10) == 2
-        assert await kept(w) == set()
-        assert (await position(w, "ledger_walk"))[0] > stuck
+        for age in (retention.WAIT_DAYS + 0.01, retention.WAIT_DAYS - 0.01):
+            await opened(w, "accepted", age, None)
+        behind = await opened(w, "accepted", retention.WAIT_DAYS - 1, 10)
+        await w.rows(FROM_THE_BEGINNING)
+        assert await walked(w) == 1
+        await w.later(days=1)
+        assert await walked(w) == 2
+        assert behind not in await kept(w)
 
 
 async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
@@ -147,34 +170,38 @@ async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
 ) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
     async with world(database_url) as w:
-        for _ in range(5):
-            await opened(w, "accepted", 9, 9)
-        await w.rows(DUE)
-        assert [(await w.tick())["prune"]["pruned"] for _ in range(4)] == [2, 2, 1, 0]
+        at = retention.KEEP_DAYS + 0.1
+        await w.rows(OPENED.replace("AS permit", "AS permit, generate_series(1, 5)"), "accepted", days(at), days(8))
+        await w.rows(FROM_THE_BEGINNING)
+        await w.rows("UPDATE taxiway_snapshots SET taken_at = now() - interval '8 days' WHERE name = 'ledger_walk'")
+        counts = [(await w.tick())["prune"]["pruned"] for _ in range(8)]
+        assert [n for n in counts if n] == [2, 2, 1]  # all of one moment, and none twice
         assert (await position(w, "ledger_walk"))[1]
+        assert not (await overview(w.house.database)).prune
 
 
 async def test_an_entry_that_somebody_holds_is_not_waited_for(database_url: str) -> None:
     async with world(database_url) as w:
         held, free = await opened(w, "accepted", 9, 9), await opened(w, "accepted", 9, 9)
-        await w.rows(DUE)
+        await w.rows(FROM_THE_BEGINNING)
         async with connected(database_url) as other, other.transaction():
             await other.execute("SELECT FROM submissions WHERE id = $1 FOR UPDATE", held)
             async with asyncio.timeout(5):
-                assert await retention.walk(w.house.database, 10) == 1
+                assert await walked(w) == 1
         assert await kept(w) == {held}
         assert free not in await kept(w)
 
 
 async def test_a_walk_has_one_walker_at_a_time(database_url: str) -> None:
     async with world(database_url) as w:
-        await opened(w, "accepted", 9, 9)
-        await w.rows(DUE)
+        for age in range(8, 12):
+            await opened(w, "accepted", age, 8)
+        await w.rows(FROM_THE_BEGINNING)
         async with connected(database_url) as other, other.transaction():
             await other.execute("SELECT FROM taxiway_snapshots FOR UPDATE")
             async with asyncio.timeout(5):
                 assert await retention.walk(w.house.database, 10) == 0
-        assert sum(await asyncio.gather(*(retention.walk(w.house.database, 10) for _ in range(4)))) == 1
+        assert sum(await asyncio.gather(*(walked(w) for _ in range(4)))) == 4
 
 
 async def test_what_is_searched_goes_after_its_video_also_where_the_table_is_the_apps(

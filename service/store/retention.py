@@ -1,7 +1,7 @@
 """Removing what is old: ticks, callbacks and the ledger's detail always, videos only where the operator asks for it.
 
-Two tables are walked along their keys, a batch at a time, from where the batch before ended: finding what is old costs
-the same however much there is, and needs no index that each write would pay for. How far a walk has come, and when it
+Two tables are walked, a batch at a time, from where the batch before ended: finding what is old costs the same however
+much there is, and needs no index that each write would pay for. How far a walk has come, and when it
 goes on, stands in `taxiway_snapshots`; one process at a time takes a step.
 """
 
@@ -15,6 +15,7 @@ KEEP_DAYS = 7
 # A submission that is not settled by then (a task that Runway neither ends nor deletes) is passed over, and keeps its
 # detail: all that follow would wait for it.
 WAIT_DAYS = 60
+SPAN = "6 hours"  # of the ledger, for one batch: with 25,000 videos a day some ten batches
 LEDGER_REST = "1 hour"
 SEARCH_REST = "1 day"
 
@@ -37,31 +38,43 @@ async def prune(database: Database, limit: int) -> int:
 # Which walks are due, as a condition.
 WALKS_DUE = "EXISTS (SELECT FROM taxiway_snapshots WHERE name IN ('ledger_walk', 'search_walk') AND due_at <= now())"
 
-# Of the ledger, what was seen at each look goes; every column about money, outcomes and errors stays for good. The walk
-# waits at what is young or under way. What somebody holds is passed over, and so is what is unknown for good: a task
-# that turns up for it later keeps its looks.
+# Of the ledger, what was seen at each look goes; every column about money, outcomes and errors stays for good. By age
+# it has no index but a BRIN, so a step takes a span of time, and of that a batch: `taken_at` and the number in `facts`
+# say how far the walk has come. It waits at what is under way. What somebody holds is passed over, and so is what is
+# unknown for good: a task that turns up for it later keeps its looks.
 _EMPTY_LOOKS = f"""
 WITH walk AS MATERIALIZED (
-    SELECT CAST(facts ->> 'after' AS bigint) AS after FROM taxiway_snapshots
-    WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,
+           GREATEST(taken_at, LEAST(taken_at + interval '{SPAN}', now() - make_interval(days => $1))) AS until,
+           now() - make_interval(days => $1) AS young
+    FROM taxiway_snapshots WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), batch AS MATERIALIZED (
-    SELECT s.id, s.opened_at >= now() - make_interval(days => $1)
-                 OR s.opened_at >= now() - interval '{WAIT_DAYS} days'
-                    AND (s.outcome IS NULL OR s.outcome = 'accepted' AND
-                         COALESCE(s.settled_at, 'infinity') >= now() - make_interval(days => $1)) AS waits
+    SELECT s.place, s.id, s.opened_at, row_number() OVER (ORDER BY s.opened_at, s.id) AS n,
+           s.opened_at >= now() - interval '{WAIT_DAYS} days'
+               AND (s.outcome IS NULL
+                    OR s.outcome = 'accepted' AND COALESCE(s.settled_at, 'infinity') >= walk.young) AS waits
     FROM walk CROSS JOIN LATERAL (
-        SELECT id, opened_at, outcome, settled_at FROM submissions WHERE id > walk.after ORDER BY id LIMIT $2) AS s
+        SELECT ctid AS place, id, opened_at, outcome, settled_at FROM submissions
+        WHERE opened_at >= walk.at AND opened_at < walk.until AND (opened_at, id) > (walk.at, walk.after)
+        ORDER BY opened_at, id LIMIT $2) AS s
 ), passed AS MATERIALIZED (
-    SELECT id FROM batch WHERE id < (SELECT COALESCE(min(id) FILTER (WHERE waits), max(id) + 1) FROM batch)
+    SELECT * FROM batch WHERE n < (SELECT COALESCE(min(n) FILTER (WHERE waits), $2 + 1) FROM batch)
+), step AS (
+    SELECT CASE WHEN (SELECT count(*) FROM passed) = $2 THEN 'full'
+                WHEN (SELECT bool_or(waits) FROM batch) THEN 'waits'
+                ELSE 'end' END AS came_to
 ), moved AS (
-    UPDATE taxiway_snapshots w SET taken_at = now(),
-        facts = jsonb_build_object('after', COALESCE((SELECT max(id) FROM passed), walk.after)),
-        due_at = now() + CASE WHEN (SELECT count(*) FROM passed) < $2 THEN interval '{LEDGER_REST}' ELSE '0' END
-    FROM walk WHERE w.name = 'ledger_walk'
+    UPDATE taxiway_snapshots w SET
+        taken_at = CASE came_to WHEN 'end' THEN walk.until ELSE COALESCE(last.opened_at, walk.at) END,
+        facts = jsonb_build_object('after', CASE came_to WHEN 'end' THEN 0 ELSE COALESCE(last.id, walk.after) END),
+        due_at = now() + CASE WHEN came_to = 'waits' OR came_to = 'end' AND walk.until >= walk.young
+                              THEN interval '{LEDGER_REST}' ELSE '0' END
+    FROM walk CROSS JOIN step LEFT JOIN (SELECT * FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
+    WHERE w.name = 'ledger_walk'
 )
-UPDATE submissions SET looks = '[]' WHERE id = ANY(ARRAY(
-    SELECT id FROM submissions
-    WHERE id = ANY(ARRAY(SELECT id FROM passed)) AND looks <> '[]' FOR UPDATE SKIP LOCKED))
+UPDATE submissions SET looks = '[]' WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM submissions
+    WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND looks <> '[]' FOR UPDATE SKIP LOCKED))
 """
 # What is searched of videos that are gone: the app deletes from its own table as it likes.
 _REMOVE_ORPHANS = f"""
