@@ -10,9 +10,9 @@
 -- tables go: IF NOT EXISTS would make a second one there. A table that is made here says so in its comment: only such a
 -- table is given a storage of its own, and only from such a table are old rows ever removed.
 --
--- A video changes four times in its life. Half of each page is left free, so that a new version of a row finds room
--- beside the old one, and all that changes stands together behind all that does not: PostgreSQL then logs the
--- difference only, which is less than half of what it would write otherwise.
+-- A video changes four times in its life. More than half of each page is left free, so that a new version of a row
+-- finds room beside the old one, and all that changes stands together behind all that does not: PostgreSQL then logs
+-- the difference only, which is less than half of what it would write otherwise.
 DO $$ BEGIN IF to_regclass('videos') IS NULL THEN
 CREATE TABLE videos (
     id          uuid         PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -20,17 +20,17 @@ CREATE TABLE videos (
     prompt      text,
     image_url   text,
     created_at  timestamptz  NOT NULL DEFAULT now()
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02);
 COMMENT ON TABLE videos IS 'made by Taxiway';
 END IF; END $$;
 
 -- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's
 -- permit (the lease and the fence); afterwards it is an entry in the ledger. It outlives the video's row.
 CREATE TABLE submissions (
-    id                 bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- grows, never reused: the fence
     video_id           uuid        NOT NULL,
+    id                 bigint      GENERATED ALWAYS AS IDENTITY,  -- grows, never reused: the fence
     model              text        NOT NULL,
-    claim_id           uuid,                   -- the claim that permitted it, so that one without an answer is found
+    claim_id           bigint,                 -- the claim that permitted it, so that one without an answer is found
     opened_at          timestamptz NOT NULL DEFAULT now(),
     call_deadline      timestamptz NOT NULL,   -- the POST has ended by then, whatever happens to it
     deadline           timestamptz NOT NULL,   -- without an outcome by then, the outcome is unknown
@@ -49,6 +49,8 @@ CREATE TABLE submissions (
     unsaved            jsonb,                  -- the answer, while the video's row was held by somebody else
     cancel_due         timestamptz,            -- the task must be deleted at Runway, at this time
     cancel_reason      text,
+    -- The book of one video. Any entry in it that is not settled forbids another create, unless somebody consented.
+    PRIMARY KEY (video_id, id),
     CONSTRAINT submissions_outcome_known
         CHECK (outcome IN ('accepted', 'not_sent', 'rejected', 'unknown')),
     CONSTRAINT submissions_closed_with_outcome
@@ -68,8 +70,6 @@ CREATE UNIQUE INDEX submissions_one_open ON submissions (video_id) WHERE outcome
 CREATE UNIQUE INDEX submissions_task ON submissions (task_id) WHERE task_id IS NOT NULL;
 -- What has cost, or may have, and is not booked to its end.
 CREATE INDEX submissions_unsettled ON submissions (video_id) WHERE settled_at IS NULL AND outcome IS NOT NULL;
--- The book of one video. Any entry in it that is not settled forbids another create, unless somebody consented.
-CREATE INDEX submissions_of_video ON submissions (video_id);
 CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
 -- The day's credits are summed by time; a BRIN index costs next to nothing to keep.
 CREATE INDEX submissions_opened ON submissions USING brin (opened_at);
@@ -128,16 +128,16 @@ ALTER TABLE videos
 -- ... then how far it has come ...
     ADD COLUMN run_after             timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN IF NOT EXISTS status  text,      -- no default: old rows are not to be made, and paid for, now
-    ADD COLUMN permit_id             bigint      CONSTRAINT videos_permit_is_submission REFERENCES submissions (id),
-    ADD COLUMN IF NOT EXISTS runway_video_id  text,
+    ADD COLUMN submitted_at          timestamptz,  -- when its create was permitted
+    ADD COLUMN poll_after            timestamptz,
     ADD COLUMN setbacks              smallint    NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
     ADD COLUMN task_retries          smallint    NOT NULL DEFAULT 0,  -- tasks that failed and were asked for anew
     ADD COLUMN resubmits             smallint    NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
-    ADD COLUMN submitted_at          timestamptz,
+    ADD COLUMN permit_id             bigint,    -- its open submission
+    ADD COLUMN IF NOT EXISTS runway_video_id  text,
     ADD COLUMN task_status           text,
     ADD COLUMN IF NOT EXISTS progress  real,
     ADD COLUMN polled_at             timestamptz,
-    ADD COLUMN poll_after            timestamptz,
 -- ... and how it ended.
     ADD COLUMN error_code            text,
     ADD COLUMN IF NOT EXISTS error_message  text,
@@ -157,6 +157,9 @@ END IF; END $$;
 -- Rows that the app left stuck (here: `processing` without an id) are mended by the runner at this point.
 -- taxiway: mend stuck rows
 
+-- A permit is a submission of this very video.
+ALTER TABLE videos ADD CONSTRAINT videos_permit_is_submission
+    FOREIGN KEY (id, permit_id) REFERENCES submissions (video_id, id);
 -- Never stuck, as a constraint: `processing` has a permit or a task, and never both; nothing else has a permit.
 ALTER TABLE videos ADD CONSTRAINT videos_never_stuck
     CHECK (CASE WHEN status = 'processing' THEN num_nonnulls(permit_id, runway_video_id) = 1
@@ -169,9 +172,13 @@ CREATE INDEX videos_ready ON videos (model, priority DESC, run_after, id)
 CREATE INDEX videos_intake ON videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
 CREATE INDEX videos_expiry ON videos (expires_at) WHERE status = 'queued';
--- Tasks to look at; a row without a time (written by hand) is due at once.
-CREATE INDEX videos_poll ON videos (COALESCE(poll_after, '-infinity'))
-    WHERE status = 'processing' AND runway_video_id IS NOT NULL;
+-- All that is at Runway or on its way there, by when to look at its task; a row without a time (written by hand) is
+-- due at once. The claim sets the time of the first look: an answer that comes before it changes no column that an
+-- index names, so that the id is saved without writing to any of them.
+CREATE INDEX videos_poll ON videos (COALESCE(poll_after, '-infinity')) WHERE status = 'processing';
 CREATE INDEX videos_newest ON videos (created_at DESC, id DESC);
+-- Tasks are found in the ledger. Only an adopted table has some that are in no ledger.
+DO $$ BEGIN IF obj_description(to_regclass('videos')) IS DISTINCT FROM 'made by Taxiway' THEN
 CREATE INDEX videos_task ON videos (runway_video_id) WHERE runway_video_id IS NOT NULL;
+END IF; END $$;
 CREATE UNIQUE INDEX videos_idempotency ON videos (idempotency_key) WHERE idempotency_key IS NOT NULL;

@@ -29,10 +29,11 @@ CREATE INDEX taxiway_search_newest ON taxiway_search (created_at DESC, video_id 
 CREATE INDEX taxiway_search_model ON taxiway_search (model, created_at DESC, video_id DESC);
 
 -- Lists, newest first, by status: a few failures among a million videos are next to each other. It takes the place of
--- the index over all videos by age, so it costs an update nothing more; a list of several statuses merges their parts.
--- The model comes last, so that others are passed over in the index alone.
+-- the index over all videos by age; a list of several statuses merges their parts. The model comes last, so that others
+-- are passed over in the index alone. What is processing is little, and can be sorted: it is not in here.
 DROP INDEX IF EXISTS videos_newest;
-CREATE INDEX videos_listed ON videos (status, created_at DESC, id DESC, model);
+CREATE INDEX videos_listed ON videos (status, created_at DESC, id DESC, model)
+    WHERE status <> 'processing' OR status IS NULL;
 -- Lists by reason. Only what failed, or waits with a reason, is in it: the usual life of a video never writes here.
 CREATE INDEX videos_reason ON videos (error_code, status, created_at DESC, id DESC, model)
     WHERE error_code IS NOT NULL;

@@ -17,7 +17,6 @@ from service.settings import ENV_NAMES, Settings
 from service.store.migrate import migrate
 from tests.database import execute, temporary_database
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes that tests start would ignore it, too
 

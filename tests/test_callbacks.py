@@ -194,6 +194,7 @@ async def test_an_unknown_task_is_kept_and_matched_by_a_later_tick(database_url:
                 video_id,
                 early,
             )
+            await connection.execute("UPDATE submissions SET task_id = $2 WHERE video_id = $1", video_id, early)
         assert (await w.tick())["rescue"]["matched"] == 1
         [kept] = await inbox(w)
         assert kept["result"] == "matched"

@@ -43,7 +43,7 @@ async def send(w: World, permit: Permit) -> Outcome:
 
 async def save(w: World, permit: Permit, outcome: Outcome, decision: Decision, guard: Guard = Guard.LIVE) -> str:
     answer = as_answer(permit.submission_id, permit.video_id, outcome, decision)
-    results = await submissions.save(w.house.database, [answer], first_poll_seconds=5, guard=guard)
+    results = await submissions.save(w.house.database, [answer], guard=guard)
     return results.get(permit.submission_id, "nothing")
 
 
@@ -182,7 +182,7 @@ async def test_one_task_id_for_two_submissions_is_stored_once(database_url: str)
         one, two = await claim(w)
         outcome = await send(w, one)
         answers = [as_answer(permit.submission_id, permit.video_id, outcome, ACCEPT) for permit in (one, two)]
-        await submissions.save_each(w.house.database, answers, first_poll_seconds=5)
+        await submissions.save_each(w.house.database, answers)
         ledger = await w.rows("SELECT outcome FROM submissions ORDER BY id")
         assert [row["outcome"] for row in ledger] == ["accepted", "unknown"]
         assert (await w.row(two.video_id))["error_code"] == "SUBMISSION_UNKNOWN"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -18,6 +18,7 @@ from service.videos import (
     Status,
     Video,
     backoff,
+    new_id,
     sources,
 )
 
@@ -101,3 +102,10 @@ class TestFromRow:
         assert Video.from_row(self.row(status="failed")).status is Status.FAILED
         with pytest.raises(ValueError, match="lost"):
             Video.from_row(self.row(status="lost"))
+
+
+def test_an_id_is_a_uuid_of_version_7_that_begins_with_the_time() -> None:
+    made = new_id(1_700_000_000.123, (1 << 74) - 1)
+    assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, 1_700_000_000_123)
+    assert str(made) == "018bcfe5-687b-7fff-bfff-ffffffffffff"
+    assert str(new_id(1_700_000_000.123, 0)) == "018bcfe5-687b-7000-8000-000000000000"

@@ -9,7 +9,7 @@ from service.errors import Conflict, RunwayAway
 from service.house import House
 from service.logs import VIDEO, event
 from service.outcomes import Decision, Kind, Outcome
-from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.answers import as_answer
 from service.store import inbox, ledger, submissions
 from service.videos import Status
 
@@ -35,7 +35,7 @@ async def adopt(house: House, video_id: UUID, task_id: str) -> str:
     estimate = task.estimated_cost.credits if task.estimated_cost else None
     outcome = Outcome(Kind.ACCEPTED, "adopted", task_id=task_id, estimated_credits=estimate)
     answer = as_answer(submission_id, video_id, outcome, Decision(Status.PROCESSING))
-    results = await submissions.save(house.database, [answer], first_poll_seconds=FIRST_POLL_SECONDS)
+    results = await submissions.save(house.database, [answer])
     result = results.get(submission_id, "held")
     event(
         log,

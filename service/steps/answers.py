@@ -7,8 +7,6 @@ from uuid import UUID
 from service.outcomes import Decision, Outcome
 from service.store.submissions import Answer
 
-FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no look sooner
-
 
 def as_answer(submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision) -> Answer:
     """The row to save for one submission."""

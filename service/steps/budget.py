@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from decimal import Decimal
-from uuid import UUID
 
 from service.house import House
 from service.logs import VIDEO, event
@@ -19,7 +18,7 @@ REASON = "daily_budget"
 
 
 async def claim(
-    house: House, limit: int, call_seconds: float, lane: str | None = None, claim_id: UUID | None = None
+    house: House, limit: int, call_seconds: float, lane: str | None = None, claim_id: int | None = None
 ) -> list[Permit]:
     """Permit at most `limit` creates, and no more than today's credits allow."""
     database, settings = house.database, house.settings

@@ -27,9 +27,9 @@ async def run_once(house: House) -> Counts:
         return NOTHING
     async with house.runway() as runway:
         gone = await asyncio.gather(*(_delete(runway, row) for row in due))
-    ids = [row["id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]
-    await ledger.cancelled(house.database, ids)
-    return {"deleted": len(ids)}
+    tasks = [row["task_id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]
+    await ledger.cancelled(house.database, tasks)
+    return {"deleted": len(tasks)}
 
 
 async def _delete(runway: Runway, row: asyncpg.Record) -> bool:

@@ -9,7 +9,7 @@ from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.outcomes import Kind, Outcome
 from service.steps.adopt import follow_evidence
-from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.answers import as_answer
 from service.store import inbox, ledger, submissions
 from service.store.submissions import Answer, Guard, Lapsed
 
@@ -42,9 +42,7 @@ async def _give_up_lapsed(house: House) -> int:
     if not lapsed:
         return 0
     answers = [_unknown(house, one) for one in lapsed]
-    results = await submissions.save(
-        house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS, guard=Guard.EXPIRED
-    )
+    results = await submissions.save(house.database, answers, guard=Guard.EXPIRED)
     for one in lapsed:
         if one.submission_id in results:
             event(
@@ -66,7 +64,5 @@ async def _complete_unsaved(house: House) -> int:
     answers = await submissions.unsaved(house.database, BATCH)
     if not answers:
         return 0
-    results = await submissions.save(
-        house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS, guard=Guard.UNSAVED
-    )
+    results = await submissions.save(house.database, answers, guard=Guard.UNSAVED)
     return sum(result != "locked" for result in results.values())

@@ -11,7 +11,6 @@ from service.errors import TaxiwayError
 from service.house import House
 from service.logs import VIDEO, event
 from service.outcomes import ALL_LANES, Pause
-from service.steps.answers import FIRST_POLL_SECONDS
 from service.store import lanes, submissions
 from service.store.submissions import Answer
 
@@ -52,7 +51,7 @@ async def save_insistently(house: House, answers: Sequence[Answer]) -> None:
     results: dict[int, str] = {}
 
     async def save() -> None:
-        results.update(await submissions.save_each(house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS))
+        results.update(await submissions.save_each(house.database, answers))
 
     await insist(house, save)
     for answer in answers:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
 
 from service import outcomes
 from service.errors import DatabaseAway
@@ -18,7 +18,7 @@ from service.outcomes import Decision, Kind, Outcome
 from service.runway.client import Runway
 from service.settings import LEASE_MARGIN_SECONDS
 from service.steps import budget
-from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.answers import as_answer
 from service.steps.saving import SAVE_AGAIN_FIRST_SECONDS, insist, pause_lane, resume_lane, save_insistently
 from service.steps.window import Bell, Window
 from service.store import lanes, permits, submissions
@@ -128,7 +128,7 @@ async def _claim(
 ) -> int:
     seconds = window.call_seconds(house.settings.post_timeout)
     give_up_at = house.clock() + seconds  # read before the claim: the database's deadline is never earlier
-    claim_id = uuid4()
+    claim_id = secrets.randbits(63)
     try:
         permitted = await budget.claim(house, limit, seconds, lane, claim_id)
     except DatabaseAway:
@@ -145,7 +145,7 @@ async def _claim(
     return len(permitted)
 
 
-async def _take_back(house: House, claim_id: UUID) -> None:
+async def _take_back(house: House, claim_id: int) -> None:
     """A claim without an answer may have been committed. Nothing was sent for it: its videos go back to the queue.
 
     Only whoever claimed knows that. If the database stays away, they are given up as unknown at their deadline.
@@ -157,7 +157,7 @@ async def _take_back(house: House, claim_id: UUID) -> None:
             lost = await permits.of_claim(house.database, claim_id)
             answers = [as_answer(*one, outcome, Decision(Status.QUEUED)) for one in lost]
             if answers:
-                await submissions.save_each(house.database, answers, first_poll_seconds=FIRST_POLL_SECONDS)
+                await submissions.save_each(house.database, answers)
             return
 
 

@@ -8,6 +8,7 @@ import asyncpg
 
 from service.errors import Conflict
 from service.store.database import Database
+from service.store.search import OF_TASK
 
 _RECEIVE = """
 INSERT INTO inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
@@ -42,9 +43,10 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 
 # Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
 # can miss each other, so every tick matches again: the task becomes due, unless it was looked at since.
-_MATCH = """
+_MATCH = f"""
 WITH match AS MATERIALIZED (
-    SELECT i.id, v.id AS video_id FROM inbox i JOIN videos v ON v.runway_video_id = i.task_id
+    SELECT i.id, v.id AS video_id FROM inbox i JOIN videos v
+        ON v.id = ANY(ARRAY({OF_TASK.format(task="i.task_id")})) AND v.runway_video_id = i.task_id
     WHERE i.handled_at IS NULL ORDER BY i.received_at LIMIT $1
 ), hastened AS (
     UPDATE videos v SET poll_after = now()

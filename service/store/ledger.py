@@ -71,14 +71,14 @@ UPDATE submissions s SET
     cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
     settled_at = CASE WHEN NOT o.unwanted THEN now() END
 FROM (
-    SELECT e.id, COALESCE(v.status::text, 'failed') IN ('failed', 'cancelled', 'processing') AS unwanted
+    SELECT e.video_id, e.id, COALESCE(v.status::text, 'failed') IN ('failed', 'cancelled', 'processing') AS unwanted
     FROM submissions e LEFT JOIN videos v ON v.id = e.video_id
     WHERE e.settled_at IS NULL AND e.outcome = 'accepted'
       AND e.cancel_due IS NULL AND e.unsaved IS NULL AND v.status::text IS DISTINCT FROM 'queued'
       AND (v.status::text IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM e.task_id)
     ORDER BY e.id LIMIT $1
 ) o
-WHERE s.id = o.id
+WHERE s.video_id = o.video_id AND s.id = o.id
 """
 
 
@@ -89,9 +89,11 @@ async def end_orphans(database: Database, limit: int) -> int:
 
 # Whatever must be deleted at Runway; the entry is put off while this caller tries.
 _CANCELS = """
+WITH due AS MATERIALIZED (
+    SELECT video_id, id FROM submissions WHERE cancel_due <= now() ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED
+)
 UPDATE submissions s SET cancel_due = now() + make_interval(secs => $2)
-WHERE s.id = ANY(ARRAY(
-    SELECT id FROM submissions WHERE cancel_due <= now() ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED))
+FROM due WHERE s.video_id = due.video_id AND s.id = due.id
 RETURNING s.id, s.video_id, s.task_id, s.cancel_reason
 """
 
@@ -105,13 +107,13 @@ async def claim_cancels(database: Database, limit: int, lease_seconds: float) ->
 _CANCELLED = """
 UPDATE submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
     task_status = COALESCE(task_status, 'DELETED')
-WHERE id IN (SELECT CAST(value AS bigint) FROM jsonb_array_elements_text($1::jsonb))
+WHERE task_id IN (SELECT value FROM jsonb_array_elements_text($1::jsonb))
 """
 
 
-async def cancelled(database: Database, submission_ids: Sequence[int]) -> None:
+async def cancelled(database: Database, task_ids: Sequence[str]) -> None:
     """Book tasks as deleted."""
-    await database.execute(_CANCELLED, json.dumps(list(submission_ids)))
+    await database.execute(_CANCELLED, json.dumps(list(task_ids)))
 
 
 _OF_VIDEO = """

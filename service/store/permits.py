@@ -11,6 +11,7 @@ from uuid import UUID
 
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store.database import Database
+from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given for an outcome that nobody knew: once that turns out
 # to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
@@ -44,9 +45,10 @@ WITH lane AS (
            now() + make_interval(secs => $2), now() + make_interval(secs => $2 + {LEASE_MARGIN_SECONDS})
     FROM {{source}} RETURNING id, video_id
 )
-UPDATE videos v SET status = 'processing', permit_id = p.id, runway_video_id = NULL, poll_after = NULL,
-    polled_at = NULL, submitted_at = NULL, task_status = NULL, progress = NULL, error_code = NULL,
-    error_message = NULL, finished_at = NULL, cost_credits = NULL, updated_at = now()
+UPDATE videos v SET status = 'processing', permit_id = p.id, runway_video_id = NULL, submitted_at = now(),
+    poll_after = now() + make_interval(secs => {FIRST_POLL_SECONDS}), polled_at = NULL, task_status = NULL,
+    progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
+    updated_at = now()
 FROM permit p WHERE p.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.setbacks,
     v.resubmits, v.quoted_credits
@@ -101,7 +103,7 @@ async def claim(
     call_seconds: float,
     lane: str | None = None,
     room: Room | None = None,
-    claim_id: UUID | None = None,
+    claim_id: int | None = None,
 ) -> list[Permit]:
     """Permit at most `limit` creates, each to end within `call_seconds` from before this call."""
     if room is None:
@@ -115,18 +117,18 @@ async def claim(
 _OF_CLAIM = "SELECT id, video_id FROM submissions WHERE outcome IS NULL AND claim_id = $1"
 
 
-async def of_claim(database: Database, claim_id: UUID) -> list[tuple[int, UUID]]:
+async def of_claim(database: Database, claim_id: int) -> list[tuple[int, UUID]]:
     """What a claim permitted whose answer was lost: (submission, video)."""
     return [(row["id"], row["video_id"]) for row in await database.fetch(_OF_CLAIM, claim_id)]
 
 
 _USUAL = """
 SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at))::float8
-FROM (SELECT opened_at, closed_at FROM submissions WHERE outcome = 'accepted' ORDER BY id DESC LIMIT 50) AS recent
+FROM submissions WHERE outcome = 'accepted' AND opened_at > now() - interval '10 minutes'
 """
 
 
 async def usual_seconds(database: Database) -> float | None:
-    """The 95th percentile of how long recent creates took, claim to answer; None without any."""
+    """The 95th percentile of how long creates of the last minutes took, claim to answer; None without any."""
     seconds: float | None = await database.fetchval(_USUAL)
     return seconds

@@ -52,11 +52,18 @@ class Arguments(list[object]):
         return f"${len(self)}"
 
 
+# Videos that have or had a task: by the ledger; in an adopted table (migrations/0001 marks what is not one) also such
+# as had their task before, by an index that only such a table has.
+OF_TASK = """
+SELECT video_id AS id FROM submissions WHERE task_id = {task}
+UNION SELECT id FROM videos WHERE runway_video_id = {task}
+      AND obj_description(to_regclass('videos'), 'pg_class') IS DISTINCT FROM 'made by Taxiway'
+"""
+
 # Videos that this text names: by their own id, or by a task that they have or had.
-_NAMED = """
+_NAMED = f"""
 SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
-UNION SELECT id FROM videos WHERE runway_video_id = $2
-UNION SELECT video_id FROM submissions WHERE task_id = $2
+UNION {OF_TASK.format(task="$2")}
 LIMIT 100
 """
 

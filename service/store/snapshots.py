@@ -33,14 +33,21 @@ async def take_turn(database: Database, name: str) -> bool:
     return await database.execute(_TAKE_TURN, name, LEASE_SECONDS) > 0
 
 
-# Every video by its status. The time that it took spaces it from the next.
-_COUNT = """
+# Every video by its status, from the two indexes that have all of them between them.
+BY_STATUS = """
+    SELECT COALESCE(status::text, 'none') AS status, count(*) AS n FROM videos
+    WHERE status <> 'processing' OR status IS NULL GROUP BY 1
+    UNION ALL
+    SELECT 'processing', count(*) FROM videos WHERE status = 'processing'
+"""
+# The time that it took spaces it from the next.
+_COUNT = f"""
 UPDATE taxiway_snapshots SET facts = s.facts, taken_at = s.began_at,
     due_at = now() + make_interval(secs => GREATEST($1::float8, $2 * s.seconds))
 FROM (
     SELECT facts, now() AS began_at, date_part('epoch', clock_timestamp() - statement_timestamp()) AS seconds
-    FROM (SELECT COALESCE(jsonb_object_agg(status, n), '{}') AS facts
-          FROM (SELECT COALESCE(status::text, 'none') AS status, count(*) AS n FROM videos GROUP BY 1) AS each
+    FROM (SELECT COALESCE(jsonb_object_agg(status, n), '{{}}') AS facts
+          FROM ({BY_STATUS}) AS each
           OFFSET 0) AS whole
 ) AS s
 WHERE name = 'counts'

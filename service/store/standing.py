@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from service.store.database import Database
-from service.store.snapshots import LARGE_TABLE_BYTES
+from service.store.snapshots import BY_STATUS, LARGE_TABLE_BYTES
 
 MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are taken from the snapshot
 
@@ -38,12 +38,8 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
                                THEN GREATEST(n, COALESCE((large.facts ->> 'queued')::bigint, 0)) ELSE n END
                    FROM (SELECT count(*) AS n FROM (
                        SELECT FROM videos WHERE status = 'queued' LIMIT {MOST_COUNTED} + 1) AS those) AS counted),
-        'processing',
-            (SELECT count(*) FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL)
-            + (SELECT count(*) FROM submissions s JOIN videos v ON v.permit_id = s.id AND v.id = s.video_id
-               WHERE s.outcome IS NULL))
-    ELSE (SELECT jsonb_object_agg(COALESCE(status, 'none'), n)
-          FROM (SELECT status::text, count(*) AS n FROM videos GROUP BY 1) AS s)
+        'processing', (SELECT count(*) FROM videos WHERE status = 'processing'))
+    ELSE (SELECT jsonb_object_agg(status, n) FROM ({BY_STATUS}) AS s)
     END AS counts, large.yes AS from_snapshot,
     (SELECT extract(epoch FROM now() - min(run_after))::float8 FROM (
         SELECT run_after FROM ready

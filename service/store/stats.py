@@ -22,14 +22,18 @@ class Span(StrEnum):
 BUCKETS = {Span.HOUR: (60, 60), Span.DAY: (900, 96), Span.WEEK: (3600, 168)}
 
 # What entered in each bucket, and what ended in it: counts, and of what ended in it how long it had taken. Bucket by
-# bucket, from indexes alone: nothing is sorted but the rows of one bucket, in memory. Buckets begin at multiples of
-# their length, so that they are the same for all who ask.
+# bucket, from indexes alone: nothing is sorted but the rows of one bucket, in memory. What is processing is little, and
+# is read once. Buckets begin at multiples of their length, so that they are the same for all who ask.
 _SERIES = """
 WITH bucket AS (
     SELECT to_timestamp((number - n) * $1::float8) AS at, to_timestamp((number - n + 1) * $1::float8) AS ends_at
     FROM floor(date_part('epoch', now()) / $1::float8) AS number, generate_series($2::int - 1, 0, -1) AS n
+), under_way AS MATERIALIZED (
+    SELECT created_at FROM videos WHERE status = 'processing'
 )
-SELECT b.at, entered.enqueued, ended.completed, ended.failed,
+SELECT b.at, entered.enqueued + (
+           SELECT count(*) FROM under_way u WHERE u.created_at >= b.at AND u.created_at < b.ends_at) AS enqueued,
+       ended.completed, ended.failed,
        ended.submit[1] AS submit_p50, ended.submit[2] AS submit_p95,
        ended.done[1] AS done_p50, ended.done[2] AS done_p95
 FROM bucket b
@@ -48,7 +52,7 @@ CROSS JOIN LATERAL (
     FROM videos WHERE finished_at >= b.at AND finished_at < b.ends_at
 ) AS ended
 ORDER BY b.at
-""".replace("{states}", in_states(KNOWN_STATUSES))
+""".replace("{states}", in_states([name for name in KNOWN_STATUSES if name != "processing"]))
 
 
 @dataclass(frozen=True)

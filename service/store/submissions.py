@@ -20,6 +20,8 @@ from service import videos
 from service.store.database import Database
 from service.store.records import as_records
 
+FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no look sooner
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -82,14 +84,16 @@ WITH answer AS (
         cancel_due = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN now() ELSE s.cancel_due END,
         cancel_reason = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN 'surplus'
                              ELSE s.cancel_reason END
-    FROM entry e WHERE s.id = e.submission_id AND ({guard})
+    FROM entry e WHERE s.video_id = e.video_id AND s.id = e.submission_id AND ({guard})
     RETURNING e.*
 ), moved AS (
     UPDATE videos v SET
         status = c.next_status, permit_id = NULL, runway_video_id = c.task_id,
-        submitted_at = CASE WHEN c.outcome = 'accepted' THEN now() END,
+        submitted_at = CASE WHEN c.outcome = 'accepted' THEN COALESCE(v.submitted_at, now()) END,
         task_status = CASE WHEN c.outcome = 'accepted' THEN 'PENDING' END,
-        poll_after = CASE WHEN c.outcome = 'accepted' THEN now() + make_interval(secs => $2) END,
+        poll_after = CASE WHEN c.outcome = 'accepted' THEN CASE
+            WHEN v.poll_after > now() + make_interval(secs => {first_poll} / 2.0) THEN v.poll_after
+            ELSE now() + make_interval(secs => {first_poll}) END END,
         setbacks = CASE WHEN c.outcome = 'accepted' THEN 0 ELSE v.setbacks + c.setback::integer END,
         resubmits = v.resubmits + c.resubmit::integer,
         run_after = CASE WHEN c.next_status = 'queued' THEN now() + make_interval(secs => c.delay_seconds)
@@ -109,34 +113,35 @@ SELECT c.submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END
 FROM closed c LEFT JOIN moved m ON m.id = c.video_id
 """
 
-_SAVE_BY_GUARD = {guard: _SAVE.format(guard=guard.value, unknown=videos.SUBMISSION_UNKNOWN) for guard in Guard}
+_SAVE_BY_GUARD = {
+    guard: _SAVE.format(guard=guard.value, unknown=videos.SUBMISSION_UNKNOWN, first_poll=FIRST_POLL_SECONDS)
+    for guard in Guard
+}
 
 
-async def save(
-    database: Database, answers: Sequence[Answer], *, first_poll_seconds: float, guard: Guard = Guard.LIVE
-) -> dict[int, str]:
+async def save(database: Database, answers: Sequence[Answer], *, guard: Guard = Guard.LIVE) -> dict[int, str]:
     """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits' or 'elsewhere' (see above).
 
     A submission that is missing from the result had its outcome already; nothing was changed.
     """
-    rows = await database.fetch(_SAVE_BY_GUARD[guard], as_records(answers), first_poll_seconds)
+    rows = await database.fetch(_SAVE_BY_GUARD[guard], as_records(answers))
     return {row["submission_id"]: row["result"] for row in rows}
 
 
-async def save_each(database: Database, answers: Sequence[Answer], *, first_poll_seconds: float) -> dict[int, str]:
+async def save_each(database: Database, answers: Sequence[Answer]) -> dict[int, str]:
     """Write outcomes; if the batch fails, row by row, so that one bad row costs the others nothing.
 
     An answer that the ledger itself refuses (a task id that another submission has) is unknown, and is saved as that.
     """
     try:
-        return await save(database, answers, first_poll_seconds=first_poll_seconds)
+        return await save(database, answers)
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
         if len(answers) == 1:
             answers = [_refused(answers[0])]
-            return await save(database, answers, first_poll_seconds=first_poll_seconds)
+            return await save(database, answers)
     results: dict[int, str] = {}
     for answer in answers:
-        results |= await save_each(database, [answer], first_poll_seconds=first_poll_seconds)
+        results |= await save_each(database, [answer])
     return results
 
 

@@ -14,7 +14,7 @@ import asyncpg
 from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
-from service.store.search import KNOWN_STATUSES, WORDS, in_states
+from service.store.search import KNOWN_STATUSES, OF_TASK, WORDS, in_states
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
 # An adopted table may have an enum for its status: as text, it needs no look-up of the type.
@@ -150,7 +150,10 @@ async def get(database: Database, video_id: UUID) -> Video:
     return Video.from_row(row)
 
 
-_BY_TASK = f"SELECT {COLUMNS} FROM videos v WHERE v.runway_video_id = $1 AND {_KNOWN} LIMIT 1"
+_BY_TASK = f"""
+SELECT {COLUMNS} FROM videos v
+WHERE v.id = ANY(ARRAY({OF_TASK.format(task="$1")})) AND v.runway_video_id = $1 AND {_KNOWN} LIMIT 1
+"""
 
 
 async def by_task(database: Database, task_id: str) -> Video | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import time
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -23,7 +25,7 @@ from service.store import timeline as timelines
 from service.store import videos as store
 from service.store.search import Wanted
 from service.store.videos import NewVideo
-from service.videos import Status, Video
+from service.videos import Status, Video, new_id
 from service.web import bodies
 from service.web.auth import READ, WRITE, bearer
 from service.web.models import (
@@ -66,7 +68,7 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
     if asked.expires_at and asked.run_after and asked.expires_at <= asked.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
     return NewVideo(
-        id=uuid4(),
+        id=new_id(time.time(), secrets.randbits(74)),
         operation=request.operation,
         model=request.model,
         input=request.input,

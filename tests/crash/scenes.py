@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from service import outcomes
-from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.answers import as_answer
 from service.store import inbox, lanes, permits, submissions
 from service.store.submissions import Guard
 from tests.crash.harness import POST_TIMEOUT_SECONDS, Field, callback
@@ -156,7 +156,7 @@ async def sent(field: Field, *, fault: str = "", policy: str = "", row_is_held: 
     )  # fmt: skip
     answer = as_answer(permit.submission_id, video_id, outcome, decision)
     async with held(w.url, video_id) if row_is_held else contextlib.nullcontext():
-        await submissions.save(w.house.database, [answer], first_poll_seconds=FIRST_POLL_SECONDS)
+        await submissions.save(w.house.database, [answer])
     return video_id
 
 

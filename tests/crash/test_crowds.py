@@ -15,7 +15,7 @@ import pytest
 from service.errors import Conflict
 from service.outcomes import Decision, Kind, Outcome
 from service.steps.adopt import adopt
-from service.steps.answers import FIRST_POLL_SECONDS, as_answer
+from service.steps.answers import as_answer
 from service.store import submissions
 from service.videos import Status
 from tests.crash.harness import Field, callback, crash_field, judge
@@ -193,7 +193,7 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(field: Field, seed: 
     async def zombie(video: UUID) -> None:
         outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=tasks[video])
         answer = as_answer(permits[video], video, outcome, Decision(Status.PROCESSING))
-        await submissions.save_each(w.house.database, [answer], first_poll_seconds=FIRST_POLL_SECONDS)
+        await submissions.save_each(w.house.database, [answer])
 
     crowd: list[Act] = [
         act

@@ -51,7 +51,7 @@ async def enqueue_one(url: str) -> None:
 
 
 def _new() -> NewVideo:
-    return new_video(VideoRequest.model_validate(REQUEST), Settings(), None, "0" * 64)
+    return new_video(VideoRequest.model_validate(REQUEST), Settings(), None, None)
 
 
 _COLUMNS = """
@@ -60,11 +60,21 @@ WHERE table_schema = 'public' AND table_name = 'videos' AND is_generated = 'NEVE
 """
 
 
+# As POST /videos makes them: the time first, then random bits.
+_ID = """
+encode(overlay(uuid_send(gen_random_uuid()) PLACING
+               substring(int8send((extract(epoch FROM now()) * 1000)::bigint + n - {count}) FROM 3) FROM 1 FOR 6),
+       'hex')::uuid
+"""
+# Handed in one after the other.
+QUEUED = dict.fromkeys(("run_after", "created_at"), "clock_timestamp()") | {"prompt": "'a boat, number ' || n"}
+
+
 async def multiply(url: str, count: int, changes: dict[str, str]) -> None:
     """So many more videos like one that is there. `changes`: SQL for the columns that differ, by the number `n`."""
     async with connected(url) as connection:
         names = [row[0] for row in await connection.fetch(_COLUMNS)]
-        changed = {"id": "gen_random_uuid()"} | changes
+        changed = {"id": _ID.format(count=count)} | changes
         chosen = [f"({changed[name]})" if name in changed else f"t.{name}" for name in names]
         await connection.execute(
             f"INSERT INTO videos ({', '.join(names)}) SELECT {', '.join(chosen)} "
@@ -90,7 +100,7 @@ class Taxiway(Contender):
 
     async def fill(self, site: Site, count: int) -> None:
         await enqueue_one(site.database)
-        await multiply(site.database, count - 1, {"prompt": "'a boat, number ' || n"})
+        await multiply(site.database, count - 1, QUEUED)
 
     async def stored(self, site: Site) -> int:
         count: int = await scalar(site.database, STORED)
