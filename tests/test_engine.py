@@ -15,7 +15,8 @@ from service.store import permits, retention, submissions, tasks
 from service.store.database import Database
 from service.store.migrate import migrate
 from service.store.overview import overview
-from service.worker import Stop, work_forever
+from service.tick import tick
+from service.worker import CHANNEL, Stop, work_forever
 from tests.database import connected, execute
 from tests.simulator_server import until
 from tests.world import World, world
@@ -176,3 +177,26 @@ async def test_an_adopted_table_keeps_every_row(empty_database_url: str) -> None
         assert (await prune.run_once(w.house))["removed"] == 0
         await w.rows("COMMENT ON TABLE videos IS 'made by Taxiway'")  # what tells the two apart
         assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 1
+
+
+async def test_only_where_a_worker_ticks_is_anybody_notified(database_url: str) -> None:
+    async with world(database_url) as w, connected(database_url) as other:
+        heard = asyncio.Event()
+        await other.add_listener(CHANNEL, lambda *_: heard.set())
+
+        async def hears() -> bool:
+            """Whether a video that is handed in now is heard of: what was sent before an answer arrives before it."""
+            heard.clear()
+            await w.enqueue()
+            await other.execute("SELECT")
+            return heard.is_set()
+
+        assert not await hears()
+        await w.tick()
+        assert not await hears()
+        await tick(w.house, kind="worker")
+        assert await hears()
+        await w.tick()
+        assert await hears()
+        await w.rows("UPDATE ticks SET started_at = started_at - interval '2 hours'")
+        assert not await hears()

@@ -124,11 +124,12 @@ async def of_claim(database: Database, claim_id: int) -> list[tuple[int, UUID]]:
 
 _USUAL = """
 SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at))::float8
-FROM submissions WHERE outcome = 'accepted' AND opened_at > now() - interval '10 minutes'
+FROM (SELECT opened_at, closed_at FROM submissions
+      WHERE outcome = 'accepted' AND settled_at IS NULL LIMIT 100) AS recent
 """
 
 
 async def usual_seconds(database: Database) -> float | None:
-    """The 95th percentile of how long creates of the last minutes took, claim to answer; None without any."""
+    """The 95th percentile of how long creates took whose tasks are under way, claim to answer; None without any."""
     seconds: float | None = await database.fetchval(_USUAL)
     return seconds
