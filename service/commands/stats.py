@@ -26,7 +26,7 @@ def stats(
 ) -> None:
     """What was enqueued, completed and failed of late, and how long it took. Tables leave empty stretches out.
 
-    The times count from when a video was handed in: until Runway took it, and until it was completed.
+    The times count from when a video was handed in: until it was sent to Runway, and until it was completed.
     """
 
     async def work(house: House) -> None:

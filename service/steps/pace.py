@@ -31,7 +31,7 @@ def poll_delay(
 ) -> float:
     """Seconds to the next look at a task that is under way.
 
-    `age_seconds`: since Runway took it; `status` and `progress` (0 to 1): what it says now; `before`: what it said at
+    `age_seconds`: since it was sent; `status` and `progress` (0 to 1): what it says now; `before`: what it said at
     the look before. `chance`, in [0, 1), spreads looks at tasks that began together.
     """
     if status in WAITING:

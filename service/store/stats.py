@@ -59,8 +59,8 @@ ORDER BY b.at
 class Bucket:
     """One stretch of time, from `at` on: what entered and what ended in it.
 
-    Of what ended in it, in seconds since it was created, at the median and the 95th percentile: until Runway had taken
-    it (`submit`), and until it was completed (`done`). None if there was nothing.
+    Of what ended in it, in seconds since it was created, at the median and the 95th percentile: until it was sent to
+    Runway (`submit`), and until it was completed (`done`). None if there was nothing.
     """
 
     at: datetime

@@ -60,7 +60,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Due:
-    """A video whose task is to be looked at. `age_seconds`: since Runway took it; `before`: the look before, if any."""
+    """A video whose task is to be looked at. `age_seconds`: since it was sent; `before`: the look before, if any."""
 
     video: Video
     age_seconds: float

@@ -134,7 +134,7 @@ def _last_hour(hour: Hour) -> Iterator[Metric]:
     outcomes = dict.fromkeys(OUTCOMES, 0) | hour.submissions
     yield _gauge("submissions_last_hour", words, {(outcome,): n for outcome, n in outcomes.items()}, "outcome")
     for name, words, values in (
-        ("submit_seconds", "From created until Runway took it, of what ended in the last hour.", hour.submit),
+        ("submit_seconds", "From created until it was sent to Runway, of what ended in the last hour.", hour.submit),
         ("done_seconds", "From created until completed, of what was completed in the last hour.", hour.done),
     ):
         shares: dict[tuple[str, ...], float] = {

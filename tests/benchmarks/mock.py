@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+LOOK_SECONDS = 0.1  # a GET takes its time, as Runway's does: no peer looks at what its jobs became
 TASK = '{"id":"%s","status":"RUNNING","createdAt":"2026-01-01T00:00:00.000Z","progress":0.5}'
 
 
@@ -65,6 +66,7 @@ class Mock:
             await request.read()
             return await self.create()
         self.looks += 1
+        await asyncio.sleep(LOOK_SECONDS)
         return web.Response(text=TASK % path.rpartition("/")[2], content_type="application/json")
 
 

@@ -88,7 +88,7 @@ def counts(buckets: Sequence[Bucket], window: Span) -> Plot:
 
 
 def times(buckets: Sequence[Bucket], window: Span) -> Plot:
-    """Seconds until Runway had taken it and until it was completed, on a logarithmic scale."""
+    """Seconds until it was sent to Runway and until it was completed, on a logarithmic scale."""
     lines: list[tuple[str, str, list[float | None]]] = [
         ("a", "submitted, half of them", [b.submit_p50 for b in buckets]),
         ("a", "submitted, 95 of 100", [b.submit_p95 for b in buckets]),
