@@ -16,9 +16,12 @@ from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
 from service.store.migrate import migrate
 from tests.database import execute, temporary_database
+from tests.recycling import Recycler
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes that tests start would ignore it, too
+# A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def environment_names() -> set[str]:
@@ -82,10 +85,18 @@ def template_name(server_url: str) -> Iterator[str]:
         yield url.partition("?")[0].rpartition("/")[2]
 
 
+@pytest.fixture(scope="session")
+def recycler(server_url: str, template_name: str) -> Iterator[Recycler]:
+    """Lends a copy of the template to one test after another."""
+    lends = Recycler(server_url, template_name)
+    yield lends
+    lends.close()
+
+
 @pytest.fixture
-def database_url(server_url: str, template_name: str) -> Iterator[str]:
+def database_url(recycler: Recycler) -> Iterator[str]:
     """A migrated database of this test's own."""
-    with temporary_database(server_url, template=template_name) as url:
+    with recycler.lend() as url:
         yield url
 
 
