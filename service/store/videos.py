@@ -71,8 +71,7 @@ v AS (
 )
 SELECT v.*, CASE WHEN EXISTS (
     SELECT FROM (SELECT kind, started_at FROM ticks ORDER BY id DESC LIMIT 20) AS t
-    WHERE t.kind = 'worker' AND t.started_at > now() - interval '1 hour') THEN pg_notify('taxiway', '') END AS woken
-FROM v
+    WHERE t.kind = 'worker' AND t.started_at > now() - interval '1 hour') THEN pg_notify('taxiway', '') END FROM v
 """
 _WORDS = WORDS.format(prompt="v.input ->> 'promptText'")
 
