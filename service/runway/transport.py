@@ -10,9 +10,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
+if TYPE_CHECKING:
+    import aiohttp
 
 CONNECT_SECONDS = 10.0
 # A connection that rested longer is not used again: the other end may have closed it. Under load the next create
@@ -66,13 +67,6 @@ class Wire(Protocol):
         """Close every connection."""
 
 
-class _SightedConnector(aiohttp.TCPConnector):
-    async def connect(self, *arguments: Any, **options: Any) -> Any:
-        connection = await super().connect(*arguments, **options)
-        current.get().connected()
-        return connection
-
-
 class _AiohttpReply:
     __slots__ = ("_response", "headers", "status")
 
@@ -90,10 +84,6 @@ class _AiohttpReply:
     async def close(self) -> None:
         if self._response.connection is not None:  # else it went back when the answer was read to its end
             await self._response.__aexit__(None, None, None)
-
-
-# No other limit: the deadline of the whole call ends whatever takes too long.
-_TIMEOUT = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS)
 
 
 @cache
@@ -118,9 +108,10 @@ class AiohttpWire:
 
     async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
         if self._session is None:
-            connector = _SightedConnector(ssl=self._tls, limit=self._connections, **self._rest)
-            self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT
+            from service.runway.session import new_session  # aiohttp: a tick that sends nothing does without
+
+            self._session = new_session(
+                lambda: current.get().connected(), CONNECT_SECONDS, ssl=self._tls, limit=self._connections, **self._rest
             )
         return _AiohttpReply(
             await self._session.request(method, url, headers=headers, data=content or None, allow_redirects=False)
