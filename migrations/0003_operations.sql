@@ -25,8 +25,9 @@ INSERT INTO taxiway_snapshots (name, due_at) VALUES ('account', now() + interval
 
 -- How far the walks through great tables have come that look for what is old: through the ledger, whose detail goes, and
 -- through what is searched, of which the video may be gone. They go on behind the time `taken_at`, and the key in
--- `facts`, at `due_at`.
+-- `facts`, at `due_at`. 'removal' has no place to remember: it is when old videos are looked for again, if ever.
 INSERT INTO taxiway_snapshots (name, taken_at, due_at, facts)
 SELECT 'ledger_walk', COALESCE(min(opened_at), now()), now() + interval '1 hour', '{"after": 0}' FROM submissions;
-INSERT INTO taxiway_snapshots (name, due_at, facts)
-VALUES ('search_walk', now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}');
+INSERT INTO taxiway_snapshots (name, due_at, facts) VALUES
+    ('search_walk', now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
+    ('removal', now() + interval '10 minutes', NULL);

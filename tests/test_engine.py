@@ -176,6 +176,8 @@ async def test_an_adopted_table_keeps_every_row(empty_database_url: str) -> None
         await w.later(days=30)
         assert (await prune.run_once(w.house))["removed"] == 0
         await w.rows("COMMENT ON TABLE videos IS 'made by Taxiway'")  # what tells the two apart
+        assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 0  # it rests
+        await w.later(minutes=11)
         assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 1
 
 

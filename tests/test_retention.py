@@ -53,7 +53,7 @@ async def walked(w: World, limit: int = 10) -> int:
     done = 0
     for _ in range(1000):
         done += await retention.walk(w.house.database, limit)
-        if not await w.house.database.fetchval(f"SELECT {retention.WALKS_DUE}"):
+        if not await w.house.database.fetchval("SELECT " + retention.DUE.format(retention="NULL")):
             return done
     raise AssertionError("the walks do not come to an end")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.store.database import Database
-from service.store.retention import KEEP_DAYS, WALKS_DUE
+from service.store.retention import DUE, KEEP_DAYS
 
 # What each step begins with, as the question whether there is any of it. A task written by hand has no time to be
 # looked at, and such rows come first in their index; the books that are open are compared with what their videos say.
@@ -30,8 +30,7 @@ SELECT
             AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
     EXISTS (SELECT FROM ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
     OR EXISTS (SELECT FROM inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
-    OR {WALKS_DUE}
-    OR EXISTS (SELECT FROM videos WHERE finished_at < now() - make_interval(secs => $1)) AS prune
+    OR {DUE.format(retention="$1::float8")} AS prune
 """
 
 

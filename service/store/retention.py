@@ -16,6 +16,7 @@ KEEP_DAYS = 7
 # detail: all that follow would wait for it.
 WAIT_DAYS = 60
 SPAN = "6 hours"  # of the ledger, for one batch: with 25,000 videos a day some ten batches
+REMOVAL_REST = "10 minutes"
 LEDGER_REST = "1 hour"
 SEARCH_REST = "1 day"
 
@@ -35,8 +36,9 @@ async def prune(database: Database, limit: int) -> int:
     return ticks + await database.execute(_PRUNE_INBOX, KEEP_DAYS, limit)
 
 
-# Which walks are due, as a condition.
-WALKS_DUE = "EXISTS (SELECT FROM taxiway_snapshots WHERE name IN ('ledger_walk', 'search_walk') AND due_at <= now())"
+# Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
+DUE = """EXISTS (SELECT FROM taxiway_snapshots WHERE due_at <= now()
+                AND (name IN ('ledger_walk', 'search_walk') OR name = 'removal' AND {retention} IS NOT NULL))"""
 
 # Of the ledger, what was seen at each look goes; every column about money, outcomes and errors stays for good. By age
 # it has no index but a BRIN, so a step takes a span of time, and of that a batch: `taken_at` and the number in `facts`
@@ -110,18 +112,26 @@ async def walk(database: Database, limit: int) -> int:
 
 # Videos that ended long ago, with what is searched of them. Only from a table that was made by Taxiway, which its
 # comment says (migrations/0001): an adopted one is the app's. A video stays for as long as anything may still come of
-# it at Runway, and its ledger stays for good.
-_REMOVE = """
-WITH old AS MATERIALIZED (
+# it at Runway, and its ledger stays for good. Those that stay are passed over anew at each step, so after the last of
+# the others it rests.
+_REMOVE = f"""
+WITH turn AS MATERIALIZED (
+    SELECT FROM taxiway_snapshots WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
+), old AS MATERIALIZED (
     SELECT v.id FROM videos v
-    WHERE v.finished_at < now() - make_interval(secs => $1) AND v.status IN ('completed', 'failed', 'cancelled')
+    WHERE EXISTS (SELECT FROM turn) AND v.finished_at < now() - make_interval(secs => $1)
+      AND v.status IN ('completed', 'failed', 'cancelled')
       AND obj_description(to_regclass('videos'), 'pg_class') = 'made by Taxiway'
       AND NOT EXISTS (SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
 ), searched AS (
-    DELETE FROM taxiway_search w USING old WHERE w.video_id = old.id
+    DELETE FROM taxiway_search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
+), rested AS (
+    UPDATE taxiway_snapshots SET taken_at = now(),
+        due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{REMOVAL_REST}' ELSE '0' END
+    WHERE name = 'removal' AND EXISTS (SELECT FROM turn)
 )
-DELETE FROM videos v USING old WHERE v.id = old.id
+DELETE FROM videos WHERE id = ANY(ARRAY(SELECT id FROM old))
 """
 
 

@@ -70,15 +70,15 @@ encode(overlay(uuid_send(gen_random_uuid()) PLACING
 QUEUED = dict.fromkeys(("run_after", "created_at"), "clock_timestamp()") | {"prompt": "'a boat, number ' || n"}
 
 
-async def multiply(url: str, count: int, changes: dict[str, str]) -> None:
-    """So many more videos like one that is there. `changes`: SQL for the columns that differ, by the number `n`."""
+async def multiply(url: str, count: int, changes: dict[str, str], *, source: str = "videos") -> None:
+    """So many more videos like one in `source`. `changes`: SQL for the columns that differ, by the number `n`."""
     async with connected(url) as connection:
         names = [row[0] for row in await connection.fetch(_COLUMNS)]
         changed = {"id": _ID.format(count=count)} | changes
         chosen = [f"({changed[name]})" if name in changed else f"t.{name}" for name in names]
         await connection.execute(
             f"INSERT INTO videos ({', '.join(names)}) SELECT {', '.join(chosen)} "
-            f"FROM (SELECT * FROM videos ORDER BY id LIMIT 1) AS t CROSS JOIN generate_series(1, {count}) AS n",
+            f"FROM (SELECT * FROM {source} ORDER BY id LIMIT 1) AS t CROSS JOIN generate_series(1, {count}) AS n",
             timeout=900,
         )
 

@@ -6,7 +6,20 @@ from collections.abc import Awaitable, Callable
 
 from tests.benchmarks.figures import Measured
 from tests.benchmarks.lab import Lab
-from tests.benchmarks.measures import budget, claims, cold, drain, endpoint, held, idle, latency, polls, reads, scale
+from tests.benchmarks.measures import (
+    budget,
+    claims,
+    cold,
+    drain,
+    endpoint,
+    held,
+    idle,
+    latency,
+    month,
+    polls,
+    reads,
+    scale,
+)
 
 MEASURES: dict[str, Callable[[Lab], Awaitable[Measured]]] = {
     "drain": drain.fast,
@@ -21,4 +34,5 @@ MEASURES: dict[str, Callable[[Lab], Awaitable[Measured]]] = {
     "polls": polls.run,
     "budget": budget.run,
     "scale": scale.run,
+    "month": month.run,
 }
