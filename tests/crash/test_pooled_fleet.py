@@ -1,0 +1,103 @@
+"""Four worker processes behind one PgBouncer in transaction mode, which has fewer sessions than they ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import ACCOUNT, judge
+from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, zygote
+from tests.crash.test_pooler import Pooler
+from tests.simulator_server import on_socket
+from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
+
+pytestmark = [pytest.mark.anyio, pytest.mark.crash]
+
+VIDEOS = 240
+PROCESSES = 4
+# The app's own rows, all at once: workers make requests of them, claim them and finish them, side by side.
+ROWS = """
+INSERT INTO videos (prompt, image_url, status)
+SELECT 'video ' || n, 'https://example.com/boat.jpg', 'queued' FROM generate_series(1, $1) AS n
+"""
+
+
+@pytest.fixture
+def forks() -> Iterator[Zygote]:
+    with zygote() as running:
+        yield running
+
+
+@pytest.fixture
+def pooler(server_url: str) -> Iterator[Pooler]:
+    folder = Path(tempfile.mkdtemp(prefix="taxiway-pooler-"))
+    made = Pooler(server_url, folder)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def all_begun(w: World, workers: list[Process]) -> None:
+    """They have ticked for a while: the last of them, too."""
+    while len(await w.rows("SELECT FROM ticks")) < 8 * PROCESSES:
+        assert not [one.output for one in workers if one.has_ended]
+        await asyncio.sleep(0.05)
+
+
+async def all_ended(w: World, workers: list[Process]) -> None:
+    """Let time pass at Runway, and every task be due, until no video is under way."""
+    while await w.rows("SELECT FROM videos WHERE finished_at IS NULL LIMIT 1"):
+        w.clock.now += 60
+        await w.rows("UPDATE videos SET poll_after = now() WHERE status = 'processing' AND runway_video_id IS NOT NULL")
+        await asyncio.sleep(0.1)
+        assert not [one.output for one in workers if one.has_ended]
+
+
+def claimed(worker: Process) -> list[str]:
+    """The videos that this process claimed, by its own log."""
+    lines = [json.loads(line) for line in worker.output.splitlines() if line.startswith("{")]
+    return [line["video"] for line in lines if line.get("event") == "claimed"]
+
+
+async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str, forks: Zygote, pooler: Pooler) -> None:
+    async with world(database_url, options=ACCOUNT) as w, on_socket(w.runway) as runway_url:
+        env = {
+            "PATH": os.environ.get("PATH", ""),
+            "DATABASE_URL": pooler.url(database_url),
+            "RUNWAYML_BASE_URL": runway_url,
+            "RUNWAYML_API_SECRET": RUNWAY_KEY,
+            "API_KEYS": API_KEY,
+            "CRON_SECRET": CRON_SECRET,
+            "SUBMIT_SLOTS": "4",
+            "LOG_FORMAT": "json",
+        }
+        workers = [forks.start("worker", "--every", "0.1", env=env) for _ in range(PROCESSES)]
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await all_begun(w, workers)
+                await w.rows(ROWS, VIDEOS)
+                await all_ended(w, workers)
+            for worker in workers:
+                worker.send(signal.SIGTERM)
+            await asyncio.gather(*(worker.end() for worker in workers))
+        finally:
+            for worker in workers:
+                worker.kill()
+        shares = [claimed(worker) for worker in workers]
+        assert all(shares), [len(share) for share in shares]
+        assert set(Counter(video for share in shares for video in share).values()) == {1}
+        assert len(w.creates) == sum(map(len, shares)) == VIDEOS
+        assert dict((await judge(w)).statuses) == {"completed": VIDEOS}
+        assert not await w.rows("SELECT error FROM ticks WHERE error IS NOT NULL")
