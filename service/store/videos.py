@@ -52,8 +52,8 @@ SELECT attname FROM pg_attribute
 WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
 """
 
-# Enqueue: the video, its words and, for a new model, its lane; nothing if the idempotency key is taken. A worker, if one
-# ticked lately, is woken: transactions that notify commit one after the other, which is dear where nobody listens.
+# Enqueue: the video, its words and, for a new model, its lane; nothing if the idempotency key is taken. A worker, if
+# one ticked lately, is woken: transactions that notify commit one after the other, which is dear where nobody listens.
 _INSERT = """
 WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
