@@ -16,7 +16,6 @@ from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
 from service.store.migrate import migrate
 from tests.database import execute, temporary_database
-from tests.recycling import Recycler
 
 # A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
@@ -85,18 +84,10 @@ def template_name(server_url: str) -> Iterator[str]:
         yield url.partition("?")[0].rpartition("/")[2]
 
 
-@pytest.fixture(scope="session")
-def recycler(server_url: str, template_name: str) -> Iterator[Recycler]:
-    """Lends a copy of the template to one test after another."""
-    lends = Recycler(server_url, template_name)
-    yield lends
-    lends.close()
-
-
 @pytest.fixture
-def database_url(recycler: Recycler) -> Iterator[str]:
+def database_url(server_url: str, template_name: str) -> Iterator[str]:
     """A migrated database of this test's own."""
-    with recycler.lend() as url:
+    with temporary_database(server_url, template=template_name) as url:
         yield url
 
 

@@ -1,4 +1,4 @@
-"""What tests rely on: time travel, and a database that is as new."""
+"""Time travel, on which the tests of everything that waits rely."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from service.store.migrate import scripts
-from tests.database import connected, execute, later, run
-from tests.recycling import Recycler
+from tests.database import connected, later
 
 pytestmark = pytest.mark.anyio
 
@@ -56,43 +54,3 @@ async def test_databases_are_separate(database_url: str, empty_database_url: str
         assert await migrated.fetchval("SELECT count(*) FROM videos") == 0
         with pytest.raises(asyncpg.UndefinedTableError):
             await empty.fetchval("SELECT count(*) FROM videos")
-
-
-def test_a_database_that_is_lent_again_is_empty_and_the_same(recycler: Recycler) -> None:
-    with recycler.lend() as first:
-        run(execute(first, "INSERT INTO videos (prompt) VALUES ('a cat')", "DELETE FROM taxiway_migrations", "ANALYZE"))
-    with recycler.lend() as again:
-        counts = "SELECT (SELECT count(*) FROM videos), (SELECT count(*) FROM taxiway_migrations)"
-        assert run(fetched(again, counts)) == (0, len(scripts()))
-        assert run(fetched(again, "SELECT count(*) FROM pg_stats WHERE schemaname = 'public'")) == (0,)
-    assert first == again
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "ALTER TABLE videos ADD COLUMN more text",
-        "ALTER TABLE videos ALTER COLUMN prompt SET NOT NULL",
-        "ALTER TABLE lanes RENAME TO gone",
-        "ALTER TABLE videos SET (autovacuum_enabled = off)",
-        "CREATE VIEW seen AS SELECT 1 AS one",
-        "CREATE TYPE colour AS ENUM ('red')",
-        "CREATE SCHEMA another",
-        "CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
-        "CREATE INDEX more ON videos (prompt)",
-        "GRANT SELECT ON videos TO PUBLIC",
-        "GRANT CREATE ON SCHEMA public TO PUBLIC",
-        "COMMENT ON TABLE videos IS 'changed'",
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = 1024', current_database()); END $$",
-    ],
-)
-def test_a_database_that_was_changed_is_not_lent_again(recycler: Recycler, change: str) -> None:
-    with recycler.lend() as first:
-        run(execute(first, change))
-    with recycler.lend() as second:
-        assert second != first
-
-
-async def fetched(url: str, sql: str) -> tuple[object, ...]:
-    async with connected(url) as connection:
-        return tuple(await connection.fetchrow(sql) or ())
