@@ -35,7 +35,7 @@ from tests.world import CALLBACK_SECRET, IMAGE, World, world
 
 pytestmark = pytest.mark.crash
 
-HISTORIES = int(os.environ.get("HISTORIES", "12"))
+HISTORIES = int(os.environ.get("HISTORIES", "5"))
 THOROUGH = "HISTORIES" in os.environ  # other histories each time, and a failure is made small, which takes minutes
 STEPS = 30
 PATIENCE_SECONDS = 60  # for one step: no step waits for anything
