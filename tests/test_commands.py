@@ -1,4 +1,7 @@
-"""The command line: every command as a process, what it prints, and how it ends."""
+"""The command line: every command as a process, what it prints, and how it ends.
+
+What one says before it begins is the same in this process, and comes a second sooner.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,11 @@ import pytest
 from typer.testing import CliRunner
 
 from service import house as houses
-from service.__main__ import cli
+from service.__main__ import cli as entry
 from service.app import create_app
 from service.local.processes import command_of, until
 from service.local.simulator import Simulator, SimulatorOptions, create_simulator
+from tests import cli
 from tests.commands import PATIENCE_SECONDS, ROOT, command, free_port, run_command, running
 from tests.database import connected, execute, run
 from tests.simulator_server import on_socket
@@ -73,12 +77,6 @@ class Answer:
     out: str
     err: str
 
-    @property
-    def line(self) -> str:
-        """The one line that it said on stderr."""
-        [line] = self.err.splitlines()
-        return line
-
 
 async def taxiway(*arguments: object, **values: str) -> Answer:
     """Run a command to its end while this process goes on serving."""
@@ -108,9 +106,8 @@ async def test_web_says_when_its_port_is_taken(host: str) -> None:
         pytest.skip(f"this machine has no {host}")
     with other:
         port = other.getsockname()[1]
-        answer = await taxiway("web", "--host", host, "--port", port)
-    assert answer.code == 1
-    assert answer.line.startswith(f"taxiway: port {port} on {host} is in use")
+        answer = await cli.taxiway(None, "web", "--host", host, "--port", port)
+    assert cli.complaint(answer).startswith(f"taxiway: port {port} on {host} is in use")
 
 
 # worker, tick, poll
@@ -160,16 +157,15 @@ async def test_tick_prints_one_line_of_json(database_url: str) -> None:
 
 async def test_a_tick_with_a_broken_step_says_which_and_fails(database_url: str) -> None:
     await execute(database_url, "ALTER TABLE lanes RENAME TO gone")
-    answer = await taxiway("tick", **environment(database_url))
-    assert answer.code == 1
-    assert json.loads(answer.out)["errors"]
+    answer = await cli.taxiway(database_url, "tick")
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout)["errors"]
 
 
 async def test_poll_once_and_in_a_loop(database_url: str, tmp_path: Path) -> None:
-    values = environment(database_url)
-    answer = await taxiway("poll", **values)
-    assert (answer.code, json.loads(answer.out)["poll"]["polled"]) == (0, 0)
-    with command(tmp_path, "poll", "--every", 0.1, **values) as poller:
+    [counts] = cli.told(await cli.taxiway(database_url, "poll"))
+    assert counts["poll"]["polled"] == 0
+    with command(tmp_path, "poll", "--every", 0.1, **environment(database_url)) as poller:
         twice = "SELECT count(*) FROM ticks WHERE kind = 'poll' HAVING count(*) > 2"
         assert await eventually(lambda: sees(database_url, twice)), poller.log
         assert await asyncio.to_thread(poller.end, signal.SIGINT) == 0
@@ -194,8 +190,8 @@ async def test_poll_once_and_in_a_loop(database_url: str, tmp_path: Path) -> Non
     ],
 )
 def test_what_is_wrong_with_the_settings_is_said_in_lines(values: dict[str, str], words: list[str]) -> None:
-    ended = run_command("tick", **values)
-    assert ended.returncode == 1
+    ended = CliRunner().invoke(entry, ["tick"], env=values)
+    assert ended.exit_code == 1
     lines = ended.stderr.splitlines()
     assert all(line.startswith("taxiway: ") for line in lines), ended.stderr
     assert all(any(word in line for line in lines) for word in words), ended.stderr
@@ -206,10 +202,10 @@ def test_what_is_wrong_with_the_settings_is_said_in_lines(values: dict[str, str]
 
 
 def test_migrate_twice(empty_database_url: str) -> None:
-    first = run_command("migrate", DATABASE_URL=empty_database_url)
-    assert (first.returncode, first.stdout.splitlines()[0]) == (0, "applied 0001_videos_and_submissions")
-    second = run_command("migrate", DATABASE_URL=empty_database_url)
-    assert (second.returncode, second.stdout) == (0, "the schema is up to date\n")
+    first = cli.invoke(empty_database_url, "migrate")
+    assert (first.exit_code, first.stdout.splitlines()[0]) == (0, "applied 0001_videos_and_submissions")
+    second = cli.invoke(empty_database_url, "migrate")
+    assert (second.exit_code, second.stdout) == (0, "the schema is up to date\n")
 
 
 def test_a_migration_that_is_blocked_prints_the_sql_to_run(empty_database_url: str) -> None:
@@ -218,8 +214,8 @@ def test_a_migration_that_is_blocked_prints_the_sql_to_run(empty_database_url: s
         "INSERT INTO videos VALUES (gen_random_uuid(), 'done')",
     )
     run(execute(empty_database_url, *statements))
-    ended = run_command("migrate", DATABASE_URL=empty_database_url)
-    assert ended.returncode == 1
+    ended = cli.invoke(empty_database_url, "migrate")
+    assert ended.exit_code == 1
     assert "ALTER TABLE" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not sees(empty_database_url, "SELECT WHERE to_regclass('submissions') IS NOT NULL")
@@ -248,9 +244,8 @@ async def test_simulate_runs_the_simulator_alone(tmp_path: Path) -> None:
 
 async def test_simulate_plays_the_relay_only_with_a_secret(database_url: str, tmp_path: Path) -> None:
     relay = ("--relay-url", "http://127.0.0.1:9/callbacks/runway")
-    answer = await taxiway("simulate", "--port", free_port(), *relay)
-    assert answer.code == 1
-    assert "CALLBACK_SECRETS" in answer.line
+    answer = await cli.taxiway(None, "simulate", "--port", free_port(), *relay)
+    assert "CALLBACK_SECRETS" in cli.complaint(answer)
     with command(tmp_path, "simulate", "--port", free_port(), *relay, CALLBACK_SECRETS=CALLBACK_SECRET) as simulator:
         await asyncio.to_thread(simulator.wait_for, "listening")
         assert await asyncio.to_thread(simulator.end) == 0
@@ -273,10 +268,10 @@ async def test_callback_completes_a_video(database_url: str) -> None:
             assert sent.code == 0, sent
             [after] = await fetch(database_url, "SELECT status FROM videos")
             other = {"CALLBACK_SECRETS": "whsec_" + "A" * 43 + "="}
-            forged = await taxiway("callback", row["runway_video_id"], *listens, **other)
+            forged = await cli.taxiway(None, "callback", row["runway_video_id"], *listens, **other)
     assert after["status"] == "completed"
-    assert forged.code == 1
-    assert json.loads(forged.out)["status"] == 401
+    assert forged.exit_code == 1
+    assert json.loads(forged.stdout)["status"] == 401
 
 
 def runway_has_finished(runway: Simulator, task_id: str) -> bool:
@@ -287,16 +282,15 @@ def runway_has_finished(runway: Simulator, task_id: str) -> bool:
 
 async def test_callback_says_when_nobody_listens() -> None:
     url = f"http://127.0.0.1:{free_port()}/callbacks/runway"
-    answer = await taxiway("callback", "a-task", "--url", url, CALLBACK_SECRETS=CALLBACK_SECRET)
-    assert answer.code == 1
-    assert answer.line.startswith(f"taxiway: {url} does not answer")
+    answer = await cli.taxiway(None, "callback", "a-task", "--url", url, CALLBACK_SECRETS=CALLBACK_SECRET)
+    assert cli.complaint(answer).startswith(f"taxiway: {url} does not answer")
 
 
 # The group
 
 
 def test_without_a_command_it_lists_them() -> None:
-    said = CliRunner().invoke(cli, []).output
+    said = CliRunner().invoke(entry, []).output
     assert all(name in said for name in ("dev", "web", "worker", "tick", "poll", "migrate", "simulate", "callback"))
 
 
