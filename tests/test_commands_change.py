@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from service.__main__ import cli
 from service.commands import change, completion
 from service.logs import one_line
 from tests.cli import complaint, taxiway, terminal, told
@@ -180,13 +182,20 @@ def test_completions() -> None:
     ],
 )  # fmt: skip
 def test_the_shell_completes(line: str, word: str) -> None:
-    words = line.split(" ")
-    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_TAXIWAY_COMPLETE": "complete_bash"}
-    program = "from service.__main__ import main; main()"
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | asked, cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    result = CliRunner().invoke(cli, [], prog_name="taxiway", env=asked_of_bash(line))
     assert word in result.stdout.split()
+
+
+def test_the_shell_completes_in_a_process_of_its_own() -> None:
+    words = [sys.executable, "-c", "from service.__main__ import main; main()"]
+    environment = os.environ | asked_of_bash("taxiway vid")
+    result = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "videos" in result.stdout.split()
+
+
+def asked_of_bash(line: str) -> dict[str, str]:
+    """What bash asks with when TAB is pressed after this."""
+    return {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_TAXIWAY_COMPLETE": "complete_bash"}
 
 
 def test_nothing_of_ours_needs_rich_to_start() -> None:
