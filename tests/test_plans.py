@@ -15,7 +15,7 @@ import pytest
 from service import house as houses
 from service.app import create_app
 from service.house import House
-from service.store import lanes, permits, retention, tasks
+from service.store import lanes, permits, retention, standing, tasks
 from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick
@@ -182,6 +182,18 @@ async def test_health_counts_without_reading_every_video(house: House) -> None:
     async with client(house) as api:
         assert (await api.get("/health")).status_code == 200
     explaining(house).check()
+
+
+async def test_health_is_not_compiled(database_url: str) -> None:
+    """PostgreSQL compiles what it takes for dear; a small table that was never analyzed must not look like that."""
+    database = Explaining(database_url)
+    try:
+        await execute(database_url, "INSERT INTO lanes (model) VALUES ('gen4_turbo')")
+        await standing.report(database)
+        limit = float(await Database.fetchval(database, "SELECT current_setting('jit_above_cost')"))
+        assert max(plan["Total Cost"] for _, plan in database.plans) < limit
+    finally:
+        await database.close()
 
 
 async def test_a_plan_that_reads_everything_is_noticed(house: House) -> None:
