@@ -6,16 +6,22 @@ import asyncio
 import json
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from service.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
-from service.steps import prune
+from service.steps import prune, submit
+from service.steps.answers import as_answer
+from service.steps.window import Window
 from service.store import permits, retention, submissions, tasks
 from service.store.database import Database
 from service.store.migrate import migrate
 from service.store.overview import overview
 from service.tick import tick
+from service.videos import Status
 from service.worker import CHANNEL, Stop, work_forever
 from tests.database import connected, execute
 from tests.simulator_server import until
@@ -202,3 +208,68 @@ async def test_only_where_a_worker_ticks_is_anybody_notified(database_url: str) 
         assert await hears()
         await w.rows("UPDATE ticks SET started_at = started_at - interval '2 hours'")
         assert not await hears()
+
+
+WRITTEN = """
+SELECT pg_stat_get_xact_tuples_updated(oid) AS updated, pg_stat_get_xact_tuples_hot_updated(oid) AS hot
+FROM pg_class WHERE oid = 'videos'::regclass
+"""
+
+
+def accepted(permit: permits.Permit) -> submissions.Answer:
+    outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=str(uuid4()))
+    return as_answer(permit.submission_id, permit.video_id, outcome, Decision(Status.PROCESSING))
+
+
+async def test_saving_an_id_writes_to_no_index_of_videos(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        [permit] = await permits.claim(w.house.database, 1, 60.0)
+        async with w.house.database.transaction() as raw:
+            before = await raw.fetchrow(WRITTEN)
+            await submissions.save(w.house.database, [accepted(permit)])
+            after = await raw.fetchrow(WRITTEN)
+        assert before
+        assert after
+        assert [after[name] - before[name] for name in ("updated", "hot")] == [1, 1]
+
+
+@pytest.mark.parametrize(("took", "first_look"), [(0.0, 5.0), (2.0, 3.0), (3.0, 5.0), (50.0, 5.0)])
+async def test_the_first_look_is_five_seconds_after_the_claim_or_the_late_answer(
+    database_url: str, took: float, first_look: float
+) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        [permit] = await permits.claim(w.house.database, 1, 60.0)
+        await w.later(seconds=took)
+        await submissions.save(w.house.database, [accepted(permit)])
+        [row] = await w.rows(
+            "SELECT extract(epoch FROM poll_after - now())::float8 AS left FROM videos WHERE id = $1", video_id
+        )
+        assert row["left"] == pytest.approx(first_look, abs=0.4)
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another video's"])
+async def test_a_permit_is_a_submission_of_its_own_video(database_url: str, whose: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        [permit] = await permits.claim(w.house.database, 1, 60.0)
+        number = permit.submission_id + (whose == "nobody's")
+        other = await w.enqueue()
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_permit_is_submission"):
+            await w.rows("UPDATE videos SET status = 'processing', permit_id = $2 WHERE id = $1", other, number)
+
+
+async def test_a_client_that_cannot_be_made_leaves_nothing_running(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+
+        def broken() -> Any:
+            raise RuntimeError("no client")
+
+        house = replace(w.house, transport=broken)
+        before = asyncio.all_tasks()
+        with pytest.raises(RuntimeError):
+            await submit.run_once(house, Window(house.clock, house.clock() + 20))
+        assert asyncio.all_tasks() == before
+        assert [row["status"] for row in await w.rows("SELECT status FROM videos")] == ["queued"]

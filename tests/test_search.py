@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service.store import listing
+from service.store import ledger, listing
 from service.store.database import Database
 from service.store.search import Arguments, Wanted, tsquery
 from tests.database import connected, execute
@@ -104,6 +104,7 @@ async def test_a_task_from_before_a_table_was_adopted(database_url: str) -> None
         video_id = await enqueue(w, "a boat")
         await execute(database_url, "UPDATE videos SET status = 'completed', runway_video_id = 'old task 7'")
         assert await found(w, q="old task 7") == [video_id]
+        assert str(await ledger.holder(w.house.database, "old task 7")) == video_id  # so no other video adopts it
 
 
 async def test_words_with_filters(database_url: str) -> None:

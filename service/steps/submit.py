@@ -68,24 +68,21 @@ async def run_once(house: House, window: Window, *, probe: bool = True, bell: Be
     `probe`: a paused lane may be due for its probe. `bell`: whoever rings it knows of new videos.
     """
     this = _Round(bell or Bell())
-    saver = asyncio.create_task(_save_all(house, this))
-    try:
-        async with house.runway() as runway:
-            try:
-                if probe:
-                    await _probe(house, runway, window, this)
-                await _claim_all(house, runway, window, this)
-            except DatabaseAway as exc:
-                if not this.counts["claimed"]:
-                    raise
-                event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
-            finally:
-                # Also when the database goes away between two claims: what was sent is waited for and saved.
-                this.claiming = False
-                this.came_back.set()
-                await saver
-    finally:
-        this.claiming = False
+    async with house.runway() as runway:
+        saver = asyncio.create_task(_save_all(house, this))
+        try:
+            if probe:
+                await _probe(house, runway, window, this)
+            await _claim_all(house, runway, window, this)
+        except DatabaseAway as exc:
+            if not this.counts["claimed"]:
+                raise
+            event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
+        finally:
+            # Also when the database goes away between two claims: what was sent is waited for and saved.
+            this.claiming = False
+            this.came_back.set()
+            await saver
     return this.counts
 
 

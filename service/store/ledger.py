@@ -12,6 +12,7 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
+from service.store.search import OF_TASK
 
 # A queued video whose earlier submission was accepted, or may have been, was put back by hand: without consent it is
 # not sent again. It returns to its task, or to the reason why it had failed.
@@ -128,11 +129,11 @@ async def of_video(database: Database, video_id: UUID) -> list[dict[str, Any]]:
     return [dict(row) for row in await database.fetch(_OF_VIDEO, video_id)]
 
 
-_HOLDER = "SELECT video_id FROM submissions WHERE task_id = $1"
+_HOLDER = f"{OF_TASK.format(task='$1')} LIMIT 1"
 
 
 async def holder(database: Database, task_id: str) -> UUID | None:
-    """The video in whose ledger this task stands, if any."""
+    """The video that has or had this task, if any."""
     video_id: UUID | None = await database.fetchval(_HOLDER, task_id)
     return video_id
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.crash.harness import ACCOUNT, judge
+from tests.crash.pgbouncer import Pooler, pooler_of
 from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, zygote
-from tests.crash.test_pooler import Pooler
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
 
@@ -39,14 +36,8 @@ def forks() -> Iterator[Zygote]:
 
 @pytest.fixture
 def pooler(server_url: str) -> Iterator[Pooler]:
-    folder = Path(tempfile.mkdtemp(prefix="taxiway-pooler-"))
-    made = Pooler(server_url, folder)
-    try:
-        made.start()
+    with pooler_of(server_url) as made:
         yield made
-    finally:
-        made.kill()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def all_begun(w: World, workers: list[Process]) -> None:
