@@ -169,17 +169,18 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_ur
              (SELECT date_trunc('hour', now()) - interval '26 hours 30 minutes') AS t(at)
     """
     async with world(database_url) as w:
-        await execute(database_url, rows, "INSERT INTO videos (status) VALUES ('queued')")
+        under_way = "INSERT INTO videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
+        await execute(database_url, rows, "INSERT INTO videos (status) VALUES ('queued')", under_way)
         week = await stats.series(w.house.database, "week")
         [ended] = [bucket for bucket in week if bucket.completed]
         assert (ended.completed, ended.failed, ended.enqueued) == (2, 1, 4)
         assert (ended.submit_p50, ended.done_p50) == (20, 90)
         assert ended.submit_p95 == pytest.approx(20 + 0.9 * 880)
         assert ended.done_p95 == pytest.approx(117)
-        assert sum(bucket.enqueued for bucket in week) == 5
-        assert week[-1].enqueued == 1
+        assert sum(bucket.enqueued for bucket in week) == 6
+        assert week[-1].enqueued == 2
         day = await stats.series(w.house.database, "day")
-        assert sum(bucket.enqueued for bucket in day) == 1
+        assert sum(bucket.enqueued for bucket in day) == 2
 
 
 async def test_in_flight_by_model(database_url: str) -> None:

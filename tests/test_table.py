@@ -264,6 +264,14 @@ async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(dat
         assert permit == (await w.rows("SELECT id FROM submissions WHERE outcome = 'unknown'"))[0]["id"]
 
 
+# Another entry of the same book, which is closed.
+REJECTED_BEFORE = """
+INSERT INTO submissions (video_id, model, opened_at, call_deadline, deadline, outcome, closed_at, settled_at)
+SELECT id, model, now() - interval '1 hour', now() - interval '59 min', now() - interval '58 min', 'rejected',
+       now() - interval '1 hour', now() - interval '1 hour' FROM videos
+"""
+
+
 @pytest.mark.parametrize(
     ("sql", "deleted"),
     [
@@ -277,11 +285,14 @@ async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(dat
 async def test_a_task_that_nobody_waits_for_any_more_is_ended(database_url: str, sql: str, deleted: bool) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
+        await execute(database_url, REJECTED_BEFORE)
         await w.tick()
+        [before, _] = await w.ledger(video_id)
         await execute(database_url, sql)
         assert (await w.tick())["rescue"]["orphaned"] == 1
         assert w.creates[0].deleted is deleted
-        [entry] = await w.ledger(video_id)
+        [untouched, entry] = await w.ledger(video_id)
+        assert untouched == before
         assert entry["settled_at"] is not None
         assert (await w.tick())["rescue"]["orphaned"] == 0
 
