@@ -13,6 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import aiohttp
 
 CONNECT_SECONDS = 10.0
@@ -86,6 +88,17 @@ class _AiohttpReply:
             await self._response.__aexit__(None, None, None)
 
 
+def _session_module() -> ModuleType:
+    from service.runway import session  # aiohttp: a tick that sends nothing does without
+
+    return session
+
+
+def preload() -> None:
+    """Load what the first call needs: a process that stays does it before its first permit, not after it."""
+    _session_module()
+
+
 @cache
 def _tls() -> ssl.SSLContext:
     import httpx  # it knows where certificates are; for anything else it is not loaded
@@ -108,9 +121,7 @@ class AiohttpWire:
 
     async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
         if self._session is None:
-            from service.runway.session import new_session  # aiohttp: a tick that sends nothing does without
-
-            self._session = new_session(
+            self._session = _session_module().new_session(
                 lambda: current.get().connected(), CONNECT_SECONDS, ssl=self._tls, limit=self._connections, **self._rest
             )
         return _AiohttpReply(

@@ -177,7 +177,7 @@ class Soak:
             self.fleet.look_after()
 
         works = [
-            (1.2, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
+            (0.6, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
             (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
         ]  # fmt: skip
         tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
@@ -225,7 +225,11 @@ class Soak:
         return entries
 
     async def _finish(self) -> None:
-        """Bring everything to its end: kill all, let time pass to the next event or beyond it, start one worker."""
+        """Bring everything to its end: stop all, let time pass to the next event or beyond it, start one worker.
+
+        Here a worker may end what it began: to kill it between a look's claim and its answer, again and again, would
+        only show that nobody can work who is always killed.
+        """
         for round_ in range(40):
             while await self._wait() == 0:
                 self.fleet.look_after()
@@ -233,7 +237,7 @@ class Soak:
                 await asyncio.sleep(0.1)
             if (wait := await self._wait()) is None:
                 return
-            self.fleet.kill(*self.fleet.names("w"), *self.fleet.names("poll"))
+            await self.fleet.stop(*self.fleet.names("w"), *self.fleet.names("poll"))
             self.crowd.did["leaps in time"] += 1
             await later(self.url, seconds=min(max(wait + 1, 8.0**round_), DAY_SECONDS))
             self.fleet.restart("worker0")

@@ -54,6 +54,19 @@ class Fleet:
             self._running.pop(name).wait()
             self.did["kill -9"] += 1
 
+    async def stop(self, *names: str) -> None:
+        """SIGTERM, and wait until they have ended what they began; who does not end in time has fallen over."""
+        stopping = {name: self._running.pop(name) for name in names}
+        for process in stopping.values():
+            process.terminate()
+        for name, process in stopping.items():
+            try:
+                await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.fallen.append(f"{name} did not end {PATIENCE_SECONDS:.0f} s after SIGTERM")
+                process.kill()
+                process.wait()
+
     def restart(self, *names: str) -> None:
         """Start again what was killed."""
         for name in names:
