@@ -31,3 +31,6 @@ SELECT 'ledger_walk', COALESCE(min(opened_at), now()), now() + interval '1 hour'
 INSERT INTO taxiway_snapshots (name, due_at, facts) VALUES
     ('search_walk', now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
     ('removal', now() + interval '10 minutes', NULL);
+
+-- When a worker last said that it hears NOTIFY: nobody else is to look at that again.
+INSERT INTO taxiway_snapshots (name, due_at) VALUES ('listener', 'infinity');

@@ -40,8 +40,8 @@ async def tick(
 ) -> dict[str, Any]:
     """One bounded round of work; its counts by step.
 
-    `budget`: seconds in which the answer should be out. `bell`: rings when a video was handed in; `carried`: what was
-    submitted since the last tick, to be told with this one. Raises NotConfigured or DatabaseAway if it could not run.
+    `budget`: seconds in which the answer should be out. `bell`: somebody else submits, and is rung for; `carried`: what
+    they have submitted, which is told and set to nothing. Raises NotConfigured or DatabaseAway if it could not run.
     A step that fails is named under "errors" and costs the others nothing.
     """
     need(house.settings, "database_url", "runway_key")
@@ -63,12 +63,18 @@ async def tick(
         await _step(counts, "cancel", cancel.run_once(house))
     # Side by side: a slow create must not keep a finished video waiting, nor the other way round.
     async with asyncio.TaskGroup() as both:
-        both.create_task(_step(counts, "submit", submit.run_once(house, window, probe=due.probe, bell=bell)))
+        if bell is None:
+            both.create_task(_step(counts, "submit", submit.run_once(house, window, probe=due.probe)))
+        else:
+            bell.ring(news=True, probe=due.probe)
         if due.poll or due.intake or due.rescue:
             both.create_task(_step(counts, "poll", poll.run_once(house, lambda: window.is_open)))
     if due.prune:
         await _step(counts, "prune", prune.run_once(house))
-    return await _finish(house, kind, started, counts, idle=IDLE, carried=carried or {})
+    if carried and any(carried.values()):
+        counts["submit"] = dict(carried)
+        carried.update(submit.NOTHING)
+    return await _finish(house, kind, started, counts, idle=IDLE)
 
 
 async def _due(house: House) -> Overview:
@@ -82,9 +88,19 @@ async def _due(house: House) -> Overview:
 
 @as_tick
 async def submit_now(house: House, *, stopping: Callable[[], bool], bell: Bell) -> Counts:
-    """The submit step alone, for a worker that was woken: a video that was just handed in waits for nothing else."""
+    """The submit step alone, for a worker: it waits for no other step. Whatever fails is logged, not raised."""
+    need(house.settings, "database_url", "runway_key")
     window = Window(house.clock, house.clock() + house.settings.tick_budget, stopping=stopping)
-    return await submit.run_once(house, window, probe=False, bell=bell)
+    probe, bell.probe = bell.probe, False
+    counts: dict[str, Any] = {}
+    await _step(counts, "submit", submit.run_once(house, window, probe=probe, bell=bell))
+    for exc in counts.pop("errors", {}).values():
+        if isinstance(exc, DatabaseAway):
+            event(log, VIDEO, "submit_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
+    if not window.is_open:
+        bell.ring(news=True)  # its time was over, and perhaps not its work
+    done: Counts = counts.get("submit", submit.NOTHING)
+    return done
 
 
 @as_tick
@@ -117,7 +133,6 @@ async def _finish(
     counts: dict[str, Any],
     *,
     idle: Mapping[str, Counts] = MappingProxyType({}),
-    carried: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write down and tell what was done. `idle`: what is told of steps that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
@@ -125,9 +140,6 @@ async def _finish(
     if away is not None and not counts:
         raise away
     counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
-    if carried:
-        submitted = counts.get("submit", submit.NOTHING)
-        counts["submit"] = {name: n + carried.get(name, 0) for name, n in submitted.items()}
     seconds = house.clock() - started
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
     try:

@@ -1,4 +1,4 @@
-"""The resident process: ticks in a loop, woken by NOTIFY where the database allows it."""
+"""The resident process: ticks in a loop; beside them a submit step, woken by NOTIFY where the database allows it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
-from service.errors import TaxiwayError
-from service.house import House
+from service.errors import NotConfigured, TaxiwayError
+from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.steps import submit
 from service.steps.window import Bell
@@ -59,50 +59,45 @@ def signals(stop: Stop) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def run_forever(
-    house: House, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop,
-    bell: Bell | None = None, when_woken: Callable[[], Awaitable[object]] | None = None,
-) -> None:  # fmt: skip
-    """Do `work` every so many seconds until stopped, and `when_woken` at once when a video is handed in.
-
-    `bell`: rings then, also while either is being done. Without it, nobody listens.
-    """
-    target = house.database.target if bell else None
-    bell = bell or Bell()
-    listener = Listener(target, CHANNEL, partial(bell.ring, news=True))
+async def run_forever(house: House, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop) -> None:
+    """Do `work` every so many seconds until stopped. What fails in a way that is told is tried again later."""
     due_at = house.clock()
-    try:
-        while not stop():
-            await listener.ensure()
-            is_due = when_woken is None or house.clock() >= due_at
-            bell.news.clear()
-            try:
-                if is_due or when_woken is None:
-                    await work()
-                    due_at = house.clock() + every
-                else:
-                    await when_woken()
-            except TaxiwayError as exc:
-                event(log, VIDEO, "tick_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
-                due_at = house.clock() + max(every, AFTER_ERROR_SECONDS)
-            await stop.within(max(due_at - house.clock(), 0.0), bell.news)
-    finally:
-        await listener.close()
-        await house.database.close()
+    while not stop():
+        try:
+            await work()
+            due_at = house.clock() + every
+        except TaxiwayError as exc:
+            event(log, VIDEO, "tick_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
+            due_at = house.clock() + max(every, AFTER_ERROR_SECONDS)
+        await stop.within(max(due_at - house.clock(), 0.0))
 
 
 async def work_forever(house: House, *, every: float, stop: Stop) -> None:
-    """The worker: a tick every so many seconds, and a submit step as soon as a video is handed in."""
+    """The worker: a tick every so many seconds; and beside it, with nothing to wait for, the submit step.
+
+    That is rung for by each tick and by each video that is handed in.
+    """
     bell, carried = Bell(), dict(submit.NOTHING)
 
-    async with house.keeping_runway() as resident:
+    async with house.keeping_runway() as resident, asyncio.TaskGroup() as both:
 
         async def whole() -> None:
             await tick(resident, stopping=stop, kind="worker", bell=bell, carried=carried)
-            carried.update(submit.NOTHING)
 
-        async def woken() -> None:
-            for name, n in (await submit_now(resident, stopping=stop, bell=bell)).items():
-                carried[name] += n
+        both.create_task(_submit_forever(resident, bell, carried, every=every, stop=stop))
+        both.create_task(run_forever(resident, whole, every=every, stop=stop))
 
-        await run_forever(resident, whole, every=every, stop=stop, bell=bell, when_woken=woken)
+
+async def _submit_forever(house: House, bell: Bell, carried: Counts, *, every: float, stop: Stop) -> None:
+    listener = Listener(house.database.target, CHANNEL, partial(bell.ring, news=True))
+    try:
+        while not stop():
+            await listener.ensure()
+            if bell.news.is_set():
+                bell.news.clear()
+                with contextlib.suppress(NotConfigured):  # each tick says so
+                    for name, n in (await submit_now(house, stopping=stop, bell=bell)).items():
+                        carried[name] += n
+            await stop.within(every, bell.news)
+    finally:
+        await listener.close()

@@ -11,16 +11,19 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from service.errors import NotConfigured
 from service.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
-from service.steps import prune, submit
+from service.steps import poll, prune, submit
 from service.steps.answers import as_answer
-from service.steps.window import Window
+from service.steps.window import Bell, Window
 from service.store import permits, retention, submissions, tasks
 from service.store.database import Database
+from service.store.listener import Listener
 from service.store.migrate import migrate
 from service.store.overview import overview
-from service.tick import tick
+from service.store.url import normalise
+from service.tick import submit_now, tick
 from service.videos import Status
 from service.worker import CHANNEL, Stop, work_forever
 from tests.database import connected, execute
@@ -142,8 +145,63 @@ async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database
 
 async def test_what_was_submitted_between_two_ticks_is_told_with_the_second(database_url: str) -> None:
     async with world(database_url) as w:
-        counts = await w.tick(carried={"claimed": 2, "accepted": 1, "rejected": 1})
+        carried = {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
+        counts = await w.tick(bell=Bell(), carried=carried)
         assert counts["submit"] == {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
+        assert carried == submit.NOTHING
+
+
+async def test_a_worker_goes_on_submitting_while_a_look_takes_its_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
+        looking, seen = asyncio.Event(), asyncio.Event()
+
+        async def look(*_: object) -> dict[str, int]:
+            looking.set()
+            await seen.wait()
+            return dict(poll.NOTHING)
+
+        monkeypatch.setattr(poll, "run_once", look)
+        stop = Stop()
+        working = asyncio.create_task(work_forever(w.house, every=3600, stop=stop))
+        await looking.wait()
+        await w.enqueue()
+        await until(lambda: len(w.creates) == 2)
+        seen.set()
+        stop.set()
+        await working
+        assert len(await w.rows("SELECT FROM submissions WHERE task_id IS NOT NULL")) == 2
+
+
+async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_url: str) -> None:
+    async with world(database_url, runway_key=None) as w:
+        await w.enqueue()
+        with pytest.raises(NotConfigured):
+            await submit_now(w.house, stopping=Stop(), bell=Bell())
+        assert not await w.rows("SELECT FROM submissions")
+
+
+async def test_a_worker_tells_that_the_database_is_away(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with world(database_url) as w:
+        nowhere = Database(normalise("postgresql://postgres@127.0.0.1:1/nowhere"), pool_size=1)
+        house = replace(w.house, database=nowhere)
+        assert await submit_now(house, stopping=Stop(), bell=Bell()) == submit.NOTHING
+        assert "submit_failed" in [record.__dict__.get("event") for record in caplog.records]
+        await nowhere.close()
+
+
+async def test_a_submit_step_whose_time_is_over_goes_on_at_once(database_url: str) -> None:
+    async with world(database_url, tick_budget=10.0) as w:
+        bell = Bell()
+        await submit_now(w.house, stopping=Stop(), bell=bell)
+        assert not bell.news.is_set()
+        late = replace(w.house, clock=iter(range(0, 1000, 20)).__next__)
+        await submit_now(late, stopping=Stop(), bell=bell)
+        assert bell.news.is_set()
 
 
 async def test_old_videos_are_removed_where_that_is_asked_for(database_url: str) -> None:
@@ -187,7 +245,9 @@ async def test_an_adopted_table_keeps_every_row(empty_database_url: str) -> None
         assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 1
 
 
-async def test_only_where_a_worker_ticks_is_anybody_notified(database_url: str) -> None:
+async def test_only_where_a_worker_listens_is_anybody_notified(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world(database_url) as w, connected(database_url) as other:
         heard = asyncio.Event()
         await other.add_listener(CHANNEL, lambda *_: heard.set())
@@ -200,14 +260,21 @@ async def test_only_where_a_worker_ticks_is_anybody_notified(database_url: str) 
             return heard.is_set()
 
         assert not await hears()
-        await w.tick()
-        assert not await hears()
         await tick(w.house, kind="worker")
-        assert await hears()
-        await w.tick()
-        assert await hears()
-        await w.rows("UPDATE ticks SET started_at = started_at - interval '2 hours'")
         assert not await hears()
+        listener = Listener(normalise(database_url), CHANNEL, lambda: None)
+        try:
+            await listener.ensure()
+            assert await hears()
+            await w.rows("UPDATE taxiway_snapshots SET taken_at = now() - interval '1 hour' WHERE name = 'listener'")
+            assert not await hears()
+            await listener.ensure()  # within the minute, nothing is said again
+            assert not await hears()
+            monkeypatch.setattr("service.store.listener.AGAIN_SECONDS", 0.0)
+            await listener.ensure()
+            assert await hears()
+        finally:
+            await listener.close()
 
 
 WRITTEN = """

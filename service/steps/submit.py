@@ -94,7 +94,7 @@ async def _claim_all(house: House, runway: Runway, window: Window, this: _Round)
     usual: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
     while more or this.in_flight or this.unsaved:
-        free = house.settings.submit_slots - max(len(this.in_flight), this.unsaved)
+        free = house.settings.submit_slots - max(len(this.in_flight), this.unsaved // 2)
         more = more or this.bell.news.is_set()
         if more and free > 0:
             if this.counts["claimed"] and usual is None:

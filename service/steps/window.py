@@ -39,14 +39,16 @@ class Window:
 
 
 class Bell:
-    """Rings when a claim may be worth it: a call came back, or (`news`) a video was handed in."""
+    """Rings when a claim may be worth it: a call came back, or (`news`) something is due, perhaps a `probe`."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
         self.news = asyncio.Event()
+        self.probe = False
 
-    def ring(self, *, news: bool = False) -> None:
+    def ring(self, *, news: bool = False, probe: bool = False) -> None:
         """Wake whoever waits."""
+        self.probe = self.probe or probe
         if news:
             self.news.set()
         self._rung.set()

@@ -1,7 +1,8 @@
-"""Hearing NOTIFY."""
+"""Hearing NOTIFY, and letting those who enqueue know that somebody does."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import asyncpg
@@ -9,6 +10,13 @@ import asyncpg
 from service.store.away import AWAY
 from service.store.database import CONNECT_SECONDS
 from service.store.url import Target
+
+AGAIN_SECONDS = 60.0
+# Transactions that notify commit one after the other, which is dear where nobody listens: so it is written down that
+# somebody does, and believed for a while, for a worker may be in the middle of a long tick.
+_LISTENS = "UPDATE taxiway_snapshots SET taken_at = now() WHERE name = 'listener'"
+SOMEBODY_LISTENS = """EXISTS (
+    SELECT FROM taxiway_snapshots WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
 
 
 class Listener:
@@ -19,14 +27,21 @@ class Listener:
         self._channel = channel
         self._wake = wake
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._said_at = 0.0
 
     async def ensure(self) -> None:
         """Listen, if that is possible and not so already. Without it, whoever waits wakes by the clock."""
-        if self._target is None or self._target.pooler or (self._connection and not self._connection.is_closed()):
+        if self._target is None or self._target.pooler:
             return
+        now = asyncio.get_running_loop().time()
         try:
-            self._connection = await asyncpg.connect(**(self._target.options | {"timeout": CONNECT_SECONDS}))
-            await self._connection.add_listener(self._channel, lambda *_: self._wake())
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await asyncpg.connect(**(self._target.options | {"timeout": CONNECT_SECONDS}))
+                await self._connection.add_listener(self._channel, lambda *_: self._wake())
+            elif now < self._said_at + AGAIN_SECONDS:
+                return
+            await self._connection.execute(_LISTENS)
+            self._said_at = now
         except AWAY:
             await self.close()
 

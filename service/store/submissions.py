@@ -85,6 +85,7 @@ WITH answer AS (
         cancel_reason = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN 'surplus'
                              ELSE s.cancel_reason END
     FROM entry e WHERE s.video_id = e.video_id AND s.id = e.submission_id AND ({guard})
+      AND s.video_id = ANY(ARRAY(SELECT video_id FROM answer))
     RETURNING e.*
 ), moved AS (
     UPDATE videos v SET

@@ -14,6 +14,7 @@ import asyncpg
 from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
+from service.store.listener import SOMEBODY_LISTENS
 from service.store.search import KNOWN_STATUSES, OF_TASK, WORDS, in_states
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
@@ -52,8 +53,8 @@ SELECT attname FROM pg_attribute
 WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
 """
 
-# Enqueue: the video, its words and, for a new model, its lane; nothing if the idempotency key is taken. A worker, if
-# one ticked lately, is woken: transactions that notify commit one after the other, which is dear where nobody listens.
+# Enqueue: the video, its words and, for a new model, its lane; nothing if the idempotency key is taken. A worker that
+# listens is woken.
 _INSERT = """
 WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
@@ -68,9 +69,7 @@ v AS (
 ), found AS (
     INSERT INTO taxiway_search (video_id, created_at, model, words) SELECT v.id, v.created_at, v.model, {words} FROM v
 )
-SELECT v.*, CASE WHEN EXISTS (
-    SELECT FROM (SELECT kind, started_at FROM ticks ORDER BY id DESC LIMIT 20) AS t
-    WHERE t.kind = 'worker' AND t.started_at > now() - interval '1 hour') THEN pg_notify('taxiway', '') END FROM v
+SELECT v.*, CASE WHEN {listens} THEN pg_notify('taxiway', '') END FROM v
 """
 _WORDS = WORDS.format(prompt="v.input ->> 'promptText'")
 
@@ -93,6 +92,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
         values="".join(f', app."{name}"' for name in names),
         columns=COLUMNS,
         words=_WORDS,
+        listens=SOMEBODY_LISTENS,
     )
     try:
         row = await database.fetchrow(
