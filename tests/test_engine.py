@@ -85,7 +85,7 @@ async def test_the_overview_names_each_step_that_has_something_to_do(database_ur
 
 
 PLANS = {
-    "claim": (permits._CLAIM, (50, 60.0, None, None), "videos_ready"),
+    "claim": (permits.claim_statement(50), (60.0, None), "videos_ready"),
     "due": (tasks._DUE, (50, 30.0), "videos_poll"),
     "save": (submissions._SAVE_BY_GUARD[submissions.Guard.LIVE], None, "videos_pkey"),
 }

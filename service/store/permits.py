@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -21,52 +22,67 @@ _BLOCKED = """EXISTS (
       AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
-# the permission to POST. $3 picks one paused lane for a probe ('*': any, although all are paused); NULL: the open ones.
-# MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused lane without reading its rows.
-_CLAIM_FORM = f"""
+# the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused lane without
+# reading its rows.
+_CLAIM = """
 WITH lane AS (
-    SELECT l.model FROM lanes l
-    WHERE l.model <> '*' AND CASE
-        WHEN $3::text = '*' THEN l.reason IS NULL OR l.paused_until <= now()
-        WHEN $3 IS NOT NULL THEN l.model = $3
-        ELSE l.reason IS NULL AND NOT EXISTS (SELECT FROM lanes a WHERE a.model = '*' AND a.reason IS NOT NULL)
-    END
+    SELECT l.model FROM lanes l WHERE l.model <> '*' AND {lane}
 ), due AS MATERIALIZED (
     SELECT d.* FROM lane CROSS JOIN LATERAL (
         SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = lane.model
-          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {_BLOCKED}
+          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {blocked}
         ORDER BY v.priority DESC, v.run_after, v.id
-        LIMIT $1 FOR UPDATE OF v SKIP LOCKED
-    ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT $1
-), {{affordable}} permit AS (
+        LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
+    ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT {limit}
+), {affordable} permit AS (
     INSERT INTO submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
-    SELECT id, model, quoted_credits, $4,
-           now() + make_interval(secs => $2), now() + make_interval(secs => $2 + {LEASE_MARGIN_SECONDS})
-    FROM {{source}} RETURNING id, video_id
+    SELECT id, model, quoted_credits, $2,
+           now() + make_interval(secs => $1), now() + make_interval(secs => $1 + {margin})
+    FROM {source} RETURNING id, video_id
 )
 UPDATE videos v SET status = 'processing', permit_id = p.id, runway_video_id = NULL, submitted_at = now(),
-    poll_after = now() + make_interval(secs => {FIRST_POLL_SECONDS}), polled_at = NULL, task_status = NULL,
+    poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
     progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
     updated_at = now()
 FROM permit p WHERE p.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING p.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.setbacks,
     v.resubmits, v.quoted_credits
 """
+_OPEN_LANES = "l.reason IS NULL AND NOT EXISTS (SELECT FROM lanes a WHERE a.model = '*' AND a.reason IS NOT NULL)"
+# For a probe: one paused lane; '*': any that is not paused itself, although all are.
+_PROBED_LANE = "CASE WHEN $3 = '*' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = $3 END"
 
-# With a limit on the day's credits: of what is due, in order, only as much as there is room for. $5: room for all
-# models; $6: models that have a limit of their own, and their room.
+# With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
+# models; and, by model, for those that have a limit of their own.
 _AFFORDABLE = """affordable AS MATERIALIZED (
     SELECT d.* FROM (
         SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
                sum(COALESCE(quoted_credits, 0))
                    OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
         FROM due
-    ) d LEFT JOIN jsonb_each_text($6::jsonb) AS own(model, room) ON own.model = d.model
-    WHERE ($5::numeric IS NULL OR d.in_all <= $5) AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
+    ) d LEFT JOIN jsonb_each_text(${by_model}::jsonb) AS own(model, room) ON own.model = d.model
+    WHERE (${for_all}::numeric IS NULL OR d.in_all <= ${for_all})
+      AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
 ),"""
-_CLAIM = _CLAIM_FORM.format(affordable="", source="due")
-_CLAIM_WITHIN = _CLAIM_FORM.format(affordable=_AFFORDABLE, source="affordable")
+
+
+@cache
+def claim_statement(limit: int, *, probing: bool = False, within: bool = False) -> str:
+    """The claim of at most so many, with the limit inside: as a parameter, it would be planned anew each time.
+
+    Its parameters: the seconds of the call, the claim's id; `probing`: the lane; `within`: the room for all, by model.
+    """
+    first = 4 if probing else 3
+    return _CLAIM.format(
+        limit=int(limit),
+        lane=_PROBED_LANE if probing else _OPEN_LANES,
+        blocked=_BLOCKED,
+        affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
+        source="affordable" if within else "due",
+        margin=LEASE_MARGIN_SECONDS,
+        first_poll=FIRST_POLL_SECONDS,
+    )
 
 
 @dataclass(frozen=True)
@@ -106,11 +122,13 @@ async def claim(
     claim_id: int | None = None,
 ) -> list[Permit]:
     """Permit at most `limit` creates, each to end within `call_seconds` from before this call."""
-    if room is None:
-        rows = await database.fetch(_CLAIM, limit, call_seconds, lane, claim_id)
-    else:
-        by_model = json.dumps(dict(room.by_model), default=str)
-        rows = await database.fetch(_CLAIM_WITHIN, limit, call_seconds, lane, claim_id, room.for_all, by_model)
+    arguments: list[object] = [call_seconds, claim_id]
+    if lane is not None:
+        arguments.append(lane)
+    if room is not None:
+        arguments += [room.for_all, json.dumps(dict(room.by_model), default=str)]
+    statement = claim_statement(limit, probing=lane is not None, within=room is not None)
+    rows = await database.fetch(statement, *arguments)
     return [Permit(*row) for row in rows]
 
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from service import outcomes
+from service.settings import Settings
 from service.steps.answers import as_answer
 from service.store import inbox, lanes, permits, submissions
 from service.store.submissions import Guard
@@ -23,7 +24,7 @@ from tests.simulator_server import HEADERS, body
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
-CLAIM = named(permits._CLAIM)
+CLAIM = named(permits.claim_statement(Settings().submit_slots))
 SAVE = named(submissions._SAVE_BY_GUARD[Guard.LIVE])
 FINISHED = {"seconds": 60}  # by then a task is done, and a permit has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}
