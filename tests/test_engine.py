@@ -194,6 +194,13 @@ async def test_a_worker_tells_that_the_database_is_away(database_url: str, caplo
         await nowhere.close()
 
 
+def test_a_claim_is_a_little_smaller_than_what_is_free() -> None:
+    sizes = {free: permits.size(free) for free in range(-1, 501)}
+    assert all(0 <= size <= max(free, 0) for free, size in sizes.items())
+    assert all(size > free * 2 / 3 for free, size in sizes.items() if free > 0)
+    assert len(set(sizes.values())) < 20
+
+
 async def test_a_submit_step_whose_time_is_over_goes_on_at_once(database_url: str) -> None:
     async with world(database_url, tick_budget=10.0) as w:
         bell = Bell()

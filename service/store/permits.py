@@ -67,6 +67,17 @@ _AFFORDABLE = """affordable AS MATERIALIZED (
 ),"""
 
 
+def size(free: int) -> int:
+    """The size of a claim for so many free slots: a little less, for PostgreSQL keeps a plan for each size.
+
+    1, 2, 3, 4, 6, 8, 12, 16, 24 and so on; 0 for none.
+    """
+    if free < 1:
+        return 0
+    power = 1 << (free.bit_length() - 1)
+    return power + power // 2 if free >= power + power // 2 else power
+
+
 @cache
 def claim_statement(limit: int, *, probing: bool = False, within: bool = False) -> str:
     """The claim of at most so many, with the limit inside: as a parameter, it would be planned anew each time.

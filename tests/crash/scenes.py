@@ -24,7 +24,7 @@ from tests.simulator_server import HEADERS, body
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
-CLAIM = named(permits.claim_statement(Settings().submit_slots))
+CLAIM = named(permits.claim_statement(permits.size(Settings().submit_slots)))
 SAVE = named(submissions._SAVE_BY_GUARD[Guard.LIVE])
 FINISHED = {"seconds": 60}  # by then a task is done, and a permit has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}
