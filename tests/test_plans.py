@@ -40,11 +40,12 @@ class Explaining(Database):
 
     def __init__(self, url: str) -> None:
         super().__init__(normalise(url))
+        self._whole_url = url  # with the password, which `target.dsn` lacks
         self.plans: list[tuple[str, dict[str, Any]]] = []
 
     async def _explain(self, sql: str, arguments: tuple[object, ...]) -> None:
         """`force_generic_plan`: what a prepared statement comes to after a few uses."""
-        async with connected(self._url) as connection:
+        async with connected(self._whole_url) as connection:
             found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *arguments)
             self.plans.append((sql, json.loads(found)[0]["Plan"]))
             nulls = f"({', '.join(['NULL'] * len(arguments))})" if arguments else ""
@@ -52,11 +53,6 @@ class Explaining(Database):
             await connection.execute(f"PREPARE one AS {sql}")
             found = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE one{nulls}")
             self.plans.append((sql, json.loads(found)[0]["Plan"]))
-
-    @property
-    def _url(self) -> str:
-        assert self.target
-        return self.target.dsn
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         await self._explain(sql, arguments)
