@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,17 @@ _WORDS = WORDS.format(prompt="v.input ->> 'promptText'")
 _BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM videos v WHERE v.idempotency_key = $1"
 
 
+@lru_cache(maxsize=64)
+def _insert(names: tuple[str, ...]) -> str:
+    return _INSERT.format(
+        names="".join(f', "{name}"' for name in names),
+        values="".join(f', app."{name}"' for name in names),
+        columns=COLUMNS,
+        words=_WORDS,
+        listens=SOMEBODY_LISTENS,
+    )
+
+
 async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     """Store a request; (the video, whether it is new). An Idempotency-Key that is taken returns the first video.
 
@@ -86,17 +98,9 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
         await _check_columns(database, list(new.columns))
     # The table may be the app's own, with a `metadata` that is NOT NULL and has a default: it is written if given.
     others = new.mirrored | new.columns | ({} if new.metadata is None else {"metadata": new.metadata})
-    names = list(others)
-    sql = _INSERT.format(
-        names="".join(f', "{name}"' for name in names),
-        values="".join(f', app."{name}"' for name in names),
-        columns=COLUMNS,
-        words=_WORDS,
-        listens=SOMEBODY_LISTENS,
-    )
     try:
         row = await database.fetchrow(
-            sql, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits,
+            _insert(tuple(others)), new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits,
             new.priority, new.run_after,
             new.expires_at, new.patience_seconds, new.idempotency_key, new.request_hash, json.dumps(others),
         )  # fmt: skip

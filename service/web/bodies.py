@@ -37,15 +37,18 @@ async def read(request: Request, limit: int, *, seconds: float = SLOWEST_BODY_SE
 
 async def _read(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    too_large = TooLarge(f"the body may have at most {limit} bytes; put large images behind an https URL")
     if announced.isascii() and announced.isdigit() and (len(announced) > LONGEST_LENGTH or int(announced) > limit):
-        raise too_large
+        raise _too_large(limit)
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
         if len(chunks) > limit:
-            raise too_large
+            raise _too_large(limit)
     return bytes(chunks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body may have at most {limit} bytes; put large images behind an https URL")
 
 
 def parse(raw: bytes) -> dict[str, Any]:

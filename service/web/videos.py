@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -55,7 +56,7 @@ async def enqueue(request: Request) -> Response:
     new = new_video(bodies.validated(VideoRequest, value), house.settings, key, canonical_hash(value) if key else None)
     video, _is_new = await store.enqueue(house.database, new)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
-    return JSONResponse(_view(video), status_code=202, headers=headers)
+    return _json(_body(video), status_code=202, headers=headers)
 
 
 def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None) -> NewVideo:
@@ -129,14 +130,14 @@ async def read(request: Request) -> Response:
     """GET /videos/{id}: looks at the task if that is due, so whoever waits need not wait for the cron."""
     house = bearer(request, READ)
     video = await poll.look_now(house, video_id_of(request))
-    body = json.dumps(_view(video), separators=(",", ":"), ensure_ascii=False).encode()
+    body = _body(video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if not video.status.terminal:
         headers["Retry-After"] = POLL_AFTER_SECONDS
     if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+    return _json(body, headers=headers)
 
 
 async def file(request: Request) -> Response:
@@ -175,13 +176,13 @@ async def retry(request: Request) -> Response:
         house.database, video_id_of(request), consent=asked.accept_double_charge,
         patience_seconds=house.settings.queue_patience,
     )  # fmt: skip
-    return JSONResponse(_view(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
+    return _json(_body(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
     house = bearer(request, WRITE)
-    return JSONResponse(_view(await store.cancel(house.database, video_id_of(request))))
+    return _json(_body(await store.cancel(house.database, video_id_of(request))))
 
 
 async def ledger_of(request: Request) -> Response:
@@ -211,5 +212,9 @@ async def timeline_of(request: Request) -> Response:
     return JSONResponse(listed.model_dump(mode="json"))
 
 
-def _view(video: Video) -> dict[str, Any]:
-    return VideoView.of(video).model_dump(mode="json")
+def _body(video: Video) -> bytes:
+    return VideoView.of(video).model_dump_json().encode()
+
+
+def _json(body: bytes, *, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body, status_code=status_code, media_type="application/json", headers=headers)
