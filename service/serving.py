@@ -46,9 +46,14 @@ def server(app: Starlette, host: str, port: int, *, patience: float = 5) -> Serv
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError; `errno.EADDRINUSE` when somebody else has the port."""
+    """A listening socket. Raises OSError; `errno.EADDRINUSE` when somebody else has the port.
+
+    It names its protocol, which `create_server` leaves at 0: only then does asyncio switch Nagle's algorithm off, which
+    holds back the end of an answer until the caller has acknowledged its beginning: 40 ms.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    listener = socket.create_server((host, port), family=family)
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
 def serve(house: House, host: str, port: int) -> None:

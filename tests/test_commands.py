@@ -27,6 +27,7 @@ from service.__main__ import cli as entry
 from service.app import create_app
 from service.local.processes import command_of, until
 from service.local.simulator import Simulator, SimulatorOptions, create_simulator
+from service.serving import listen
 from tests import cli
 from tests.commands import PATIENCE_SECONDS, ROOT, command, free_port, run_command, running
 from tests.database import connected, execute, run
@@ -108,6 +109,20 @@ async def test_web_says_when_its_port_is_taken(host: str) -> None:
         port = other.getsockname()[1]
         answer = await cli.taxiway(None, "web", "--host", host, "--port", port)
     assert cli.complaint(answer).startswith(f"taxiway: port {port} on {host} is in use")
+
+
+async def test_an_answer_is_not_held_back_until_its_beginning_was_acknowledged() -> None:
+    at_once: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_once.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with listen("127.0.0.1", 0) as listener:
+        async with await asyncio.start_server(note, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await at_once
+            writer.close()
 
 
 # worker, tick, poll
