@@ -79,13 +79,9 @@ _BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM videos v WHERE v.idempotency_k
 
 @lru_cache(maxsize=64)
 def _insert(names: tuple[str, ...]) -> str:
-    return _INSERT.format(
-        names="".join(f', "{name}"' for name in names),
-        values="".join(f', app."{name}"' for name in names),
-        columns=COLUMNS,
-        words=_WORDS,
-        listens=SOMEBODY_LISTENS,
-    )
+    written = "".join(f', "{name}"' for name in names)
+    values = "".join(f', app."{name}"' for name in names)
+    return _INSERT.format(names=written, values=values, columns=COLUMNS, words=_WORDS, listens=SOMEBODY_LISTENS)
 
 
 async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
