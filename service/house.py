@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from service import settings as environment
 from service.errors import BadSettings
 from service.runway.client import Runway
-from service.runway.transport import preload
+from service.runway.transport import load_session
 from service.settings import Settings
 from service.store.database import Database
 from service.store.url import normalise
@@ -59,7 +59,7 @@ class House:
 
         Not for long: what has rested for a moment (`IDLE_SECONDS`) is not used again.
         """
-        preload()
+        load_session()
         async with self.runway() as runway:
             yield replace(self, kept=runway)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -199,6 +201,34 @@ def test_a_claim_is_a_little_smaller_than_what_is_free() -> None:
     assert all(0 <= size <= max(free, 0) for free, size in sizes.items())
     assert all(size > free * 2 / 3 for free, size in sizes.items() if free > 0)
     assert len(set(sizes.values())) < 20
+
+
+async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        async with w.house.database.connection() as connection:
+            for _ in range(8):
+                await permits.claim(w.house.database, 1, 60.0)
+            planned = await connection.fetchrow(
+                "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
+                permits.claim_statement(1),
+            )
+        assert planned
+        assert planned["generic_plans"] >= 3
+
+
+def test_a_process_that_stays_has_its_client_before_its_first_permit() -> None:
+    program = """if True:
+        import asyncio, sys
+        from service import house
+        from service.settings import Settings
+        async def inside():
+            assert "aiohttp" not in sys.modules
+            async with house.build(Settings(runway_key="key")).keeping_runway():
+                assert "aiohttp" in sys.modules
+        asyncio.run(inside())
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 async def test_a_submit_step_whose_time_is_over_goes_on_at_once(database_url: str) -> None:

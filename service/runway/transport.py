@@ -88,15 +88,14 @@ class _AiohttpReply:
             await self._response.__aexit__(None, None, None)
 
 
-def _session_module() -> ModuleType:
-    from service.runway import session  # aiohttp: a tick that sends nothing does without
+def load_session() -> ModuleType:
+    """aiohttp, with the first call: a tick that sends nothing does without.
+
+    A process that stays loads it before its first permit: what is permitted is to be sent at once.
+    """
+    from service.runway import session
 
     return session
-
-
-def preload() -> None:
-    """Load what the first call needs: a process that stays does it before its first permit, not after it."""
-    _session_module()
 
 
 @cache
@@ -121,7 +120,7 @@ class AiohttpWire:
 
     async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
         if self._session is None:
-            self._session = _session_module().new_session(
+            self._session = load_session().new_session(
                 lambda: current.get().connected(), CONNECT_SECONDS, ssl=self._tls, limit=self._connections, **self._rest
             )
         return _AiohttpReply(

@@ -28,9 +28,8 @@ from service.videos import Status
 log = logging.getLogger(__name__)
 
 TAKE_BACK_ATTEMPTS = 5
-GATHER_SECONDS = (
-    0.002  # of all that is under way, more is about to come back: a claim for ten costs what one for one does
-)
+# When most slots are taken, more calls are about to come back, and a claim for ten costs what one for one does.
+GATHER_SECONDS = 0.002
 
 NOTHING: Counts = {"claimed": 0, "accepted": 0, "not_sent": 0, "rejected": 0, "unknown": 0}
 
