@@ -19,7 +19,7 @@ from service.settings import ENV_NAMES
 from service.steps import poll, prune, submit
 from service.steps.answers import as_answer
 from service.steps.window import Bell, Window
-from service.store import permits, retention, submissions, tasks
+from service.store import lanes, permits, retention, submissions, tasks
 from service.store.database import Database
 from service.store.listener import Listener
 from service.store.migrate import migrate
@@ -27,7 +27,7 @@ from service.store.overview import overview
 from service.store.url import normalise
 from service.tick import submit_now, tick
 from service.videos import Status
-from service.worker import CHANNEL, Stop, work_forever
+from service.worker import CHANNEL, Stop, _submit_forever, work_forever
 from tests.database import connected, execute
 from tests.simulator_server import until
 from tests.world import World, world
@@ -187,6 +187,31 @@ async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_
         assert not await w.rows("SELECT FROM submissions")
 
 
+async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> None:
+    async with world(database_url, runway_key=None) as w:
+        stop, bell = Stop(), Bell()
+        bell.ring(news=True)
+        working = asyncio.create_task(_submit_forever(w.house, bell, dict(submit.NOTHING), every=3600, stop=stop))
+        while bell.news.is_set():  # noqa: ASYNC110  # the worker clears it
+            await asyncio.sleep(0)
+        stop.set()
+        await working
+        assert not await w.rows("SELECT FROM submissions")
+
+
+async def test_a_worker_probes_a_lane_whose_pause_is_over(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        await lanes.pause(w.house.database, "*", 60, "no_credits", "there were none")
+        await w.later(minutes=2)
+        stop = Stop()
+        working = asyncio.create_task(work_forever(w.house, every=3600, stop=stop))
+        await until(lambda: len(w.creates) == 1)
+        stop.set()
+        await working
+        assert not await w.rows("SELECT FROM lanes WHERE reason IS NOT NULL")
+
+
 async def test_a_worker_tells_that_the_database_is_away(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with world(database_url) as w:
         nowhere = Database(normalise("postgresql://postgres@127.0.0.1:1/nowhere"), pool_size=1)
@@ -206,6 +231,11 @@ def test_a_claim_is_a_little_smaller_than_what_is_free() -> None:
 async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
+        await w.rows(
+            "INSERT INTO videos (model, operation, input, status)"
+            " SELECT 'gen4_turbo', 'image_to_video', '{}', 'queued' FROM generate_series(1, 5000)"
+        )
+        await w.rows("ANALYZE videos")
         async with w.house.database.connection() as connection:
             for _ in range(8):
                 await permits.claim(w.house.database, 1, 60.0)
