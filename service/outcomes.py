@@ -180,10 +180,10 @@ def decide(
     chance: float,
 ) -> Decision:
     """What becomes of a video after this outcome. `bound`: the most that its task may cost, in credits."""
+    if outcome.kind is Kind.ACCEPTED:
+        return _TAKEN
     wait = videos.backoff(setbacks, chance)
     match outcome.kind:
-        case Kind.ACCEPTED:
-            return Decision(videos.Status.PROCESSING)
         case Kind.NOT_SENT:
             return _wait(outcome, wait)
         case Kind.UNKNOWN:
@@ -200,6 +200,9 @@ def decide(
     lane = model if reason in LANE_REASONS else ALL_LANES
     pause = Pause(lane, reason.value, outcome.detail, max(PAUSE_SECONDS[reason], asked))
     return replace(_wait(outcome, 0.0), setback=False, pause=pause)
+
+
+_TAKEN = Decision(videos.Status.PROCESSING)
 
 
 def _wait(outcome: Outcome, seconds: float) -> Decision:

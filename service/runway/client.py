@@ -35,6 +35,7 @@ LARGEST_ANSWER_BYTES = 1_000_000
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 class Runway:
@@ -161,7 +162,7 @@ class Runway:
             torn = error
         finally:
             current.reset(token)
-            if reply is not None:
+            if reply is not None and not reply.done:
                 await _close(reply)
         return Answer(
             reply.status,
@@ -211,5 +212,5 @@ async def _close(reply: Reply) -> None:
 
 def _retry_after(reply: Reply) -> float | None:
     """Seconds, from `Retry-After`. Runway documents none: the form with a date is not worth a clock here."""
-    value = reply.headers.get("retry-after", "")
-    return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if re.fullmatch(r"[0-9]{1,9}", value) else None
+    value = reply.headers.get("retry-after")
+    return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if value and _SECONDS.fullmatch(value) else None

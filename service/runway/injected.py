@@ -29,6 +29,10 @@ class _HttpxReply:
             if size > limit:
                 break
 
+    @property
+    def done(self) -> bool:
+        return self._response.is_closed
+
     async def close(self) -> None:
         await self._response.aclose()
 

@@ -50,6 +50,10 @@ class Reply(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
+    @property
+    def done(self) -> bool:
+        """Whether the connection went back already, when the answer was read to its end."""
+
     async def read(self, chunks: list[bytes], limit: int) -> None:
         """Append the body, up to `limit` bytes; what was read before an exception stays."""
 
@@ -83,9 +87,12 @@ class _AiohttpReply:
             chunks.append(chunk)
             size += len(chunk)
 
+    @property
+    def done(self) -> bool:
+        return self._response.connection is None
+
     async def close(self) -> None:
-        if self._response.connection is not None:  # else it went back when the answer was read to its end
-            await self._response.__aexit__(None, None, None)
+        await self._response.__aexit__(None, None, None)
 
 
 def load_session() -> ModuleType:

@@ -6,10 +6,10 @@ for the session while it does; behind a transaction pooler that would stay with 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -17,4 +17,4 @@ if TYPE_CHECKING:
 
 def as_records(rows: Sequence[DataclassInstance]) -> str:
     """Dataclasses as the argument of `jsonb_to_recordset`, which reads times, ids and amounts from their text."""
-    return json.dumps([{field.name: getattr(row, field.name) for field in fields(row)} for row in rows], default=str)
+    return to_json(rows, fallback=str).decode()
