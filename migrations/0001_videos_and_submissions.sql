@@ -26,18 +26,19 @@ END IF; END $$;
 
 -- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's
 -- permit (the lease and the fence); afterwards it is an entry in the ledger. It outlives the video's row.
+-- What has a fixed width stands first, so that next to nothing is lost between two columns: each is written twice.
 CREATE TABLE submissions (
     video_id           uuid        NOT NULL,
     id                 bigint      GENERATED ALWAYS AS IDENTITY,  -- grows, never reused: the fence
-    model              text        NOT NULL,
     claim_id           bigint,                 -- the claim that permitted it, so that one without an answer is found
     opened_at          timestamptz NOT NULL DEFAULT now(),
     call_deadline      timestamptz NOT NULL,   -- the POST has ended by then, whatever happens to it
     deadline           timestamptz NOT NULL,   -- without an outcome by then, the outcome is unknown
+    model              text        NOT NULL,
     quoted_credits     numeric,                -- our own price, before the call: the bound of what it may cost
-    outcome            text,
     closed_at          timestamptz,
     http_status        integer,
+    outcome            text,
     request_id         text,                   -- Runway's apigw-requestid, for its support
     error              text,                   -- Runway's words, or the transport's
     task_id            text,

@@ -76,8 +76,6 @@ class Explaining(Database):
         while waiting:
             sql, node = waiting.pop()
             yield sql, node
-            if "obj_description" in node.get("One-Time Filter", ""):
-                continue  # what is below is done in an adopted table alone, which has an index for it
             waiting += [(sql, child) for child in node.get("Plans", [])]
 
     def check(self, *indexes: str) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 
 from service.errors import Conflict
 from service.store.database import Database
-from service.store.search import OF_TASK
+from service.store.search import is_adopted, of_task
 
 _RECEIVE = """
 INSERT INTO inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
@@ -43,10 +43,10 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 
 # Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
 # can miss each other, so every tick matches again: the task becomes due, unless it was looked at since.
-_MATCH = f"""
+_MATCH = """
 WITH match AS MATERIALIZED (
     SELECT i.id, v.id AS video_id FROM inbox i JOIN videos v
-        ON v.id = ANY(ARRAY({OF_TASK.format(task="i.task_id")})) AND v.runway_video_id = i.task_id
+        ON v.id = ANY(ARRAY({of_task})) AND v.runway_video_id = i.task_id
     WHERE i.handled_at IS NULL ORDER BY i.received_at LIMIT $1
 ), hastened AS (
     UPDATE videos v SET poll_after = now()
@@ -63,7 +63,8 @@ WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
 
 async def match(database: Database, limit: int) -> int:
     """Match waiting callbacks with tasks that are known by now; how many."""
-    return await database.execute(_MATCH, limit)
+    sql = _MATCH.format(of_task=of_task("i.task_id", adopted=await is_adopted(database)))
+    return await database.execute(sql, limit)
 
 
 # Callbacks that name a video which nobody knows the task of: evidence for an unknown submission.

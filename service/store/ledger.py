@@ -12,16 +12,18 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
-from service.store.search import OF_TASK
+from service.store.search import is_adopted, of_task
 
 # A queued video whose earlier submission was accepted, or may have been, was put back by hand: without consent it is
 # not sent again. It returns to its task, or to the reason why it had failed.
 _RESTORE = """
 WITH dragged AS MATERIALIZED (
     SELECT DISTINCT ON (v.id) v.id, s.outcome, s.task_id
-    FROM submissions s JOIN videos v ON v.id = s.video_id
-    WHERE s.settled_at IS NULL AND (s.outcome = 'accepted' OR s.outcome = 'unknown' AND s.consent IS NULL)
-      AND s.cancel_due IS NULL AND s.unsaved IS NULL AND v.status = 'queued'
+    FROM (SELECT * FROM submissions WHERE settled_at IS NULL AND outcome = 'accepted'
+          UNION ALL
+          SELECT * FROM submissions WHERE settled_at IS NULL AND outcome = 'unknown' AND consent IS NULL) s
+    JOIN videos v ON v.id = s.video_id
+    WHERE s.cancel_due IS NULL AND s.unsaved IS NULL AND v.status = 'queued'
     ORDER BY v.id, s.outcome, s.id DESC LIMIT $1
 ), held AS MATERIALIZED (
     SELECT v.id FROM videos v WHERE v.id = ANY(ARRAY(SELECT id FROM dragged)) AND v.status = 'queued'
@@ -129,12 +131,10 @@ async def of_video(database: Database, video_id: UUID) -> list[dict[str, Any]]:
     return [dict(row) for row in await database.fetch(_OF_VIDEO, video_id)]
 
 
-_HOLDER = f"{OF_TASK.format(task='$1')} LIMIT 1"
-
-
 async def holder(database: Database, task_id: str) -> UUID | None:
     """The video that has or had this task, if any."""
-    video_id: UUID | None = await database.fetchval(_HOLDER, task_id)
+    sql = f"{of_task('$1', adopted=await is_adopted(database))} LIMIT 1"
+    video_id: UUID | None = await database.fetchval(sql, task_id)
     return video_id
 
 

@@ -20,10 +20,12 @@ SELECT
     OR EXISTS (SELECT FROM inbox WHERE handled_at IS NULL)
     OR EXISTS (
         SELECT FROM submissions s LEFT JOIN videos v ON v.id = s.video_id
-        WHERE s.settled_at IS NULL AND s.outcome IN ('accepted', 'unknown') AND s.cancel_due IS NULL
-          AND CASE WHEN v.status = 'queued' THEN s.outcome = 'accepted' OR s.consent IS NULL
-                   ELSE s.outcome = 'accepted' AND (v.status::text IS DISTINCT FROM 'processing'
-                                                    OR v.runway_video_id IS DISTINCT FROM s.task_id) END) AS rescue,
+        WHERE s.settled_at IS NULL AND s.outcome = 'accepted' AND s.cancel_due IS NULL
+          AND (v.status::text IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM s.task_id))
+    OR EXISTS (
+        SELECT FROM submissions s JOIN videos v ON v.id = s.video_id
+        WHERE s.settled_at IS NULL AND s.outcome = 'unknown' AND s.cancel_due IS NULL AND s.consent IS NULL
+          AND v.status = 'queued') AS rescue,
     EXISTS (SELECT FROM submissions WHERE cancel_due <= now()) AS cancel,
     EXISTS (SELECT FROM lanes WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
     EXISTS (SELECT FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL

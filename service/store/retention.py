@@ -74,7 +74,7 @@ WITH walk AS MATERIALIZED (
     FROM walk CROSS JOIN step LEFT JOIN (SELECT * FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
     WHERE w.name = 'ledger_walk'
 )
-UPDATE submissions SET looks = '[]' WHERE ctid = ANY(ARRAY(
+UPDATE submissions SET looks = NULL WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM submissions
     WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND looks <> '[]' FOR UPDATE SKIP LOCKED))
 """

@@ -52,20 +52,34 @@ class Arguments(list[object]):
         return f"${len(self)}"
 
 
-# Videos that have or had a task: by the ledger; in an adopted table (migrations/0001 marks what is not one) also such
-# as had their task before, by an index that only such a table has.
-OF_TASK = """
-SELECT video_id AS id FROM submissions WHERE task_id = {task}
-UNION SELECT id FROM videos WHERE runway_video_id = {task}
-      AND obj_description(to_regclass('videos'), 'pg_class') IS DISTINCT FROM 'made by Taxiway'
-"""
+_IS_ADOPTED = "SELECT obj_description(to_regclass('videos'), 'pg_class') IS DISTINCT FROM 'made by Taxiway'"
 
-# Videos that this text names: by their own id, or by a task that they have or had.
-_NAMED = f"""
-SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
-UNION {OF_TASK.format(task="$2")}
-LIMIT 100
-"""
+
+async def is_adopted(database: Database) -> bool:
+    """Whether `videos` is an app's own table: migrations/0001 marks the one that it makes."""
+    adopted: bool = await database.fetchval(_IS_ADOPTED)
+    return adopted
+
+
+def of_task(task: str, *, adopted: bool) -> str:
+    """SQL of the videos that have or had this task: by the ledger, which knows every task of Taxiway's.
+
+    In an adopted table also such as had their task before, by an index that only such a table has. Elsewhere that part
+    must not even stand there: it would be skipped, but the statement looks so dear that PostgreSQL compiles it (JIT).
+    """
+    by_ledger = f"SELECT video_id AS id FROM submissions WHERE task_id = {task}"
+    return f"{by_ledger} UNION SELECT id FROM videos WHERE runway_video_id = {task}" if adopted else by_ledger
+
+
+# Videos that a text names: by their own id, or by a task that they have or had.
+_NAMED = {
+    adopted: f"""
+        SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
+        UNION {of_task("$2", adopted=adopted)}
+        LIMIT 100
+        """
+    for adopted in (False, True)
+}
 
 
 async def named(database: Database, text: str) -> list[UUID]:
@@ -74,7 +88,8 @@ async def named(database: Database, text: str) -> list[UUID]:
         video_id = UUID(text)
     except ValueError:
         video_id = None
-    return [row["id"] for row in await database.fetch(_NAMED, video_id, text)]
+    sql = _NAMED[await is_adopted(database)]
+    return [row["id"] for row in await database.fetch(sql, video_id, text)]
 
 
 def tsquery(text: str, arguments: Arguments) -> str:

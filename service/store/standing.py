@@ -54,10 +54,11 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
     (SELECT count(*) FROM submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes')
     + (SELECT count(*) FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
        AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour') AS stuck,
-    (SELECT count(*) FROM submissions WHERE outcome = 'unknown' AND settled_at IS NULL AND consent IS NULL) AS unknown,
-    (SELECT COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 FROM submissions
-     WHERE outcome = 'unknown' AND settled_at IS NULL) AS unknown_credits
-FROM large
+    open.unknown, open.unknown_credits
+FROM large CROSS JOIN (
+    SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
+           COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits
+    FROM submissions WHERE outcome = 'unknown' AND settled_at IS NULL) AS open
 """
 
 

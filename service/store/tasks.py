@@ -159,8 +159,8 @@ WITH seen AS (
         cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason),
         -- The task ended without a file, and why.
         error = COALESCE(s.error_code || COALESCE(': ' || s.error_message, ''), b.error),
-        polls = b.polls + 1,
-        looks = CASE WHEN jsonb_array_length(b.looks) >= {KEPT_LOOKS} THEN b.looks - 0 ELSE b.looks END
+        polls = COALESCE(b.polls, 0) + 1,
+        looks = CASE WHEN jsonb_array_length(b.looks) >= {KEPT_LOOKS} THEN b.looks - 0 ELSE COALESCE(b.looks, '[]') END
                 || jsonb_build_array(
                        jsonb_build_array(trunc(extract(epoch FROM now())::numeric, 3), s.task_status, s.progress))
     FROM seen s, moved m

@@ -104,8 +104,8 @@ def _answer(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
 
 
 def _looks(row: asyncpg.Record, about: dict[str, Any]) -> Iterator[Entry]:
-    looks = json.loads(row["looks"])
-    dropped = row["polls"] - len(looks)
+    looks = json.loads(row["looks"] or "[]")
+    dropped = (row["polls"] or 0) - len(looks)
     if dropped > 0:
         at = datetime.fromtimestamp(looks[0][0], UTC) if looks else row["settled_at"] or row["closed_at"]
         earlier = "earlier looks" if looks else "looks"

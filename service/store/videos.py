@@ -16,7 +16,7 @@ from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.listener import SOMEBODY_LISTENS
-from service.store.search import KNOWN_STATUSES, OF_TASK, WORDS, in_states
+from service.store.search import KNOWN_STATUSES, WORDS, in_states, is_adopted, of_task
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
 # An adopted table may have an enum for its status: as text, it needs no look-up of the type.
@@ -152,15 +152,11 @@ async def get(database: Database, video_id: UUID) -> Video:
     return Video.from_row(row)
 
 
-_BY_TASK = f"""
-SELECT {COLUMNS} FROM videos v
-WHERE v.id = ANY(ARRAY({OF_TASK.format(task="$1")})) AND v.runway_video_id = $1 AND {_KNOWN} LIMIT 1
-"""
-
-
 async def by_task(database: Database, task_id: str) -> Video | None:
     """The video that holds this task, if any."""
-    row = await database.fetchrow(_BY_TASK, task_id)
+    ids = of_task("$1", adopted=await is_adopted(database))
+    sql = f"SELECT {COLUMNS} FROM videos v WHERE v.id = ANY(ARRAY({ids})) AND v.runway_video_id = $1 AND {_KNOWN}"
+    row = await database.fetchrow(f"{sql} LIMIT 1", task_id)
     return Video.from_row(row) if row else None
 
 
