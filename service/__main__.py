@@ -6,6 +6,7 @@ Errors are one line each. Exit code 1: it failed; 2: it was not understood.
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands import adopt, change, enqueue, lanes, operate, recipe, show, stats, videos
 from service.commands.console import fail, one_line_errors, open_house, run
 from service.house import House
 
@@ -21,8 +21,12 @@ cli = typer.Typer(
     help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode=None, add_completion=True,
 )  # fmt: skip
-for group in (videos, show, enqueue, change, lanes, stats, adopt, operate, recipe):
-    cli.add_typer(group.cli)
+# What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
+if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
+    from service.commands import adopt, change, enqueue, lanes, operate, recipe, show, stats, videos
+
+    for group in (videos, show, enqueue, change, lanes, stats, adopt, operate, recipe):
+        cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

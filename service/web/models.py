@@ -22,7 +22,13 @@ State = Literal["queued", "processing", "completed", "failed", "cancelled"]
 PlainText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
-class VideoRequest(BaseModel):
+class Shape(BaseModel):
+    """What comes in or goes out over HTTP. Built with its first use: the process starts sooner without."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class VideoRequest(Shape):
     """A video to be made."""
 
     model_config = ConfigDict(extra="forbid")
@@ -55,7 +61,7 @@ class VideoRequest(BaseModel):
         return value
 
 
-class RetryRequest(BaseModel):
+class RetryRequest(Shape):
     """How to retry a failed video."""
 
     model_config = ConfigDict(extra="forbid")
@@ -65,7 +71,7 @@ class RetryRequest(BaseModel):
     )
 
 
-class ListQuery(BaseModel):
+class ListQuery(Shape):
     """Which videos to list."""
 
     model_config = ConfigDict(extra="forbid")
@@ -109,14 +115,14 @@ def position(cursor: str) -> tuple[datetime, UUID]:
         raise ValueError("the time is beyond the calendar") from exc
 
 
-class Failure(BaseModel):
+class Failure(Shape):
     """Why a video failed, or waits."""
 
     code: str | None = Field(description="Taxiway's reason, or Runway's failureCode")
     message: str | None = Field(description="for people")
 
 
-class VideoView(BaseModel):
+class VideoView(Shape):
     """A video."""
 
     id: UUID
@@ -161,14 +167,14 @@ _DIFFERENT = {"status", "input", "error", "quoted_credits", "cost_credits", "fil
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
 
 
-class VideoPage(BaseModel):
+class VideoPage(Shape):
     """Videos, newest first."""
 
     videos: list[VideoView]
     next: str | None = Field(description="the cursor of the next page")
 
 
-class SubmissionView(BaseModel):
+class SubmissionView(Shape):
     """One permitted create, and what it came to."""
 
     id: int
@@ -190,7 +196,7 @@ class SubmissionView(BaseModel):
     settled_at: datetime | None
 
 
-class SubmissionList(BaseModel):
+class SubmissionList(Shape):
     """The ledger of one video, oldest first, and what it comes to."""
 
     verdict: str = Field(description="for people: paid once, paid nothing, unknown (at most so many credits), ...")
@@ -200,7 +206,7 @@ class SubmissionList(BaseModel):
     submissions: list[SubmissionView]
 
 
-class CallbackHint(BaseModel):
+class CallbackHint(Shape):
     """What a callback may say: that a task changed. Nothing else in it is believed."""
 
     model_config = ConfigDict(extra="ignore")
@@ -209,7 +215,7 @@ class CallbackHint(BaseModel):
     video_id: UUID | None = None
 
 
-class TickCounts(BaseModel):
+class TickCounts(Shape):
     """What one tick did, by step. "errors" names steps that failed."""
 
     model_config = ConfigDict(extra="allow")
@@ -217,7 +223,7 @@ class TickCounts(BaseModel):
     seconds: float
 
 
-class ProblemView(BaseModel):
+class ProblemView(Shape):
     """RFC 9457 problem details."""
 
     model_config = ConfigDict(extra="allow")

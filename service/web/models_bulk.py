@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from service.store.search import Wanted
-from service.web.models import Credits, PlainText, State
+from service.web.models import Credits, PlainText, Shape, State
 
 
-class Eta(BaseModel):
+class Eta(Shape):
     """Seconds from being handed in to being finished, as recent videos of the model took."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -20,7 +20,7 @@ class Eta(BaseModel):
     p95: float
 
 
-class QuoteView(BaseModel):
+class QuoteView(Shape):
     """What a video would cost at most, and how long it would take. Nothing was queued."""
 
     operation: str
@@ -30,7 +30,7 @@ class QuoteView(BaseModel):
     eta_seconds: Eta | None = Field(description="null while no video of this model was completed")
 
 
-class BulkFilter(BaseModel):
+class BulkFilter(Shape):
     """Which videos: every part that is given must hold."""
 
     model_config = ConfigDict(extra="forbid")
@@ -51,7 +51,7 @@ class BulkFilter(BaseModel):
         return Wanted(statuses=statuses, **self.model_dump(exclude={"status"}))
 
 
-class BulkRequest(BaseModel):
+class BulkRequest(Shape):
     """One batch of a retry or a cancel of all that match. Send it again until `left` is 0."""
 
     model_config = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class BulkRequest(BaseModel):
     limit: int = Field(500, ge=1, le=500, description="videos in this batch at most")
 
 
-class BulkCounts(BaseModel):
+class BulkCounts(Shape):
     """What a batch came to."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -72,7 +72,7 @@ class BulkCounts(BaseModel):
     left: int = Field(description="for the next batches")
 
 
-class TimelineEntry(BaseModel):
+class TimelineEntry(Shape):
     """One thing that happened to a video."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -94,7 +94,7 @@ class TimelineEntry(BaseModel):
     credits: Credits = Field(None, description="quoted, estimated or paid at this step; 1 credit is $0.01")
 
 
-class Timeline(BaseModel):
+class Timeline(Shape):
     """The story of one video, oldest first."""
 
     entries: list[TimelineEntry]
