@@ -306,3 +306,16 @@ def test_a_plain_install_serves_without_what_only_a_laptop_has() -> None:
     )
     asked = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("command", "loads"), [("web", False), ("tick", False), ("stats", True)])
+def test_a_process_loads_no_other_command(command: str, loads: bool) -> None:
+    script = (
+        f"import sys; sys.argv[1:] = ['{command}', '--help']\n"
+        "from service.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print('service.commands.adopt' in sys.modules)"
+    )
+    asked = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert asked.stdout.startswith(f"Usage: taxiway {command}")
+    assert asked.stdout.endswith(f"{loads}\n")

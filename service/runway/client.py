@@ -76,11 +76,13 @@ class Runway:
         `give_up_at`: on this client's clock; past it nothing is sent, or the call is cut off.
         """
         path = f"/v1/{operation}"
-        event(log, RUNWAY, "request_starting", "Request starting", video=video)
-        event(log, RUNWAY, "endpoint_called", f"Endpoint called: POST {self.url}{path}", video=video)
-        if self._clock() >= give_up_at:
+        if log.isEnabledFor(logging.INFO):
+            event(log, RUNWAY, "request_starting", "Request starting", video=video)
+            event(log, RUNWAY, "endpoint_called", f"Endpoint called: POST {self.url}{path}", video=video)
+        seconds = give_up_at - self._clock()
+        if seconds <= 0:
             return Broken("the time for this call was over before it began", sent=False)
-        result = await self._call("POST", path, give_up_at - self._clock(), body)
+        result = await self._call("POST", path, seconds, body)
         if isinstance(result, Answer):
             event(log, RUNWAY, "response_status", f"Response status: {result.status}", video=video)
         else:

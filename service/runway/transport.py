@@ -82,8 +82,8 @@ class _AiohttpReply:
         self.headers: Mapping[str, str] = response.headers
 
     async def read(self, chunks: list[bytes], limit: int) -> None:
-        size = 0
-        while size <= limit and (chunk := await self._response.content.readany()):
+        content, size = self._response.content, 0
+        while size <= limit and not content.at_eof() and (chunk := await content.readany()):
             chunks.append(chunk)
             size += len(chunk)
 
