@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from tests.benchmarks.contenders.base import scalar
 from tests.benchmarks.contenders.taxiway import Taxiway
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab, now, settle
+from tests.database import execute
 
 FIGURES = (Figure("per_second", "videos/s"), Figure("doubles", "sent twice"))
 WORKERS = {"1 worker": 1, "2 workers": 2, "4 workers": 4}
@@ -25,15 +27,32 @@ async def run(lab: Lab) -> Measured:
     return result
 
 
+# All are there, and hear, before there is anything to do: otherwise some would still start while others work.
+PAUSE = """
+INSERT INTO lanes (model, paused_until, reason, paused_at) VALUES ('*', now() + interval '1 hour', 'wait', now())
+"""
+# What a worker says last on the connection on which it listens.
+HEARING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE 'UPDATE taxiway_snapshots % ''listener''%' AND state = 'idle'
+"""
+GO = ("DELETE FROM lanes WHERE model = '*'", "NOTIFY taxiway")
+
+
 async def _shared(lab: Lab, workers: int, count: int) -> Values:
     contender, runway = Taxiway(), lab.servers.runway
     async with lab.site(contender) as site, AsyncExitStack() as stack:
         await contender.fill(site, count)
         await settle(site.database)
+        await execute(site.database, PAUSE)
         await runway.reset(0)
         for _ in range(workers):
             await stack.enter_async_context(lab.worker(contender, site))
         give_up = now() + PATIENCE_SECONDS
+        while await scalar(site.database, HEARING) < workers:
+            assert now() < give_up, "not every worker listens"
+            await asyncio.sleep(0.02)
+        await execute(site.database, *GO)
         while (await runway.state())["answered"] < count or await contender.stored(site) < count:
             assert now() < give_up, "the workers do not get on"
             await asyncio.sleep(0.02)
