@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator
@@ -143,7 +144,7 @@ class Frames(Field):
         places = " or ".join(f'"{place}"' for place in self.positions)
         return f"the URI of an image, or a list of at most {len(self.positions)} {{uri, position: {places}}}"
 
-    @property
+    @cached_property
     def _frame(self) -> dict[str, Field]:
         uri = ImageUri(kind="image_uri", required=True)
         return {"uri": uri, "position": Choice(kind="choice", values=self.positions, required=True)}
