@@ -63,7 +63,8 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise Malformed(f"the body is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object")
-    if _is_deeper(value, DEEPEST):
+    brackets = raw.count(b"{") + raw.count(b"[")  # as many levels there may be, and no more
+    if brackets > DEEPEST and _is_deeper(value, DEEPEST):
         raise Malformed(f"the body is nested too deeply: {DEEPEST} levels are allowed")
     if rb"\ud" in raw.lower() and not _is_text(value):
         raise Malformed("the body has half of a surrogate pair, which is no character")
