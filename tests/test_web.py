@@ -135,6 +135,20 @@ async def test_health_tells_the_truth(database_url: str) -> None:
         assert len(report["concerns"]) == 3
 
 
+async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_still_have_cost(
+    database_url: str,
+) -> None:
+    async with world(database_url) as w:
+        w.faults("drop_after")
+        video_id = await w.enqueue()
+        await w.tick()
+        for consented, open_questions in ((False, 1), (True, 0)):
+            if consented:
+                await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
+            report = (await w.anyone.get("/health")).json()
+            assert (report["unknown"], report["unknown_credits"]) == (open_questions, 25)
+
+
 @pytest.mark.parametrize(
     "sql",
     [
