@@ -180,7 +180,7 @@ def decide(
     chance: float,
 ) -> Decision:
     """What becomes of a video after this outcome. `bound`: the most that its task may cost, in credits."""
-    if outcome.kind is Kind.ACCEPTED:
+    if outcome.kind is Kind.ACCEPTED:  # the usual, with nothing to work out
         return _TAKEN
     wait = videos.backoff(setbacks, chance)
     match outcome.kind:

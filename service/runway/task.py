@@ -80,6 +80,7 @@ class Credits(BaseModel):
 class Task(BaseModel):
     """What `GET /v1/tasks/{id}` says. Statuses that are not known are kept as they come."""
 
+    # Built with its first use: a tick that looks at nothing starts sooner without.
     model_config = ConfigDict(extra="ignore", populate_by_name=True, defer_build=True)
 
     id: str

@@ -8,7 +8,7 @@ import asyncpg
 
 from service.errors import Conflict
 from service.store.database import Database
-from service.store.search import is_adopted, of_task
+from service.store.search import of_task
 
 _RECEIVE = """
 INSERT INTO inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
@@ -63,7 +63,7 @@ WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
 
 async def match(database: Database, limit: int) -> int:
     """Match waiting callbacks with tasks that are known by now; how many."""
-    sql = _MATCH.format(of_task=of_task("i.task_id", adopted=await is_adopted(database)))
+    sql = _MATCH.format(of_task=await of_task(database, "i.task_id"))
     return await database.execute(sql, limit)
 
 

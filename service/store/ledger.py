@@ -12,7 +12,7 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
-from service.store.search import is_adopted, of_task
+from service.store.search import of_task
 
 # A queued video whose earlier submission was accepted, or may have been, was put back by hand: without consent it is
 # not sent again. It returns to its task, or to the reason why it had failed.
@@ -133,8 +133,7 @@ async def of_video(database: Database, video_id: UUID) -> list[dict[str, Any]]:
 
 async def holder(database: Database, task_id: str) -> UUID | None:
     """The video that has or had this task, if any."""
-    sql = f"{of_task('$1', adopted=await is_adopted(database))} LIMIT 1"
-    video_id: UUID | None = await database.fetchval(sql, task_id)
+    video_id: UUID | None = await database.fetchval(f"{await of_task(database, '$1')} LIMIT 1", task_id)
     return video_id
 
 

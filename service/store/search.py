@@ -52,34 +52,28 @@ class Arguments(list[object]):
         return f"${len(self)}"
 
 
+# Whether `videos` is an app's own table: migrations/0001 marks the one that it makes.
 _IS_ADOPTED = "SELECT obj_description(to_regclass('videos'), 'pg_class') IS DISTINCT FROM 'made by Taxiway'"
 
 
-async def is_adopted(database: Database) -> bool:
-    """Whether `videos` is an app's own table: migrations/0001 marks the one that it makes."""
-    adopted: bool = await database.fetchval(_IS_ADOPTED)
-    return adopted
-
-
-def of_task(task: str, *, adopted: bool) -> str:
+async def of_task(database: Database, task: str) -> str:
     """SQL of the videos that have or had this task: by the ledger, which knows every task of Taxiway's.
 
     In an adopted table also such as had their task before, by an index that only such a table has. Elsewhere that part
     must not even stand there: it would be skipped, but the statement looks so dear that PostgreSQL compiles it (JIT).
     """
     by_ledger = f"SELECT video_id AS id FROM submissions WHERE task_id = {task}"
-    return f"{by_ledger} UNION SELECT id FROM videos WHERE runway_video_id = {task}" if adopted else by_ledger
+    if not await database.fetchval(_IS_ADOPTED):
+        return by_ledger
+    return f"{by_ledger} UNION SELECT id FROM videos WHERE runway_video_id = {task}"
 
 
 # Videos that a text names: by their own id, or by a task that they have or had.
-_NAMED = {
-    adopted: f"""
-        SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
-        UNION {of_task("$2", adopted=adopted)}
-        LIMIT 100
-        """
-    for adopted in (False, True)
-}
+_NAMED = """
+SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
+UNION {of_task}
+LIMIT 100
+"""
 
 
 async def named(database: Database, text: str) -> list[UUID]:
@@ -88,7 +82,7 @@ async def named(database: Database, text: str) -> list[UUID]:
         video_id = UUID(text)
     except ValueError:
         video_id = None
-    sql = _NAMED[await is_adopted(database)]
+    sql = _NAMED.format(of_task=await of_task(database, "$2"))
     return [row["id"] for row in await database.fetch(sql, video_id, text)]
 
 

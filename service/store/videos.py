@@ -16,7 +16,7 @@ from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.listener import SOMEBODY_LISTENS
-from service.store.search import KNOWN_STATUSES, WORDS, in_states, is_adopted, of_task
+from service.store.search import KNOWN_STATUSES, WORDS, in_states, of_task
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
 # An adopted table may have an enum for its status: as text, it needs no look-up of the type.
@@ -154,7 +154,7 @@ async def get(database: Database, video_id: UUID) -> Video:
 
 async def by_task(database: Database, task_id: str) -> Video | None:
     """The video that holds this task, if any."""
-    ids = of_task("$1", adopted=await is_adopted(database))
+    ids = await of_task(database, "$1")
     sql = f"SELECT {COLUMNS} FROM videos v WHERE v.id = ANY(ARRAY({ids})) AND v.runway_video_id = $1 AND {_KNOWN}"
     row = await database.fetchrow(f"{sql} LIMIT 1", task_id)
     return Video.from_row(row) if row else None

@@ -22,13 +22,13 @@ State = Literal["queued", "processing", "completed", "failed", "cancelled"]
 PlainText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
-class Shape(BaseModel):
+class Schema(BaseModel):
     """What comes in or goes out over HTTP. Built with its first use: the process starts sooner without."""
 
     model_config = ConfigDict(defer_build=True)
 
 
-class VideoRequest(Shape):
+class VideoRequest(Schema):
     """A video to be made."""
 
     model_config = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class VideoRequest(Shape):
         return value
 
 
-class RetryRequest(Shape):
+class RetryRequest(Schema):
     """How to retry a failed video."""
 
     model_config = ConfigDict(extra="forbid")
@@ -71,7 +71,7 @@ class RetryRequest(Shape):
     )
 
 
-class ListQuery(Shape):
+class ListQuery(Schema):
     """Which videos to list."""
 
     model_config = ConfigDict(extra="forbid")
@@ -115,14 +115,14 @@ def position(cursor: str) -> tuple[datetime, UUID]:
         raise ValueError("the time is beyond the calendar") from exc
 
 
-class Failure(Shape):
+class Failure(Schema):
     """Why a video failed, or waits."""
 
     code: str | None = Field(description="Taxiway's reason, or Runway's failureCode")
     message: str | None = Field(description="for people")
 
 
-class VideoView(Shape):
+class VideoView(Schema):
     """A video."""
 
     id: UUID
@@ -167,14 +167,14 @@ _DIFFERENT = {"status", "input", "error", "quoted_credits", "cost_credits", "fil
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
 
 
-class VideoPage(Shape):
+class VideoPage(Schema):
     """Videos, newest first."""
 
     videos: list[VideoView]
     next: str | None = Field(description="the cursor of the next page")
 
 
-class SubmissionView(Shape):
+class SubmissionView(Schema):
     """One permitted create, and what it came to."""
 
     id: int
@@ -196,7 +196,7 @@ class SubmissionView(Shape):
     settled_at: datetime | None
 
 
-class SubmissionList(Shape):
+class SubmissionList(Schema):
     """The ledger of one video, oldest first, and what it comes to."""
 
     verdict: str = Field(description="for people: paid once, paid nothing, unknown (at most so many credits), ...")
@@ -206,7 +206,7 @@ class SubmissionList(Shape):
     submissions: list[SubmissionView]
 
 
-class CallbackHint(Shape):
+class CallbackHint(Schema):
     """What a callback may say: that a task changed. Nothing else in it is believed."""
 
     model_config = ConfigDict(extra="ignore")
@@ -215,7 +215,7 @@ class CallbackHint(Shape):
     video_id: UUID | None = None
 
 
-class TickCounts(Shape):
+class TickCounts(Schema):
     """What one tick did, by step. "errors" names steps that failed."""
 
     model_config = ConfigDict(extra="allow")
@@ -223,7 +223,7 @@ class TickCounts(Shape):
     seconds: float
 
 
-class ProblemView(Shape):
+class ProblemView(Schema):
     """RFC 9457 problem details."""
 
     model_config = ConfigDict(extra="allow")

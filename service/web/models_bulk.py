@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from service.store.search import Wanted
-from service.web.models import Credits, PlainText, Shape, State
+from service.web.models import Credits, PlainText, Schema, State
 
 
-class Eta(Shape):
+class Eta(Schema):
     """Seconds from being handed in to being finished, as recent videos of the model took."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -20,7 +20,7 @@ class Eta(Shape):
     p95: float
 
 
-class QuoteView(Shape):
+class QuoteView(Schema):
     """What a video would cost at most, and how long it would take. Nothing was queued."""
 
     operation: str
@@ -30,7 +30,7 @@ class QuoteView(Shape):
     eta_seconds: Eta | None = Field(description="null while no video of this model was completed")
 
 
-class BulkFilter(Shape):
+class BulkFilter(Schema):
     """Which videos: every part that is given must hold."""
 
     model_config = ConfigDict(extra="forbid")
@@ -51,7 +51,7 @@ class BulkFilter(Shape):
         return Wanted(statuses=statuses, **self.model_dump(exclude={"status"}))
 
 
-class BulkRequest(Shape):
+class BulkRequest(Schema):
     """One batch of a retry or a cancel of all that match. Send it again until `left` is 0."""
 
     model_config = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class BulkRequest(Shape):
     limit: int = Field(500, ge=1, le=500, description="videos in this batch at most")
 
 
-class BulkCounts(Shape):
+class BulkCounts(Schema):
     """What a batch came to."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -72,7 +72,7 @@ class BulkCounts(Shape):
     left: int = Field(description="for the next batches")
 
 
-class TimelineEntry(Shape):
+class TimelineEntry(Schema):
     """One thing that happened to a video."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -94,7 +94,7 @@ class TimelineEntry(Shape):
     credits: Credits = Field(None, description="quoted, estimated or paid at this step; 1 credit is $0.01")
 
 
-class Timeline(Shape):
+class Timeline(Schema):
     """The story of one video, oldest first."""
 
     entries: list[TimelineEntry]

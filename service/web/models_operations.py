@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from service.store.stats import BUCKETS, Bucket, Span
-from service.web.models import PlainText, Shape
+from service.web.models import PlainText, Schema
 
 LONGEST_PAUSE_SECONDS = 31 * 86_400.0
 Seconds = Annotated[float | None, Field(description="seconds; null if there was nothing")]
 
 
-class PauseRequest(Shape):
+class PauseRequest(Schema):
     """For how long a lane is to be paused, and why."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -24,7 +24,7 @@ class PauseRequest(Shape):
     why: PlainText = Field("paused by hand", description="for whoever reads it later")
 
 
-class AdoptRequest(Shape):
+class AdoptRequest(Schema):
     """Which task an unknown submission made."""
 
     model_config = ConfigDict(extra="forbid")
@@ -35,7 +35,7 @@ class AdoptRequest(Shape):
     )
 
 
-class LaneView(Shape):
+class LaneView(Schema):
     """One model's lane, or `*` for all of them."""
 
     lane: str
@@ -53,13 +53,13 @@ class LaneView(Shape):
         return cls(lane=row.pop("model"), paused=row["reason"] is not None, **row)
 
 
-class LaneList(Shape):
+class LaneList(Schema):
     """Every lane that was ever used, `*` first."""
 
     lanes: list[LaneView]
 
 
-class TickQuery(Shape):
+class TickQuery(Schema):
     """How many ticks to list."""
 
     model_config = ConfigDict(extra="forbid")
@@ -67,7 +67,7 @@ class TickQuery(Shape):
     limit: int = Field(20, ge=1, le=200, description="how many, newest first")
 
 
-class TickView(Shape):
+class TickView(Schema):
     """One tick."""
 
     id: int
@@ -80,13 +80,13 @@ class TickView(Shape):
     error: str | None = Field(description="the steps that failed, in words")
 
 
-class TickList(Shape):
+class TickList(Schema):
     """The last ticks, newest first."""
 
     ticks: list[TickView]
 
 
-class StatsQuery(Shape):
+class StatsQuery(Schema):
     """How far back to look."""
 
     model_config = ConfigDict(extra="forbid")
@@ -94,7 +94,7 @@ class StatsQuery(Shape):
     window: Literal["hour", "day", "week"] = Field("hour", description="by the minute, quarter of an hour, or hour")
 
 
-class BucketView(Shape):
+class BucketView(Schema):
     """One stretch of time. The times are those of the videos that ended in it, counted from when they were created."""
 
     at: datetime = Field(description="when it begins")
@@ -107,7 +107,7 @@ class BucketView(Shape):
     done_p95: Seconds
 
 
-class Stats(Shape):
+class Stats(Schema):
     """Statistics, oldest bucket first; the last one is still filling."""
 
     window: Literal["hour", "day", "week"]
@@ -122,7 +122,7 @@ class Stats(Shape):
         return cls(window=window.value, bucket_seconds=BUCKETS[window][0], buckets=views, in_flight=in_flight)
 
 
-class ModelLimits(Shape):
+class ModelLimits(Schema):
     """What the account's tier allows for one model; null where there is no limit."""
 
     model: str
@@ -131,7 +131,7 @@ class ModelLimits(Shape):
     made_today: float | None
 
 
-class AccountView(Shape):
+class AccountView(Schema):
     """The account behind the key, as Runway described it just now."""
 
     credits: float | None = Field(description="Runway's credits left; 1 credit is $0.01")
