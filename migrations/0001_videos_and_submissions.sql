@@ -4,7 +4,7 @@
 -- constraints and indexes are added. What the app reads and writes keeps its name and its meaning.
 -- Everything else here belongs to Taxiway alone.
 --
--- The runner (service/store/migrate.py) looks for obstacles first, and runs this file in one transaction.
+-- The runner (service/installer/migrate.py) looks for obstacles first, and runs this file in one transaction.
 
 -- A video: what the app asked for. Its own table may stand in another schema of the search path than the one where new
 -- tables go: IF NOT EXISTS would make a second one there. A table that is made here says so in its comment: only such a

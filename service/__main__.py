@@ -104,8 +104,8 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database's schema up to date. Safe to repeat; adopts a table `videos` that exists."""
+    from service.installer.migrate import migrate as apply
     from service.settings import need
-    from service.store.migrate import migrate as apply
 
     async def work(house: House) -> list[str]:
         need(house.settings, "database_url")
@@ -163,8 +163,8 @@ def simulate(
         house = open_house()
         if relay_url:
             need(house.settings, "callback_secrets")
-        from service.local.sim_options import SimulatorOptions
-        from service.local.simulator import create_simulator
+        from service.simulator.app import create_simulator
+        from service.simulator.options import SimulatorOptions
 
         secret = house.settings.callback_secrets[0] if relay_url else None
         options = SimulatorOptions(speed=speed, tier=tier, credits=credits, relay_url=relay_url, relay_secret=secret)

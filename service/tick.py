@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from service.deadline import Bell, Window
 from service.errors import DatabaseAway, NotConfigured, TaxiwayError
+from service.heartbeat import beating
 from service.house import Counts, House
 from service.logs import VIDEO, as_tick, event, tick_ref
+from service.operations import observe
 from service.settings import need
-from service.steps import cancel, intake, observe, poll, prune, rescue, submit
-from service.steps.heartbeat import beating
-from service.steps.window import Bell, Window
+from service.steps import cancel, intake, poll, prune, rescue, submit
 from service.store import ticks
 from service.store.overview import EVERYTHING, Overview, overview
 

@@ -9,11 +9,11 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
+from service.deadline import Bell
 from service.errors import NotConfigured, TaxiwayError
 from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.steps import submit
-from service.steps.window import Bell
 from service.store.listener import Listener
 from service.tick import submit_now, tick
 

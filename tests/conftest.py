@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import AliasChoices
 
+from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
-from service.store.migrate import migrate
 from tests.database import execute, temporary_database
 
 # A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.

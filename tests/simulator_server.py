@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.local.simulator import Simulator, SimulatorOptions, create_simulator
+from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 
 HEADERS = {"authorization": "Bearer key_test", "x-runway-version": "2024-11-06"}
 IMAGE = "https://example.com/boat.jpg"

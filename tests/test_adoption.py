@@ -7,10 +7,10 @@ import asyncpg
 import pytest
 
 from service.errors import MigrationBlocked
+from service.installer.migrate import migrate, plan, scripts
 from service.store.adoption import explain, record
 from service.store.adoption.mend import EXPLANATION
 from service.store.adoption.table import Connection, Footprint, literal
-from service.store.migrate import migrate, plan, scripts
 from tests.adopted import ALICE, ROWS, fill, role, shape
 from tests.database import connected, execute
 

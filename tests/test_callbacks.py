@@ -21,10 +21,10 @@ import pytest
 from service import house as houses
 from service import webhooks
 from service.app import create_app
+from service.deadline import Window
 from service.house import House
-from service.local.simulator import SimulatorOptions, create_simulator
+from service.simulator.app import SimulatorOptions, create_simulator
 from service.steps import poll, rescue, submit
-from service.steps.window import Window
 from service.store import tasks
 from service.tick import poll_only
 from service.web import callbacks

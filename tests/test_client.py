@@ -20,9 +20,9 @@ import respx
 from httpx_aiohttp import AiohttpTransport
 
 from service.errors import RunwayAway
-from service.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
 from service.runway.injected import httpcore_trace
+from service.runway.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
 from service.runway.transport import AiohttpWire, Sight, current
 from service.settings import Settings
 from tests.simulator_server import until

@@ -26,8 +26,8 @@ from service import house as houses
 from service.__main__ import cli as entry
 from service.app import create_app
 from service.local.processes import command_of, until
-from service.local.simulator import Simulator, SimulatorOptions, create_simulator
 from service.serving import listen
+from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from tests import cli
 from tests.commands import PATIENCE_SECONDS, ROOT, command, free_port, run_command, running
 from tests.database import connected, execute, run

@@ -19,7 +19,7 @@ from typer.testing import Result
 
 from service.errors import DatabaseAway
 from service.house import House
-from service.local.simulator import SimulatorOptions, create_simulator
+from service.simulator.app import SimulatorOptions, create_simulator
 from tests.cli import complaint, taxiway, terminal, told
 from tests.commands import command
 from tests.database import execute

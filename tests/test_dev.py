@@ -302,7 +302,8 @@ def test_a_port_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, number: int,
 def test_a_plain_install_serves_without_what_only_a_laptop_has() -> None:
     script = (
         "import sys, service.__main__, service.app, service.serving, service.worker\n"
-        "print([name for name in sys.modules if name == 'av' or name.startswith('service.local.')])"
+        "laptop = ('service.local.', 'service.simulator.')\n"
+        "print([name for name in sys.modules if name == 'av' or name.startswith(laptop)])"
     )
     asked = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"

@@ -17,16 +17,16 @@ from typer.testing import CliRunner, Result
 
 from service.__main__ import cli
 from service.app import create_app
-from service.doctor import WANTED, Finding, State, as_table, settings
+from service.doctor.checks import WANTED, Finding, State, as_table, settings
+from service.doctor.public import reachable
+from service.doctor.queue import LATE_SECONDS, cron, span
+from service.doctor.report import examine, installation
 from service.errors import DatabaseAway, RunwayAway
-from service.examine import examine, installation
 from service.house import House, build
-from service.outside import reachable
 from service.runway.client import Runway
 from service.settings import Settings, load
 from service.store import checks, lanes
 from service.store.url import normalise
-from service.symptoms import LATE_SECONDS, cron, span
 from service.values import RUNWAY_URL
 from service.web import health
 from tests.database import connected, execute, renamed
@@ -330,7 +330,7 @@ class TestDatabase:
         assert ("database", "stuck rows") not in found
 
     async def test_a_later_migration_is_missing(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from service.store import migrate
+        from service.installer import migrate
 
         newer = migrate.scripts() | {"9999_more": ""}
         monkeypatch.setattr(migrate, "scripts", lambda: newer)

@@ -13,16 +13,16 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from service.deadline import Bell, Window
 from service.errors import NotConfigured
-from service.outcomes import Decision, Kind, Outcome
+from service.installer.migrate import migrate
+from service.operations.saving import as_answer
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
 from service.steps import poll, prune, submit
-from service.steps.answers import as_answer
-from service.steps.window import Bell, Window
 from service.store import lanes, permits, retention, submissions, tasks
 from service.store.database import Database
 from service.store.listener import Listener
-from service.store.migrate import migrate
 from service.store.overview import overview
 from service.store.url import normalise
 from service.tick import submit_now, tick

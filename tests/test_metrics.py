@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from service.errors import DatabaseAway, RunwayAway
-from service.steps import observe
+from service.operations import observe
 from service.store import lanes, snapshots, standing
 from tests.database import execute
 from tests.world import World, world

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import DatabaseAway, MigrationBlocked
-from service.store import migrate as module
+from service.installer import migrate as module
+from service.installer.migrate import directory, migrate, pending, scripts
 from service.store.adoption import Footprint
 from service.store.adoption.table import Connection
-from service.store.migrate import directory, migrate, pending, scripts
 from tests.adopted import role, shape
 from tests.database import connected, execute
 
@@ -205,5 +205,5 @@ def test_an_installed_package_brings_its_own_migrations(tmp_path: Path, monkeypa
     assert directory() == Path(__file__).parents[1] / "migrations"
     (tmp_path / "service/store").mkdir(parents=True)
     (tmp_path / "service/migrations").mkdir()
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "service/store/migrate.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "service/installer/migrate.py"))
     assert directory() == tmp_path / "service/migrations"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from service import videos
-from service.outcomes import (
+from service.replies import LARGEST_CREDITS, storable
+from service.runway.outcomes import (
     ALL_LANES,
     PROMPT_REFUSAL_SECONDS,
     Answer,
@@ -22,7 +23,6 @@ from service.outcomes import (
     decide,
     unknown_words,
 )
-from service.replies import LARGEST_CREDITS, storable
 from service.settings import Settings
 from service.videos import Status
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from service.steps.pace import LONGEST_GAP_SECONDS, poll_delay
+from service.operations.finalize import LONGEST_GAP_SECONDS, poll_delay
 from service.store.tasks import LEAST_GAP_SECONDS, Before
 
 # Seconds of a model's tasks: the median, and the spread of the logarithm. A quarter of them waits for a place first.

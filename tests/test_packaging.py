@@ -31,15 +31,19 @@ TOP_LEVEL = {
 
 # Each may import from its own row and from the rows above it.
 LAYERS: tuple[set[str], ...] = (
-    {"errors", "logs", "replies", "settings", "values", "videos", "webhooks"},
-    {"outcomes", "store", "runway"},
+    {"deadline", "errors", "logs", "replies", "settings", "values", "videos", "webhooks"},
+    {"store", "runway"},
+    {"installer"},
     {"house"},
+    {"operations"},
     {"steps"},
-    {"tick", "worker", "doctor", "symptoms", "examine", "outside"},
+    {"heartbeat"},
+    {"tick", "worker", "doctor"},
     {"web"},
     {"app"},
     {"serving"},
     {"commands"},
+    {"simulator"},
     {"local"},
     {"__main__"},
 )
@@ -110,11 +114,21 @@ class TestDirection:
         asking = {
             (module, lazy)
             for module in MODULES
-            if "." in module and part_of(module) != "local"
+            if "." in module and part_of(module) not in {"local", "simulator"}
             for name, lazy in own_imports(module)
-            if part_of(name) == "local"
+            if part_of(name) in {"local", "simulator"}
         }
         assert asking == {("service.__main__", True)}
+
+    def test_the_simulator_knows_nothing_of_the_service(self) -> None:
+        foreign = [
+            f"{module} imports {name}"
+            for module in MODULES
+            if "." in module and part_of(module) == "simulator"
+            for name, _ in imported(module)
+            if name.partition(".")[0] == "service" and not name.startswith("service.simulator.")
+        ]
+        assert foreign == []
 
 
 def test_handlers_leave_nothing_running() -> None:

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from service.installer.migrate import migrate
 from service.steps import prune
 from service.store import retention
-from service.store.migrate import migrate
 from service.store.overview import overview
 from tests.database import connected, execute
 from tests.world import World, world

@@ -16,11 +16,11 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from service.local.sim_faults import FaultPlan, parse_fault
-from service.local.sim_memory import Memory, State
-from service.local.sim_models import validate
-from service.local.sim_relay import default_client, sign
-from service.local.simulator import Simulator, SimulatorOptions, create_simulator
+from service.simulator.app import Simulator, SimulatorOptions, create_simulator
+from service.simulator.faults import FaultPlan, parse_fault
+from service.simulator.memory import Memory, State
+from service.simulator.models import validate
+from service.simulator.relay import default_client, sign
 from tests.simulator_server import HEADERS, IMAGE, Clock, body, in_process, on_socket, simulator, until
 
 pytestmark = pytest.mark.anyio

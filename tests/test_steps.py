@@ -9,13 +9,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from service.deadline import Window
 from service.errors import Conflict, DatabaseAway, NotConfigured
-from service.outcomes import Decision, Kind, Outcome
+from service.operations import attach, saving
+from service.operations.finalize import finalize
+from service.operations.saving import as_answer
 from service.runway.client import Runway
-from service.steps import adopt, poll, prune, rescue, saving
-from service.steps.answers import as_answer
-from service.steps.finalize import finalize
-from service.steps.window import Window
+from service.runway.outcomes import Decision, Kind, Outcome
+from service.steps import poll, prune, rescue
 from service.store import lanes, ledger, permits, submissions, tasks, ticks
 from service.store.permits import Permit
 from service.store.submissions import Guard
@@ -34,7 +35,7 @@ async def claim(w: World, limit: int = 10) -> list[Permit]:
 
 async def send(w: World, permit: Permit) -> Outcome:
     """Send what a permit allows; the task is made."""
-    from service.outcomes import classify
+    from service.runway.outcomes import classify
 
     async with w.house.runway() as runway:
         result = await runway.create(permit.operation, permit.input, give_up_at=w.house.clock() + 60)
@@ -351,11 +352,11 @@ async def test_an_operator_adopts_a_task(database_url: str) -> None:
         other = await w.enqueue()
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="does not know the task"):
-            await adopt.adopt(w.house, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
+            await attach.adopt(w.house, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
         with pytest.raises(Conflict, match="no submission of video"):
-            await adopt.adopt(w.house, other, outcome.task_id)
-        assert await adopt.adopt(w.house, video_id, outcome.task_id) == "moved"
-        assert await adopt.adopt(w.house, video_id, outcome.task_id) == "held"
+            await attach.adopt(w.house, other, outcome.task_id)
+        assert await attach.adopt(w.house, video_id, outcome.task_id) == "moved"
+        assert await attach.adopt(w.house, video_id, outcome.task_id) == "held"
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
 
@@ -367,7 +368,7 @@ async def test_a_task_from_outside_the_permits_window_is_not_adopted(database_ur
         task.created_at = "2020-01-01T00:00:00.000Z"
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="no submission"):
-            await adopt.adopt(w.house, video_id, outcome.task_id)
+            await attach.adopt(w.house, video_id, outcome.task_id)
 
 
 # Poll and finalize

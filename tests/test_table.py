@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from service.house import build
+from service.installer.migrate import migrate
 from service.logs import ConsoleFormatter, Redactor
-from service.store.migrate import migrate
 from tests.database import connected, execute
 from tests.world import IMAGE, RUNWAY_KEY, World, settings, world
 

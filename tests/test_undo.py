@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.errors import MigrationBlocked
+from service.installer.migrate import migrate, undo, undo_plan
 from service.store.adoption.table import Connection
-from service.store.migrate import migrate, undo, undo_plan
 from tests.adopted import ALICE, fill
 from tests.database import connected, execute
 from tests.world import IMAGE, world

@@ -17,9 +17,9 @@ import httpx
 from service import house as houses
 from service.app import create_app
 from service.house import House
-from service.local.sim_ledger import iso
-from service.local.simulator import Simulator, SimulatorOptions, create_simulator
 from service.settings import Settings
+from service.simulator.app import Simulator, SimulatorOptions, create_simulator
+from service.simulator.ledger import iso
 from service.tick import tick
 from tests.database import connected, execute, later
 

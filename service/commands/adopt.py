@@ -54,7 +54,7 @@ def adopt(
 
 async def _adopt(url: Url, *, yes: bool, dry_run: bool, requeue_stuck: bool, people: bool) -> None:
     from service.errors import MigrationBlocked
-    from service.store import migrate
+    from service.installer import migrate
 
     if await migrate.applied(url):
         say("this database is Taxiway's already: `taxiway migrate` keeps it up to date, `adopt --undo` gives it back")
@@ -117,7 +117,7 @@ def _fates(rows: dict[str, int], words: dict[str, str]) -> list[tuple[object, ..
 
 async def _undo(url: Url, *, yes: bool, dry_run: bool, force: bool, people: bool) -> None:
     from service.errors import MigrationBlocked
-    from service.store import migrate
+    from service.installer import migrate
 
     plan = await migrate.undo_plan(url)
     if people:

@@ -28,7 +28,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except MigrationBlocked as exc:
-        from service.store.migrate import explain
+        from service.installer.migrate import explain
 
         fail(explain(exc))
     except BadSettings as exc:

@@ -80,7 +80,7 @@ def adopt_task(
     task: Annotated[str, typer.Argument(help="The id of its task, from Runway's Request History.")],
 ) -> None:
     """Tell Taxiway which task an unknown submission made. It is checked with Runway first."""
-    from service.steps.adopt import adopt
+    from service.operations.attach import adopt
 
     async def work(house: House) -> str:
         need(house.settings, "runway_key")
@@ -103,10 +103,10 @@ def doctor(
     url: Annotated[str | None, typer.Option(help="Look from outside, too: its public address.")] = None,
 ) -> None:
     """What is wrong with this installation, and how to mend it. Exit code 1 if something is broken."""
-    from service.doctor import State, as_table
-    from service.doctor import as_json as to_json
-    from service.examine import installation
-    from service.outside import reachable
+    from service.doctor.checks import State, as_table
+    from service.doctor.checks import as_json as to_json
+    from service.doctor.public import reachable
+    from service.doctor.report import installation
 
     logging.disable(logging.WARNING)  # what would be logged on the way is a finding
     try:

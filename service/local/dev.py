@@ -24,13 +24,13 @@ from service import house as houses
 from service import logs
 from service.app import create_app
 from service.errors import BadSettings
+from service.installer.migrate import migrate
 from service.local.banner import Places, banner
 from service.local.cron import Cron
 from service.local.keys import kept_secrets
 from service.local.postgres import Server as Postgres
 from service.serving import MARGIN_SECONDS, listen, server
 from service.settings import Settings
-from service.store.migrate import migrate
 from service.values import RUNWAY_URL
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ async def _postgres(options: Options) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _simulator(url: str, settings: Settings, options: Options) -> AsyncIterator[str]:
     """The Runway simulator, which goes on where it stopped, on the next port that is free; its base URL."""
-    from service.local.simulator import SimulatorOptions, create_simulator
+    from service.simulator.app import SimulatorOptions, create_simulator
 
     simulated = SimulatorOptions(
         speed=options.speed,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from service import replies
 from service.errors import RunwayAway
 from service.logs import RUNWAY, event
-from service.outcomes import Answer, Broken
+from service.runway.outcomes import Answer, Broken
 from service.runway.task import Task
 from service.runway.transport import AiohttpWire, Content, Reply, Sight, Wire, current
 from service.settings import Settings

@@ -10,8 +10,8 @@ from uuid import UUID
 from service.errors import RunwayAway
 from service.house import Counts, House
 from service.logs import RUNWAY, event
+from service.operations.finalize import finalize, look, now, out_of_reach
 from service.runway.client import RETRIEVE_SECONDS, Runway
-from service.steps.finalize import finalize, look, now, out_of_reach
 from service.store import tasks, videos
 from service.store.tasks import Due, Seen
 from service.videos import Status, Video

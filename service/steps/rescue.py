@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from service import outcomes
 from service.house import Counts, House
 from service.logs import VIDEO, event
-from service.outcomes import Kind, Outcome
-from service.steps.adopt import follow_evidence
-from service.steps.answers import as_answer
+from service.operations.attach import follow_evidence
+from service.operations.saving import as_answer
+from service.runway import outcomes
+from service.runway.outcomes import Kind, Outcome
 from service.store import inbox, ledger, submissions
 from service.store.submissions import Answer, Guard, Lapsed
 

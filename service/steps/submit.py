@@ -10,17 +10,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from service import outcomes
+from service.deadline import Bell, Window
 from service.errors import DatabaseAway
 from service.house import Counts, House
 from service.logs import RUNWAY, VIDEO, event
-from service.outcomes import Decision, Kind, Outcome
+from service.operations import budget
+from service.operations.saving import (
+    SAVE_AGAIN_FIRST_SECONDS,
+    as_answer,
+    insist,
+    pause_lane,
+    resume_lane,
+    save_insistently,
+)
+from service.runway import outcomes
 from service.runway.client import Runway
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import LEASE_MARGIN_SECONDS
-from service.steps import budget
-from service.steps.answers import as_answer
-from service.steps.saving import SAVE_AGAIN_FIRST_SECONDS, insist, pause_lane, resume_lane, save_insistently
-from service.steps.window import Bell, Window
 from service.store import lanes, permits, submissions
 from service.store.permits import Permit
 from service.videos import Status

@@ -13,8 +13,9 @@ from service import webhooks
 from service.errors import Conflict, RunwayAway
 from service.house import House
 from service.logs import VIDEO, event
+from service.operations import attach
 from service.settings import need
-from service.steps import adopt, poll
+from service.steps import poll
 from service.store import inbox, tasks, videos
 from service.web import bodies
 from service.web.auth import house_of
@@ -79,7 +80,7 @@ async def _follow_unknown(house: House, hint: CallbackHint) -> str:
     if hint.video_id is None or not house.settings.runway_key:
         return "kept"
     try:
-        result = await adopt.adopt(house, hint.video_id, hint.task_id)
+        result = await attach.adopt(house, hint.video_id, hint.task_id)
     except (Conflict, RunwayAway):
         return "kept"
     return "kept" if result == "held" else "adopted"

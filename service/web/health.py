@@ -55,7 +55,7 @@ async def show(request: Request) -> Response:
 
 async def _doctor(house: House) -> dict[str, Any]:
     """For those who may look at the machinery: what `taxiway doctor` says. It asks Runway, too."""
-    from service.examine import examine
+    from service.doctor.report import examine
 
     return {"doctor": [asdict(finding) for finding in await examine(house, os.environ)]}
 

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.errors import Conflict
+from service.operations import attach as adoption
+from service.operations import models as by_hand
+from service.operations import observe
 from service.settings import need
-from service.steps import adopt as adoption
-from service.steps import lanes as by_hand
-from service.steps import observe
 from service.store import lanes, ledger, spending, stats, ticks
 from service.store import videos as store
 from service.store.stats import Span

@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.errors import Conflict, Gone, InvalidRequest, NotFound, Problem
 from service.house import House
+from service.operations.finalize import now
 from service.runway.catalogue import build_request
 from service.runway.task import url_expiry
 from service.settings import Settings, need
 from service.steps import poll
-from service.steps.finalize import now
 from service.store import audit, ledger, tasks
 from service.store import listing as listings
 from service.store import timeline as timelines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.store.migrate import migrate
+from service.installer.migrate import migrate
 from tests.benchmarks.contenders.taxiway import enqueue_one, multiply
 from tests.database import connected, execute
 

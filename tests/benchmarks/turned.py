@@ -9,12 +9,12 @@ from decimal import Decimal
 from uuid import uuid4
 
 from service.house import House
-from service.outcomes import Decision, Kind, Outcome
-from service.steps import observe, prune
-from service.steps.answers import as_answer
-from service.steps.saving import save_insistently
+from service.installer.migrate import migrate
+from service.operations import observe
+from service.operations.saving import as_answer, save_insistently
+from service.runway.outcomes import Decision, Kind, Outcome
+from service.steps import prune
 from service.store import permits, tasks, ticks
-from service.store.migrate import migrate
 from service.store.overview import overview
 from service.store.permits import Permit
 from service.store.submissions import Answer

@@ -29,8 +29,8 @@ from starlette.applications import Starlette
 from service import house as houses
 from service.app import create_app
 from service.local.cron import Cron
-from service.local.simulator import SimulatorOptions, create_simulator
 from service.serving import listen, server
+from service.simulator.app import SimulatorOptions, create_simulator
 from tests.database import execute
 from tests.pages import ADMIN_TOKEN, TOKENS
 from tests.simulator_server import until

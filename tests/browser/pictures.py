@@ -10,8 +10,8 @@ from pathlib import Path
 
 from playwright.async_api import Page, ViewportSize, expect
 
+from service.installer.migrate import migrate
 from service.local.postgres import Server
-from service.store.migrate import migrate
 from tests.browser.harness import PATIENCE_MS, PHONE, Site, Visits, Watch, launched, opened
 from tests.browser.scenes import an_hour
 

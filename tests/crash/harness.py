@@ -24,8 +24,8 @@ import httpx
 
 from service import webhooks
 from service.errors import Conflict
+from service.operations.attach import adopt
 from service.settings import LEASE_MARGIN_SECONDS
-from service.steps.adopt import adopt
 from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
 from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote

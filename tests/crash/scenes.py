@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from service import outcomes
+from service.operations.saving import as_answer
+from service.runway import outcomes
 from service.settings import Settings
-from service.steps.answers import as_answer
 from service.store import inbox, lanes, permits, submissions
 from service.store.submissions import Guard
 from tests.crash.harness import POST_TIMEOUT_SECONDS, Field, callback

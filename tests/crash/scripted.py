@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
-from service.local.sim_faults import On
-from service.local.simulator import FAULT_HEADER, Simulator
+from service.simulator.app import FAULT_HEADER, Simulator
+from service.simulator.faults import On
 
-# (prompt, kind of request, how many of them came before) -> words of service/local/sim_faults.py, or nothing.
+# (prompt, kind of request, how many of them came before) -> words of service/simulator/faults.py, or nothing.
 Script = Callable[[str, On, int], str]
 
 METHODS: dict[str, On] = {"POST": "create", "GET": "retrieve", "DELETE": "delete"}

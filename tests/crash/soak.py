@@ -26,8 +26,8 @@ from typing import Any
 import httpx
 
 from service import webhooks
+from service.installer.migrate import migrate
 from service.local.postgres import Server
-from service.store.migrate import migrate
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.soak_crowd import Crowd, every
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from service.errors import Conflict
-from service.outcomes import Decision, Kind, Outcome
-from service.steps.adopt import adopt
-from service.steps.answers import as_answer
+from service.operations.attach import adopt
+from service.operations.saving import as_answer
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import submissions
 from service.videos import Status
 from tests.crash.harness import Field, callback, crash_field, judge

@@ -23,12 +23,12 @@ import pytest
 from service.app import create_app
 from service.errors import DatabaseAway
 from service.house import House
+from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.local.postgres_home import read_pid
 from service.store import database as database_module
 from service.store import videos as videos_module
 from service.store.database import Database
-from service.store.migrate import migrate
 from service.store.url import normalise
 from service.tick import tick
 from tests.crash.cutting import wire

@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service import outcomes, tick, webhooks
-from service.steps.answers import as_answer
-from service.steps.saving import save_insistently
+from service import tick, webhooks
+from service.operations.saving import as_answer, save_insistently
+from service.runway import outcomes
 from service.store import lanes, permits
 from service.store.database import Database
 from service.store.permits import Permit

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 
 from service.house import Counts, House
-from service.outcomes import Kind, Outcome
+from service.runway.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
 from tests.crash import scenes
 from tests.crash.harness import Field, accounts, crash_field, judge

@@ -14,10 +14,10 @@ import pytest
 from service import worker
 from service.errors import DatabaseAway
 from service.house import House
+from service.installer.migrate import migrate
 from service.store import permits
 from service.store.database import Database
 from service.store.listener import Listener
-from service.store.migrate import migrate
 from service.store.url import normalise
 from service.tick import tick
 from tests.crash.harness import callback, judge

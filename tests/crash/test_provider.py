@@ -14,13 +14,12 @@ from uuid import UUID
 import httpx
 import pytest
 
+from service import deadline
 from service import house as houses
-from service import outcomes
 from service.app import create_app
-from service.local.sim_faults import On
-from service.local.simulator import SimulatorOptions, create_simulator
-from service.runway import client
-from service.steps import window
+from service.runway import client, outcomes
+from service.simulator.app import SimulatorOptions, create_simulator
+from service.simulator.faults import On
 from service.store import permits
 from tests.crash.quiet import judged, until_quiet
 from tests.crash.scripted import Script, Scripted
@@ -99,7 +98,7 @@ MIXED: dict[On, tuple[str, ...]] = {
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls end within a second or so, so that what takes too long takes no longer than that."""
-    monkeypatch.setattr(window, "SHORTEST_CALL_SECONDS", 0.0)
+    monkeypatch.setattr(deadline, "SHORTEST_CALL_SECONDS", 0.0)
     monkeypatch.setattr(client, "RETRIEVE_SECONDS", CALL_SECONDS)
     monkeypatch.setattr(outcomes, "PROMPT_REFUSAL_SECONDS", PROMPT_SECONDS)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from service import doctor
-from service.doctor import Finding, State
+from service.doctor import checks
+from service.doctor.checks import Finding, State
 from service.errors import RunwayAway
 from service.house import House
 
@@ -37,7 +37,7 @@ class Account:
 async def ask(house: House) -> Account:
     """The account, and what is not well with it. Raises nothing."""
     if not house.settings.runway_key:
-        _, means, mend = doctor.WANTED["runway_key"]
+        _, means, mend = checks.WANTED["runway_key"]
         return Account(None, findings=[Finding("Runway", "RUNWAYML_API_SECRET", State.BROKEN, means, mend)])
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), house.runway() as runway:
@@ -46,9 +46,9 @@ async def ask(house: House) -> Account:
         words = f"Runway did not answer within {PATIENCE_SECONDS:g} s"
         return Account(None, findings=[Finding("Runway", "endpoint", State.WARNING, words)])
     except RunwayAway as exc:
-        return Account(None, findings=_not_well(doctor.no_account(house.settings, exc)))
+        return Account(None, findings=_not_well(checks.no_account(house.settings, exc)))
     left = facts["creditBalance"]
-    found = _not_well(doctor.account(house.settings, facts))
+    found = _not_well(checks.account(house.settings, facts))
     return Account(left if isinstance(left, Decimal) else None, _limits(facts), found)
 
 

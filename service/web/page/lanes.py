@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.steps import lanes as by_hand
+from service.operations import models as by_hand
 from service.store import lanes as store
 from service.web import bodies
 from service.web.auth import house_of

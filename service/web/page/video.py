@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from service.errors import Conflict
 from service.house import House
+from service.operations import attach as adoption
 from service.settings import need
-from service.steps import adopt as adoption
 from service.steps import poll
 from service.store import audit, ledger
 from service.store import timeline as timelines

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service import doctor, symptoms
-from service.doctor import Finding, State
+from service.doctor import checks, queue
+from service.doctor.checks import Finding, State
 from service.settings import ENV_NAMES, Settings
 from service.videos import SUBMISSION_UNKNOWN
 from service.web.page.words import duration, lane
@@ -55,7 +55,7 @@ def judge(
     found = [
         *_missing(settings),
         *(_concern(one, CRON) for one in cron(report, recent)),
-        *(_concern(one, WHERE.get(one.name, "")) for one in symptoms.queue(report)),
+        *(_concern(one, WHERE.get(one.name, "")) for one in queue.queue(report)),
         *(_paused(row, now) for row in paused),
     ]
     concerns = sorted((one for one in found if one.kind != "ok"), key=lambda one: one.kind != "bad")
@@ -65,7 +65,7 @@ def judge(
 
 def cron(report: Mapping[str, Any], recent: Sequence[Mapping[str, Any]]) -> list[Finding]:
     """What the rhythm of the last ticks tells."""
-    return symptoms.cron(recent, sum(report["counts"].get(status, 0) for status in ("queued", "processing")))
+    return queue.cron(recent, sum(report["counts"].get(status, 0) for status in ("queued", "processing")))
 
 
 def until(paused_until: datetime, now: datetime) -> str:
@@ -75,7 +75,7 @@ def until(paused_until: datetime, now: datetime) -> str:
 
 
 def _missing(settings: Settings) -> Iterator[Concern]:
-    for name, (state, means, mend) in doctor.WANTED.items():
+    for name, (state, means, mend) in checks.WANTED.items():
         if not getattr(settings, name):
             yield Concern(KINDS[state], ENV_NAMES[name], means, mend)
 
@@ -86,6 +86,6 @@ def _concern(finding: Finding, href: str) -> Concern:
 
 
 def _paused(row: Mapping[str, Any], now: datetime) -> Concern:
-    state, mend = symptoms.LANE_MENDS.get(row["reason"], (State.WARNING, ""))
+    state, mend = queue.LANE_MENDS.get(row["reason"], (State.WARNING, ""))
     found = f"{row['reason']}: {row['detail']}; it {until(row['paused_until'], now)}"
     return Concern(KINDS[state], f"Paused, {lane(row['model'])}", found, mend, LANES)

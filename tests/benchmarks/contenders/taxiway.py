@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from service.installer.migrate import migrate
 from service.settings import Settings
 from service.store.database import Database
-from service.store.migrate import migrate
 from service.store.url import normalise
 from service.store.videos import NewVideo, enqueue
 from service.web.models import VideoRequest

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from service import house as houses
 from service.house import House
-from service.outcomes import ALL_LANES, Decision, Kind, Outcome
-from service.steps.answers import as_answer
+from service.operations.saving import as_answer
+from service.runway.outcomes import ALL_LANES, Decision, Kind, Outcome
 from service.store import lanes, permits, submissions
 from service.tick import tick
 from service.videos import Status

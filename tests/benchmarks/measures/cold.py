@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from service.app import ROUTES
-from service.store.migrate import migrate
+from service.installer.migrate import migrate
 from tests.benchmarks.contenders.taxiway import Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab

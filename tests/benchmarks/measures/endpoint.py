@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from service.store.migrate import migrate
+from service.installer.migrate import migrate
 from tests.benchmarks import bare
 from tests.benchmarks.contenders.taxiway import REQUEST, Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values, percentile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from service.store.migrate import migrate
+from service.installer.migrate import migrate
 from tests.benchmarks.contenders.taxiway import Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from service.steps.pace import poll_delay
+from service.operations.finalize import poll_delay
 from service.store.submissions import FIRST_POLL_SECONDS
 from service.store.tasks import Before
 from tests.benchmarks.figures import Figure, Measured, Values, percentile

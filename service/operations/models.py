@@ -7,8 +7,8 @@ import logging
 from service.errors import NoSuchLane
 from service.house import House
 from service.logs import VIDEO, event
-from service.outcomes import ALL_LANES
 from service.runway.catalogue import models, operations
+from service.runway.outcomes import ALL_LANES
 from service.store import lanes
 
 log = logging.getLogger(__name__)

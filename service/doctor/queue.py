@@ -7,9 +7,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from service.doctor import Finding, State
-from service.outcomes import Reason
-from service.steps.budget import REASON as DAILY_BUDGET
+from service.doctor.checks import Finding, State
+from service.operations.budget import REASON as DAILY_BUDGET
+from service.runway.outcomes import Reason
 
 LATE_SECONDS = 600.0  # a cron by the minute may miss a few; as in /health
 MISSED_INTERVALS = 2.5  # a tick is missed when the gap is longer than so many usual ones ...

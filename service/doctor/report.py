@@ -9,15 +9,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from service import doctor
 from service import house as houses
-from service.doctor import Finding, State, unchecked
+from service.doctor.checks import Finding, State, account, callbacks, no_account, refused, settings, unchecked
+from service.doctor.queue import cron, lane, queue, span
 from service.errors import BadSettings, DatabaseAway, RunwayAway
 from service.house import House
+from service.installer import migrate
 from service.logs import Redactor
-from service.store import checks, lanes, migrate, standing
+from service.store import checks, lanes, standing
 from service.store.url import Target
-from service.symptoms import cron, lane, queue, span
 
 OLDEST_POSTGRES = 13
 SKEW_SECONDS = 5.0
@@ -38,7 +38,7 @@ async def installation(environment: Mapping[str, str]) -> list[Finding]:
     except BadSettings as exc:
         why = "the settings contradict themselves"
         rest = [unchecked(area, "all of it", why) for area in ("Runway", "database", "queue", "cron", "callbacks")]
-        return _fit_to_show([*doctor.refused(exc.complaints), *rest], Redactor())
+        return _fit_to_show([*refused(exc.complaints), *rest], Redactor())
     try:
         return await examine(house, environment)
     finally:
@@ -50,7 +50,7 @@ async def examine(house: House, environment: Mapping[str, str]) -> list[Finding]
     runway, stored = await asyncio.gather(
         _guarded("Runway", lambda: _runway(house)), _guarded("database", lambda: _stored(house))
     )
-    found = [*doctor.settings(house.settings, environment), *runway, *stored, doctor.callbacks(house.settings)]
+    found = [*settings(house.settings, environment), *runway, *stored, callbacks(house.settings)]
     password = house.database.target.options.get("password") if house.database.target else None
     return _fit_to_show(found, Redactor([*house.settings.secrets, *filter(None, [password])]))
 
@@ -78,9 +78,9 @@ async def _runway(house: House) -> list[Finding]:
         return [unchecked("Runway", name, "key missing") for name in ("endpoint", "key", "credits")]
     try:
         async with house.runway() as runway:
-            return doctor.account(house.settings, await runway.organization())
+            return account(house.settings, await runway.organization())
     except RunwayAway as exc:
-        return doctor.no_account(house.settings, exc)
+        return no_account(house.settings, exc)
 
 
 async def _stored(house: House) -> list[Finding]:

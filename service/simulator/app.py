@@ -1,6 +1,6 @@
 """A double of Runway's API: the same paths, bodies and statuses, without a key and without a bill.
 
-It serves `image_to_video` and `text_to_video` for the models of sim_models, the life of their tasks, a
+It serves `image_to_video` and `text_to_video` for the models of simulator/models.py, the life of their tasks, a
 playable file, and faults on demand. Runway's own client cannot tell it from Runway. Sources: Runway's Python
 SDK 5.24, its OpenAPI of 2024-11-06, and captured answers of the live API.
 """
@@ -23,18 +23,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.local.encoder import encode_mp4
-from service.local.sim_control import Control
-from service.local.sim_faults import Fault, On
-from service.local.sim_file import file_response
-from service.local.sim_ledger import Entry
-from service.local.sim_memory import Memory, keep_nothing
-from service.local.sim_models import validate
-from service.local.sim_options import SimulatorOptions
-from service.local.sim_relay import Relay, default_client
-from service.local.sim_state import Runway
-from service.local.sim_tasks import Task
-from service.local.sim_wire import (
+from service.simulator.control import Control
+from service.simulator.encoder import encode_mp4
+from service.simulator.faults import Fault, On
+from service.simulator.file import file_response
+from service.simulator.ledger import Entry
+from service.simulator.memory import Memory, keep_nothing
+from service.simulator.models import validate
+from service.simulator.options import SimulatorOptions
+from service.simulator.relay import Relay, default_client
+from service.simulator.state import Runway
+from service.simulator.tasks import Task
+from service.simulator.wire import (
     DOC_URL,
     NO_TASK,
     WRONG_VERSION,

@@ -1,7 +1,7 @@
 """The simulator's own endpoints, under /_simulator: what a test or a developer asks of it.
 
     GET  /_simulator/ledger     every create, and the totals
-    POST /_simulator/faults     a list of faults for the next requests (the grammar is in sim_faults)
+    POST /_simulator/faults     a list of faults for the next requests (the grammar is in faults.py)
     POST /_simulator/settings   credits, speed, tier, concurrency, daily_limit, url_ttl, key, key_revoked
     POST /_simulator/reset      as it was at the start
 
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.local.sim_state import Runway
+from service.simulator.state import Runway
 
 CONTROL_PREFIX = "/_simulator"
 NUMBERS = {

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.local.sim_faults import Fate
-from service.local.sim_ledger import Entry
+from service.simulator.faults import Fate
+from service.simulator.ledger import Entry
 
 PENDING_SECONDS = 2.0
 RUNNING_SECONDS = (10.0, 20.0)

@@ -1,16 +1,17 @@
-"""Saving what creates came to: again and again, for as long as this process lives."""
+"""Saving what creates came to: what the ledger stores of it, again and again, for as long as this process lives."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
 
 import asyncpg
 
 from service.errors import TaxiwayError
 from service.house import House
 from service.logs import VIDEO, event
-from service.outcomes import ALL_LANES, Pause
+from service.runway.outcomes import ALL_LANES, Decision, Outcome, Pause
 from service.store import lanes, submissions
 from service.store.submissions import Answer
 
@@ -18,6 +19,26 @@ log = logging.getLogger(__name__)
 
 SAVE_AGAIN_FIRST_SECONDS = 0.2
 SAVE_AGAIN_CAP_SECONDS = 10.0
+
+
+def as_answer(submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision) -> Answer:
+    """The row to save for one submission."""
+    return Answer(
+        submission_id=submission_id,
+        video_id=video_id,
+        outcome=outcome.kind.value,
+        task_id=outcome.task_id,
+        http_status=outcome.http_status,
+        request_id=outcome.request_id,
+        error=None if outcome.task_id else outcome.detail,
+        estimated_credits=outcome.estimated_credits,
+        next_status=decision.next_status.value,
+        error_code=decision.error_code,
+        error_message=decision.error_message,
+        delay_seconds=decision.delay_seconds,
+        setback=decision.setback,
+        resubmit=decision.resubmit,
+    )
 
 
 async def insist(house: House, write: Callable[[], Awaitable[None]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from service.local.sim_assets import IMAGE_TYPES, asset_fault
+from service.simulator.assets import IMAGE_TYPES, asset_fault
 
 Issue = dict[str, Any]
 Path = tuple[str | int, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from service.doctor import Finding, State, unchecked
+from service.doctor.checks import Finding, State, unchecked
 from service.errors import BadSettings
 from service.values import web_url
 

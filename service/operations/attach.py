@@ -8,8 +8,8 @@ from uuid import UUID
 from service.errors import Conflict, RunwayAway
 from service.house import House
 from service.logs import VIDEO, event
-from service.outcomes import Decision, Kind, Outcome
-from service.steps.answers import as_answer
+from service.operations.saving import as_answer
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import inbox, ledger, submissions
 from service.videos import Status
 

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.local.sim_faults import Fault
+from service.simulator.faults import Fault
 
 DOC_URL = "https://docs.dev.runwayml.com/api"
 WRONG_HOST_NAME = "api.runwayml.com"

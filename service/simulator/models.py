@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.local.sim_rules import (
+from service.simulator.rules import (
     Field,
     Issue,
     Model,

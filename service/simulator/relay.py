@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import anyio
 import httpx
 
-from service.local.sim_ledger import iso
-from service.local.sim_state import Runway
-from service.local.sim_tasks import Task
+from service.simulator.ledger import iso
+from service.simulator.state import Runway
+from service.simulator.tasks import Task
 
 ATTEMPTS = 5
 FIRST_RETRY_SECONDS = 1.0

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import anyio
 from pydantic import TypeAdapter
 
-from service.local.sim_faults import Planned
-from service.local.sim_ledger import Entry
-from service.local.sim_tasks import Life, Task
+from service.simulator.faults import Planned
+from service.simulator.ledger import Entry
+from service.simulator.tasks import Life, Task
 
 log = logging.getLogger(__name__)
 

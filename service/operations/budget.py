@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from service.house import House
 from service.logs import VIDEO, event
-from service.outcomes import ALL_LANES
+from service.runway.outcomes import ALL_LANES
 from service.store import lanes, permits, spending
 from service.store.permits import Permit, Room
 

@@ -13,12 +13,12 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
-from service.local.sim_faults import Fate, FaultPlan
-from service.local.sim_ledger import Entry, Ledger, iso
-from service.local.sim_memory import State
-from service.local.sim_models import MODELS, price
-from service.local.sim_options import DAY_SECONDS, SimulatorOptions
-from service.local.sim_tasks import RUNNING_SECONDS, Lane, LifeClock, Task, describe, refund, running_seconds
+from service.simulator.faults import Fate, FaultPlan
+from service.simulator.ledger import Entry, Ledger, iso
+from service.simulator.memory import State
+from service.simulator.models import MODELS, price
+from service.simulator.options import DAY_SECONDS, SimulatorOptions
+from service.simulator.tasks import RUNNING_SECONDS, Lane, LifeClock, Task, describe, refund, running_seconds
 
 Refused = Literal["no_credits", "daily_limit"]
 

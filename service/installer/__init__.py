@@ -1,0 +1,1 @@
+"""Brings a database to the schema that this version needs."""
