@@ -76,14 +76,14 @@ CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
 CREATE INDEX submissions_opened ON submissions USING brin (opened_at);
 CREATE INDEX submissions_cancel ON submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- A lane: one model's state, or '*' for all of them. Paused until when, and why.
-CREATE TABLE lanes (
+-- A model: one model's state, or 'all' for all of them. Paused until when, and why.
+CREATE TABLE models (
     model         text        PRIMARY KEY,
     paused_until  timestamptz,
     reason        text,                        -- a word: daily_limit, no_credits, key_refused, ...
     detail        text,                        -- Runway's words
     paused_at     timestamptz,
-    CONSTRAINT lanes_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
+    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
 );
 
 -- The inbox: every callback that was verified, once.
@@ -131,10 +131,10 @@ ALTER TABLE videos
     ADD COLUMN IF NOT EXISTS status  text,      -- no default: old rows are not to be made, and paid for, now
     ADD COLUMN submitted_at          timestamptz,  -- when its create was permitted
     ADD COLUMN poll_after            timestamptz,
-    ADD COLUMN setbacks              smallint    NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
+    ADD COLUMN retries              smallint    NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
     ADD COLUMN task_retries          smallint    NOT NULL DEFAULT 0,  -- tasks that failed and were asked for anew
-    ADD COLUMN resubmits             smallint    NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
-    ADD COLUMN permit_id             bigint,    -- its open submission
+    ADD COLUMN resubmissions         smallint    NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
+    ADD COLUMN open_submission_id             bigint,    -- its open submission
     ADD COLUMN IF NOT EXISTS runway_video_id  text,
     ADD COLUMN task_status           text,
     ADD COLUMN IF NOT EXISTS progress  real,
@@ -156,24 +156,24 @@ ALTER TABLE videos ALTER COLUMN status SET DEFAULT 'queued', ALTER COLUMN status
 END IF; END $$;
 
 -- Rows that the app left stuck (here: `processing` without an id) are mended by the runner at this point.
--- taxiway: mend stuck rows
+-- taxiway: fix stuck rows
 
 -- A permit is a submission of this very video.
-ALTER TABLE videos ADD CONSTRAINT videos_permit_is_submission
-    FOREIGN KEY (id, permit_id) REFERENCES submissions (video_id, id);
--- Never stuck, as a constraint: `processing` has a permit or a task, and never both; nothing else has a permit.
+ALTER TABLE videos ADD CONSTRAINT videos_open_submission_is_its_own
+    FOREIGN KEY (id, open_submission_id) REFERENCES submissions (video_id, id);
+-- Never stuck, as a constraint: `processing` has a permit or a task, and never both; nothing else has an open submission.
 ALTER TABLE videos ADD CONSTRAINT videos_never_stuck
-    CHECK (CASE WHEN status = 'processing' THEN num_nonnulls(permit_id, runway_video_id) = 1
-                ELSE permit_id IS NULL END);
+    CHECK (CASE WHEN status = 'processing' THEN num_nonnulls(open_submission_id, runway_video_id) = 1
+                ELSE open_submission_id IS NULL END);
 
 -- Ready rows only, in the order in which they are claimed.
 CREATE INDEX videos_ready ON videos (model, priority DESC, run_after, id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
--- Rows that the app wrote itself and that have no request yet, or that it put back in the queue by hand.
+-- Rows that the app wrote itself and that have no request yet, or that it put back in the queue manually.
 CREATE INDEX videos_intake ON videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
 CREATE INDEX videos_expiry ON videos (expires_at) WHERE status = 'queued';
--- All that is at Runway or on its way there, by when to look at its task; a row without a time (written by hand) is
+-- All that is at Runway or on its way there, by when to poll of its task; a row without a time (written manually) is
 -- due at once. The claim sets the time of the first look: an answer that comes before it changes no column that an
 -- index names, so that the id is saved without writing to any of them.
 CREATE INDEX videos_poll ON videos (COALESCE(poll_after, '-infinity')) WHERE status = 'processing';

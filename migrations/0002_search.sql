@@ -38,11 +38,11 @@ CREATE INDEX videos_listed ON videos (status, created_at DESC, id DESC, model)
 CREATE INDEX videos_reason ON videos (error_code, status, created_at DESC, id DESC, model)
     WHERE error_code IS NOT NULL;
 
--- The story of a submission: how often its task was looked at, and what was seen at the newest looks, each as
+-- The story of a submission: how often its task was polled, and what was seen at the newest polls, each as
 -- [seconds since 1970, status, progress]; when somebody consented to another create.
 ALTER TABLE submissions
     ADD COLUMN polls         integer      NOT NULL DEFAULT 0,
-    ADD COLUMN looks         jsonb        NOT NULL DEFAULT '[]',
+    ADD COLUMN recent_polls  jsonb        NOT NULL DEFAULT '[]',
     ADD COLUMN consented_at  timestamptz;
 
 -- The callbacks of one video, by its task or by its own id.

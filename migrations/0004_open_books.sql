@@ -9,7 +9,7 @@ CREATE INDEX submissions_unknown ON submissions (video_id) INCLUDE (consent, can
     WHERE settled_at IS NULL AND outcome = 'unknown';
 DROP INDEX IF EXISTS submissions_unsettled;
 
--- A submission begins without looks at its task: nothing is written for them until there is one.
+-- A submission begins without polls of its task: nothing is written for them until there is one.
 ALTER TABLE submissions
     ALTER COLUMN polls DROP NOT NULL, ALTER COLUMN polls DROP DEFAULT,
-    ALTER COLUMN looks DROP NOT NULL, ALTER COLUMN looks DROP DEFAULT;
+    ALTER COLUMN recent_polls DROP NOT NULL, ALTER COLUMN recent_polls DROP DEFAULT;

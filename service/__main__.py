@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from service.commands.console import fail, one_line_errors, open_house, run
-from service.house import House
+from service.context import Context
 
 cli = typer.Typer(
     help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -23,9 +23,9 @@ cli = typer.Typer(
 )  # fmt: skip
 # What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
-    from service.commands import adopt, change, enqueue, lanes, operate, recipe, show, stats, videos
+    from service.commands import adopt, change, enqueue, models, operate, recipe, show, stats, videos
 
-    for group in (videos, show, enqueue, change, lanes, stats, adopt, operate, recipe):
+    for group in (videos, show, enqueue, change, models, stats, adopt, operate, recipe):
         cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -52,10 +52,10 @@ def worker(
     """Run ticks in a loop until SIGTERM, woken at once by new videos. For hosts with a resident process."""
     from service.worker import Stop, signals, work_forever
 
-    async def work(house: House) -> None:
+    async def work(ctx: Context) -> None:
         stop = Stop()
         with signals(stop):
-            await work_forever(house, every=every or house.settings.worker_interval, stop=stop)
+            await work_forever(ctx, every=every or ctx.settings.worker_interval, stop=stop)
 
     run(work)
 
@@ -65,7 +65,7 @@ def tick(budget: Budget = None) -> None:
     """Run one tick, print its counts as one line of JSON. For cron services that run commands."""
     from service.tick import tick as tick_once
 
-    _print_counts(run(lambda house: tick_once(house, budget=budget)))
+    _print_counts(run(lambda ctx: tick_once(ctx, budget=budget)))
 
 
 @cli.command()
@@ -79,13 +79,13 @@ def poll(
     from service.tick import poll_only
     from service.worker import Stop, run_forever, signals
 
-    async def forever(house: House) -> None:
+    async def forever(ctx: Context) -> None:
         stop = Stop()
         with signals(stop):
-            await run_forever(house, lambda: poll_only(house), every=every or 1.0, stop=stop)
+            await run_forever(ctx, lambda: poll_only(ctx), every=every or 1.0, stop=stop)
 
     if every is None:
-        _print_counts(run(lambda house: poll_only(house, budget=budget)))
+        _print_counts(run(lambda ctx: poll_only(ctx, budget=budget)))
     else:
         run(forever)
 
@@ -107,9 +107,9 @@ def migrate(
     from service.installer.migrate import migrate as apply
     from service.settings import need
 
-    async def work(house: House) -> list[str]:
-        need(house.settings, "database_url")
-        return await apply(house.settings.database_url or "", requeue_stuck=requeue_stuck)
+    async def work(ctx: Context) -> list[str]:
+        need(ctx.settings, "database_url")
+        return await apply(ctx.settings.database_url or "", requeue_stuck=requeue_stuck)
 
     applied = run(work)
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
@@ -127,13 +127,11 @@ def callback(
     from service import webhooks
     from service.settings import need
 
-    async def work(house: House) -> httpx.Response:
-        need(house.settings, "callback_secrets")
+    async def work(ctx: Context) -> httpx.Response:
+        need(ctx.settings, "callback_secrets")
         data = {"task_id": task_id} | ({"video_id": video} if video else {})
         body = json.dumps({"type": "task.updated", "data": data}).encode()
-        headers = webhooks.headers(
-            house.settings.callback_secrets[0], f"msg_{uuid.uuid4().hex}", int(time.time()), body
-        )
+        headers = webhooks.headers(ctx.settings.callback_secrets[0], f"msg_{uuid.uuid4().hex}", int(time.time()), body)
         async with httpx.AsyncClient(timeout=30) as client:
             try:
                 return await client.post(url, content=body, headers=headers | {"content-type": "application/json"})
@@ -160,13 +158,13 @@ def simulate(
     from service.settings import need
 
     with one_line_errors():
-        house = open_house()
+        ctx = open_house()
         if relay_url:
-            need(house.settings, "callback_secrets")
+            need(ctx.settings, "callback_secrets")
         from service.simulator.app import create_simulator
         from service.simulator.options import SimulatorOptions
 
-        secret = house.settings.callback_secrets[0] if relay_url else None
+        secret = ctx.settings.callback_secrets[0] if relay_url else None
         options = SimulatorOptions(speed=speed, tier=tier, credits=credits, relay_url=relay_url, relay_secret=secret)
         print(f"Runway simulator on http://{host}:{port} (RUNWAYML_BASE_URL), any key that begins with key_")
         serve_app(create_simulator(options), host, port)

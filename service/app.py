@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import house as houses
+from service import context as contexts
 from service import logs
+from service.context import Context
 from service.errors import BadSettings, TaxiwayError
-from service.house import House
 from service.web import bulk, callbacks, cron, docs, health, metrics, openapi, operations, page, problems, videos
 
 TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
@@ -31,10 +31,10 @@ ROUTES = [
     Route("/videos/{id}/timeline", videos.timeline_of, methods=["GET"]),
     Route("/videos/{id}/retry", videos.retry, methods=["POST"]),
     Route("/videos/{id}/cancel", videos.cancel, methods=["POST"]),
-    Route("/videos/{id}/adopt", operations.adopt, methods=["POST"]),
-    Route("/lanes", operations.list_lanes, methods=["GET"]),
-    Route("/lanes/{lane}/pause", operations.pause_lane, methods=["POST"]),
-    Route("/lanes/{lane}/resume", operations.resume_lane, methods=["POST"]),
+    Route("/videos/{id}/attach", operations.attach, methods=["POST"]),
+    Route("/models", operations.list_models, methods=["GET"]),
+    Route("/models/{model}/pause", operations.pause_model, methods=["POST"]),
+    Route("/models/{model}/resume", operations.resume_model, methods=["POST"]),
     Route("/ticks", operations.list_ticks, methods=["GET"]),
     Route("/stats", operations.statistics, methods=["GET"]),
     Route("/account", operations.account, methods=["GET"]),
@@ -57,13 +57,13 @@ ROUTES = [
 ]
 
 
-def create_app(house: House) -> Starlette:
-    """The app of this house. Bodies are bounded where they are read, so that 413 is a problem document, too."""
+def create_app(ctx: Context) -> Starlette:
+    """The app of this context. Bodies are bounded where they are read, so that 413 is a problem document, too."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
-        await house.database.close()
+        await ctx.database.close()
 
     built = Starlette(
         routes=ROUTES,
@@ -75,15 +75,15 @@ def create_app(house: House) -> Starlette:
         },
     )
     built.router.redirect_slashes = False
-    built.state.house = house
+    built.state.ctx = ctx
     return built
 
 
 @cache
 def _from_environment() -> ASGIApp:
-    house = houses.from_environment()
-    logs.configure(house.settings.log_format, house.settings.log_level, house.settings.secrets)
-    return create_app(house)
+    ctx = contexts.from_environment()
+    logs.configure(ctx.settings.log_format, ctx.settings.log_level, ctx.settings.secrets)
+    return create_app(ctx)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

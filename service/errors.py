@@ -3,12 +3,12 @@
     TaxiwayError                  status 500
     ├── BadSettings               the environment contradicts itself; every complaint at once
     ├── NotConfigured             503: a route needs a setting that is not there; names it
-    ├── DatabaseAway              503: PostgreSQL cannot be reached or does not answer
-    ├── RunwayAway                503: Runway cannot be reached or does not answer (never raised by a create)
+    ├── DatabaseUnavailable              503: PostgreSQL cannot be reached or does not answer
+    ├── RunwayUnavailable                503: Runway cannot be reached or does not answer (never raised by a create)
     ├── MigrationBlocked          the schema cannot be changed as it stands; carries the SQL to run
     ├── Unauthorized              401: no valid key, secret or signature
     ├── NotFound                  404: no such video
-    │   └── NoSuchLane            404: no such lane; names those that there are
+    │   └── NoSuchModel            404: no such model; names those that there are
     ├── Conflict                  409: the video's state does not allow it
     ├── Gone                      410: what was asked for existed once
     ├── Malformed                 400: the body cannot be read at all
@@ -67,18 +67,18 @@ class NotConfigured(TaxiwayError):
     slug = "not-configured"
 
 
-class DatabaseAway(TaxiwayError):
+class DatabaseUnavailable(TaxiwayError):
     """The database does not answer."""
 
     status = 503
-    slug = "database-away"
+    slug = "database-unavailable"
 
 
-class RunwayAway(TaxiwayError):
+class RunwayUnavailable(TaxiwayError):
     """Runway does not answer."""
 
     status = 503
-    slug = "runway-away"
+    slug = "runway-unavailable"
 
 
 class MigrationBlocked(TaxiwayError):
@@ -106,8 +106,8 @@ class NotFound(TaxiwayError):
     slug = "not-found"
 
 
-class NoSuchLane(NotFound):
-    """There is no such lane."""
+class NoSuchModel(NotFound):
+    """There is no such model."""
 
 
 class Conflict(TaxiwayError):

@@ -9,8 +9,8 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
+from service.context import Context
 from service.errors import TaxiwayError
-from service.house import House
 from service.logs import VIDEO, event
 
 log = logging.getLogger(__name__)
@@ -21,26 +21,26 @@ Counts = dict[str, Any]
 
 
 def beating(
-    work: Callable[Concatenate[House, P], Coroutine[Any, Any, Counts]],
-) -> Callable[Concatenate[House, P], Coroutine[Any, Any, Counts]]:
+    work: Callable[Concatenate[Context, P], Coroutine[Any, Any, Counts]],
+) -> Callable[Concatenate[Context, P], Coroutine[Any, Any, Counts]]:
     """Tell HEARTBEAT_URL of each run of `work`, inside that run: also that it failed, or that a step did."""
 
     @wraps(work)
-    async def heard(house: House, /, *arguments: P.args, **options: P.kwargs) -> Counts:
+    async def heard(ctx: Context, /, *arguments: P.args, **options: P.kwargs) -> Counts:
         try:
-            counts = await work(house, *arguments, **options)
+            counts = await work(ctx, *arguments, **options)
         except TaxiwayError:
-            await ping(house, failed=True)
+            await ping(ctx, failed=True)
             raise
-        await ping(house, failed="errors" in counts)
+        await ping(ctx, failed="errors" in counts)
         return counts
 
     return heard
 
 
-async def ping(house: House, *, failed: bool) -> None:
+async def ping(ctx: Context, *, failed: bool) -> None:
     """One GET; what becomes of it is told to the log alone."""
-    url = house.settings.heartbeat_url
+    url = ctx.settings.heartbeat_url
     if url is None:
         return
     import httpx  # only here: a cold start should not wait for it

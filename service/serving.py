@@ -13,8 +13,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from service.app import create_app
+from service.context import Context
 from service.errors import BadSettings
-from service.house import House
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: Starlette, host: str, port: int, *, patience: float = 5) -> Server:
-    """A server that tells the app when it is stopping, and waits `patience` seconds for requests in flight."""
+def server(app: Starlette, host: str, port: int, *, timeout: float = 5) -> Server:
+    """A server that tells the app when it is stopping, and waits `timeout` seconds for requests in flight."""
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(patience),
+        timeout_graceful_shutdown=int(timeout),
     )  # fmt: skip
     built = Server(config)
     app.state.stopping = lambda: built.should_exit
@@ -56,12 +56,12 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
-def serve(house: House, host: str, port: int) -> None:
+def serve(ctx: Context, host: str, port: int) -> None:
     """Serve the web process. What was sent to Runway is finished before it ends, as far as the platform waits."""
-    serve_app(create_app(house), host, port, patience=house.settings.post_timeout + MARGIN_SECONDS)
+    serve_app(create_app(ctx), host, port, timeout=ctx.settings.post_timeout + MARGIN_SECONDS)
 
 
-def serve_app(app: Starlette, host: str, port: int, *, patience: float = 5) -> None:
+def serve_app(app: Starlette, host: str, port: int, *, timeout: float = 5) -> None:
     """Serve any app until SIGTERM or SIGINT. Raises BadSettings if the port cannot be had."""
     try:
         listener = listen(host, port)
@@ -69,7 +69,7 @@ def serve_app(app: Starlette, host: str, port: int, *, patience: float = 5) -> N
         where = f"port {port} on {host} is in use or may not be used ({exc.strerror or exc})"
         raise BadSettings([f"{where}: choose another with --host and --port"]) from exc
     with listener:
-        asyncio.run(_until_signalled(server(app, host, port, patience=patience), listener))
+        asyncio.run(_until_signalled(server(app, host, port, timeout=timeout), listener))
 
 
 async def _until_signalled(built: Server, listener: socket.socket) -> None:

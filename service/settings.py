@@ -6,8 +6,9 @@ A missing setting closes only what needs it: `Settings.need()` raises NotConfigu
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -16,9 +17,9 @@ from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field
 from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service import values
+from service import env_parsing
+from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
-from service.values import RUNWAY_URL
 from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,14 @@ class Settings(BaseSettings):
     tick_budget: float = Field(20, gt=0, le=3600)
     post_timeout: float = Field(60, ge=10, le=300)
     hard_limit: float | None = None
-    submit_slots: int = Field(20, ge=1, le=500)
-    poll_slots: int = Field(20, ge=1, le=500)
+    submit_concurrency: int = Field(20, ge=1, le=500, validation_alias=_env("SUBMIT_CONCURRENCY", "SUBMIT_SLOTS"))
+    poll_concurrency: int = Field(20, ge=1, le=500, validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"))
     worker_interval: float = Field(2, gt=0, le=60)
 
-    queue_patience: float = Field(7 * 86_400, gt=0, le=YEAR_SECONDS)
-    task_patience: float = Field(86_400, gt=0, le=YEAR_SECONDS)
+    queue_timeout: float = Field(
+        7 * 86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("QUEUE_TIMEOUT", "QUEUE_PATIENCE")
+    )
+    task_timeout: float = Field(86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("TASK_TIMEOUT", "TASK_PATIENCE"))
     video_retention: float | None = Field(None, ge=86_400)
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"
@@ -103,7 +106,7 @@ class Settings(BaseSettings):
     @field_validator("max_credits_per_day_by_model", mode="before")
     @classmethod
     def _by_model(cls, value: object) -> object:
-        return values.credits_by_model(value) if isinstance(value, str) else value
+        return env_parsing.credits_by_model(value) if isinstance(value, str) else value
 
     @field_validator("runway_key")
     @classmethod
@@ -115,17 +118,17 @@ class Settings(BaseSettings):
     @field_validator("runway_url")
     @classmethod
     def _runway_host(cls, value: str) -> str:
-        return values.runway_url(value)
+        return env_parsing.runway_url(value)
 
     @field_validator("heartbeat_url")
     @classmethod
     def _reachable(cls, value: str | None) -> str | None:
-        return None if value is None else values.web_url(value)
+        return None if value is None else env_parsing.web_url(value)
 
     @field_validator("runway_headers")
     @classmethod
     def _header_lines(cls, value: str) -> str:
-        return values.header_lines(value)
+        return env_parsing.header_lines(value)
 
     @field_validator("prompt_column", "image_column")
     @classmethod
@@ -196,6 +199,14 @@ def _env_name(name: str, alias: object) -> str:
 
 ENV_NAMES = {name: _env_name(name, field.validation_alias) for name, field in Settings.model_fields.items()}
 
+# Settings that had another name, by their old one. It still counts, but must not contradict the new one.
+RENAMED = {
+    "QUEUE_PATIENCE": "QUEUE_TIMEOUT",
+    "TASK_PATIENCE": "TASK_TIMEOUT",
+    "SUBMIT_SLOTS": "SUBMIT_CONCURRENCY",
+    "POLL_SLOTS": "POLL_CONCURRENCY",
+}
+
 
 def need(settings: Settings, *names: str) -> None:
     """Raise NotConfigured, naming every one of these settings that is missing."""
@@ -206,13 +217,25 @@ def need(settings: Settings, *names: str) -> None:
 
 def load() -> Settings:
     """The settings of this process. Raises BadSettings with every complaint at once; none repeats what was given."""
+    complaints = list(_contradictions(os.environ))
     try:
         settings = Settings()
     except ValidationError as exc:
-        raise BadSettings([_complaint(error) for error in exc.errors(include_input=False)]) from None
+        complaints += [_complaint(error) for error in exc.errors(include_input=False)]
+        raise BadSettings(complaints) from None
+    if complaints:
+        raise BadSettings(complaints)
     for doubt in doubts(settings):
         log.warning("%s", doubt)
     return settings
+
+
+def _contradictions(environment: Mapping[str, str]) -> Iterator[str]:
+    """A complaint for each setting whose old and new name are both set, to different values."""
+    given = {name.upper(): value.strip() for name, value in environment.items()}
+    for old, new in RENAMED.items():
+        if given.get(old) and given.get(new) and given[old] != given[new]:
+            yield f"{new} and {old}, its old name, are set to different values: remove {old}"
 
 
 def doubts(settings: Settings) -> list[str]:

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from service.deadline import Bell, Window
-from service.errors import DatabaseAway, NotConfigured, TaxiwayError
+from service.context import Context, Counts
+from service.deadline import Deadline, Wake
+from service.errors import DatabaseUnavailable, NotConfigured, TaxiwayError
 from service.heartbeat import beating
-from service.house import Counts, House
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.operations import observe
 from service.settings import need
 from service.steps import cancel, intake, poll, prune, rescue, submit
 from service.store import ticks
-from service.store.overview import EVERYTHING, Overview, overview
+from service.store.pending_work import EVERYTHING, PendingWork, pending_work
 
 log = logging.getLogger(__name__)
 
@@ -31,94 +31,95 @@ IDLE: Mapping[str, Counts] = {
 @as_tick
 @beating
 async def tick(
-    house: House,
+    ctx: Context,
     *,
     budget: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
     kind: str = "tick",
-    bell: Bell | None = None,
-    carried: Counts | None = None,
+    wake: Wake | None = None,
+    submitted: Counts | None = None,
 ) -> dict[str, Any]:
     """One bounded round of work; its counts by step.
 
-    `budget`: seconds in which the answer should be out. `bell`: somebody else submits, and is rung for; `carried`: what
-    they have submitted, which is told and set to nothing. Raises NotConfigured or DatabaseAway if it could not run.
+    `budget`: seconds in which the answer should be out. `wake`: the submit step runs beside this tick, and is woken;
+    `submitted`: what it has submitted since, which is reported and set to nothing. Raises NotConfigured or
+    DatabaseUnavailable if the tick could not run.
     A step that fails is named under "errors" and costs the others nothing.
     """
-    need(house.settings, "database_url", "runway_key")
-    started = house.clock()
-    hard_limit = house.settings.hard_limit
-    window = Window(
-        clock=house.clock,
-        budget_ends=started + (budget or house.settings.tick_budget),
+    need(ctx.settings, "database_url", "runway_key")
+    started = ctx.monotonic()
+    hard_limit = ctx.settings.hard_limit
+    deadline = Deadline(
+        monotonic=ctx.monotonic,
+        budget_ends=started + (budget or ctx.settings.tick_budget),
         hard_stop=None if hard_limit is None else started + hard_limit,
         stopping=stopping,
     )
-    due = await _due(house)
+    due = await _due(ctx)
     counts: dict[str, Any] = {}
     if due.intake:
-        await _step(counts, "intake", intake.run_once(house))
+        await _step(counts, "intake", intake.run_once(ctx))
     if due.rescue:
-        await _step(counts, "rescue", rescue.run_once(house))
+        await _step(counts, "rescue", rescue.run_once(ctx))
     if due.cancel or due.rescue:
-        await _step(counts, "cancel", cancel.run_once(house))
+        await _step(counts, "cancel", cancel.run_once(ctx))
     # Side by side: a slow create must not keep a finished video waiting, nor the other way round.
     async with asyncio.TaskGroup() as both:
-        if bell is None:
-            both.create_task(_step(counts, "submit", submit.run_once(house, window, probe=due.probe)))
+        if wake is None:
+            both.create_task(_step(counts, "submit", submit.run_once(ctx, deadline, probe=due.probe)))
         else:
-            bell.ring(news=True, probe=due.probe)
+            wake.set(due_work=True, probe=due.probe)
         if due.poll or due.intake or due.rescue:
-            both.create_task(_step(counts, "poll", poll.run_once(house, lambda: window.is_open)))
+            both.create_task(_step(counts, "poll", poll.run_once(ctx, lambda: deadline.is_open)))
     if due.prune:
-        await _step(counts, "prune", prune.run_once(house))
-    if carried and any(carried.values()):
-        counts["submit"] = dict(carried)
-        carried.update(submit.NOTHING)
-    return await _finish(house, kind, started, counts, idle=IDLE)
+        await _step(counts, "prune", prune.run_once(ctx))
+    if submitted and any(submitted.values()):
+        counts["submit"] = dict(submitted)
+        submitted.update(submit.NOTHING)
+    return await _finish(ctx, kind, started, counts, idle=IDLE)
 
 
-async def _due(house: House) -> Overview:
+async def _due(ctx: Context) -> PendingWork:
     """The steps that have something to do. If that cannot be said, each is tried, and says for itself what it lacks."""
     try:
-        return await overview(house.database, house.settings.video_retention)
+        return await pending_work(ctx.database, ctx.settings.video_retention)
     except NotConfigured as exc:
         event(log, VIDEO, "overview_failed", exc.detail, level=logging.ERROR)
         return EVERYTHING
 
 
 @as_tick
-async def submit_now(house: House, *, stopping: Callable[[], bool], bell: Bell) -> Counts:
+async def submit_now(ctx: Context, *, stopping: Callable[[], bool], wake: Wake) -> Counts:
     """The submit step alone, for a worker: it waits for no other step. Whatever fails is logged, not raised."""
-    need(house.settings, "database_url", "runway_key")
-    window = Window(house.clock, house.clock() + house.settings.tick_budget, stopping=stopping)
-    probe, bell.probe = bell.probe, False
+    need(ctx.settings, "database_url", "runway_key")
+    deadline = Deadline(ctx.monotonic, ctx.monotonic() + ctx.settings.tick_budget, stopping=stopping)
+    probe, wake.probe = wake.probe, False
     counts: dict[str, Any] = {}
-    await _step(counts, "submit", submit.run_once(house, window, probe=probe, bell=bell))
+    await _step(counts, "submit", submit.run_once(ctx, deadline, probe=probe, wake=wake))
     for exc in counts.pop("errors", {}).values():
-        if isinstance(exc, DatabaseAway):
+        if isinstance(exc, DatabaseUnavailable):
             event(log, VIDEO, "submit_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
-    if not window.is_open:
-        bell.ring(news=True)  # its time was over, and perhaps not its work
+    if not deadline.is_open:
+        wake.set(due_work=True)  # its time was over, and perhaps not its work
     done: Counts = counts.get("submit", submit.NOTHING)
     return done
 
 
 @as_tick
-async def poll_only(house: House, *, budget: float | None = None) -> dict[str, Any]:
+async def poll_only(ctx: Context, *, budget: float | None = None) -> dict[str, Any]:
     """The poll step alone, for a second cron."""
-    need(house.settings, "database_url", "runway_key")
-    started = house.clock()
-    ends = started + (budget or house.settings.tick_budget)
+    need(ctx.settings, "database_url", "runway_key")
+    started = ctx.monotonic()
+    ends = started + (budget or ctx.settings.tick_budget)
     counts: dict[str, Any] = {}
-    await _step(counts, "poll", poll.run_once(house, lambda: house.clock() < ends))
-    return await _finish(house, "poll", started, counts)
+    await _step(counts, "poll", poll.run_once(ctx, lambda: ctx.monotonic() < ends))
+    return await _finish(ctx, "poll", started, counts)
 
 
 async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> None:
     try:
         counts[name] = await work
-    except DatabaseAway as exc:
+    except DatabaseUnavailable as exc:
         counts.pop(name, None)
         counts.setdefault("errors", {})[name] = exc
     except Exception as exc:
@@ -128,7 +129,7 @@ async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> N
 
 
 async def _finish(
-    house: House,
+    ctx: Context,
     kind: str,
     started: float,
     counts: dict[str, Any],
@@ -137,17 +138,17 @@ async def _finish(
 ) -> dict[str, Any]:
     """Write down and tell what was done. `idle`: what is told of steps that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
-    away = next((exc for exc in errors.values() if isinstance(exc, DatabaseAway)), None)
+    away = next((exc for exc in errors.values() if isinstance(exc, DatabaseUnavailable)), None)
     if away is not None and not counts:
         raise away
     counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
-    seconds = house.clock() - started
+    seconds = ctx.monotonic() - started
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
     try:
         words = "; ".join(f"{name}: {text}" for name, text in told.items())
-        due = await ticks.record(house.database, kind, seconds, counts, words or None, tick_ref.get())
-        await observe.refresh(house, due if kind != "poll" else [])
-    except DatabaseAway as exc:
+        due = await ticks.record(ctx.database, kind, seconds, counts, words or None, tick_ref.get())
+        await observe.refresh(ctx, due if kind != "poll" else [])
+    except DatabaseUnavailable as exc:
         told["record"] = exc.detail  # what was done is done, and the caller is told
     if any(value for step in counts.values() for value in step.values()):
         event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")

@@ -46,7 +46,7 @@ class Event(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     RETRY = "retry"  # somebody asks for it again
-    ADOPT = "adopt"  # late evidence: the task that an unknown submission made
+    ATTACH = "attach"  # late evidence: the task that an unknown submission made
 
 
 # The state machine. What is not here does not happen: an event that arrives late or twice changes nothing.
@@ -55,13 +55,13 @@ TRANSITIONS: Mapping[tuple[Status, Event], Status] = {
     (Status.QUEUED, Event.REFUSE): Status.FAILED,
     (Status.QUEUED, Event.CLAIM): Status.PROCESSING,
     (Status.QUEUED, Event.CANCEL): Status.CANCELLED,
-    (Status.QUEUED, Event.ADOPT): Status.PROCESSING,
+    (Status.QUEUED, Event.ATTACH): Status.PROCESSING,
     (Status.PROCESSING, Event.SEND_BACK): Status.QUEUED,
     (Status.PROCESSING, Event.COMPLETE): Status.COMPLETED,
     (Status.PROCESSING, Event.FAIL): Status.FAILED,
     (Status.PROCESSING, Event.CANCEL): Status.CANCELLED,
     (Status.FAILED, Event.RETRY): Status.QUEUED,
-    (Status.FAILED, Event.ADOPT): Status.PROCESSING,
+    (Status.FAILED, Event.ATTACH): Status.PROCESSING,
 }
 
 
@@ -84,13 +84,13 @@ BACKOFF_FIRST_SECONDS = 5.0
 BACKOFF_CAP_SECONDS = 600.0
 
 
-def backoff(setbacks: int, chance: float) -> float:
+def backoff(retries: int, random: float) -> float:
     """Seconds to wait after the n-th setback in a row: exponential, plus up to 50 % at random.
 
-    `chance` is in [0, 1). The form is Runway's own advice for 429, 502, 503 and 504 (its API guide, "Errors").
+    `random` is in [0, 1). The form is Runway's own advice for 429, 502, 503 and 504 (its API guide, "Errors").
     """
-    doubled: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(setbacks, 20), BACKOFF_CAP_SECONDS)
-    return doubled * (1 + chance / 2)
+    doubled: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(retries, 20), BACKOFF_CAP_SECONDS)
+    return doubled * (1 + random / 2)
 
 
 class Row(Protocol):
@@ -119,12 +119,12 @@ class Video:
     priority: int
     run_after: datetime
     expires_at: datetime | None
-    permit_id: int | None
+    open_submission_id: int | None
     quoted_credits: Decimal | None
     cost_credits: Decimal | None
-    setbacks: int
+    retries: int
     task_retries: int
-    resubmits: int
+    resubmissions: int
     submitted_at: datetime | None
     task_status: str | None
     progress: float | None

@@ -9,9 +9,9 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
-from service.deadline import Bell
+from service.context import Context, Counts
+from service.deadline import Wake
 from service.errors import NotConfigured, TaxiwayError
-from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.steps import submit
 from service.store.listener import Listener
@@ -59,45 +59,45 @@ def signals(stop: Stop) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def run_forever(house: House, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop) -> None:
+async def run_forever(ctx: Context, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop) -> None:
     """Do `work` every so many seconds until stopped. What fails in a way that is told is tried again later."""
-    due_at = house.clock()
+    due_at = ctx.monotonic()
     while not stop():
         try:
             await work()
-            due_at = house.clock() + every
+            due_at = ctx.monotonic() + every
         except TaxiwayError as exc:
             event(log, VIDEO, "tick_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
-            due_at = house.clock() + max(every, AFTER_ERROR_SECONDS)
-        await stop.within(max(due_at - house.clock(), 0.0))
+            due_at = ctx.monotonic() + max(every, AFTER_ERROR_SECONDS)
+        await stop.within(max(due_at - ctx.monotonic(), 0.0))
 
 
-async def work_forever(house: House, *, every: float, stop: Stop) -> None:
+async def work_forever(ctx: Context, *, every: float, stop: Stop) -> None:
     """The worker: a tick every so many seconds; and beside it, with nothing to wait for, the submit step.
 
-    That is rung for by each tick and by each video that is handed in.
+    That is rung for by each tick and by each video that is created.
     """
-    bell, carried = Bell(), dict(submit.NOTHING)
+    wake, submitted = Wake(), dict(submit.NOTHING)
 
-    async with house.keeping_runway() as resident, asyncio.TaskGroup() as both:
+    async with ctx.shared_client() as resident, asyncio.TaskGroup() as both:
 
         async def whole() -> None:
-            await tick(resident, stopping=stop, kind="worker", bell=bell, carried=carried)
+            await tick(resident, stopping=stop, kind="worker", wake=wake, submitted=submitted)
 
-        both.create_task(_submit_forever(resident, bell, carried, every=every, stop=stop))
+        both.create_task(_submit_forever(resident, wake, submitted, every=every, stop=stop))
         both.create_task(run_forever(resident, whole, every=every, stop=stop))
 
 
-async def _submit_forever(house: House, bell: Bell, carried: Counts, *, every: float, stop: Stop) -> None:
-    listener = Listener(house.database.target, CHANNEL, partial(bell.ring, news=True))
+async def _submit_forever(ctx: Context, wake: Wake, submitted: Counts, *, every: float, stop: Stop) -> None:
+    listener = Listener(ctx.database.target, CHANNEL, partial(wake.set, due_work=True))
     try:
         while not stop():
             await listener.ensure()
-            if bell.news.is_set():
-                bell.news.clear()
+            if wake.due_work.is_set():
+                wake.due_work.clear()
                 with contextlib.suppress(NotConfigured):  # each tick says so
-                    for name, n in (await submit_now(house, stopping=stop, bell=bell)).items():
-                        carried[name] += n
-            await stop.within(every, bell.news)
+                    for name, n in (await submit_now(ctx, stopping=stop, wake=wake)).items():
+                        submitted[name] += n
+            await stop.within(every, wake.due_work)
     finally:
         await listener.close()

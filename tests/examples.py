@@ -67,14 +67,14 @@ async def answers(w: World, examples: dict[str, Any]) -> Answers:
     w.faults("drop_after", "drop_after")
     unknown, adopted = await w.enqueue(), await w.enqueue()
     await w.tick()
-    await call("POST /videos/{id}/adopt", {"task_id": w.creates[-1].task_id}, id=adopted)
+    await call("POST /videos/{id}/attach", {"task_id": w.creates[-1].task_id}, id=adopted)
     await call("POST /videos/{id}/retry", id=unknown)
     for operation in ("POST /bulk/retry", "POST /bulk/cancel", "POST /poll-processing", "GET /videos", "GET /stats"):
         await call(operation)
-    for operation in ("POST /lanes/{lane}/pause", "POST /lanes/{lane}/resume"):
-        await call(operation, lane="gen4_turbo")
+    for operation in ("POST /models/{model}/pause", "POST /models/{model}/resume"):
+        await call(operation, model="gen4_turbo")
     for path in (
-        "lanes",
+        "models",
         "ticks",
         "account",
         "metrics",

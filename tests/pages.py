@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from service.app import create_app
-from service.house import House
+from service.context import Context
 from tests.world import World, world
 
 ADMIN_TOKEN = "admin-token-for-tests-01"
@@ -47,9 +47,9 @@ class Browser:
         self.csrf = csrf_of((await self.client.get("/nowhere-screen", headers={"accept": "text/html"})).text)
 
 
-def browser(house: House) -> Browser:
+def browser(ctx: Context) -> Browser:
     """A browser that has seen nothing yet."""
-    transport = httpx.ASGITransport(app=create_app(house), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=create_app(ctx), raise_app_exceptions=False)
     return Browser(httpx.AsyncClient(transport=transport, base_url=SITE))
 
 
@@ -66,14 +66,14 @@ class Control:
     world: World
     admin: Browser
     viewer: Browser
-    stranger: Browser
+    anonymous: Browser
 
 
 @asynccontextmanager
 async def control(url: str, **changes: Any) -> AsyncIterator[Control]:
     """A Taxiway with its page, and people in front of it."""
     async with world(url, **(TOKENS | changes)) as one:
-        people = Control(one, browser(one.house), browser(one.house), browser(one.house))
+        people = Control(one, browser(one.ctx), browser(one.ctx), browser(one.ctx))
         await people.admin.login(ADMIN_TOKEN)
         await people.viewer.login(VIEWER_TOKEN)
         yield people

@@ -1,4 +1,4 @@
-"""The simulator for tests: on a real socket, or in the same process, with a clock that is turned by hand."""
+"""The simulator for tests: on a real socket, or in the same process, with a clock that is turned manually."""
 
 from __future__ import annotations
 

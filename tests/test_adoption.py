@@ -104,7 +104,7 @@ async def test_tasks_under_way_go_on(empty_database_url: str) -> None:
         for row in rows:
             assert row["submitted_at"] == row["poll_after"]
             assert row["poll_after"] is not None
-            assert row["permit_id"] is None
+            assert row["open_submission_id"] is None
         accepted = {team: entry for team, entry in (await ledger(connection)).items() if entry["task_id"]}
         assert sorted(entry["task_id"] for entry in accepted.values()) == ["task-1", "task-2"]
         assert all(entry["opened_at"] == before[team]["updated_at"] for team, entry in accepted.items())
@@ -390,8 +390,8 @@ async def test_tables_of_the_apps_with_our_names_are_passed_by_in_a_schema_of_ou
 ) -> None:
     async with connected(empty_database_url) as connection:
         await fill(connection)
-        await connection.execute("CREATE TABLE submissions (form text); CREATE TABLE lanes (n int)")
-        with pytest.raises(MigrationBlocked, match=r"has public.lanes, public.submissions of its own") as caught:
+        await connection.execute("CREATE TABLE submissions (form text); CREATE TABLE models (n int)")
+        with pytest.raises(MigrationBlocked, match=r"has public.models, public.submissions of its own") as caught:
             await migrate(empty_database_url)
         [(why, sql)] = caught.value.obstacles
         assert "search_path=taxiway,public" in why
@@ -465,7 +465,7 @@ async def test_the_plan_says_what_would_happen_and_changes_nothing(empty_databas
         assert would.table == "public.videos"
         assert would.obstacles == ()
         assert {"error_message", "created_at"} <= set(would.shares)
-        assert {"permit_id", "model"} <= set(would.adds)
+        assert {"open_submission_id", "model"} <= set(would.adds)
         assert would.rows["processing"] == 5
         assert would.rows["draft"] == 1
         assert would.stuck == len(MENDED)

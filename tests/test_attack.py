@@ -151,7 +151,7 @@ class Target:
 @asynccontextmanager
 async def target(database_url: str, heard: Heard, **changes: Any) -> AsyncIterator[Target]:
     async with world(database_url, options=ACCOUNT, **{"admin_tokens": (ADMIN,)} | changes) as w:
-        transport = httpx.ASGITransport(app=heard.recorded(create_app(w.house)), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app=heard.recorded(create_app(w.ctx)), raise_app_exceptions=False)
 
         def client(token: str) -> httpx.AsyncClient:
             headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -181,7 +181,7 @@ def address(server_url: str, template_name: str, heard: Heard) -> Iterator[str]:
     stop = threading.Event()
 
     async def serve(url: str) -> None:
-        async with world(url, admin_tokens=(ADMIN,)) as w, on_socket(heard.recorded(create_app(w.house))) as at:
+        async with world(url, admin_tokens=(ADMIN,)) as w, on_socket(heard.recorded(create_app(w.ctx))) as at:
             ready.put(at)
             await asyncio.to_thread(stop.wait)
 
@@ -319,8 +319,8 @@ async def test_each_secret_opens_its_own_routes_alone(database_url: str, heard: 
     async with target(database_url, heard) as t:
         for method, path in paths():
             if method in ("GET", "POST") and path not in OPEN:
-                stranger = t.cron if path.startswith(("/videos", "/quotes", "/bulk")) else t.api
-                refused(await stranger.request(method, path), 401)
+                anonymous = t.cron if path.startswith(("/videos", "/quotes", "/bulk")) else t.api
+                refused(await anonymous.request(method, path), 401)
                 if path.startswith(("/process", "/poll")):
                     refused(await t.anyone.request(method, path, headers={"authorization": f"Bearer {ADMIN}"}), 401)
         for both in (f"Bearer {API_KEY}", "Bearer wrong"), ("Bearer wrong", f"Bearer {API_KEY}"):
@@ -400,7 +400,7 @@ TRICKS = [
 
 async def test_no_path_leads_round_a_check(database_url: str, heard: Heard) -> None:
     async with target(database_url, heard) as t:
-        app = heard.recorded(create_app(t.world.house))
+        app = heard.recorded(create_app(t.world.ctx))
         for path, method in itertools.product(TRICKS, ("GET", "POST")):
             scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
             sent = await raw_call(app, scope)
@@ -642,7 +642,7 @@ async def test_a_cursor_that_was_made_up(database_url: str, heard: Heard) -> Non
 
 async def test_a_flood_of_headers(database_url: str, heard: Heard) -> None:
     async with target(database_url, heard) as t:
-        app = heard.recorded(create_app(t.world.house))
+        app = heard.recorded(create_app(t.world.ctx))
         flood = [(f"x-{number}".encode(), b"x" * 100) for number in range(5_000)]
         secret = (b"authorization", f"Bearer {API_KEY}".encode())
         for headers, status in (([*flood, secret], 200), (flood, 401), ([secret] * 5_000, 401)):
@@ -772,6 +772,6 @@ async def test_a_key_that_runway_repeats_does_not_get_through(database_url: str,
 
     async with target(database_url, heard) as t:
         await t.world.enqueue()
-        await tick(replace(t.world.house, transport=lambda: httpx.MockTransport(echo)))
-        told = (await t.anyone.get("/health")).json()["lanes_paused"][0]["detail"]
+        await tick(replace(t.world.ctx, transport=lambda: httpx.MockTransport(echo)))
+        told = (await t.anyone.get("/health")).json()["models_paused"][0]["detail"]
         assert "[secret] is disabled" in told

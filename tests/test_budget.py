@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from service.store import lanes
+from service.store import models
 from tests.database import execute
 from tests.world import world
 
@@ -23,8 +23,8 @@ async def test_no_more_is_permitted_than_the_day_allows(database_url: str, cap: 
             await w.enqueue()
         await asyncio.gather(*(w.tick() for _ in range(4)))
         assert len(w.creates) == sent
-        paused = await lanes.paused(w.house.database)
-        assert [(row["model"], row["reason"]) for row in paused] == ([("*", "daily_budget")] if sent < 5 else [])
+        paused = await models.paused(w.ctx.database)
+        assert [(row["model"], row["reason"]) for row in paused] == ([("all", "daily_budget")] if sent < 5 else [])
         if paused:
             assert "MAX_CREDITS_PER_DAY" in paused[0]["detail"]
 
@@ -37,7 +37,7 @@ async def test_a_model_has_its_own_limit_and_starves_no_other(database_url: str)
             await w.enqueue(**TEXT)
         await w.tick()
         assert sorted(entry.model for entry in w.creates) == ["gen4.5", "gen4.5", "gen4.5", "gen4_turbo"]
-        assert [row["model"] for row in await lanes.paused(w.house.database)] == ["gen4_turbo"]
+        assert [row["model"] for row in await models.paused(w.ctx.database)] == ["gen4_turbo"]
 
 
 async def test_what_did_cost_nothing_leaves_room_and_the_day_turns(database_url: str) -> None:
@@ -64,6 +64,6 @@ async def test_an_unknown_outcome_counts_with_its_bound(database_url: str) -> No
         await w.tick()
         assert len(w.creates) == 1
         await execute(database_url, "UPDATE submissions SET outcome = 'not_sent', settled_at = now()")
-        await lanes.resume(w.house.database, "*")
+        await models.resume(w.ctx.database, "all")
         await w.tick()
         assert len(w.creates) == 2

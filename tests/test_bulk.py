@@ -29,7 +29,7 @@ async def fail(w: World, code: str, count: int) -> list[UUID]:
     """Videos that failed for this reason."""
     ids = [await w.enqueue() for _ in range(count)]
     await w.rows(
-        """UPDATE videos SET status = 'failed', error_code = $1, error_message = 'no', finished_at = now(), setbacks = 3
+        """UPDATE videos SET status = 'failed', error_code = $1, error_message = 'no', finished_at = now(), retries = 3
            WHERE status = 'queued' AND id IN (SELECT CAST(value AS uuid) FROM jsonb_array_elements_text($2::jsonb))""",
         code, "[" + ",".join(f'"{one}"' for one in ids) + "]",
     )  # fmt: skip
@@ -53,7 +53,7 @@ async def test_a_retry_goes_batch_by_batch_until_none_is_left(database_url: str)
         assert await batch(w, "retry", wanted, limit=2) == counts(1, 1)
         assert await batch(w, "retry", wanted, limit=2) == counts(0, 0)
         assert await statuses(w) == {"failed": 2, "queued": 6}
-        rows = await w.rows("SELECT error_message, finished_at, setbacks FROM videos WHERE status = 'queued'")
+        rows = await w.rows("SELECT error_message, finished_at, retries FROM videos WHERE status = 'queued'")
         assert {tuple(row) for row in rows} == {(None, None, 0)}
 
 

@@ -18,11 +18,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from service import house as houses
+from service import context as contexts
 from service import webhooks
 from service.app import create_app
-from service.deadline import Window
-from service.house import House
+from service.context import Context
+from service.deadline import Deadline
 from service.simulator.app import SimulatorOptions, create_simulator
 from service.steps import poll, rescue, submit
 from service.store import tasks
@@ -82,19 +82,19 @@ def finished(caplog: pytest.LogCaptureFixture) -> list[Any]:
 
 
 @asynccontextmanager
-async def relayed(database_url: str) -> AsyncIterator[tuple[House, httpx.AsyncClient]]:
+async def relayed(database_url: str) -> AsyncIterator[tuple[Context, httpx.AsyncClient]]:
     """A service and a simulator whose relay calls it back, each on a socket: (house, a client of the API)."""
-    app = create_app(houses.build(settings(database_url)))
+    app = create_app(contexts.build(settings(database_url)))
     try:
         async with on_socket(app) as service_url:
             options = SimulatorOptions(speed=20, relay_url=service_url + PATH, relay_secret=CALLBACK_SECRET)
             async with on_socket(create_simulator(options)) as runway_url:
-                house = app.state.house = houses.build(settings(database_url, runway_url=runway_url))
+                ctx = app.state.ctx = contexts.build(settings(database_url, runway_url=runway_url))
                 headers = {"authorization": f"Bearer {API_KEY}"}
                 async with httpx.AsyncClient(base_url=service_url, headers=headers, trust_env=False) as client:
-                    yield house, client
+                    yield ctx, client
     finally:
-        await app.state.house.database.close()  # after the servers: a late callback would open it again
+        await app.state.ctx.database.close()  # after the servers: a late callback would open it again
 
 
 async def hand_in(client: httpx.AsyncClient) -> str:
@@ -103,14 +103,15 @@ async def hand_in(client: httpx.AsyncClient) -> str:
     return str(response.json()["id"])
 
 
-async def until_finished(house: House, *, poller: bool = False) -> None:
+async def until_finished(ctx: Context, *, poller: bool = False) -> None:
     """Wait until no video is under way; `poller` looks at every task again and again meanwhile."""
-    hurry = "UPDATE videos SET poll_after = now(), polled_at = NULL WHERE status = 'processing' AND permit_id IS NULL"
+    hurry = """UPDATE videos SET poll_after = now(), polled_at = NULL
+               WHERE status = 'processing' AND open_submission_id IS NULL"""
     async with asyncio.timeout(30):
-        while await house.database.fetchval("SELECT count(*) FROM videos WHERE finished_at IS NULL"):
+        while await ctx.database.fetchval("SELECT count(*) FROM videos WHERE finished_at IS NULL"):
             if poller:
-                await house.database.execute(hurry)
-                await poll_only(house)
+                await ctx.database.execute(hurry)
+                await poll_only(ctx)
             await asyncio.sleep(0.02)
 
 
@@ -136,7 +137,7 @@ async def test_a_task_still_under_way_is_looked_at_and_stays_due(database_url: s
         video_id, task_id = await with_runway(w)
         await w.later(seconds=6)
         response = await call(w, about(task_id))
-        assert (response.status_code, response.json()) == (202, {"result": "looked"})
+        assert (response.status_code, response.json()) == (202, {"result": "polled"})
         row = await w.row(video_id)
         assert (row["status"], row["task_status"]) == ("processing", "RUNNING")
         await w.finish()
@@ -214,8 +215,8 @@ async def test_a_callback_that_comes_before_the_id_is_saved_is_not_lost(database
                 answered.append((await call(w, about(response.json()["id"], video_id=str(video_id)))).status_code)
                 return response
 
-        slow = replace(w.house, transport=Overtaken)
-        await submit.run_once(slow, Window(slow.clock, slow.clock() + 20))
+        slow = replace(w.ctx, transport=Overtaken)
+        await submit.run_once(slow, Deadline(slow.monotonic, slow.monotonic() + 20))
         assert answered == [202]
         assert (await inbox(w))[0]["handled_at"] is None
         await w.later(minutes=1)
@@ -270,7 +271,7 @@ async def test_runway_out_of_reach_answers_202_and_the_row_is_due_now(database_u
         await w.later(minutes=1)
         w.faults({"simulate": "status=503", "on": "retrieve"})
         response = await call(w, about(task_id))
-        assert (response.status_code, response.json()) == (202, {"result": "looked"})
+        assert (response.status_code, response.json()) == (202, {"result": "polled"})
         row = await w.row(video_id)
         assert row["status"] == "processing"
         # Now, but not sooner than Runway wants to be asked about one task again.
@@ -501,7 +502,7 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_defect(database_url: str
             "query_string": b"",
             "app": None,
         }
-        await create_app(w.house)(scope, receive, send)
+        await create_app(w.ctx)(scope, receive, send)
         assert sent[0]["status"] == 400
 
 
@@ -561,8 +562,8 @@ async def test_a_task_made_outside_the_permits_window_is_no_evidence(database_ur
         w.faults("drop_after")
         await w.enqueue()  # another create whose answer was lost: its task is an hour younger
         await w.tick()
-        stranger = w.creates[-1].task_id
-        assert (await call(w, about(stranger, video_id=str(video_id)))).json() == {"result": "kept"}
+        unknown_task = w.creates[-1].task_id
+        assert (await call(w, about(unknown_task, video_id=str(video_id)))).json() == {"result": "kept"}
         await w.tick()
         assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
         assert [entry["outcome"] for entry in await w.ledger(video_id)] == ["unknown"]
@@ -610,7 +611,7 @@ async def test_evidence_for_a_queued_video_adopts_it_out_of_the_queue(database_u
     async with world(database_url, unknown_policy="resubmit") as w:
         w.faults("drop_after")
         video_id = await w.enqueue()
-        await submit.run_once(w.house, Window(w.house.clock, w.house.clock() + 20))
+        await submit.run_once(w.ctx, Deadline(w.ctx.monotonic, w.ctx.monotonic() + 20))
         assert (await w.row(video_id))["status"] == "queued"
         task_id = w.creates[0].task_id
         assert (await call(w, about(task_id, video_id=str(video_id)))).json() == {"result": "adopted"}
@@ -658,7 +659,7 @@ async def test_a_video_id_that_nobody_knows_is_kept(database_url: str) -> None:
     async with world(database_url) as w:
         _, lost = await unknown_video(w)
         assert (await call(w, about(lost, video_id=str(uuid4())))).json() == {"result": "kept"}
-        assert (await rescue.run_once(w.house))["adopted"] == 0
+        assert (await rescue.run_once(w.ctx))["adopted"] == 0
 
 
 # At the same time.
@@ -682,7 +683,7 @@ async def test_a_callback_overtakes_a_poller_that_waits_for_its_answer(
                 await go_on.wait()
                 return response
 
-        polling = asyncio.create_task(poll.run_once(replace(w.house, transport=Held)))
+        polling = asyncio.create_task(poll.run_once(replace(w.ctx, transport=Held)))
         await asked.wait()
         async with connected(w.url) as connection:
             await connection.execute("UPDATE videos SET polled_at = polled_at - interval '6 seconds'")
@@ -698,19 +699,19 @@ async def test_the_relay_alone_completes_videos_over_real_sockets(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "service")
-    async with relayed(database_url) as (house, client):
+    async with relayed(database_url) as (ctx, client):
         ids = [await hand_in(client) for _ in range(3)]
-        await submit.run_once(house, Window(house.clock, house.clock() + 20))
-        await until_finished(house)
-        rows = await house.database.fetch("SELECT id, status, polled_at, submitted_at FROM videos")
+        await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
+        await until_finished(ctx)
+        rows = await ctx.database.fetch("SELECT id, status, polled_at, submitted_at FROM videos")
         assert {row["status"] for row in rows} == {"completed"}
         assert sorted(map(str, finished(caplog))) == sorted(ids)
         async with asyncio.timeout(30):  # a handler notes what it came to after its video has ended
-            while await house.database.fetchval(  # noqa: ASYNC110  # it is the database that is asked
+            while await ctx.database.fetchval(  # noqa: ASYNC110  # it is the database that is asked
                 "SELECT count(*) FROM inbox WHERE handled_at IS NULL"
             ):
                 await asyncio.sleep(0.02)
-        results = await house.database.fetch("SELECT result FROM inbox")
+        results = await ctx.database.fetch("SELECT result FROM inbox")
         assert {row["result"] for row in results} <= {"finalized", "matched"}
 
 
@@ -718,10 +719,10 @@ async def test_with_relay_and_poller_racing_there_is_one_finalization(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with relayed(database_url) as (house, client):
+    async with relayed(database_url) as (ctx, client):
         ids = [await hand_in(client) for _ in range(8)]
-        await submit.run_once(house, Window(house.clock, house.clock() + 20))
-        await until_finished(house, poller=True)
+        await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
+        await until_finished(ctx, poller=True)
         assert sorted(map(str, finished(caplog))) == sorted(ids)
         booked = "SELECT count(*) FROM submissions WHERE cost_credits = 25 AND settled_at IS NOT NULL"
-        assert await house.database.fetchval(booked) == len(ids)
+        assert await ctx.database.fetchval(booked) == len(ids)

@@ -17,13 +17,13 @@ from typing import Any
 import httpx
 import pytest
 import respx
-from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp import AiohttpTransport as HttpxAiohttp
 
-from service.errors import RunwayAway
+from service.errors import RunwayUnavailable
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
 from service.runway.injected import httpcore_trace
-from service.runway.outcomes import Answer, Broken, Kind, Outcome, Reason, classify
-from service.runway.transport import AiohttpWire, Sight, current
+from service.runway.outcomes import Broken, HttpResult, Kind, Outcome, Reason, classify
+from service.runway.transport import AiohttpTransport, ConnectionTrace, current
 from service.settings import Settings
 from tests.simulator_server import until
 from tests.wire import (
@@ -47,13 +47,13 @@ KEY = "key_" + "0" * 128
 HANGING_SECONDS = 0.3  # for cases that end with the deadline
 PATIENCE_SECONDS = 10.0  # for cases that end by themselves
 
-Transport = httpx.AsyncBaseTransport | AiohttpWire
+Transport = httpx.AsyncBaseTransport | AiohttpTransport
 Transports = Callable[..., Transport]
 
 
 def over_aiohttp(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> Transport:
     """The default transport."""
-    return AiohttpWire(url, connections, tls=tls or trusting_tls())
+    return AiohttpTransport(url, connections, tls=tls or trusting_tls())
 
 
 def over_httpx(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> Transport:
@@ -202,7 +202,7 @@ class TestHandshakes:
     ],
 )
 async def test_httpcore_tells_before_it_writes(name: str, told: bool) -> None:
-    sight = Sight(lambda: 7.0)
+    sight = ConnectionTrace(lambda: 7.0)
     token = current.set(sight)
     await httpcore_trace(name, {})
     current.reset(token)
@@ -221,7 +221,7 @@ class TestWithoutATrace:
 
     async def test_a_transport_of_the_same_family_that_traces_nothing(self) -> None:
         with nobody() as url:
-            async with client(url, AiohttpTransport()) as runway:
+            async with client(url, HttpxAiohttp()) as runway:
                 assert (await send(runway)).kind is Kind.UNKNOWN
 
     async def test_what_nobody_thought_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +426,7 @@ class TestAnswers:
         refusal = answer(429, b'{"error":"Later."}', "apigw-requestid: abc=", "Retry-After: 120")
         async with wire(saying(refusal)) as server, client(server.url, transports(server.url)) as runway:
             result = await runway.create("image_to_video", BODY, give_up_at=time.monotonic() + 5)
-        assert isinstance(result, Answer)
+        assert isinstance(result, HttpResult)
         assert (result.status, result.request_id, result.retry_after) == (429, "abc=", 120)
         assert 0 <= result.seconds < 5
 
@@ -449,7 +449,7 @@ class TestAnswers:
         async with wire(gated) as server:
             transport = transports(server.url, 1)
             settings = Settings(runway_key=KEY, runway_url=server.url)
-            runway = Runway(settings, transport, clock=lambda: now)
+            runway = Runway(settings, transport, monotonic=lambda: now)
             calls = [asyncio.create_task(runway.create("image_to_video", BODY, give_up_at=60)) for _ in "ab"]
             await until(lambda: server.posts == 1)
             now = 6.0
@@ -594,7 +594,7 @@ class TestConnections:
     async def test_one_that_rested_is_not_used_again(self) -> None:
         async with (
             wire(accepting) as server,
-            client(server.url, AiohttpWire(server.url, 8, idle_seconds=0.001)) as runway,
+            client(server.url, AiohttpTransport(server.url, 8, idle_seconds=0.001)) as runway,
         ):
             await send(runway)
             await asyncio.sleep(0.01)
@@ -604,7 +604,7 @@ class TestConnections:
     async def test_one_that_did_not_rest_is(self) -> None:
         async with (
             wire(accepting) as server,
-            client(server.url, AiohttpWire(server.url, 8, idle_seconds=60)) as runway,
+            client(server.url, AiohttpTransport(server.url, 8, idle_seconds=60)) as runway,
         ):
             for _ in range(3):
                 await send(runway)
@@ -613,7 +613,7 @@ class TestConnections:
     async def test_none_is_used_again_without_idling(self) -> None:
         async with (
             wire(accepting) as server,
-            client(server.url, AiohttpWire(server.url, 8, idle_seconds=0)) as runway,
+            client(server.url, AiohttpTransport(server.url, 8, idle_seconds=0)) as runway,
         ):
             for _ in range(3):
                 assert (await send(runway)).kind is Kind.ACCEPTED
@@ -710,12 +710,12 @@ class TestRetrieve:
     ) -> None:
         """None of these says that a task vanished."""
         routes.get(TASK_URL).respond(status, content=content)
-        with pytest.raises(RunwayAway, match=TASK_ID):
+        with pytest.raises(RunwayUnavailable, match=TASK_ID):
             await runway.retrieve(TASK_ID)
 
     async def test_no_answer_at_all(self, routes: respx.MockRouter, runway: Runway) -> None:
         routes.get(TASK_URL).mock(side_effect=httpx.ReadTimeout)
-        with pytest.raises(RunwayAway, match="ReadTimeout"):
+        with pytest.raises(RunwayUnavailable, match="ReadTimeout"):
             await runway.retrieve(TASK_ID)
 
     async def test_half_an_answer(self, transports: Transports) -> None:
@@ -727,7 +727,7 @@ class TestRetrieve:
             await peer.fin()
 
         async with wire(script) as server, client(server.url, transports(server.url)) as runway:
-            with pytest.raises(RunwayAway, match="broke off"):
+            with pytest.raises(RunwayUnavailable, match="broke off"):
                 await runway.retrieve(TASK_ID)
 
     async def test_the_case_of_an_id_does_not_matter(self, routes: respx.MockRouter, runway: Runway) -> None:
@@ -758,6 +758,6 @@ class TestDelete:
         self, routes: respx.MockRouter, runway: Runway, status: int
     ) -> None:
         routes.delete(TASK_URL).respond(status, content=b"<html>")
-        with pytest.raises(RunwayAway) as caught:
+        with pytest.raises(RunwayUnavailable) as caught:
             await runway.delete(TASK_ID)
         assert caught.value.extra == {"runway_status": status}

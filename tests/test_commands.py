@@ -22,7 +22,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from service import house as houses
+from service import context as contexts
 from service.__main__ import cli as entry
 from service.app import create_app
 from service.local.processes import command_of, until
@@ -171,7 +171,7 @@ async def test_tick_prints_one_line_of_json(database_url: str) -> None:
 
 
 async def test_a_tick_with_a_broken_step_says_which_and_fails(database_url: str) -> None:
-    await execute(database_url, "ALTER TABLE lanes RENAME TO gone")
+    await execute(database_url, "ALTER TABLE models RENAME TO gone")
     answer = await cli.taxiway(database_url, "tick")
     assert answer.exit_code == 1
     assert json.loads(answer.stdout)["errors"]
@@ -193,7 +193,10 @@ async def test_poll_once_and_in_a_loop(database_url: str, tmp_path: Path) -> Non
         ({"RUNWAYML_API_SECRET": RUNWAY_KEY, "MAX_CREDITS_PER_DAY": "9"}, ["DATABASE_URL"]),
         ({"DATABASE_URL": "mysql://localhost/videos"}, ["DATABASE_URL"]),
         ({"HARD_LIMIT": "30", "TICK_BUDGET": "40"}, ["HARD_LIMIT", "TICK_BUDGET"]),
-        ({"DATABASE_URL": "postgresql://localhost/v?color=red", "SUBMIT_SLOTS": "many"}, ["color", "SUBMIT_SLOTS"]),
+        (
+            {"DATABASE_URL": "postgresql://localhost/v?color=red", "SUBMIT_CONCURRENCY": "many"},
+            ["color", "SUBMIT_CONCURRENCY"],
+        ),
         (
             {
                 "RUNWAYML_API_SECRET": RUNWAY_KEY,
@@ -269,8 +272,8 @@ async def test_simulate_plays_the_relay_only_with_a_secret(database_url: str, tm
 async def test_callback_completes_a_video(database_url: str) -> None:
     runway = create_simulator(SimulatorOptions(speed=1000))
     async with on_socket(runway) as runway_url:
-        house = houses.build(settings(database_url, runway_url=runway_url))
-        async with on_socket(create_app(house)) as url:
+        ctx = contexts.build(settings(database_url, runway_url=runway_url))
+        async with on_socket(create_app(ctx)) as url:
             async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
                 body = {"input": {"promptText": "a boat", "promptImage": IMAGE}}
                 await client.post("/videos", json=body, headers={"authorization": f"Bearer {API_KEY}"})

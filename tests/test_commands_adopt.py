@@ -29,7 +29,8 @@ async def test_it_shows_then_asks_then_does_it_and_there_is_a_way_back(
             requeue = await taxiway(url, "adopt", "--dry-run", "--requeue-stuck")
             done = await taxiway(url, "adopt", answers="y\n")
         assert shown.exit_code == 0
-        for words in ("What taking over public.videos does", "permit_id", "videos_never_stuck", "taxiway_search",
+        for words in ("What taking over public.videos does", "open_submission_id", "videos_never_stuck",
+                      "taxiway_search",
                       "2 of them stand at processing without a Runway id", "failed as SUBMISSION_UNKNOWN",
                       "sent to Runway by the next tick, and paid for", "left as they are"):  # fmt: skip
             assert words in " ".join(shown.stdout.split()), words
@@ -46,8 +47,8 @@ async def test_it_shows_then_asks_then_does_it_and_there_is_a_way_back(
         with terminal(monkeypatch):
             plan = await taxiway(url, "adopt", "--undo", "--force", "--dry-run")
             back = await taxiway(url, "adopt", "--undo", "--force", answers="y\n")
-        for words in ("drops columns", "permit_id", "5 rows that the takeover changed", "the ledger of 4 submissions",
-                      "1 rows: nobody sends them any more"):  # fmt: skip
+        for words in ("drops columns", "open_submission_id", "5 rows that the takeover changed",
+                      "the ledger of 4 submissions", "1 rows: nobody sends them any more"):  # fmt: skip
             assert words in " ".join(plan.stdout.split()), words
         assert back.exit_code == 0
         assert "public.videos is as it was" in back.stderr

@@ -1,4 +1,4 @@
-"""`retry` and `cancel` of all that match; `ticks`, `lanes`, `pause`, `resume`; what the shell completes."""
+"""`retry` and `cancel` of all that match; `ticks`, `models`, `pause`, `resume`; what the shell completes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_a_row_that_is_held_ends_no_loop(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         held = await w.enqueue()
-        async with w.house.database.transaction() as raw:
+        async with w.ctx.database.transaction() as raw:
             await raw.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", held)
             [told_] = told(await taxiway(database_url, "cancel", "--model", "gen4_turbo", "--yes"))
         assert told_ == {"matched": 2, "done": 1, "skipped": 1}
@@ -118,20 +118,20 @@ async def test_ticks_are_watched(database_url: str, tmp_path: Path) -> None:
         assert len(watch.said.splitlines()) == 2
 
 
-async def test_lanes_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_models_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         with terminal(monkeypatch):
             paused = await taxiway(database_url, "pause", "gen4_turbo", "--seconds", 7200, "--why", "lunch")
             assert paused.stdout == "gen4_turbo is paused for 7200 s\n"
-            table = (await taxiway(database_url, "lanes")).stdout
+            table = (await taxiway(database_url, "models")).stdout
             assert "lunch" in table
             assert "2 h" in table
             assert (await taxiway(database_url, "resume", "gen4_turbo")).stdout == "gen4_turbo is open\n"
-        rows = {row["lane"]: row for row in told(await taxiway(database_url, "lanes"))}
+        rows = {row["model"]: row for row in told(await taxiway(database_url, "models"))}
         assert (rows["gen4_turbo"]["paused"], rows["gen4_turbo"]["queued"]) == (False, 1)
-        assert "*" in rows
-        assert "there is no lane 'gen4-turbo'" in complaint(await taxiway(database_url, "pause", "gen4-turbo"))
+        assert "all" in rows
+        assert "there is no model 'gen4-turbo'" in complaint(await taxiway(database_url, "pause", "gen4-turbo"))
         looks: list[float] = []
 
         async def sleep(seconds: float) -> None:
@@ -139,10 +139,10 @@ async def test_lanes_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch:
             if len(looks) == 2:
                 raise KeyboardInterrupt
 
-        house = replace(w.house, sleep=sleep)
+        ctx = replace(w.ctx, sleep=sleep)
         with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_house", lambda: house)
-            watched = await taxiway(database_url, "lanes", "--watch", FORCE_COLOR="1")
+            monkeypatch.setattr("service.commands.console.open_house", lambda: ctx)
+            watched = await taxiway(database_url, "models", "--watch", FORCE_COLOR="1")
         assert (watched.exit_code, "gen4_turbo" in watched.stdout) == (130, True)
 
 
@@ -168,7 +168,7 @@ async def test_statistics(database_url: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_completions() -> None:
     assert "gen4_turbo" in completion.models("gen4")
-    assert completion.lanes("*") == ["*"]
+    assert completion.models_or_all("all") == ["all"]
     assert completion.operations("text") == ["text_to_video"]
     assert completion.reasons("TASK_V") == ["TASK_VANISHED"]
 

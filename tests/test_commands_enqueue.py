@@ -17,8 +17,8 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from service.errors import DatabaseAway
-from service.house import House
+from service.context import Context
+from service.errors import DatabaseUnavailable
 from service.simulator.app import SimulatorOptions, create_simulator
 from tests.cli import complaint, taxiway, terminal, told
 from tests.commands import command
@@ -38,7 +38,7 @@ async def price(*arguments: object, **environment: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def at_work(w: World, house: House | None = None) -> AsyncIterator[list[int]]:
+async def at_work(w: World, ctx: Context | None = None) -> AsyncIterator[list[int]]:
     """Ticks elsewhere, while a command waits."""
     ticks: list[int] = []
 
@@ -59,7 +59,7 @@ async def at_work(w: World, house: House | None = None) -> AsyncIterator[list[in
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], None]:
-    """Commands wait on the world's own house, whose Runway is in this process."""
+    """Commands wait on the world's own context, whose Runway is in this process."""
 
     def use(w: World) -> None:
         looks = iter(range(1_000))
@@ -68,7 +68,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], None]:
             next(looks)  # a test that hangs would tell less
             await asyncio.sleep(0.02)
 
-        monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.house, sleep=sleep))
+        monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.ctx, sleep=sleep))
 
     return use
 
@@ -231,7 +231,7 @@ async def test_a_file_that_cannot_be_fetched_leaves_nothing(
         return url
 
     async with world(database_url) as w:
-        hurried(replace(w, house=replace(w.house, transport=lambda: Unreachable(w))))
+        hurried(replace(w, ctx=replace(w.ctx, transport=lambda: Unreachable(w))))
         monkeypatch.setattr("service.web.videos.live_url", elsewhere)
         result = await made(w, tmp_path / "boat.mp4")
         assert result.exit_code == 1
@@ -252,7 +252,7 @@ async def test_it_says_that_nobody_ticks(
             if looks == 2:
                 await w.api.post(f"/videos/{(await w.rows('SELECT id FROM videos'))[0]['id']}/cancel")
 
-        monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.house, sleep=sleep))
+        monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.ctx, sleep=sleep))
         result = await taxiway(database_url, "enqueue", *BOAT)
         assert result.exit_code == 1
         assert result.stderr.count("no tick has run yet: the video waits until one does") == 1
@@ -276,11 +276,11 @@ async def test_a_database_that_is_away_is_waited_for_but_not_for_ever(
             seconds += 25
 
         async def away(*_: object) -> None:
-            raise DatabaseAway("it is restarting")
+            raise DatabaseUnavailable("it is restarting")
 
-        house = replace(w.house, sleep=sleep, clock=lambda: seconds)
-        monkeypatch.setattr("service.commands.console.open_house", lambda: house)
-        monkeypatch.setattr("service.steps.poll.look_now", away)
+        ctx = replace(w.ctx, sleep=sleep, monotonic=lambda: seconds)
+        monkeypatch.setattr("service.commands.console.open_house", lambda: ctx)
+        monkeypatch.setattr("service.steps.poll.poll_now", away)
         result = await taxiway(database_url, "enqueue", *BOAT)
         assert result.exit_code == 1
         assert "it is restarting" in result.stderr

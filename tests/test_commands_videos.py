@@ -116,7 +116,7 @@ async def test_retry_and_cancel_one(database_url: str, monkeypatch: pytest.Monke
         [again] = told(await taxiway(database_url, "retry", ids["failed"]))
         assert (again["id"], again["status"]) == (str(ids["failed"]), "queued")
         refused = complaint(await taxiway(database_url, "retry", ids["unknown"]))
-        assert f"taxiway adopt-task {ids['unknown']} TASK" in refused
+        assert f"taxiway attach {ids['unknown']} TASK" in refused
         assert "--accept-double-charge" in refused
         with terminal(monkeypatch):
             done = await taxiway(database_url, "retry", ids["unknown"], "--accept-double-charge")
@@ -152,9 +152,9 @@ async def test_watch_at_a_terminal_keeps_a_table(database_url: str, monkeypatch:
             if len(looks) == 2:
                 raise KeyboardInterrupt
 
-        house = replace(w.house, sleep=sleep)
+        ctx = replace(w.ctx, sleep=sleep)
         with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_house", lambda: house)
+            monkeypatch.setattr("service.commands.console.open_house", lambda: ctx)
             result = await taxiway(database_url, "videos", "--watch", "--every", 0.2, FORCE_COLOR="1")
         assert result.exit_code == 130
         assert str(video_id) in result.stdout
@@ -168,7 +168,7 @@ def test_spans_have_one_unit(seconds: float) -> None:
 
 
 COMMANDS = [("videos",), ("show", uuid4()), ("retry", uuid4()), ("cancel", uuid4()), ("enqueue", "--prompt", "a boat"),
-            ("pause", "gen4.5"), ("resume", "gen4.5"), ("ticks",), ("lanes",), ("retry", "--status", "failed"),
+            ("pause", "gen4.5"), ("resume", "gen4.5"), ("ticks",), ("models",), ("retry", "--status", "failed"),
             ("cancel", "--q", "boat")]  # fmt: skip
 
 

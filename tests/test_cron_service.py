@@ -36,7 +36,7 @@ def cron(answers: Answers, slept: list[float], calls: list[httpx.Request], secon
             raise asyncio.CancelledError
 
     return Cron(
-        URL, "the-secret", every=2, patience=30,
+        URL, "the-secret", every=2, timeout=30,
         transport=httpx.MockTransport(handler), sleep=sleep, clock=lambda: now[0],
     )  # fmt: skip
 
@@ -104,6 +104,6 @@ async def test_leaving_hangs_up_on_a_call_under_way() -> None:
         finally:
             hung_up.set()
 
-    async with Cron(URL, "s", every=2, patience=30, transport=httpx.MockTransport(handler)).running():
+    async with Cron(URL, "s", every=2, timeout=30, transport=httpx.MockTransport(handler)).running():
         await called.wait()
     assert hung_up.is_set()

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: what a pool survives, what becomes DatabaseAway, and that everything ends in time."""
+"""The way to PostgreSQL: what a pool survives, what becomes DatabaseUnavailable, and that everything ends in time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.errors import DatabaseAway, NotConfigured
+from service.errors import DatabaseUnavailable, NotConfigured
 from service.store import database as module
 from service.store.database import Database
 from service.store.listener import Listener
@@ -201,7 +201,7 @@ async def test_a_missing_table_or_column_says_what_to_run(empty_database_url: st
             await database.fetch(sql)
         await database.execute("CREATE TABLE videos (id uuid)")
         with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
-            await database.fetch("SELECT permit_id FROM videos")
+            await database.fetch("SELECT open_submission_id FROM videos")
 
 
 # A server that is not there, or refuses.
@@ -242,7 +242,7 @@ async def refusing(code: str, words: str) -> AsyncIterator[str]:
 async def test_a_server_that_is_not_there_is_away(url: str) -> None:
     async with opened(url.format(port=closed_port())) as database:
         for _ in range(2):
-            with pytest.raises(DatabaseAway, match="PostgreSQL does not answer"):
+            with pytest.raises(DatabaseUnavailable, match="PostgreSQL does not answer"):
                 await database.fetchval("SELECT 1")
 
 
@@ -262,18 +262,18 @@ async def test_a_server_that_is_not_there_is_away(url: str) -> None:
 )
 async def test_a_server_that_refuses_is_away_and_says_why(code: str, words: str) -> None:
     async with refusing(code, words) as url, opened(url) as database:
-        with pytest.raises(DatabaseAway, match=words):
+        with pytest.raises(DatabaseUnavailable, match=words):
             await database.fetchval("SELECT 1")
 
 
 async def test_a_wrong_database_or_user_on_a_real_server_is_away(server_url: str) -> None:
     async with opened(renamed(server_url, "no_such_database")) as database:
-        with pytest.raises(DatabaseAway, match="no_such_database"):
+        with pytest.raises(DatabaseUnavailable, match="no_such_database"):
             await database.fetchval("SELECT 1")
     parts = urlsplit(server_url)
-    stranger = parts._replace(netloc=f"nobody_here:x@{parts.netloc.rpartition('@')[2]}").geturl()
-    async with opened(stranger) as database:
-        with pytest.raises(DatabaseAway, match="nobody_here"):
+    anonymous = parts._replace(netloc=f"nobody_here:x@{parts.netloc.rpartition('@')[2]}").geturl()
+    async with opened(anonymous) as database:
+        with pytest.raises(DatabaseUnavailable, match="nobody_here"):
             await database.fetchval("SELECT 1")
 
 
@@ -281,7 +281,7 @@ async def test_a_server_that_comes_back_is_found_again(database_url: str) -> Non
     async with wire(database_url) as line, opened(line.url) as database:
         assert line.proxy is not None
         line.proxy.refusing = True
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await database.fetchval("SELECT 1")
         line.proxy.refusing = False
         assert await database.fetchval("SELECT 1") == 1
@@ -293,7 +293,7 @@ async def test_a_server_that_comes_back_is_found_again(database_url: str) -> Non
 async def test_a_statement_that_takes_too_long_is_given_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.1)
     async with opened(database_url, pool_size=1) as database:
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await database.fetchval("SELECT pg_sleep(20)")
         assert await database.fetchval("SELECT 1") == 1
 
@@ -302,7 +302,7 @@ async def test_a_statement_that_takes_too_long_is_given_up(database_url: str, mo
 async def test_a_time_limit_of_the_server_is_no_defect(database_url: str, setting: str) -> None:
     async with connected(database_url) as holder, opened(with_option(database_url, f"{setting}=50")) as database:
         await holder.execute("BEGIN; LOCK TABLE videos")
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await database.fetchval("SELECT count(*) FROM videos")
         await holder.execute("ROLLBACK")
         assert await database.fetchval("SELECT count(*) FROM videos") == 0
@@ -321,7 +321,7 @@ async def test_a_deadlock_is_no_defect(database_url: str) -> None:
                     await both.wait()
                     await raw.execute("SELECT FROM t WHERE n = $1 FOR UPDATE", second)
                     return "done"
-            except DatabaseAway as exc:
+            except DatabaseUnavailable as exc:
                 return exc.detail
 
         ends = sorted(await asyncio.gather(crosswise(1, 2), crosswise(2, 1)))
@@ -338,7 +338,7 @@ async def test_an_exhausted_pool_waits_and_then_says_so(database_url: str, monke
         assert await waiting == 1
         monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.5)  # a new connection takes its time on a busy machine
         async with database.connection():
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseUnavailable):
                 await asyncio.create_task(database.fetchval("SELECT 1"))
         assert await database.fetchval("SELECT 1") == 1
 
@@ -353,7 +353,7 @@ async def test_a_host_that_falls_silent_ends_the_statement_and_the_pool_goes_on(
         line.freeze()
         began = time.monotonic()
         for _ in range(3):  # on the silent connection, and on a new one, which cannot be made
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseUnavailable):
                 await database.fetchval("SELECT 1")
         assert time.monotonic() - began < 5
         line.thaw()
@@ -459,7 +459,7 @@ async def test_a_caller_that_gives_up_during_the_trial_leaves_a_pool_that_works(
     async with wire(database_url) as line, opened(line.url, pool_size=1) as database:
         await database.fetchval("SELECT 1")
         line.swallow()
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await database.fetchval("SELECT 1")
         assert await database.fetchval("SELECT 1") == 1
 
@@ -489,7 +489,7 @@ async def test_a_connection_cut_in_mid_statement_is_away_and_the_next_works(data
             while not await watch.fetchval(running):  # noqa: ASYNC110  # the server knows no event
                 await asyncio.sleep(0.01)
         await line.cut()
-        with pytest.raises(DatabaseAway):
+        with pytest.raises(DatabaseUnavailable):
             await statement
         assert await database.fetchval("SELECT 1") == 1
 

@@ -32,7 +32,7 @@ OPEN_SHAPES = {
     "metadata",
     "in_flight",
     "input",
-    "lanes_paused",
+    "models_paused",
     "last_tick",
     "eta_seconds",
     "error",

@@ -17,17 +17,17 @@ from typer.testing import CliRunner, Result
 
 from service.__main__ import cli
 from service.app import create_app
-from service.doctor.checks import WANTED, Finding, State, as_table, settings
+from service.context import Context, build
+from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
 from service.doctor.queue import LATE_SECONDS, cron, span
-from service.doctor.report import examine, installation
-from service.errors import DatabaseAway, RunwayAway
-from service.house import House, build
+from service.doctor.report import installation, run_checks
+from service.env_parsing import RUNWAY_URL
+from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.runway.client import Runway
 from service.settings import Settings, load
-from service.store import checks, lanes
+from service.store import doctor_queries, models
 from service.store.url import normalise
-from service.values import RUNWAY_URL
 from service.web import health
 from tests.database import connected, execute, renamed
 from tests.simulator_server import on_socket
@@ -48,22 +48,22 @@ OWN_TABLE = """
         updated_at timestamptz NOT NULL DEFAULT now())
 """
 
-Found = dict[tuple[str, str], Finding]
+Found = dict[tuple[str, str], Check]
 
 
-def by_name(findings: list[Finding]) -> Found:
+def by_name(checks: list[Check]) -> Found:
     """The findings by area and name, of which there is one each."""
-    found = {(finding.area, finding.name): finding for finding in findings}
-    assert len(found) == len(findings), findings
+    found = {(check.area, check.name): check for check in checks}
+    assert len(found) == len(checks), checks
     return found
 
 
-def states(findings: list[Finding]) -> set[State]:
-    return {finding.state for finding in findings}
+def states(checks: list[Check]) -> set[CheckStatus]:
+    return {check.status for check in checks}
 
 
-async def ask(house: House, **environment: str) -> Found:
-    return by_name(await examine(house, environment))
+async def ask(ctx: Context, **environment: str) -> Found:
+    return by_name(await run_checks(ctx, environment))
 
 
 async def doctor(*arguments: str, **environment: str) -> Result:
@@ -76,14 +76,14 @@ def answering(status: int, body: bytes) -> Callable[[], httpx.AsyncBaseTransport
     return lambda: httpx.MockTransport(lambda _request: httpx.Response(status, content=body))
 
 
-def keyed(**changes: Any) -> House:
-    """A house without a database."""
+def keyed(**changes: Any) -> Context:
+    """A context without a database."""
     return build(complete("", **({"database_url": None, "runway_url": RUNWAY_URL} | changes)))
 
 
 async def runway_says(status: int, body: bytes, **changes: Any) -> Found:
     found = await ask(replace(keyed(**changes), transport=answering(status, body)))
-    return {place: finding for place, finding in found.items() if place[0] == "Runway"}
+    return {place: check for place, check in found.items() if place[0] == "Runway"}
 
 
 class TestHealthy:
@@ -94,48 +94,48 @@ class TestHealthy:
             told = await doctor(DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
         assert (told.exit_code, told.stderr) == (0, "")
         lines = told.stdout.splitlines()
-        assert lines[0].split() == ["STATE", "AREA", "CHECK", "FOUND"]
-        assert lines[-1].startswith("0 broken, 0 warnings, ")
-        column = lines[0].index("FOUND")
+        assert lines[0].split() == ["STATUS", "AREA", "CHECK", "MESSAGE"]
+        assert lines[-1].startswith("0 errors, 0 warnings, ")
+        column = lines[0].index("MESSAGE")
         assert {line[:2] + line[column - 1] for line in lines[1:-2]} == {"ok "}
-        assert "broken" not in "".join(lines[:-1])
+        assert "error" not in "".join(lines[:-1])
         assert RUNWAY_KEY not in told.stdout
 
     async def test_every_area_is_looked_at(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
             await w.finish()
-            findings = await examine(replace(w.house, wall=time.time), {})
-        found = by_name(findings)
-        assert states(findings) == {State.OK}
+            checks = await run_checks(replace(w.ctx, now=time.time), {})
+        found = by_name(checks)
+        assert states(checks) == {CheckStatus.OK}
         assert list(dict.fromkeys(area for area, _ in found)) == [
             "settings", "Runway", "database", "queue", "cron", "callbacks",
         ]  # fmt: skip
-        assert found["Runway", "credits"].found == "9975 left"
-        assert found["Runway", "gen4_turbo"].found == "5 at once, 1000 a day (1 made)"
-        assert found["queue", "videos"].found == "1 completed"
-        assert found["cron", "missed"].found.startswith("none of the last ")
-        assert "password" not in found["database", "server"].found
+        assert found["Runway", "credits"].message == "9975 left"
+        assert found["Runway", "gen4_turbo"].message == "5 at once, 1000 a day (1 made)"
+        assert found["queue", "videos"].message == "1 completed"
+        assert found["cron", "missed"].message.startswith("none of the last ")
+        assert "password" not in found["database", "server"].message
 
     async def test_json_is_a_list_of_findings(self, database_url: str) -> None:
         async with world(database_url) as w, on_socket(w.runway) as url:
             told = await doctor("--json", DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
-        findings = json.loads(told.stdout)
+        checks = json.loads(told.stdout)
         assert told.exit_code == 0  # no tick ever ran, and nothing waits for one: a warning
-        assert {tuple(finding) for finding in findings} == {("area", "name", "state", "found", "mend")}
-        assert [finding["name"] for finding in findings if finding["state"] != "ok"] == ["last tick"]
+        assert {tuple(check) for check in checks} == {("area", "name", "status", "message", "fix")}
+        assert [check["name"] for check in checks if check["status"] != "ok"] == ["last tick"]
 
 
 class TestEmpty:
     async def test_an_empty_environment(self) -> None:
         told = await doctor("--json")
-        found = by_name([Finding(**finding) for finding in json.loads(told.stdout)])
+        found = by_name([Check(**check) for check in json.loads(told.stdout)])
         assert told.exit_code == 1
         assert {name for (area, name) in found if area == "settings"} == {
             "DATABASE_URL", "RUNWAYML_API_SECRET", "API_KEYS", "CRON_SECRET",
         }  # fmt: skip
         for place in ("Runway", "key"), ("database", "all of it"), ("queue", "all of it"), ("cron", "all of it"):
-            assert found[place].found.startswith("not checked: ")
+            assert found[place].message.startswith("not checked: ")
 
     def test_wants_what_health_wants(self) -> None:
         assert tuple(WANTED) == health.WANTED
@@ -145,40 +145,40 @@ class TestEmpty:
         monkeypatch.setenv("CRON_SECRET", "short")
         monkeypatch.setenv("HARD_LIMIT", "5")
         monkeypatch.setenv("DATABASE_URL", "mysql://me:Canary7@host/db")
-        findings = await installation(os.environ)
-        broken = [finding for finding in findings if finding.state is State.BROKEN]
-        assert {finding.name for finding in broken} == {"CRON_SECRET", "HARD_LIMIT", "DATABASE_URL"}
-        assert all(finding.mend for finding in broken)
-        assert by_name(findings)["database", "all of it"].found.startswith("not checked")
-        assert "Canary7" not in str(findings)
+        checks = await installation(os.environ)
+        broken = [check for check in checks if check.status is CheckStatus.ERROR]
+        assert {check.name for check in broken} == {"CRON_SECRET", "HARD_LIMIT", "DATABASE_URL"}
+        assert all(check.fix for check in broken)
+        assert by_name(checks)["database", "all of it"].message.startswith("not checked")
+        assert "Canary7" not in str(checks)
 
 
 class TestRootCauses:
     async def test_function_ends_with_the_response_no_tick_ever_ran(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
-            finding = (await ask(w.house))["cron", "last tick"]
-        assert finding.state is State.BROKEN
-        assert "function ends with the response" in finding.found
-        assert "/process-queued" in finding.mend
+            check = (await ask(w.ctx))["cron", "last tick"]
+        assert check.status is CheckStatus.ERROR
+        assert "function ends with the response" in check.message
+        assert "/process-queued" in check.fix
 
     async def test_function_ends_with_the_response_what_is_stuck(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
             await w.tick()
             await w.later(hours=3)
-            found = await ask(w.house)
-        assert found["queue", "stuck"].state is State.BROKEN
-        assert "function ends with the response: 1 " in found["queue", "stuck"].found
-        assert found["cron", "last tick"].state is State.BROKEN
+            found = await ask(w.ctx)
+        assert found["queue", "stuck"].status is CheckStatus.ERROR
+        assert "function ends with the response: 1 " in found["queue", "stuck"].message
+        assert found["cron", "last tick"].status is CheckStatus.ERROR
 
     async def test_function_ends_with_the_response_in_a_table_of_the_apps_own(self, empty_database_url: str) -> None:
         stuck = "INSERT INTO videos (status) VALUES ('processing')"
         await execute(empty_database_url, OWN_TABLE, stuck, "ALTER TABLE videos ADD COLUMN input text")
         async with world(empty_database_url) as w:
-            found = await ask(w.house)
-        assert "function ends with the response: 1 rows of public.videos" in found["database", "stuck rows"].found
-        assert found["database", "migration"].state is State.BROKEN
+            found = await ask(w.ctx)
+        assert "function ends with the response: 1 rows of public.videos" in found["database", "stuck rows"].message
+        assert found["database", "migration"].status is CheckStatus.ERROR
 
     async def test_key_missing(self, database_url: str) -> None:
         told = await doctor(DATABASE_URL=database_url)
@@ -187,16 +187,16 @@ class TestRootCauses:
 
     async def test_wrong_endpoint_the_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RUNWAY_BASE_URL", WRONG_URL)
-        [finding] = [one for one in settings(load(), os.environ) if one.name == "RUNWAY_BASE_URL"]
-        assert finding.state is State.WARNING
-        assert "wrong endpoint" in finding.found
-        assert finding.mend == f"set RUNWAY_BASE_URL={RUNWAY_URL}, or remove it"
+        [check] = [one for one in settings(load(), os.environ) if one.name == "RUNWAY_BASE_URL"]
+        assert check.status is CheckStatus.WARNING
+        assert "wrong endpoint" in check.message
+        assert check.fix == f"set RUNWAY_BASE_URL={RUNWAY_URL}, or remove it"
 
     def test_wrong_endpoint_the_path(self) -> None:
         wrong = Settings(runway_url=f"{RUNWAY_URL}/v1/image-to-video")
         found = by_name(settings(wrong, {}))
-        assert "wrong endpoint: /v1/image-to-video" in found["settings", "RUNWAYML_BASE_URL"].found
-        assert found["settings", "RUNWAYML_BASE_URL"].state is State.BROKEN
+        assert "wrong endpoint: /v1/image-to-video" in found["settings", "RUNWAYML_BASE_URL"].message
+        assert found["settings", "RUNWAYML_BASE_URL"].status is CheckStatus.ERROR
 
     @pytest.mark.parametrize(
         ("status", "body"),
@@ -207,74 +207,79 @@ class TestRootCauses:
     )  # fmt: skip
     async def test_wrong_endpoint_by_its_answer(self, status: int, body: bytes) -> None:
         found = await runway_says(status, body)
-        assert found["Runway", "endpoint"].state is State.BROKEN
-        assert "wrong endpoint" in found["Runway", "endpoint"].found
-        assert RUNWAY_URL in found["Runway", "endpoint"].mend
-        assert found["Runway", "key"].found == "not checked: wrong endpoint"
+        assert found["Runway", "endpoint"].status is CheckStatus.ERROR
+        assert "wrong endpoint" in found["Runway", "endpoint"].message
+        assert RUNWAY_URL in found["Runway", "endpoint"].fix
+        assert found["Runway", "key"].message == "not checked: wrong endpoint"
 
     async def test_crash_between_call_and_save(self, database_url: str) -> None:
         async with world(database_url) as w:
             w.faults("drop_after")
             await w.enqueue()
             await w.tick()
-            finding = (await ask(w.house))["queue", "unknown"]
-        assert finding.state is State.WARNING
-        assert finding.found.startswith("crash between call and save")
-        assert "1 submissions, at most 25 credits" in finding.found
-        assert "adopt-task" in finding.mend
+            check = (await ask(w.ctx))["queue", "unknown"]
+        assert check.status is CheckStatus.WARNING
+        assert check.message.startswith("crash between call and save")
+        assert "1 submissions, at most 25 credits" in check.message
+        assert "attach" in check.fix
 
 
 class TestSettings:
     async def test_a_key_of_the_wrong_form_and_no_limit(self) -> None:
         loaded = Settings(runway_key="key_short", database_url="x")
         found = by_name(settings(loaded, {}))
-        assert found["settings", "RUNWAYML_API_SECRET"].state is State.WARNING
-        assert "does not look like a key" in found["settings", "RUNWAYML_API_SECRET"].found
-        assert found["settings", "MAX_CREDITS_PER_DAY"].mend
-        assert found["settings", "DATABASE_URL"].state is State.OK
+        assert found["settings", "RUNWAYML_API_SECRET"].status is CheckStatus.WARNING
+        assert "does not look like a key" in found["settings", "RUNWAYML_API_SECRET"].message
+        assert found["settings", "MAX_CREDITS_PER_DAY"].fix
+        assert found["settings", "DATABASE_URL"].status is CheckStatus.OK
 
     def test_two_names_of_one_setting_that_differ(self) -> None:
         given = {"RUNWAYML_API_SECRET": "one", "runway_api_key": "two", "RUNWAYML_API_KEY": "one"}
         found = by_name(settings(Settings(runway_key="one"), given))
-        assert found["settings", "RUNWAY_API_KEY"].state is State.WARNING
-        assert "RUNWAYML_API_SECRET is set to something else" in found["settings", "RUNWAY_API_KEY"].found
+        assert found["settings", "RUNWAY_API_KEY"].status is CheckStatus.WARNING
+        assert "RUNWAYML_API_SECRET is set to something else" in found["settings", "RUNWAY_API_KEY"].message
         assert ("settings", "RUNWAYML_API_KEY") not in found
 
 
 class TestRunway:
     @pytest.mark.parametrize(
-        ("status", "name", "state", "words"),
+        ("answered", "name", "status", "words"),
         [
-            (401, "key", State.BROKEN, "key refused"), (400, "headers", State.BROKEN, "headers are refused"),
-            (429, "endpoint", State.WARNING, "busy"), (503, "endpoint", State.WARNING, "busy"),
+            (401, "key", CheckStatus.ERROR, "key refused"), (400, "headers", CheckStatus.ERROR, "headers are refused"),
+            (429, "endpoint", CheckStatus.WARNING, "busy"), (503, "endpoint", CheckStatus.WARNING, "busy"),
         ],
     )  # fmt: skip
-    async def test_refusals(self, status: int, name: str, state: State, words: str) -> None:
-        found = await runway_says(status, b'{"error":"No, key_%s"}' % (b"0" * 128))
-        assert (found["Runway", name].state, words in found["Runway", name].found) == (state, True)
-        assert found["Runway", "credits"].found.startswith("not checked: ")
+    async def test_refusals(self, answered: int, name: str, status: CheckStatus, words: str) -> None:
+        found = await runway_says(answered, b'{"error":"No, key_%s"}' % (b"0" * 128))
+        assert (found["Runway", name].status, words in found["Runway", name].message) == (status, True)
+        assert found["Runway", "credits"].message.startswith("not checked: ")
         assert "0000" not in str(found)
 
     async def test_nobody_there(self) -> None:
         with nobody() as url:
             elsewhere = await ask(keyed(runway_url=url))
-        assert "wrong endpoint" in elsewhere["Runway", "endpoint"].found
+        assert "wrong endpoint" in elsewhere["Runway", "endpoint"].message
 
         def away(request: httpx.Request) -> httpx.Response:
             raise httpx.ConnectError("no\nroute \x1b[31m", request=request)
 
         runway = await ask(replace(keyed(), transport=lambda: httpx.MockTransport(away)))
-        assert "Runway does not answer" in runway["Runway", "endpoint"].found
-        assert "no route [31m" in runway["Runway", "endpoint"].found
+        assert "Runway does not answer" in runway["Runway", "endpoint"].message
+        assert "no route [31m" in runway["Runway", "endpoint"].message
 
     @pytest.mark.parametrize(
-        ("left", "state"),
-        [("0", State.BROKEN), ("119", State.WARNING), ("120", State.OK), ('"many"', State.WARNING)],
+        ("left", "status"),
+        [
+            ("0", CheckStatus.ERROR),
+            ("119", CheckStatus.WARNING),
+            ("120", CheckStatus.OK),
+            ('"many"', CheckStatus.WARNING),
+        ],
     )
-    async def test_credits(self, left: str, state: State) -> None:
+    async def test_credits(self, left: str, status: CheckStatus) -> None:
         found = await runway_says(200, b'{"creditBalance":%s,"tier":[]}' % left.encode())
-        assert found["Runway", "credits"].state is state
-        assert found["Runway", "gen4_turbo"].state is State.WARNING
+        assert found["Runway", "credits"].status is status
+        assert found["Runway", "gen4_turbo"].status is CheckStatus.WARNING
 
     async def test_limits(self) -> None:
         body = {
@@ -286,15 +291,15 @@ class TestRunway:
             "usage": {"models": {"gen4_turbo": {"dailyGenerations": 50}}},
         }  # fmt: skip
         found = await runway_says(200, json.dumps(body).encode())
-        assert found["Runway", "gen4_turbo"].state is State.WARNING
-        assert found["Runway", "gen4_turbo"].found == "the day's limit is reached: 1 at once, 50 a day (50 made)"
-        assert found["Runway", "gen4.5"].found == "any number at once, any number a day (0 made)"
+        assert found["Runway", "gen4_turbo"].status is CheckStatus.WARNING
+        assert found["Runway", "gen4_turbo"].message == "the day's limit is reached: 1 at once, 50 a day (50 made)"
+        assert found["Runway", "gen4.5"].message == "any number at once, any number a day (0 made)"
         strange = b'{"creditBalance":500,"tier":{"models":{"gen4.5":{"maxDailyGenerations":[]}}}}'
-        assert "? a day" in (await runway_says(200, strange))["Runway", "gen4.5"].found
+        assert "? a day" in (await runway_says(200, strange))["Runway", "gen4.5"].message
 
     async def test_the_client_says_with_which_status(self) -> None:
         runway = Runway(Settings(runway_key=RUNWAY_KEY), answering(200, b"{}")())
-        with pytest.raises(RunwayAway) as caught:
+        with pytest.raises(RunwayUnavailable) as caught:
             await runway.organization()
         assert caught.value.extra == {"runway_status": 200}
 
@@ -303,7 +308,7 @@ class TestRunway:
             raise RuntimeError("oh")
 
         found = await ask(replace(keyed(), transport=broken))
-        assert found["Runway", "check"].found == "could not be checked (RuntimeError: oh)"
+        assert found["Runway", "check"].message == "could not be checked (RuntimeError: oh)"
 
 
 class TestDatabase:
@@ -317,16 +322,16 @@ class TestDatabase:
         assert "Traceback" not in told.stdout + told.stderr
 
     async def test_no_such_database(self, server_url: str) -> None:
-        house = build(complete(renamed(server_url, "nowhere"), runway_key=None))
-        found = await ask(house)
-        assert found["database", "server"].mend.startswith("create that database")
+        ctx = build(complete(renamed(server_url, "nowhere"), runway_key=None))
+        found = await ask(ctx)
+        assert found["database", "server"].fix.startswith("create that database")
 
     async def test_schema_not_migrated(self, empty_database_url: str) -> None:
         async with world(empty_database_url) as w:
-            found = await ask(w.house)
-        assert found["database", "schema"].state is State.BROKEN
-        assert found["database", "schema"].mend == "run `taxiway migrate`"
-        assert found["queue", "all of it"].found == "not checked: the schema is not up to date"
+            found = await ask(w.ctx)
+        assert found["database", "schema"].status is CheckStatus.ERROR
+        assert found["database", "schema"].fix == "run `taxiway migrate`"
+        assert found["queue", "all of it"].message == "not checked: the schema is not up to date"
         assert ("database", "stuck rows") not in found
 
     async def test_a_later_migration_is_missing(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,46 +340,50 @@ class TestDatabase:
         newer = migrate.scripts() | {"9999_more": ""}
         monkeypatch.setattr(migrate, "scripts", lambda: newer)
         async with world(database_url) as w:
-            found = await ask(w.house)
-        assert found["database", "schema"].found == "not up to date: 9999_more"
+            found = await ask(w.ctx)
+        assert found["database", "schema"].message == "not up to date: 9999_more"
 
     @pytest.mark.parametrize(
-        ("ahead", "state", "words"),
-        [(4, State.OK, "agrees"), (60, State.WARNING, "60 s ahead of"), (-600, State.WARNING, "10 min behind")],
+        ("ahead", "status", "words"),
+        [
+            (4, CheckStatus.OK, "agrees"),
+            (60, CheckStatus.WARNING, "60 s ahead of"),
+            (-600, CheckStatus.WARNING, "10 min behind"),
+        ],
     )
-    async def test_clock(self, database_url: str, ahead: float, state: State, words: str) -> None:
+    async def test_clock(self, database_url: str, ahead: float, status: CheckStatus, words: str) -> None:
         async with world(database_url) as w:
-            found = await ask(replace(w.house, wall=lambda: time.time() + ahead))
-        assert found["database", "clock"].state is state
-        assert words in found["database", "clock"].found
+            found = await ask(replace(w.ctx, now=lambda: time.time() + ahead))
+        assert found["database", "clock"].status is status
+        assert words in found["database", "clock"].message
 
     async def test_old_read_only_and_in_plain_text(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def server(_database: object) -> dict[str, Any]:
             return {"version": "12.9", "number": 120009, "tls": False, "read_only": True}
 
-        monkeypatch.setattr(checks, "server", server)
+        monkeypatch.setattr(doctor_queries, "server", server)
         async with world(database_url, database_pooler="yes") as w:
-            target = w.house.database.target
+            target = w.ctx.database.target
             assert target
             elsewhere = replace(target, options=target.options | {"host": "db.example.com"})
-            near = await ask(w.house)
-            await w.house.database.fetchval("SELECT 1")
-            w.house.database.target = elsewhere
-            far = await ask(w.house)
-        assert near["database", "TLS"].state is State.OK
-        assert near["database", "server"].state is State.BROKEN
-        assert near["database", "writes"].state is State.BROKEN
-        assert far["database", "TLS"].state is State.WARNING
-        assert "sslmode=require" in far["database", "TLS"].mend
-        assert "pooler" in far["database", "pooler"].found
+            near = await ask(w.ctx)
+            await w.ctx.database.fetchval("SELECT 1")
+            w.ctx.database.target = elsewhere
+            far = await ask(w.ctx)
+        assert near["database", "TLS"].status is CheckStatus.OK
+        assert near["database", "server"].status is CheckStatus.ERROR
+        assert near["database", "writes"].status is CheckStatus.ERROR
+        assert far["database", "TLS"].status is CheckStatus.WARNING
+        assert "sslmode=require" in far["database", "TLS"].fix
+        assert "pooler" in far["database", "pooler"].message
 
     async def test_tls_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def server(_database: object) -> dict[str, Any]:
             return {"version": "15.1", "number": 150001, "tls": True, "read_only": False}
 
-        monkeypatch.setattr(checks, "server", server)
+        monkeypatch.setattr(doctor_queries, "server", server)
         async with world(database_url) as w:
-            assert (await ask(w.house))["database", "TLS"].found == "yes"
+            assert (await ask(w.ctx))["database", "TLS"].message == "yes"
 
     async def test_rights(self, database_url: str) -> None:
         role = f"poor_{os.urandom(4).hex()}"
@@ -382,66 +391,66 @@ class TestDatabase:
             await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
             target = normalise(database_url)
             server = {"server_settings": {"role": role}}
-            poor = build(w.house.settings).database
+            poor = build(w.ctx.settings).database
             poor.target = replace(target, options=target.options | server)
             try:
-                found = await ask(replace(w.house, database=poor))
+                found = await ask(replace(w.ctx, database=poor))
             finally:
                 await poor.close()
                 await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-        assert found["database", "rights"].state is State.BROKEN
-        assert "INSERT on videos" in found["database", "rights"].found
-        assert "DELETE on videos" not in found["database", "rights"].found
+        assert found["database", "rights"].status is CheckStatus.ERROR
+        assert "INSERT on videos" in found["database", "rights"].message
+        assert "DELETE on videos" not in found["database", "rights"].message
 
     async def test_away_half_way(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def gone(_database: object) -> Any:
-            raise DatabaseAway("gone") from asyncpg.InvalidPasswordError("x")
+            raise DatabaseUnavailable("gone") from asyncpg.InvalidPasswordError("x")
 
         async with world(database_url) as w:
-            monkeypatch.setattr(checks, "clock", gone)
-            assert (await ask(w.house))["database", "server"].mend == "correct the user or the password in DATABASE_URL"
+            monkeypatch.setattr(doctor_queries, "clock", gone)
+            assert (await ask(w.ctx))["database", "server"].fix == "correct the user or the password in DATABASE_URL"
             monkeypatch.undo()
-            monkeypatch.setattr(checks, "recent_ticks", gone)
-            assert "could not be checked" in (await ask(w.house))["queue", "check"].found
+            monkeypatch.setattr(doctor_queries, "recent_ticks", gone)
+            assert "could not be checked" in (await ask(w.ctx))["queue", "check"].message
 
 
 class TestQueueAndCron:
     @pytest.mark.parametrize(
-        ("lane", "reason", "state"),
-        [("*", "key_refused", State.BROKEN), ("gen4_turbo", "by_hand", State.WARNING)],
+        ("model", "reason", "status"),
+        [("all", "key_refused", CheckStatus.ERROR), ("gen4_turbo", "manual", CheckStatus.WARNING)],
     )
-    async def test_a_paused_lane(self, database_url: str, lane: str, reason: str, state: State) -> None:
+    async def test_a_paused_model(self, database_url: str, model: str, reason: str, status: CheckStatus) -> None:
         async with world(database_url) as w:
-            await lanes.pause(w.house.database, lane, 60, reason, "because")
-            finding = (await ask(w.house))["queue", "all lanes" if lane == "*" else lane]
-        assert finding.state is state
-        assert f"{reason}: because" in finding.found
-        assert finding.mend.endswith(f"`taxiway resume '{lane}'`")
+            await models.pause(w.ctx.database, model, 60, reason, "because")
+            check = (await ask(w.ctx))["queue", "all models" if model == "all" else model]
+        assert check.status is status
+        assert f"{reason}: because" in check.message
+        assert check.fix.endswith(f"`taxiway resume '{model}'`")
 
     async def test_the_cron_has_stopped(self, database_url: str) -> None:
         async with world(database_url) as w:
             for _ in range(4):
                 await w.tick()
                 await w.later(minutes=1)
-            assert (await ask(w.house))["cron", "last tick"].state is State.OK
+            assert (await ask(w.ctx))["cron", "last tick"].status is CheckStatus.OK
             await w.later(minutes=11)
-            stopped = await ask(w.house)
-        assert stopped["cron", "last tick"].state is State.BROKEN
-        assert stopped["cron", "last tick"].found.startswith("the cron has stopped: 12 min ago")
-        assert stopped["cron", "interval"].found == "every 60 s"
+            stopped = await ask(w.ctx)
+        assert stopped["cron", "last tick"].status is CheckStatus.ERROR
+        assert stopped["cron", "last tick"].message.startswith("the cron has stopped: 12 min ago")
+        assert stopped["cron", "interval"].message == "every 60 s"
 
     async def test_polls_alone_are_no_cron(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
             await w.rows("INSERT INTO ticks (kind, finished_at) VALUES ('poll', now())")
-            assert (await ask(w.house))["cron", "last tick"].state is State.BROKEN
+            assert (await ask(w.ctx))["cron", "last tick"].status is CheckStatus.ERROR
 
     async def test_the_oldest(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
-            assert (await ask(w.house))["queue", "oldest queued"].state is State.OK
+            assert (await ask(w.ctx))["queue", "oldest queued"].status is CheckStatus.OK
             await w.later(minutes=11)
-            assert (await ask(w.house))["queue", "oldest queued"].state is State.WARNING
+            assert (await ask(w.ctx))["queue", "oldest queued"].status is CheckStatus.WARNING
 
     def test_rhythms(self) -> None:
         def ticks(*ages: float, error: str | None = None) -> Found:
@@ -449,14 +458,17 @@ class TestQueueAndCron:
             return by_name(cron(recent, 0))
 
         assert set(ticks(5)) == {("cron", "last tick")}
-        assert ticks(5, error="poll: RuntimeError")["cron", "last tick"].state is State.WARNING
-        assert ticks(5, 65, 125, 185)["cron", "missed"].state is State.OK
+        assert ticks(5, error="poll: RuntimeError")["cron", "last tick"].status is CheckStatus.WARNING
+        assert ticks(5, 65, 125, 185)["cron", "missed"].status is CheckStatus.OK
         missed = ticks(5, 65, 125, 425, 485)["cron", "missed"]
-        assert (missed.state, missed.found) == (State.WARNING, "about 4, among the last 5")
-        assert ticks(1, 3, 5, 65, 67)["cron", "missed"].state is State.OK
+        assert (missed.status, missed.message) == (CheckStatus.WARNING, "about 4, among the last 5")
+        assert ticks(1, 3, 5, 65, 67)["cron", "missed"].status is CheckStatus.OK
         daily = ticks(90_000, 176_400, 262_800)
-        assert daily["cron", "last tick"].state is State.OK
-        assert (daily["cron", "interval"].state, daily["cron", "interval"].found) == (State.WARNING, "every 24 h")
+        assert daily["cron", "last tick"].status is CheckStatus.OK
+        assert (daily["cron", "interval"].status, daily["cron", "interval"].message) == (
+            CheckStatus.WARNING,
+            "every 24 h",
+        )
 
     @pytest.mark.parametrize(("seconds", "words"), [(119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")])
     def test_spans(self, seconds: float, words: str) -> None:
@@ -464,14 +476,16 @@ class TestQueueAndCron:
 
 
 def test_the_table_is_aligned_and_says_how_to_mend() -> None:
-    table = as_table([Finding("a", "long name", State.OK, "fine"), Finding("area", "b", State.WARNING, "odd", "do it")])
+    table = as_table(
+        [Check("a", "long name", CheckStatus.OK, "fine"), Check("area", "b", CheckStatus.WARNING, "odd", "do it")]
+    )
     assert table.splitlines() == [
-        "STATE    AREA  CHECK      FOUND",
+        "STATUS   AREA  CHECK      MESSAGE",
         "ok       a     long name  fine",
         "warning  area  b          odd",
-        "                          mend it: do it",
+        "                          fix: do it",
         "",
-        "0 broken, 1 warning, 1 ok",
+        "0 errors, 1 warning, 1 ok",
     ]
 
 
@@ -487,42 +501,42 @@ class TestOutside:
     async def test_all_is_well_and_nothing_is_set_going(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
-            found = by_name(await reachable("https://taxiway.example.com/", httpx.ASGITransport(create_app(w.house))))
-            assert {name: one.state for (_, name), one in found.items()} == dict.fromkeys(
-                ("TLS", "service", "cron route", "callbacks"), State.OK
+            found = by_name(await reachable("https://taxiway.example.com/", httpx.ASGITransport(create_app(w.ctx))))
+            assert {name: one.status for (_, name), one in found.items()} == dict.fromkeys(
+                ("TLS", "service", "cron route", "callbacks"), CheckStatus.OK
             )
-            assert "refused" in found["outside", "callbacks"].found
+            assert "refused" in found["outside", "callbacks"].message
             assert await w.rows("SELECT FROM ticks") == await w.rows("SELECT FROM inbox") == []
             assert w.creates == []
 
     async def test_the_command_looks_at_a_real_socket(self, database_url: str) -> None:
-        async with world(database_url, callback_secrets=()) as w, on_socket(create_app(w.house)) as url:
+        async with world(database_url, callback_secrets=()) as w, on_socket(create_app(w.ctx)) as url:
             told = await doctor("--json", "--url", url)
-        found = by_name([Finding(**finding) for finding in json.loads(told.stdout)])
+        found = by_name([Check(**check) for check in json.loads(told.stdout)])
         assert told.exit_code == 1  # nothing is set here, but outside is well
-        assert {one.state for (area, _), one in found.items() if area == "outside"} == {"ok"}
-        assert "none are taken" in found["outside", "callbacks"].found
+        assert {one.status for (area, _), one in found.items() if area == "outside"} == {"ok"}
+        assert "none are taken" in found["outside", "callbacks"].message
 
     async def test_nobody_is_there(self) -> None:
         with nobody() as url:
             found = by_name(await reachable(url))
-        assert found["outside", "service"].state is State.BROKEN
-        assert found["outside", "callbacks"].found == "not checked: the service does not answer"
+        assert found["outside", "service"].status is CheckStatus.ERROR
+        assert found["outside", "callbacks"].message == "not checked: the service does not answer"
 
     @pytest.mark.parametrize(
-        ("path", "answer", "name", "state", "words"),
+        ("path", "answer", "name", "status", "words"),
         [
-            ("/health/live", httpx.Response(200, text="<html>Log in"), "service", State.BROKEN, "not Taxiway"),
-            ("/health/live", httpx.Response(308, headers={"location": "https://www.x.org"}), "service", State.BROKEN,
-             "redirects to https://www.x.org"),
-            ("/process-queued", httpx.Response(404), "cron route", State.BROKEN, "answers 404"),
-            ("/callbacks/runway", httpx.Response(202), "callbacks", State.BROKEN, "not 401"),
-            ("/callbacks/runway", httpx.Response(403), "callbacks", State.WARNING, "not 401"),
-            ("/callbacks/runway", httpx.ReadTimeout("late"), "callbacks", State.WARNING, "stopped answering"),
+            ("/health/live", httpx.Response(200, text="<html>Log in"), "service", CheckStatus.ERROR, "not Taxiway"),
+            ("/health/live", httpx.Response(308, headers={"location": "https://www.x.org"}), "service",
+             CheckStatus.ERROR, "redirects to https://www.x.org"),
+            ("/process-queued", httpx.Response(404), "cron route", CheckStatus.ERROR, "answers 404"),
+            ("/callbacks/runway", httpx.Response(202), "callbacks", CheckStatus.ERROR, "not 401"),
+            ("/callbacks/runway", httpx.Response(403), "callbacks", CheckStatus.WARNING, "not 401"),
+            ("/callbacks/runway", httpx.ReadTimeout("late"), "callbacks", CheckStatus.WARNING, "stopped answering"),
         ],
     )  # fmt: skip
     async def test_what_stands_in_between(
-        self, path: str, answer: httpx.Response | Exception, name: str, state: State, words: str
+        self, path: str, answer: httpx.Response | Exception, name: str, status: CheckStatus, words: str
     ) -> None:
         usual = {
             "/health/live": httpx.Response(200, json={"status": "alive"}),
@@ -537,10 +551,10 @@ class TestOutside:
             return said
 
         found = by_name(await reachable("http://taxiway.example.com", httpx.MockTransport(say)))
-        assert (found["outside", name].state, words in found["outside", name].found) == (state, True)
+        assert (found["outside", name].status, words in found["outside", name].message) == (status, True)
         if name != "service":
-            assert found["outside", "service"].state is State.OK
-        assert found["outside", "TLS"].state is State.WARNING
+            assert found["outside", "service"].status is CheckStatus.OK
+        assert found["outside", "TLS"].status is CheckStatus.WARNING
 
     async def test_what_is_no_address_is_told(self) -> None:
         told = await doctor("--url", "taxiway.example.com")
@@ -558,8 +572,8 @@ class TestInHealth:
         async with world(database_url, **tokens) as w:
             for (token,) in tokens.values():
                 told = (await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})).json()
-                found = by_name([Finding(**finding) for finding in told["doctor"]])
-                assert found["Runway", "credits"].found.endswith(" left")
+                found = by_name([Check(**check) for check in told["doctor"]])
+                assert found["Runway", "credits"].message.endswith(" left")
                 assert ("cron", "last tick") in found
             for client in (w.anyone, w.api, w.cron):
                 told = (await client.get("/health")).json()
@@ -570,6 +584,6 @@ class TestInHealth:
         token = "viewer-token-for-tests-1"  # of this test alone
         async with world("postgresql://nobody@127.0.0.1:9/nothing", viewer_tokens=(token,)) as w:
             response = await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})
-            found = by_name([Finding(**finding) for finding in response.json()["doctor"]])
+            found = by_name([Check(**check) for check in response.json()["doctor"]])
         assert response.status_code == 503
-        assert found["database", "server"].state == "broken"
+        assert found["database", "server"].status == "error"

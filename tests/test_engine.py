@@ -13,17 +13,18 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.deadline import Bell, Window
+from service.deadline import Deadline, Wake
 from service.errors import NotConfigured
 from service.installer.migrate import migrate
-from service.operations.saving import as_answer
+from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
 from service.steps import poll, prune, submit
-from service.store import lanes, permits, retention, submissions, tasks
+from service.store import claim as claims
+from service.store import models, retention, submissions, tasks
 from service.store.database import Database
 from service.store.listener import Listener
-from service.store.overview import overview
+from service.store.pending_work import pending_work
 from service.store.url import normalise
 from service.tick import submit_now, tick
 from service.videos import Status
@@ -46,7 +47,7 @@ class Counting(Database):
 
 
 async def statements_of_a_tick(w: World) -> int:
-    database = Counting(w.house.database.target)
+    database = Counting(w.ctx.database.target)
     database.said = []
     try:
         await replace_and_tick(w, database)
@@ -56,7 +57,7 @@ async def statements_of_a_tick(w: World) -> int:
 
 
 async def replace_and_tick(w: World, database: Database) -> None:
-    await replace(w, house=replace(w.house, database=database)).tick()
+    await replace(w, ctx=replace(w.ctx, database=database)).tick()
 
 
 async def test_an_idle_tick_asks_little(database_url: str) -> None:
@@ -71,7 +72,7 @@ async def test_the_overview_names_each_step_that_has_something_to_do(database_ur
     async with world(database_url) as w:
 
         async def due() -> set[str]:
-            found = await overview(w.house.database, 86_400.0)
+            found = await pending_work(w.ctx.database, 86_400.0)
             return {name for name, value in vars(found).items() if value}
 
         assert await due() == set()
@@ -87,7 +88,7 @@ async def test_the_overview_names_each_step_that_has_something_to_do(database_ur
 
 
 PLANS = {
-    "claim": (permits.claim_statement(50), (60.0, None), "videos_ready"),
+    "claim": (claims.claim_statement(50), (60.0, None), "videos_ready"),
     "due": (tasks._DUE, (50, 30.0), "videos_poll"),
     "save": (submissions._SAVE_BY_GUARD[submissions.Guard.LIVE], None, "videos_pkey"),
 }
@@ -97,7 +98,7 @@ PLANS = {
 async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
     sql, arguments, index = PLANS[name]
     async with connected(database_url) as connection:
-        await connection.execute("INSERT INTO lanes (model) VALUES ('gen4_turbo')")
+        await connection.execute("INSERT INTO models (model) VALUES ('gen4_turbo')")
         await connection.execute(
             """
             INSERT INTO videos (model, input, status, finished_at)
@@ -127,7 +128,7 @@ async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
 async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database_url: str) -> None:
     async with world(database_url) as w:
         stop = Stop()
-        working = asyncio.create_task(work_forever(w.house, every=3600, stop=stop))
+        working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
         async with connected(database_url) as connection:
 
             async def ticks() -> int:
@@ -147,10 +148,10 @@ async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database
 
 async def test_what_was_submitted_between_two_ticks_is_told_with_the_second(database_url: str) -> None:
     async with world(database_url) as w:
-        carried = {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
-        counts = await w.tick(bell=Bell(), carried=carried)
+        submitted = {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
+        counts = await w.tick(wake=Wake(), submitted=submitted)
         assert counts["submit"] == {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
-        assert carried == submit.NOTHING
+        assert submitted == submit.NOTHING
 
 
 async def test_a_worker_goes_on_submitting_while_a_look_takes_its_time(
@@ -169,7 +170,7 @@ async def test_a_worker_goes_on_submitting_while_a_look_takes_its_time(
 
         monkeypatch.setattr(poll, "run_once", look)
         stop = Stop()
-        working = asyncio.create_task(work_forever(w.house, every=3600, stop=stop))
+        working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
         await looking.wait()
         await w.enqueue()
         await until(lambda: len(w.creates) == 2)
@@ -183,46 +184,46 @@ async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_
     async with world(database_url, runway_key=None) as w:
         await w.enqueue()
         with pytest.raises(NotConfigured):
-            await submit_now(w.house, stopping=Stop(), bell=Bell())
+            await submit_now(w.ctx, stopping=Stop(), wake=Wake())
         assert not await w.rows("SELECT FROM submissions")
 
 
 async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> None:
     async with world(database_url, runway_key=None) as w:
-        stop, bell = Stop(), Bell()
-        bell.ring(news=True)
-        working = asyncio.create_task(_submit_forever(w.house, bell, dict(submit.NOTHING), every=3600, stop=stop))
-        while bell.news.is_set():  # noqa: ASYNC110  # the worker clears it
+        stop, wake = Stop(), Wake()
+        wake.set(due_work=True)
+        working = asyncio.create_task(_submit_forever(w.ctx, wake, dict(submit.NOTHING), every=3600, stop=stop))
+        while wake.due_work.is_set():  # noqa: ASYNC110  # the worker clears it
             await asyncio.sleep(0)
         stop.set()
         await working
         assert not await w.rows("SELECT FROM submissions")
 
 
-async def test_a_worker_probes_a_lane_whose_pause_is_over(database_url: str) -> None:
+async def test_a_worker_probes_a_model_whose_pause_is_over(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        await lanes.pause(w.house.database, "*", 60, "no_credits", "there were none")
+        await models.pause(w.ctx.database, "all", 60, "no_credits", "there were none")
         await w.later(minutes=2)
         stop = Stop()
-        working = asyncio.create_task(work_forever(w.house, every=3600, stop=stop))
+        working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
         await until(lambda: len(w.creates) == 1)
         stop.set()
         await working
-        assert not await w.rows("SELECT FROM lanes WHERE reason IS NOT NULL")
+        assert not await w.rows("SELECT FROM models WHERE reason IS NOT NULL")
 
 
 async def test_a_worker_tells_that_the_database_is_away(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with world(database_url) as w:
         nowhere = Database(normalise("postgresql://postgres@127.0.0.1:1/nowhere"), pool_size=1)
-        house = replace(w.house, database=nowhere)
-        assert await submit_now(house, stopping=Stop(), bell=Bell()) == submit.NOTHING
+        ctx = replace(w.ctx, database=nowhere)
+        assert await submit_now(ctx, stopping=Stop(), wake=Wake()) == submit.NOTHING
         assert "submit_failed" in [record.__dict__.get("event") for record in caplog.records]
         await nowhere.close()
 
 
 def test_a_claim_is_a_little_smaller_than_what_is_free() -> None:
-    sizes = {free: permits.size(free) for free in range(-1, 501)}
+    sizes = {free: claims.size(free) for free in range(-1, 501)}
     assert all(0 <= size <= max(free, 0) for free, size in sizes.items())
     assert all(size > free * 2 / 3 for free, size in sizes.items() if free > 0)
     assert len(set(sizes.values())) < 20
@@ -236,12 +237,12 @@ async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
             " SELECT 'gen4_turbo', 'image_to_video', '{}', 'queued' FROM generate_series(1, 5000)"
         )
         await w.rows("ANALYZE videos")
-        async with w.house.database.connection() as connection:
+        async with w.ctx.database.connection() as connection:
             for _ in range(8):
-                await permits.claim(w.house.database, 1, 60.0)
+                await claims.claim(w.ctx.database, 1, 60.0)
             planned = await connection.fetchrow(
                 "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
-                permits.claim_statement(1),
+                claims.claim_statement(1),
             )
         assert planned
         assert planned["generic_plans"] >= 3
@@ -250,11 +251,11 @@ async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
 def test_a_process_that_stays_has_its_client_before_its_first_permit() -> None:
     program = """if True:
         import asyncio, sys
-        from service import house
+        from service import context
         from service.settings import Settings
         async def inside():
             assert "aiohttp" not in sys.modules
-            async with house.build(Settings(runway_key="key")).keeping_runway():
+            async with context.build(Settings(runway_key="key")).shared_client():
                 assert "aiohttp" in sys.modules
         asyncio.run(inside())
     """
@@ -263,12 +264,12 @@ def test_a_process_that_stays_has_its_client_before_its_first_permit() -> None:
 
 async def test_a_submit_step_whose_time_is_over_goes_on_at_once(database_url: str) -> None:
     async with world(database_url, tick_budget=10.0) as w:
-        bell = Bell()
-        await submit_now(w.house, stopping=Stop(), bell=bell)
-        assert not bell.news.is_set()
-        late = replace(w.house, clock=iter(range(0, 1000, 20)).__next__)
-        await submit_now(late, stopping=Stop(), bell=bell)
-        assert bell.news.is_set()
+        wake = Wake()
+        await submit_now(w.ctx, stopping=Stop(), wake=wake)
+        assert not wake.due_work.is_set()
+        late = replace(w.ctx, monotonic=iter(range(0, 1000, 20)).__next__)
+        await submit_now(late, stopping=Stop(), wake=wake)
+        assert wake.due_work.is_set()
 
 
 async def test_old_videos_are_removed_where_that_is_asked_for(database_url: str) -> None:
@@ -305,11 +306,11 @@ async def test_an_adopted_table_keeps_every_row(empty_database_url: str) -> None
         await w.enqueue()
         await w.finish()
         await w.later(days=30)
-        assert (await prune.run_once(w.house))["removed"] == 0
+        assert (await prune.run_once(w.ctx))["removed"] == 0
         await w.rows("COMMENT ON TABLE videos IS 'made by Taxiway'")  # what tells the two apart
-        assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 0  # it rests
+        assert await retention.remove_videos(w.ctx.database, 86_400.0, 10) == 0  # it rests
         await w.later(minutes=11)
-        assert await retention.remove_videos(w.house.database, 86_400.0, 10) == 1
+        assert await retention.remove_videos(w.ctx.database, 86_400.0, 10) == 1
 
 
 async def test_only_where_a_worker_listens_is_anybody_notified(
@@ -320,20 +321,20 @@ async def test_only_where_a_worker_listens_is_anybody_notified(
         await other.add_listener(CHANNEL, lambda *_: heard.set())
 
         async def hears() -> bool:
-            """Whether a video that is handed in now is heard of: what was sent before an answer arrives before it."""
+            """Whether a video that is created now is heard of: what was sent before an answer arrives before it."""
             heard.clear()
             await w.enqueue()
             await other.execute("SELECT")
             return heard.is_set()
 
         assert not await hears()
-        await tick(w.house, kind="worker")
+        await tick(w.ctx, kind="worker")
         assert not await hears()
         listener = Listener(normalise(database_url), CHANNEL, lambda: None)
         try:
             await listener.ensure()
             assert await hears()
-            await w.rows("UPDATE taxiway_snapshots SET taken_at = now() - interval '1 hour' WHERE name = 'listener'")
+            await w.rows("UPDATE taxiway_maintenance SET taken_at = now() - interval '1 hour' WHERE name = 'listener'")
             assert not await hears()
             await listener.ensure()  # within the minute, nothing is said again
             assert not await hears()
@@ -350,18 +351,18 @@ FROM pg_class WHERE oid = 'videos'::regclass
 """
 
 
-def accepted(permit: permits.Permit) -> submissions.Answer:
+def accepted(submission: claims.OpenSubmission) -> submissions.OutcomeRow:
     outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=str(uuid4()))
-    return as_answer(permit.submission_id, permit.video_id, outcome, Decision(Status.PROCESSING))
+    return as_outcome_row(submission.submission_id, submission.video_id, outcome, Decision(Status.PROCESSING))
 
 
 async def test_saving_an_id_writes_to_no_index_of_videos(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        [permit] = await permits.claim(w.house.database, 1, 60.0)
-        async with w.house.database.transaction() as raw:
+        [submission] = await claims.claim(w.ctx.database, 1, 60.0)
+        async with w.ctx.database.transaction() as raw:
             before = await raw.fetchrow(WRITTEN)
-            await submissions.save(w.house.database, [accepted(permit)])
+            await submissions.save(w.ctx.database, [accepted(submission)])
             after = await raw.fetchrow(WRITTEN)
         assert before
         assert after
@@ -374,9 +375,9 @@ async def test_the_first_look_is_five_seconds_after_the_claim_or_the_late_answer
 ) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
-        [permit] = await permits.claim(w.house.database, 1, 60.0)
+        [submission] = await claims.claim(w.ctx.database, 1, 60.0)
         await w.later(seconds=took)
-        await submissions.save(w.house.database, [accepted(permit)])
+        await submissions.save(w.ctx.database, [accepted(submission)])
         [row] = await w.rows(
             "SELECT extract(epoch FROM poll_after - now())::float8 AS left FROM videos WHERE id = $1", video_id
         )
@@ -387,11 +388,13 @@ async def test_the_first_look_is_five_seconds_after_the_claim_or_the_late_answer
 async def test_a_permit_is_a_submission_of_its_own_video(database_url: str, whose: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        [permit] = await permits.claim(w.house.database, 1, 60.0)
-        number = permit.submission_id + (whose == "nobody's")
+        [submission] = await claims.claim(w.ctx.database, 1, 60.0)
+        number = submission.submission_id + (whose == "nobody's")
         other = await w.enqueue()
-        with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_permit_is_submission"):
-            await w.rows("UPDATE videos SET status = 'processing', permit_id = $2 WHERE id = $1", other, number)
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_open_submission_is_its_own"):
+            await w.rows(
+                "UPDATE videos SET status = 'processing', open_submission_id = $2 WHERE id = $1", other, number
+            )
 
 
 async def test_a_client_that_cannot_be_made_leaves_nothing_running(database_url: str) -> None:
@@ -401,9 +404,9 @@ async def test_a_client_that_cannot_be_made_leaves_nothing_running(database_url:
         def broken() -> Any:
             raise RuntimeError("no client")
 
-        house = replace(w.house, transport=broken)
+        ctx = replace(w.ctx, transport=broken)
         before = asyncio.all_tasks()
         with pytest.raises(RuntimeError):
-            await submit.run_once(house, Window(house.clock, house.clock() + 20))
+            await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
         assert asyncio.all_tasks() == before
         assert [row["status"] for row in await w.rows("SELECT status FROM videos")] == ["queued"]

@@ -14,7 +14,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from service.web.page import guard, media
+from service.web.page import media, ssrf
 from tests.pages import Control, control
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ NOT_PUBLIC = [
     ("address", "public"), [*((one, True) for one in PUBLIC), *((one, False) for one in NOT_PUBLIC)]
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert guard.is_public(address) is public
+    assert ssrf.is_public(address) is public
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_which_addresses_are_public(address: str, public: bool) -> None:
     ],
 )  # fmt: skip
 def test_urls_that_are_refused_before_a_name_is_resolved(url: str) -> None:
-    assert guard.complaint(url)
+    assert ssrf.complaint(url)
 
 
 @pytest.mark.parametrize(
     "url", ["https://example.com/a.jpg", "https://cdn.example.co.uk:443/a?b=c", "https://ä.example/"]
 )
 def test_urls_that_may_be_tried(url: str) -> None:
-    assert guard.complaint(url) is None
+    assert ssrf.complaint(url) is None
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -76,7 +76,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 
 async def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolver = guard.PublicResolver()
+    resolver = ssrf.PublicResolver()
     resolving(monkeypatch, "8.8.8.8")
     assert [one["host"] for one in await resolver.resolve("example.com", 443)] == ["8.8.8.8"]
     for addresses in (["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], []):
@@ -126,7 +126,7 @@ async def test_images_of_data_uris_and_placeholders(database_url: str) -> None:
             )
             shown = await c.viewer.get(f"/ui/videos/{video_id}/image")
             assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml")
-        assert (await c.stranger.get(f"/ui/videos/{video_id}/image")).status_code == 303
+        assert (await c.anonymous.get(f"/ui/videos/{video_id}/image")).status_code == 303
         assert (await c.viewer.get("/ui/videos/x/image")).status_code == 404
 
 
@@ -212,7 +212,7 @@ async def test_the_file_whole_and_in_ranges(database_url: str) -> None:
         assert part.headers["content-range"] == f"bytes 4-7/{len(whole.content)}"
         beyond = await c.viewer.client.get(path, headers={"range": "bytes=999999999-"})
         assert beyond.status_code == 416
-        assert (await c.stranger.get(path)).status_code == 303
+        assert (await c.anonymous.get(path)).status_code == 303
 
 
 async def test_a_file_that_is_not_there(database_url: str, upstream: Any) -> None:

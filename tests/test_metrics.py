@@ -16,9 +16,9 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from service.errors import DatabaseAway, RunwayAway
+from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.operations import observe
-from service.store import lanes, snapshots, standing
+from service.store import maintenance, models, queue_stats
 from tests.database import execute
 from tests.world import World, world
 
@@ -58,7 +58,7 @@ async def history(w: World) -> None:
     await w.enqueue()
     await w.tick()
     await w.enqueue(operation="text_to_video", input={"promptText": "a boat"})
-    await lanes.pause(w.house.database, "gen4.5", 900, "no_credits", "You do not have enough credits.")
+    await models.pause(w.ctx.database, "gen4.5", 900, "no_credits", "You do not have enough credits.")
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ async def test_what_is_told(database_url: str) -> None:
     assert {key[1][0]: value for key, value in told.items() if key[0] == "videos"} == {
         "queued": 1, "processing": 1, "completed": 1, "failed": 1, "cancelled": 0,
     }  # fmt: skip
-    assert told["lane_paused", ("*", "")] == 0
-    assert told["lane_paused", ("gen4.5", "no_credits")] == 1
-    assert told["lane_queued", ("gen4.5",)] == 1
+    assert told["model_paused", ("all", "")] == 0
+    assert told["model_paused", ("gen4.5", "no_credits")] == 1
+    assert told["model_queued", ("gen4.5",)] == 1
     assert told["in_flight", ("gen4_turbo",)] == 1
     assert (told["stuck", ()], told["unknown_submissions", ()], told["unknown_credits_max", ()]) == (0, 1, 25)
     assert told["credits_spent_today", ("gen4_turbo",)] == 75
@@ -149,7 +149,7 @@ async def test_the_alerts_speak_of_metrics_that_there_are(database_url: str) -> 
     assert len(named) >= 6
     assert named <= there
     readme = (ALERTS.parents[2] / "README.md").read_text(encoding="utf-8")
-    assert {name for name in re.findall(r"`(taxiway_[a-z_]+)`", readme) if name != "taxiway_snapshots"} == there
+    assert {name for name in re.findall(r"`(taxiway_[a-z_]+)`", readme) if name != "taxiway_maintenance"} == there
 
 
 @pytest.mark.parametrize(
@@ -157,17 +157,17 @@ async def test_the_alerts_speak_of_metrics_that_there_are(database_url: str) -> 
     [
         ("taxiway_tick_age_seconds 601", "TaxiwayNoTick"),
         ("up{job='taxiway'} 1", "TaxiwayNoTick"),
-        ("up{job='taxiway'} 0", "TaxiwayAway"),
+        ("up{job='taxiway'} 0", "TaxiwayDown"),
         ("taxiway_queue_oldest_age_seconds 1801", "TaxiwayQueueOld"),
         ("taxiway_stuck 1", "TaxiwayStuck"),
         ("taxiway_unknown_submissions 1", "TaxiwayUnknownOutcome"),
-        ("taxiway_lane_paused{lane='gen4.5',reason='no_credits'} 1", "TaxiwayLanePaused"),
+        ("taxiway_model_paused{model='gen4.5',reason='no_credits'} 1", "TaxiwayModelPaused"),
         ("taxiway_ended_last_hour{status='failed'} 10;taxiway_ended_last_hour{status='completed'} 30",
          "TaxiwayFailures"),
         ("taxiway_credits_left 499", "TaxiwayCreditsLow"),
         ("up{job='taxiway'} 1;taxiway_tick_age_seconds 599;taxiway_queue_oldest_age_seconds 1800;taxiway_stuck 0;"
-         "taxiway_unknown_submissions 0;taxiway_lane_paused{lane='*',reason=''} 0;taxiway_credits_left 500;"
-         "taxiway_lane_paused{lane='gen4.5',reason='by_hand'} 1;taxiway_ended_last_hour{status='failed'} 9;"
+         "taxiway_unknown_submissions 0;taxiway_model_paused{model='all',reason=''} 0;taxiway_credits_left 500;"
+         "taxiway_model_paused{model='gen4.5',reason='manual'} 1;taxiway_ended_last_hour{status='failed'} 9;"
          "taxiway_ended_last_hour{status='completed'} 1", None),
     ],
 )  # fmt: skip
@@ -203,7 +203,7 @@ def test_the_library_is_imported_when_it_is_needed_and_not_before() -> None:
 
 async def seen(w: World) -> None:
     """Let a tick look at the account."""
-    await execute(w.url, "UPDATE taxiway_snapshots SET due_at = now()")
+    await execute(w.url, "UPDATE taxiway_maintenance SET due_at = now()")
     await w.tick()
 
 
@@ -213,7 +213,7 @@ async def test_a_tick_sees_the_credits_and_not_each_one(database_url: str) -> No
         assert ("credits_left", ()) not in await samples(w)
         await w.tick()
         assert ("credits_left", ()) not in await samples(w)
-        await execute(w.url, "UPDATE taxiway_snapshots SET due_at = now() WHERE name = 'account'")
+        await execute(w.url, "UPDATE taxiway_maintenance SET due_at = now() WHERE name = 'account'")
         await w.tick()
         told = await samples(w)
         assert told["credits_left", ()] == 1234
@@ -227,7 +227,7 @@ async def test_an_account_that_cannot_be_seen_costs_the_tick_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def away(*_: object) -> None:
-        raise RunwayAway("not now")
+        raise RunwayUnavailable("not now")
 
     monkeypatch.setattr("service.runway.client.Runway.organization", away)
     async with world(database_url, **TOKENS) as w:
@@ -254,13 +254,13 @@ async def test_the_account_is_asked_for_and_remembered(database_url: str) -> Non
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every table for a large one."""
-    for module, name in ((standing, "_REPORT"), (snapshots, "DUE")):
-        text = getattr(module, name).replace(f"> {snapshots.LARGE_TABLE_BYTES}", "> 0")
+    for module, name in ((queue_stats, "_REPORT"), (maintenance, "DUE")):
+        text = getattr(module, name).replace(f"> {maintenance.LARGE_TABLE_BYTES}", "> 0")
         assert text != getattr(module, name)
         monkeypatch.setattr(module, name, text)
     from service.store import ticks
 
-    monkeypatch.setattr(ticks, "_RECORD", ticks._RECORD.replace(f"> {snapshots.LARGE_TABLE_BYTES}", "> 0"))
+    monkeypatch.setattr(ticks, "_RECORD", ticks._RECORD.replace(f"> {maintenance.LARGE_TABLE_BYTES}", "> 0"))
 
 
 @pytest.mark.usefixtures("everything_is_large")
@@ -272,16 +272,16 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
         await w.later(minutes=2)
         await w.enqueue(operation="text_to_video", input={"promptText": "a boat"}, priority=5)
         await w.enqueue()
-        before = await standing.report(w.house.database)
+        before = await queue_stats.report(w.ctx.database)
         assert before["counts"] == {"queued": 2, "processing": 3}
         await w.tick()  # counts the table as it is after this tick's work
-        after = await standing.report(w.house.database)
+        after = await queue_stats.report(w.ctx.database)
         assert after["counts"] == {"completed": 3, "processing": 2}
         assert after["counted_at"] > before["counted_at"]
         await w.later(minutes=1)
         video_id = await w.enqueue()
         await w.api.post(f"/videos/{video_id}/cancel")
-        assert "cancelled" not in (await standing.report(w.house.database))["counts"]
+        assert "cancelled" not in (await queue_stats.report(w.ctx.database))["counts"]
         health = (await w.anyone.get("/health")).json()
         assert health["counts"]["completed"] == 3
         assert health["counted_at"] is not None
@@ -289,7 +289,7 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
 
 
 @pytest.mark.usefixtures("everything_is_large")
-async def test_the_oldest_is_found_in_every_lane_and_priority(database_url: str) -> None:
+async def test_the_oldest_is_found_in_every_model_and_priority(database_url: str) -> None:
     rows = """
         INSERT INTO videos (status, model, input, priority, run_after)
         SELECT 'queued', model, '{}', priority, now() - make_interval(secs => age)
@@ -297,23 +297,23 @@ async def test_the_oldest_is_found_in_every_lane_and_priority(database_url: str)
                      ('gen4.5', 3, -60)) AS v(model, priority, age)
     """
     async with world(database_url) as w:
-        await execute(database_url, "INSERT INTO lanes (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
-        assert (await standing.report(w.house.database))["oldest_queued_seconds"] == pytest.approx(500, abs=30)
+        await execute(database_url, "INSERT INTO models (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
+        assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(500, abs=30)
         await execute(database_url, "INSERT INTO videos (status, run_after) VALUES ('queued', now() - interval '1 h')")
-        assert (await standing.report(w.house.database))["oldest_queued_seconds"] == pytest.approx(3600, abs=30)
+        assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(3600, abs=30)
         await execute(database_url, "UPDATE videos SET run_after = now() + interval '1 h'")
-        assert (await standing.report(w.house.database))["oldest_queued_seconds"] is None
+        assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] is None
 
 
 @pytest.mark.usefixtures("everything_is_large")
 async def test_a_long_queue_is_not_counted_to_its_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "_REPORT", standing._REPORT.replace(str(standing.MOST_COUNTED), "2"))
+    monkeypatch.setattr(queue_stats, "_REPORT", queue_stats._REPORT.replace(str(queue_stats.MOST_COUNTED), "2"))
     async with world(database_url) as w:
         for _ in range(5):
             await w.enqueue()
-        assert (await standing.report(w.house.database))["counts"] == {"queued": 3}
-        await snapshots.count(w.house.database)
-        assert (await standing.report(w.house.database))["counts"] == {"queued": 5}
+        assert (await queue_stats.report(w.ctx.database))["counts"] == {"queued": 3}
+        await maintenance.count(w.ctx.database)
+        assert (await queue_stats.report(w.ctx.database))["counts"] == {"queued": 5}
 
 
 @pytest.mark.usefixtures("everything_is_large")
@@ -327,8 +327,8 @@ async def test_one_tick_counts_and_the_next_waits(database_url: str, monkeypatch
         await w.enqueue()
         await w.tick()
         await w.later(minutes=2)
-        assert [await snapshots.take_turn(w.house.database, "counts") for _ in range(2)] == [True, False]
-        monkeypatch.setattr(snapshots, "count", count)
+        assert [await maintenance.take_turn(w.ctx.database, "counts") for _ in range(2)] == [True, False]
+        monkeypatch.setattr(maintenance, "count", count)
         await w.tick()
         assert counted == []
         await w.later(minutes=3)
@@ -344,11 +344,11 @@ async def test_a_large_table_is_never_read_whole(database_url: str) -> None:
             "now(), now() FROM generate_series(1, 25000) g",
             "VACUUM ANALYZE videos",
         )
-        await snapshots.count(w.house.database)
-        plan = [line for (line,) in await w.house.database.fetch(f"EXPLAIN ANALYZE {standing._REPORT}")]
+        await maintenance.count(w.ctx.database)
+        plan = [line for (line,) in await w.ctx.database.fetch(f"EXPLAIN ANALYZE {queue_stats._REPORT}")]
         scans = [line for line in plan if "Seq Scan on videos" in line]
         assert all("never executed" in line for line in scans)
-        told = await standing.report(w.house.database)
+        told = await queue_stats.report(w.ctx.database)
         assert told["counts"] == {"completed": 25_000}
         assert told["counted_at"] is not None
 
@@ -357,9 +357,9 @@ async def test_a_count_that_fails_costs_the_tick_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def away(*_: object) -> None:
-        raise DatabaseAway("too slow")
+        raise DatabaseUnavailable("too slow")
 
-    monkeypatch.setattr(snapshots, "count", away)
+    monkeypatch.setattr(maintenance, "count", away)
     async with world(database_url) as w:
-        await observe.refresh(w.house, ["counts"])
+        await observe.refresh(w.ctx, ["counts"])
     assert "No snapshot of counts: too slow" in caplog.text

@@ -97,8 +97,8 @@ def started(folder: Path, **settings: str) -> Iterator[str]:
 async def whole(folder: Path, database: str) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
     """Runway, Taxiway and the app, each on a socket; a client of the app that notes what a browser gets to see."""
     async with world(database) as w, on_socket(w.runway) as runway:
-        settings = w.house.settings.model_copy(update={"runway_url": runway})
-        async with on_socket(create_app(replace(w.house, settings=settings, transport=None))) as taxiway:
+        settings = w.ctx.settings.model_copy(update={"runway_url": runway})
+        async with on_socket(create_app(replace(w.ctx, settings=settings, transport=None))) as taxiway:
             with started(folder, TAXIWAY_URL=taxiway, TAXIWAY_API_KEY=API_KEY) as url:
                 async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=START_SECONDS) as browser:
                     yield w, browser

@@ -1,4 +1,4 @@
-"""The commands about money and lanes, and the book that they read."""
+"""The commands about money and models, and the book that they read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def taxiway(w: World, *arguments: str, **environment: str) -> Result:
 
 
 async def verdicts(w: World) -> dict[UUID, str]:
-    return {audit.video_id: audit.verdict async for audit in audits(w.house.database)}
+    return {audit.video_id: audit.verdict async for audit in audits(w.ctx.database)}
 
 
 async def history(w: World) -> dict[str, UUID]:
@@ -68,7 +68,7 @@ async def test_each_video_has_its_verdict(database_url: str) -> None:
             ids["under way"]: "under way (at most 25 credits)",
         }
         totals = Totals()
-        async for audit in audits(w.house.database):
+        async for audit in audits(w.ctx.database):
             totals.add(audit)
         assert totals == Totals(8, 10, Decimal(125), Decimal(200), Decimal(25), 2, 0)
         await execute(database_url, "UPDATE submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
@@ -120,25 +120,25 @@ async def test_taxiway_adopt_task(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         [entry] = w.creates
-        good = await taxiway(w, "adopt-task", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
+        good = await taxiway(w, "attach", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
         assert (good.exit_code, good.stdout) == (0, "adopted: the video is processing again\n")
-        again = await taxiway(w, "adopt-task", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
+        again = await taxiway(w, "attach", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
         assert "nothing changed" in again.stdout
-        wrong = await taxiway(w, "adopt-task", str(video_id), str(uuid4()), RUNWAYML_BASE_URL=url)
+        wrong = await taxiway(w, "attach", str(video_id), str(uuid4()), RUNWAYML_BASE_URL=url)
         assert (wrong.exit_code, "does not know the task" in wrong.stderr) == (1, True)
-        keyless = await taxiway(w, "adopt-task", str(video_id), entry.task_id, RUNWAYML_API_SECRET="")
+        keyless = await taxiway(w, "attach", str(video_id), entry.task_id, RUNWAYML_API_SECRET="")
         assert (keyless.exit_code, "RUNWAYML_API_SECRET" in keyless.stderr) == (1, True)
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_lanes_are_paused_and_resumed(database_url: str) -> None:
+async def test_models_are_paused_and_resumed(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         paused = await taxiway(w, "pause", "gen4_turbo", "--seconds", "60")
-        assert json.loads(paused.stdout) == {"lane": "gen4_turbo", "paused": True, "seconds": 60}
+        assert json.loads(paused.stdout) == {"model": "gen4_turbo", "paused": True, "seconds": 60}
         assert (await w.tick())["submit"]["claimed"] == 0
-        assert json.loads((await taxiway(w, "resume", "gen4_turbo")).stdout) == {"lane": "gen4_turbo", "paused": False}
+        assert json.loads((await taxiway(w, "resume", "gen4_turbo")).stdout) == {"model": "gen4_turbo", "paused": False}
         assert (await w.tick())["submit"]["claimed"] == 1
         assert (await taxiway(w, "resume")).exit_code == 1
         unknown = await taxiway(w, "pause", "gen4-turbo")

@@ -1,4 +1,4 @@
-"""The operators' API: lanes, ticks, statistics, and the adoption of a task."""
+"""The operators' API: models, ticks, statistics, and the adoption of a task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from service.store import lanes, stats, ticks
+from service.store import models, stats, ticks
 from tests.database import execute
 from tests.world import World, world
 
@@ -28,7 +28,7 @@ async def ask(w: World, method: str, path: str, token: str = ADMIN, **more: Any)
 # Who may
 
 
-@pytest.mark.parametrize("path", ["/lanes", "/ticks", "/stats"])
+@pytest.mark.parametrize("path", ["/models", "/ticks", "/stats"])
 async def test_a_viewer_may_look(database_url: str, path: str) -> None:
     async with world(database_url, **TOKENS) as w:
         assert (await ask(w, "GET", path, VIEWER)).status_code == 200
@@ -38,56 +38,56 @@ async def test_a_viewer_may_look(database_url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/lanes/gen4_turbo/pause", "/lanes/gen4_turbo/resume", f"/videos/{UUID(int=7)}/adopt"]
+    "path", ["/models/gen4_turbo/pause", "/models/gen4_turbo/resume", f"/videos/{UUID(int=7)}/attach"]
 )
 async def test_only_an_operator_may_act(database_url: str, path: str) -> None:
     async with world(database_url, **TOKENS) as w:
         for response in (await ask(w, "POST", path, VIEWER), await w.api.post(path), await w.anyone.post(path)):
             assert response.status_code == 401
-        assert await w.rows("SELECT FROM lanes WHERE reason IS NOT NULL") == []
+        assert await w.rows("SELECT FROM models WHERE reason IS NOT NULL") == []
     async with world(database_url) as w:
         assert (await ask(w, "POST", path)).json()["missing"] == ["ADMIN_TOKENS"]
 
 
-# Lanes
+# Models
 
 
-async def test_a_lane_is_paused_and_resumed(database_url: str) -> None:
+async def test_a_model_is_paused_and_resumed(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
         await w.enqueue()
-        paused = await ask(w, "POST", "/lanes/gen4_turbo/pause", json={"seconds": 600, "why": "the supplier moves"})
+        paused = await ask(w, "POST", "/models/gen4_turbo/pause", json={"seconds": 600, "why": "the supplier moves"})
         assert (paused.status_code, paused.json()["reason"], paused.json()["detail"]) == (
-            200, "by_hand", "the supplier moves",
+            200, "manual", "the supplier moves",
         )  # fmt: skip
         assert paused.json()["queued"] == 1
         left = datetime.fromisoformat(paused.json()["paused_until"]) - datetime.now(UTC)
         assert 590 < left.total_seconds() < 610
         assert (await w.tick())["submit"]["claimed"] == 0
-        resumed = await ask(w, "POST", "/lanes/gen4_turbo/resume")
+        resumed = await ask(w, "POST", "/models/gen4_turbo/resume")
         assert (resumed.json()["paused"], resumed.json()["paused_until"]) == (False, None)
         assert (await w.tick())["submit"]["claimed"] == 1
-        assert (await ask(w, "POST", "/lanes/gen4_turbo/resume")).status_code == 200
+        assert (await ask(w, "POST", "/models/gen4_turbo/resume")).status_code == 200
 
 
-async def test_all_lanes_at_once_and_one_that_nobody_used(database_url: str) -> None:
+async def test_all_models_at_once_and_one_that_nobody_used(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
-        everything = await ask(w, "POST", "/lanes/*/pause")
-        assert (everything.json()["lane"], everything.json()["paused"]) == ("*", True)
+        everything = await ask(w, "POST", "/models/all/pause")
+        assert (everything.json()["model"], everything.json()["paused"]) == ("all", True)
         await w.enqueue()
         assert (await w.tick())["submit"]["claimed"] == 0
-        unused = await ask(w, "POST", "/lanes/gen4.5/resume")
+        unused = await ask(w, "POST", "/models/gen4.5/resume")
         assert unused.json() == {
-            "lane": "gen4.5", "paused": False, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
+            "model": "gen4.5", "paused": False, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
             "queued": 0, "in_flight": 0,
         }  # fmt: skip
 
 
 @pytest.mark.parametrize("act", ["pause", "resume"])
-async def test_an_unknown_lane_names_the_known_ones(database_url: str, act: str) -> None:
+async def test_an_unknown_model_names_the_known_ones(database_url: str, act: str) -> None:
     async with world(database_url, **TOKENS) as w:
-        response = await ask(w, "POST", f"/lanes/gen4-turbo/{act}")
-        assert (response.status_code, response.json()["title"]) == (404, "There is no such lane")
-        assert {"*", "gen4_turbo", "gen4.5"} <= set(response.json()["lanes"])
+        response = await ask(w, "POST", f"/models/gen4-turbo/{act}")
+        assert (response.status_code, response.json()["title"]) == (404, "There is no such model")
+        assert {"all", "gen4_turbo", "gen4.5"} <= set(response.json()["models"])
         assert "gen4_turbo" in response.json()["detail"]
 
 
@@ -98,21 +98,21 @@ async def test_an_unknown_lane_names_the_known_ones(database_url: str, act: str)
 )  # fmt: skip
 async def test_a_pause_has_bounds(database_url: str, body: dict[str, Any], pointer: str) -> None:
     async with world(database_url, **TOKENS) as w:
-        response = await ask(w, "POST", "/lanes/gen4_turbo/pause", json=body)
+        response = await ask(w, "POST", "/models/gen4_turbo/pause", json=body)
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
 
 
-async def test_lanes_say_what_waits_and_what_is_at_runway(database_url: str) -> None:
+async def test_models_say_what_waits_and_what_is_at_runway(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
         await w.enqueue()
         await w.tick()
         await w.enqueue()
         await w.enqueue(operation="text_to_video", input={"promptText": "a boat"})
-        await lanes.pause(w.house.database, "gen4.5", 900, "no_credits", "not enough credits")
-        told = {lane["lane"]: lane for lane in (await ask(w, "GET", "/lanes")).json()["lanes"]}
-        assert list(told) == ["*", "gen4.5", "gen4_turbo"]
-        assert {name: (lane["queued"], lane["in_flight"], lane["reason"]) for name, lane in told.items()} == {
-            "*": (2, 1, None), "gen4.5": (1, 0, "no_credits"), "gen4_turbo": (1, 1, None),
+        await models.pause(w.ctx.database, "gen4.5", 900, "no_credits", "not enough credits")
+        told = {model["model"]: model for model in (await ask(w, "GET", "/models")).json()["models"]}
+        assert list(told) == ["all", "gen4.5", "gen4_turbo"]
+        assert {name: (model["queued"], model["in_flight"], model["reason"]) for name, model in told.items()} == {
+            "all": (2, 1, None), "gen4.5": (1, 0, "no_credits"), "gen4_turbo": (1, 1, None),
         }  # fmt: skip
 
 
@@ -141,7 +141,7 @@ async def test_ticks_say_what_each_did(database_url: str) -> None:
 async def test_a_row_of_an_older_version_is_a_tick_too(database_url: str) -> None:
     async with world(database_url) as w:
         await execute(database_url, "INSERT INTO ticks (kind) VALUES ('tick')")
-        [row] = await ticks.recent(w.house.database, 5)
+        [row] = await ticks.recent(w.ctx.database, 5)
         assert (row["ref"], row["counts"], row["seconds"]) == (None, {}, None)
 
 
@@ -171,7 +171,7 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_ur
     async with world(database_url) as w:
         under_way = "INSERT INTO videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
         await execute(database_url, rows, "INSERT INTO videos (status) VALUES ('queued')", under_way)
-        week = await stats.series(w.house.database, "week")
+        week = await stats.series(w.ctx.database, "week")
         [ended] = [bucket for bucket in week if bucket.completed]
         assert (ended.completed, ended.failed, ended.enqueued) == (2, 1, 4)
         assert (ended.submit_p50, ended.done_p50) == (20, 90)
@@ -179,7 +179,7 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_ur
         assert ended.done_p95 == pytest.approx(117)
         assert sum(bucket.enqueued for bucket in week) == 6
         assert week[-1].enqueued == 2
-        day = await stats.series(w.house.database, "day")
+        day = await stats.series(w.ctx.database, "day")
         assert sum(bucket.enqueued for bucket in day) == 2
 
 
@@ -194,7 +194,7 @@ async def test_in_flight_by_model(database_url: str) -> None:
             "INSERT INTO submissions (video_id, model, call_deadline, deadline) "
             "VALUES (gen_random_uuid(), 'gen4.5', now() + interval '1 min', now() + interval '2 min')",
         )
-        assert await stats.in_flight(w.house.database) == {"gen4_turbo": 2, "gen4.5": 1}
+        assert await stats.in_flight(w.ctx.database) == {"gen4_turbo": 2, "gen4.5": 1}
         assert (await ask(w, "GET", "/stats")).json()["in_flight"] == {"gen4_turbo": 2, "gen4.5": 1}
 
 
@@ -208,7 +208,7 @@ async def test_statistics_come_from_indexes_alone(database_url: str, window: str
             "VACUUM ANALYZE videos",
         )
         seconds, count = stats.BUCKETS[stats.Span(window)]
-        plan = await w.house.database.fetch(f"EXPLAIN {stats._SERIES}", seconds, count)
+        plan = await w.ctx.database.fetch(f"EXPLAIN {stats._SERIES}", seconds, count)
         lines = [line for (line,) in plan if " on videos" in line]
         assert [line.split("->")[1].split("(")[0].strip().split(" on videos")[0] for line in lines] == [
             "Index Scan using videos_poll", "Index Only Scan using videos_listed",
@@ -226,24 +226,26 @@ async def test_an_operator_adopts_a_task(database_url: str) -> None:
         await w.tick()
         [entry] = w.creates
         for _ in range(2):
-            response = await ask(w, "POST", f"/videos/{video_id}/adopt", json={"task_id": entry.task_id})
+            response = await ask(w, "POST", f"/videos/{video_id}/attach", json={"task_id": entry.task_id})
             assert (response.status_code, response.json()["status"]) == (200, "processing")
             assert response.json()["runway_video_id"] == entry.task_id
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
         other = await w.enqueue()
-        taken = await ask(w, "POST", f"/videos/{other}/adopt", json={"task_id": entry.task_id})
+        taken = await ask(w, "POST", f"/videos/{other}/attach", json={"task_id": entry.task_id})
         assert (taken.status_code, str(video_id) in taken.json()["detail"]) == (409, True)
 
 
 async def test_what_cannot_be_adopted_says_why(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
         video_id = await w.enqueue()
-        unknown = await ask(w, "POST", f"/videos/{video_id}/adopt", json={"task_id": str(uuid4())})
+        unknown = await ask(w, "POST", f"/videos/{video_id}/attach", json={"task_id": str(uuid4())})
         assert (unknown.status_code, "does not know the task" in unknown.json()["detail"]) == (409, True)
         for video, status in ((uuid4(), 404), ("x", 404), (video_id, 422)):
-            response = await ask(w, "POST", f"/videos/{video}/adopt", json={"task_id": "a/b" if status == 422 else "a"})
+            response = await ask(
+                w, "POST", f"/videos/{video}/attach", json={"task_id": "a/b" if status == 422 else "a"}
+            )
             assert response.status_code == status
     async with world(database_url, runway_key=None, **TOKENS) as w:
-        response = await ask(w, "POST", f"/videos/{video_id}/adopt", json={"task_id": "a"})
+        response = await ask(w, "POST", f"/videos/{video_id}/attach", json={"task_id": "a"})
         assert response.json()["missing"] == ["RUNWAYML_API_SECRET"]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from service import videos
-from service.replies import LARGEST_CREDITS, storable
+from service.response_parsing import LARGEST_CREDITS, storable
 from service.runway.outcomes import (
-    ALL_LANES,
+    ALL_MODELS,
     PROMPT_REFUSAL_SECONDS,
-    Answer,
     Broken,
     Decision,
+    HttpResult,
     Kind,
     Outcome,
     Reason,
@@ -56,7 +56,7 @@ SHED = {"error": "Overloaded"}
 
 def said(status: int, body: Any = b"", **facts: Any) -> Outcome:
     """What an answer means."""
-    return classify(Answer(status, body if isinstance(body, bytes) else json.dumps(body).encode(), **facts))
+    return classify(HttpResult(status, body if isinstance(body, bytes) else json.dumps(body).encode(), **facts))
 
 
 class TestAccepted:
@@ -267,7 +267,7 @@ SETTINGS = Settings()
 
 def decided(outcome: Outcome, settings: Settings = SETTINGS, **changes: Any) -> Decision:
     """What becomes of a video of gen4_turbo."""
-    facts: dict[str, Any] = {"setbacks": 0, "resubmits": 0, "bound": Decimal("25.00"), "chance": 0.0}
+    facts: dict[str, Any] = {"retries": 0, "resubmissions": 0, "bound": Decimal("25.00"), "random": 0.0}
     return decide(outcome, model="gen4_turbo", settings=settings, **(facts | changes))
 
 
@@ -276,18 +276,18 @@ class TestDecisions:
         assert decided(said(200, {"id": ID})) == Decision(Status.PROCESSING)
 
     @pytest.mark.parametrize(
-        ("setbacks", "chance", "seconds"), [(0, 0.0, 5), (3, 0.0, 40), (0, 0.5, 6.25), (99, 0.0, 600)]
+        ("retries", "random", "seconds"), [(0, 0.0, 5), (3, 0.0, 40), (0, 0.5, 6.25), (99, 0.0, 600)]
     )
-    def test_not_sent(self, setbacks: int, chance: float, seconds: float) -> None:
-        decision = decided(Outcome(Kind.NOT_SENT, "refused"), setbacks=setbacks, chance=chance)
+    def test_not_sent(self, retries: int, random: float, seconds: float) -> None:
+        decision = decided(Outcome(Kind.NOT_SENT, "refused"), retries=retries, random=random)
         words = "Waiting to be sent again: refused"
-        assert decision == Decision(Status.QUEUED, error_message=words, delay_seconds=seconds, setback=True)
+        assert decision == Decision(Status.QUEUED, error_message=words, delay_seconds=seconds, retry=True)
 
     @pytest.mark.parametrize(("retry_after", "seconds"), [(None, 5), (4.0, 5), (5.0, 5), (120.0, 120)])
     def test_busy(self, retry_after: float | None, seconds: float) -> None:
         decision = decided(said(503, SHED, retry_after=retry_after))
         words = "Waiting to be sent again: Overloaded"
-        assert decision == Decision(Status.QUEUED, error_message=words, delay_seconds=seconds, setback=True)
+        assert decision == Decision(Status.QUEUED, error_message=words, delay_seconds=seconds, retry=True)
 
     def test_invalid(self) -> None:
         decision = decided(said(403, {"error": "Model variant X is not available"}))
@@ -298,25 +298,25 @@ class TestDecisions:
         assert decided(Outcome(Kind.REJECTED, "no")).error_code == videos.REJECTED
 
     @pytest.mark.parametrize(
-        ("outcome", "lane", "seconds"),
+        ("outcome", "model", "seconds"),
         [
             (said(429, DAILY), "gen4_turbo", 900),
             (said(429, DAILY, retry_after=899.0), "gen4_turbo", 900),
             (said(429, DAILY, retry_after=901.0), "gen4_turbo", 901),
             (said(404), "gen4_turbo", 300),
             (said(405), "gen4_turbo", 300),
-            (said(400, CREDITS), ALL_LANES, 600),
-            (said(401, HOST), ALL_LANES, 300),
-            (said(400, VERSION), ALL_LANES, 300),
-            (said(400, PARTNER), ALL_LANES, 300),
+            (said(400, CREDITS), ALL_MODELS, 600),
+            (said(401, HOST), ALL_MODELS, 300),
+            (said(400, VERSION), ALL_MODELS, 300),
+            (said(400, PARTNER), ALL_MODELS, 300),
         ],
     )
-    def test_pauses_leave_the_video_unharmed(self, outcome: Outcome, lane: str, seconds: float) -> None:
-        decision = decided(outcome, setbacks=3)
+    def test_pauses_leave_the_video_unharmed(self, outcome: Outcome, model: str, seconds: float) -> None:
+        decision = decided(outcome, retries=3)
         assert decision.next_status is Status.QUEUED
-        assert (decision.setback, decision.delay_seconds, decision.error_code) == (False, 0, None)
+        assert (decision.retry, decision.delay_seconds, decision.error_code) == (False, 0, None)
         assert decision.pause is not None
-        assert (decision.pause.lane, decision.pause.seconds) == (lane, seconds)
+        assert (decision.pause.model, decision.pause.seconds) == (model, seconds)
         assert outcome.reason is not None
         assert (decision.pause.reason, decision.pause.detail) == (outcome.reason.value, outcome.detail)
 
@@ -333,21 +333,19 @@ class TestUnknownPolicy:
     def test_fail_is_the_default(self) -> None:
         decision = decided(self.LOST)
         assert (decision.next_status, decision.error_code) == (Status.FAILED, videos.SUBMISSION_UNKNOWN)
-        assert (decision.resubmit, decision.setback) == (False, False)
+        assert (decision.resubmit, decision.retry) == (False, False)
         assert decision.error_message == unknown_words("reset", Decimal(25))
 
     @pytest.mark.parametrize(
-        ("cap", "resubmits", "again"),
+        ("cap", "resubmissions", "again"),
         [(1, 0, True), (1, 1, False), (3, 2, True), (3, 3, False), (1, 9, False)],
     )
-    def test_resubmit_up_to_the_cap(self, cap: int, resubmits: int, again: bool) -> None:
+    def test_resubmit_up_to_the_cap(self, cap: int, resubmissions: int, again: bool) -> None:
         settings = Settings(unknown_policy="resubmit", unknown_resubmits=cap)
-        decision = decided(self.LOST, settings, resubmits=resubmits)
+        decision = decided(self.LOST, settings, resubmissions=resubmissions)
         if again:
             words = "Waiting to be sent again: reset"
-            assert decision == Decision(
-                Status.QUEUED, error_message=words, delay_seconds=5, setback=True, resubmit=True
-            )
+            assert decision == Decision(Status.QUEUED, error_message=words, delay_seconds=5, retry=True, resubmit=True)
         else:
             assert decision == decided(self.LOST)
 

@@ -1,4 +1,4 @@
-"""When to look at a task again: few looks, soon after the end, on simulated tasks of every length."""
+"""When to poll of a task again: few looks, soon after the end, on simulated tasks of every length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from service.operations.finalize import LONGEST_GAP_SECONDS, poll_delay
-from service.store.tasks import LEAST_GAP_SECONDS, Before
+from service.store.tasks import LEAST_GAP_SECONDS, PreviousPoll
 
 # Seconds of a model's tasks: the median, and the spread of the logarithm. A quarter of them waits for a place first.
 MODELS = {"fast": (12, 0.25), "turbo": (35, 0.3), "standard": (75, 0.3), "slow": (160, 0.35), "longest": (380, 0.3)}
@@ -27,12 +27,12 @@ def tasks(random: Random) -> Iterator[tuple[float, float]]:
 def looks(waiting: float, running: float, random: Random, curve: Curve | None) -> tuple[int, float, float]:
     """(looks, seconds from the end to its being seen, least gap). `curve` None: Runway says nothing of progress."""
     age, count, least = 5.0, 1, LONGEST_GAP_SECONDS
-    before: Before | None = None
+    before: PreviousPoll | None = None
     while age < waiting + running:
         status = "THROTTLED" if age < waiting else "RUNNING"
         progress = round(curve((age - waiting) / running), 2) if curve and status == "RUNNING" else None
-        gap = poll_delay(age, random.random(), status=status, progress=progress, before=before)
-        before, least, age, count = Before(gap, status, progress), min(least, gap), age + gap, count + 1
+        gap = poll_delay(age, random.random(), status=status, progress=progress, previous=before)
+        before, least, age, count = PreviousPoll(gap, status, progress), min(least, gap), age + gap, count + 1
     return count, age - waiting - running, least
 
 
@@ -84,9 +84,10 @@ def test_without_progress_the_age_decides() -> None:
         (50.0, {"progress": 0.5}, 17.5),  # the end is foreseen in 50 s, and believed for 0.35 of what has passed
         (60.0, {"progress": 1.0}, 5.0),
         (3600.0, {"progress": 1.0}, 36.0),
-        (400.0, {"progress": 0.5, "before": Before(10, "RUNNING", 0.26)}, 0.5 * 10 / 0.25 * 0.8),  # it began late
-        (400.0, {"progress": 0.5, "before": Before(10, "RUNNING", 0.5)}, 60.0),
-        (400.0, {"progress": 0.2, "before": Before(15, "THROTTLED", None)}, 5.0),
+        # It began late.
+        (400.0, {"progress": 0.5, "previous": PreviousPoll(10, "RUNNING", 0.26)}, 0.5 * 10 / 0.25 * 0.8),
+        (400.0, {"progress": 0.5, "previous": PreviousPoll(10, "RUNNING", 0.5)}, 60.0),
+        (400.0, {"progress": 0.2, "previous": PreviousPoll(15, "THROTTLED", None)}, 5.0),
     ],
 )
 def test_the_next_look(age: float, said: dict[str, object], delay: float) -> None:

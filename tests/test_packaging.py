@@ -31,10 +31,10 @@ TOP_LEVEL = {
 
 # Each may import from its own row and from the rows above it.
 LAYERS: tuple[set[str], ...] = (
-    {"deadline", "errors", "logs", "replies", "settings", "values", "videos", "webhooks"},
+    {"deadline", "env_parsing", "errors", "logs", "response_parsing", "settings", "videos", "webhooks"},
     {"store", "runway"},
     {"installer"},
-    {"house"},
+    {"context"},
     {"operations"},
     {"steps"},
     {"heartbeat"},
@@ -49,7 +49,7 @@ LAYERS: tuple[set[str], ...] = (
 )
 NEVER = {("steps", "web"), ("store", "runway"), ("runway", "store")}
 
-LONGEST_MODULE_LINES = 250
+LONGEST_MODULE_LINES = 400
 LONGEST_FUNCTION_LINES = 60
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from service.house import House
+from service.context import Context
 from service.store.database import Database
 from service.store.url import normalise
 from service.web import page
@@ -31,9 +31,9 @@ ACTIONS = [
 ]
 
 
-def house_without_database(**changes: object) -> House:
-    """A house whose database does not answer."""
-    return House(settings(NOWHERE, **(TOKENS | changes)), Database(normalise(NOWHERE)))
+def house_without_database(**changes: object) -> Context:
+    """A context whose database does not answer."""
+    return Context(settings(NOWHERE, **(TOKENS | changes)), Database(normalise(NOWHERE)))
 
 
 def test_every_route_has_its_handler() -> None:
@@ -94,10 +94,10 @@ class TestLogin:
 
     async def test_a_part_of_a_page_takes_the_whole_page_there(self) -> None:
         one = browser(house_without_database())
-        headers = HTMX | {"hx-current-url": f"{SITE}/ui/lanes?a=1"}
+        headers = HTMX | {"hx-current-url": f"{SITE}/ui/models?a=1"}
         response = await one.client.get("/", headers=headers)
         assert response.status_code == 401
-        assert response.headers["hx-redirect"] == "/login?next=%2Fui%2Flanes%3Fa%3D1"
+        assert response.headers["hx-redirect"] == "/login?next=%2Fui%2Fmodels%3Fa%3D1"
 
     @pytest.mark.parametrize(
         "where",
@@ -138,7 +138,7 @@ class TestSession:
         async with control(database_url) as people:
             cookies = [one.client.cookies[COOKIE] for one in (people.admin, people.viewer)]
             changed = settings(database_url, admin_tokens=("another-admin-token-1",), viewer_tokens=(VIEWER_TOKEN,))
-            other = browser(replace(people.world.house, settings=changed))
+            other = browser(replace(people.world.ctx, settings=changed))
             codes = []
             for cookie in cookies:
                 other.client.cookies.set(COOKIE, cookie)
@@ -148,7 +148,7 @@ class TestSession:
     async def test_a_viewers_token_among_the_admins_ends_the_viewers_session(self, database_url: str) -> None:
         async with control(database_url) as people:
             changed = settings(database_url, admin_tokens=(VIEWER_TOKEN,))
-            other = browser(replace(people.world.house, settings=changed))
+            other = browser(replace(people.world.ctx, settings=changed))
             other.client.cookies.set(COOKIE, people.viewer.client.cookies[COOKIE])
             assert (await other.get("/")).status_code == 303
 
@@ -162,17 +162,17 @@ class TestSession:
                 f"{nonce}.{viewers[1]}x.{signature}", f"{nonce}.{signed_at}.{viewers[2]}", "a" * 5000,
             ]  # fmt: skip
             for cookie in forged:
-                people.stranger.client.cookies.clear()
-                people.stranger.client.cookies.set(COOKIE, cookie)
-                assert (await people.stranger.get("/")).status_code == 303, cookie
+                people.anonymous.client.cookies.clear()
+                people.anonymous.client.cookies.set(COOKIE, cookie)
+                assert (await people.anonymous.get("/")).status_code == 303, cookie
 
     async def test_a_login_makes_a_new_one_whatever_was_there(self, database_url: str) -> None:
         async with control(database_url) as people:
             before = people.viewer.client.cookies[COOKIE], people.viewer.csrf
-            people.stranger.client.cookies.update(people.viewer.client.cookies)
-            await people.stranger.post("/login", token=VIEWER_TOKEN)
-            assert people.stranger.client.cookies[COOKIE] != before[0]
-            assert csrf_of((await people.stranger.get("/")).text) not in ("", before[1])
+            people.anonymous.client.cookies.update(people.viewer.client.cookies)
+            await people.anonymous.post("/login", token=VIEWER_TOKEN)
+            assert people.anonymous.client.cookies[COOKIE] != before[0]
+            assert csrf_of((await people.anonymous.get("/")).text) not in ("", before[1])
 
     async def test_logging_out_takes_it_away(self, database_url: str) -> None:
         async with control(database_url) as people:
@@ -184,7 +184,7 @@ class TestSession:
 
 def filled(path: str) -> str:
     """A route's path with something in each place."""
-    return path.replace("{lane}", "gen4_turbo").replace("{id}", "00000000-0000-0000-0000-000000000000")
+    return path.replace("{model}", "gen4_turbo").replace("{id}", "00000000-0000-0000-0000-000000000000")
 
 
 class TestActions:
@@ -259,7 +259,7 @@ class TestStatic:
 class TestErrors:
     """For people as a page, for programs as a problem document. The studio and the limits need no database."""
 
-    @pytest.mark.parametrize("path", [path for path in BEHIND if path not in ("/ui/studio", "/ui/lanes/limits")])
+    @pytest.mark.parametrize("path", [path for path in BEHIND if path not in ("/ui/studio", "/ui/models/limits")])
     async def test_the_database_is_away(self, path: str) -> None:
         one = browser(house_without_database())
         await one.login(ADMIN_TOKEN)
@@ -281,7 +281,7 @@ class TestErrors:
 
     async def test_what_looks_like_a_key_is_not_repeated(self, database_url: str) -> None:
         async with control(database_url) as people:
-            response = await people.admin.post("/ui/lanes/resume", lane=RUNWAY_KEY)
+            response = await people.admin.post("/ui/models/resume", model=RUNWAY_KEY)
             assert response.status_code == 404
             assert "[secret]" in check(response)
             assert RUNWAY_KEY[:30] not in response.text

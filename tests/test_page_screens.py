@@ -1,4 +1,4 @@
-"""The screens Now, Cron and Lanes: on an empty database, a busy one and a broken one; what they show, and escape."""
+"""The screens Overview, Ticks and Models: on an empty, a busy and a broken database; what they show, and escape."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ from typing import Any
 import httpx
 import pytest
 
-from service.house import House
+from service.context import Context
 from service.store.database import Database
 from service.store.stats import BUCKETS, Bucket, Span
 from service.store.url import normalise
 from service.web.models_operations import PauseRequest
-from service.web.page import account, cron, lanes, now, plots, words
+from service.web.page import account, formats, models, overview, plots, ticks
 from tests.database import execute
 from tests.pages import Control, check, control
 from tests.world import settings
 
 pytestmark = pytest.mark.anyio
 
-PARTS = ["/ui/now/state", "/ui/now/account", "/ui/now/plots", "/ui/cron/ticks", "/ui/lanes/list", "/ui/lanes/limits"]
-SCREENS = ["/", "/?window=day", "/?window=week", "/?window=nonsense", "/ui/cron", "/ui/lanes", *PARTS]
+PARTS = [
+    "/ui/overview/state",
+    "/ui/overview/account",
+    "/ui/overview/plots",
+    "/ui/ticks/list",
+    "/ui/models/list",
+    "/ui/models/limits",
+]
+SCREENS = ["/", "/?window=day", "/?window=week", "/?window=nonsense", "/ui/ticks", "/ui/models", *PARTS]
 EVIL = "<script>alert('\"x`y`')</script>"
 
 
@@ -41,9 +48,9 @@ async def busy(people: Control) -> None:
     await world.tick()
     await world.rows(
         """
-        INSERT INTO lanes (model, paused_until, reason, detail, paused_at)
+        INSERT INTO models (model, paused_until, reason, detail, paused_at)
         VALUES ('gen4.5', now() + interval '1 hour', 'no_credits', $1, now()),
-               ('*', now() - interval '1 s', 'by_hand', $1, now())
+               ('all', now() - interval '1 s', 'manual', $1, now())
         ON CONFLICT (model) DO UPDATE SET paused_until = EXCLUDED.paused_until, reason = EXCLUDED.reason,
             detail = EXCLUDED.detail, paused_at = EXCLUDED.paused_at
         """,
@@ -80,14 +87,14 @@ class TestEveryScreen:
     async def test_on_one_without_a_schema(self, empty_database_url: str) -> None:
         async with control(empty_database_url) as people:
             for path in SCREENS:
-                if path == "/ui/lanes/limits":  # which asks Runway alone
+                if path == "/ui/models/limits":  # which asks Runway alone
                     continue
                 response = await people.admin.get(path, part=path in PARTS)
                 assert response.status_code == 503
                 assert "taxiway migrate" in check(response)
 
 
-class TestNow:
+class TestOverview:
     """Is it well, and what is under way."""
 
     async def test_all_is_well(self, database_url: str) -> None:
@@ -113,19 +120,19 @@ class TestNow:
             await people.world.later(minutes=9)
             assert 'data-kind="bad" data-testid="last-tick"' not in (await people.viewer.get("/")).text
             await people.world.later(minutes=2)
-            response = await people.viewer.get("/ui/now/state", part=True)
+            response = await people.viewer.get("/ui/overview/state", part=True)
             assert "This needs you" in check(response)
             assert "the cron has stopped" in response.text
             assert 'data-kind="bad" data-testid="last-tick"' in response.text
 
-    async def test_a_paused_lane_with_why_and_when_it_goes_on(self, database_url: str) -> None:
+    async def test_a_paused_model_with_why_and_when_it_goes_on(self, database_url: str) -> None:
         async with control(database_url) as people:
             await busy(people)
             text = check(await people.viewer.get("/"))
             assert "This needs you" in text
             assert f"Paused, gen4.5: no_credits: {EVIL[:17]}" in text
             assert "it tries again in 59 min" in text or "it tries again in 1 h" in text
-            assert "Paused, all lanes" in text
+            assert "Paused, all models" in text
             assert "tries again with the next video" in text
 
     async def test_unknown_outcomes_and_the_most_they_may_have_cost(self, database_url: str) -> None:
@@ -135,7 +142,7 @@ class TestNow:
             await people.world.tick()
             text = check(await people.viewer.get("/"))
             assert "unknown outcomes 1 at most 25 credits" in text
-            assert "adopt-task" in text
+            assert "attach" in text
             assert "error_code=SUBMISSION_UNKNOWN" in (await people.viewer.get("/")).text
 
     async def test_what_is_spent_against_what_may_be(self, database_url: str) -> None:
@@ -149,7 +156,7 @@ class TestNow:
             text = check(await people.viewer.get("/"))
             assert "RUNWAYML_API_SECRET: key missing" in text
             assert text.index("RUNWAYML_API_SECRET") < text.index("API_KEYS: not set"), "the worst comes first"
-            assert "key missing" in check(await people.viewer.get("/ui/now/account", part=True))
+            assert "key missing" in check(await people.viewer.get("/ui/overview/account", part=True))
 
     async def test_a_foreign_status_is_counted_as_well(self, database_url: str) -> None:
         async with control(database_url) as people:
@@ -162,17 +169,17 @@ class TestNow:
             assert 'id="state" class="stack" data-every="3"' in (await people.viewer.get("/")).text
             moments = itertools.count(0, 2)  # two seconds from look to look
             app = people.viewer.client._transport.app  # type: ignore[attr-defined]
-            app.state.house = replace(people.world.house, clock=lambda: float(next(moments)))
-            part = await people.viewer.get("/ui/now/state", part=True)
+            app.state.ctx = replace(people.world.ctx, monotonic=lambda: float(next(moments)))
+            part = await people.viewer.get("/ui/overview/state", part=True)
             assert 'data-every="40"' in part.text
-            assert math.isclose(2 / 40, now.LARGEST_SHARE)
+            assert math.isclose(2 / 40, overview.LARGEST_SHARE)
 
 
 def answering(people: Control, answer: Any) -> None:
     """From now on Runway answers the viewer's requests like this."""
     transport = httpx.MockTransport(answer)
     app = people.viewer.client._transport.app  # type: ignore[attr-defined]
-    app.state.house = replace(people.world.house, transport=lambda: transport)
+    app.state.ctx = replace(people.world.ctx, transport=lambda: transport)
 
 
 class TestAccount:
@@ -182,10 +189,10 @@ class TestAccount:
         async with control(database_url) as people:
             await people.world.enqueue()
             await people.world.tick()
-            text = check(await people.viewer.get("/ui/now/account", part=True))
+            text = check(await people.viewer.get("/ui/overview/account", part=True))
             assert re.search(r"credits left 9,\d+", text)
             assert re.search(r"gen4_turbo 1 of \d+ ", text)
-            assert re.search(r"data-limit-of=\"gen4_turbo\">\d+<", (await people.viewer.get("/ui/lanes/limits")).text)
+            assert re.search(r"data-limit-of=\"gen4_turbo\">\d+<", (await people.viewer.get("/ui/models/limits")).text)
 
     @pytest.mark.parametrize("answer", [httpx.Response(401, json={"error": "disabled"}), httpx.Response(500)])
     async def test_a_refusal_is_told_and_in_flight_is_still_shown(
@@ -195,7 +202,7 @@ class TestAccount:
             await people.world.enqueue()
             await people.world.tick()
             answering(people, lambda _: answer)
-            text = check(await people.viewer.get("/ui/now/account", part=True))
+            text = check(await people.viewer.get("/ui/overview/account", part=True))
             assert "Runway cannot be asked now" in text
             assert "gen4_turbo 1 limit not known" in text
 
@@ -207,7 +214,7 @@ class TestAccount:
         monkeypatch.setattr(account, "PATIENCE_SECONDS", 0.01)
         async with control(database_url) as people:
             answering(people, never)
-            text = check(await people.viewer.get("/ui/now/account", part=True))
+            text = check(await people.viewer.get("/ui/overview/account", part=True))
             assert "did not answer within 0.01 s" in text
 
     @pytest.mark.parametrize(
@@ -221,20 +228,20 @@ class TestAccount:
     async def test_any_shape_is_taken(self, facts: dict[str, Any], expected: set[str]) -> None:
         url = "postgresql://nobody@127.0.0.1:1/nothing"
         transport = httpx.MockTransport(lambda _: httpx.Response(200, json=facts))
-        house = House(settings(url), Database(normalise(url)), transport=lambda: transport)
-        told = await account.ask(house)
+        ctx = Context(settings(url), Database(normalise(url)), transport=lambda: transport)
+        told = await account.ask(ctx)
         assert set(told.limits) == set(expected)
-        assert told.findings
+        assert told.checks
 
 
-class TestCron:
-    """The last ticks, and one by hand."""
+class TestTicks:
+    """The last ticks, and one manually."""
 
     async def test_one_runs_now_and_is_told(self, database_url: str) -> None:
         async with control(database_url) as people:
             video = await people.world.enqueue()
             for part in (True, False):
-                response = await people.admin.post("/ui/cron/run", part=part)
+                response = await people.admin.post("/ui/ticks/run", part=part)
                 assert response.status_code == 200
                 text = check(response)
                 assert "One tick ran in" in text
@@ -242,7 +249,7 @@ class TestCron:
                 assert ran == ["1 claimed, 1 accepted" if part else "nothing to do"]
             assert (await people.world.row(video))["status"] == "processing"
             kinds = [row["kind"] for row in await people.world.rows("SELECT kind FROM ticks")]
-            assert kinds == [cron.BY_HAND] * 2
+            assert kinds == [ticks.MANUAL] * 2
 
     async def test_a_step_that_fails_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def broken(*_: object, **__: object) -> dict[str, int]:
@@ -251,13 +258,13 @@ class TestCron:
         monkeypatch.setattr("service.steps.submit.run_once", broken)
         async with control(database_url) as people:
             await people.world.enqueue()
-            text = check(await people.admin.post("/ui/cron/run", part=True))
+            text = check(await people.admin.post("/ui/ticks/run", part=True))
             assert "The step submit failed: RuntimeError" in text
-            assert "submit: RuntimeError" in check(await people.viewer.get("/ui/cron"))
+            assert "submit: RuntimeError" in check(await people.viewer.get("/ui/ticks"))
 
     async def test_without_a_key_it_says_so(self, database_url: str) -> None:
         async with control(database_url, runway_key=None) as people:
-            response = await people.admin.post("/ui/cron/run", part=True)
+            response = await people.admin.post("/ui/ticks/run", part=True)
             assert response.status_code == 503
             assert "RUNWAYML_API_SECRET" in check(response)
             assert response.headers["hx-reselect"] == ".notice"
@@ -266,7 +273,7 @@ class TestCron:
         async with control(database_url) as people:
             for _ in range(4):
                 await people.world.tick()
-            text = check(await people.viewer.get("/ui/cron"))
+            text = check(await people.viewer.get("/ui/ticks"))
             assert "4 ticks with nothing to do" in text
 
     def test_what_is_grouped_and_what_is_not(self) -> None:
@@ -274,54 +281,54 @@ class TestCron:
             return {"kind": kind, "counts": counts, "error": error}
 
         idle, worked = one("tick", {"poll": {"polled": 0}}), one("tick", {"poll": {"polled": 2, "not_found": 1}})
-        groups = cron.grouped([idle, idle, worked, idle, one("poll", {}), one("tick", {}, "x"), idle, idle])
+        groups = ticks.grouped([idle, idle, worked, idle, one("poll", {}), one("tick", {}, "x"), idle, idle])
         assert [len(group) for group in groups] == [2, 1, 1, 1, 1, 2]
         assert groups[1][0]["did"] == "2 polled, 1 not found"
 
 
-class TestLanes:
+class TestModels:
     """Pause and resume, as over the API."""
 
     async def test_pause_and_resume(self, database_url: str) -> None:
         async with control(database_url) as people:
             await people.world.enqueue()
-            asked = {"lane": "gen4_turbo", "seconds": "3600", "why": EVIL}
-            response = await people.admin.post("/ui/lanes/pause", part=True, **asked)
+            asked = {"model": "gen4_turbo", "seconds": "3600", "why": EVIL}
+            response = await people.admin.post("/ui/models/pause", part=True, **asked)
             assert "Paused: gen4_turbo for 1 h" in check(response)
             assert (await people.world.tick())["submit"].get("claimed", 0) == 0
-            listed = (await people.viewer.get("/ui/lanes/list", part=True)).text
-            assert "by_hand" in listed
-            assert "/ui/lanes/resume" not in listed
-            assert 'value="gen4_turbo"' in (await people.admin.get("/ui/lanes/list", part=True)).text
+            listed = (await people.viewer.get("/ui/models/list", part=True)).text
+            assert "manual" in listed
+            assert "/ui/models/resume" not in listed
+            assert 'value="gen4_turbo"' in (await people.admin.get("/ui/models/list", part=True)).text
             for words_ in ("Resumed: gen4_turbo", "Open already: gen4_turbo"):
-                assert words_ in check(await people.admin.post("/ui/lanes/resume", part=True, lane="gen4_turbo"))
+                assert words_ in check(await people.admin.post("/ui/models/resume", part=True, model="gen4_turbo"))
             await people.world.tick()
             assert len(people.world.creates) == 1
 
     async def test_without_scripts_the_screen_comes_anew(self, database_url: str) -> None:
         async with control(database_url) as people:
-            response = await people.admin.post("/ui/lanes/pause", lane="*", seconds="300")
-            assert (response.status_code, response.headers["location"]) == (303, "/ui/lanes")
-            assert "paused by hand" in check(await people.admin.get("/ui/lanes"))
+            response = await people.admin.post("/ui/models/pause", model="all", seconds="300")
+            assert (response.status_code, response.headers["location"]) == (303, "/ui/models")
+            assert "paused manually" in check(await people.admin.get("/ui/models"))
 
     @pytest.mark.parametrize(
         ("fields", "status"),
         [
-            ({"lane": "nothing", "seconds": "60"}, 404), ({"seconds": "60"}, 404), ({"lane": "*", "seconds": "0"}, 422),
-            ({"lane": "*", "seconds": "NaN"}, 422), ({"lane": "*", "seconds": "1e99"}, 422),
-            ({"lane": "*", "why": "\0"}, 422),
+            ({"model": "nothing", "seconds": "60"}, 404), ({"seconds": "60"}, 404),
+            ({"model": "all", "seconds": "0"}, 422), ({"model": "all", "seconds": "NaN"}, 422),
+            ({"model": "all", "seconds": "1e99"}, 422), ({"model": "all", "why": "\0"}, 422),
         ],
     )  # fmt: skip
     async def test_nonsense_is_refused_in_place(self, database_url: str, fields: dict[str, str], status: int) -> None:
         async with control(database_url) as people:
-            response = await people.admin.post("/ui/lanes/pause", part=True, **fields)
+            response = await people.admin.post("/ui/models/pause", part=True, **fields)
             assert response.status_code == status
             check(response)
             assert response.headers["hx-retarget"] == "#notice"
-            assert await people.world.rows("SELECT FROM lanes WHERE reason IS NOT NULL") == []
+            assert await people.world.rows("SELECT FROM models WHERE reason IS NOT NULL") == []
 
     def test_every_pause_on_offer_is_allowed(self) -> None:
-        for seconds in lanes.PAUSES_SECONDS:
+        for seconds in models.PAUSES_SECONDS:
             assert PauseRequest(seconds=seconds).seconds == seconds
 
 
@@ -389,14 +396,14 @@ class TestWords:
         ],
     )  # fmt: skip
     def test_duration(self, seconds: float | None, said: str) -> None:
-        assert words.duration(seconds) == said
+        assert formats.duration(seconds) == said
 
     def test_the_rest(self) -> None:
-        assert [words.ago(None), words.ago(1), words.ago(60)] == ["—", "just now", "1 min ago"]
-        assert [words.credits(None), words.credits(1234.5), words.credits(100)] == ["—", "1,234.5", "100"]
-        assert [words.number(None), words.number(1234)] == ["—", "1,234"]
-        assert words.when(None) == "—"
-        assert 'datetime="2026-01-01T00:00:00+00:00"' in words.when(datetime(2026, 1, 1, tzinfo=UTC))
-        assert [words.plural(1, "video"), words.plural(2, "video")] == ["1 video", "2 videos"]
-        assert words.plural(2, "body", "bodies") == "2 bodies"
-        assert words.code("a <b> `<c>` d") == "a &lt;b&gt; <code>&lt;c&gt;</code> d"
+        assert [formats.ago(None), formats.ago(1), formats.ago(60)] == ["—", "just now", "1 min ago"]
+        assert [formats.credits(None), formats.credits(1234.5), formats.credits(100)] == ["—", "1,234.5", "100"]
+        assert [formats.number(None), formats.number(1234)] == ["—", "1,234"]
+        assert formats.when(None) == "—"
+        assert 'datetime="2026-01-01T00:00:00+00:00"' in formats.when(datetime(2026, 1, 1, tzinfo=UTC))
+        assert [formats.plural(1, "video"), formats.plural(2, "video")] == ["1 video", "2 videos"]
+        assert formats.plural(2, "body", "bodies") == "2 bodies"
+        assert formats.code("a <b> `<c>` d") == "a &lt;b&gt; <code>&lt;c&gt;</code> d"

@@ -38,8 +38,8 @@ async def followed(
         if steps:
             await steps.pop(0)()
 
-    house = replace(c.world.house, sleep=sleep, clock=lambda: clock[0])
-    app: Starlette = create_app(house)
+    ctx = replace(c.world.ctx, sleep=sleep, monotonic=lambda: clock[0])
+    app: Starlette = create_app(ctx)
     for name, value in state.items():
         setattr(app.state, name, value)
     async with httpx.AsyncClient(
@@ -55,8 +55,8 @@ async def followed(
 async def test_the_list_is_for_those_who_are_logged_in(database_url: str) -> None:
     async with control(database_url) as c:
         for path in ("/ui/videos", "/ui/studio", "/ui/bulk", f"/ui/videos/{uuid4()}", "/ui/videos/events"):
-            assert (await c.stranger.get(path)).status_code == 303
-        assert "No video was handed in yet" in check(await c.viewer.get("/ui/videos"))
+            assert (await c.anonymous.get(path)).status_code == 303
+        assert "No video was created yet" in check(await c.viewer.get("/ui/videos"))
 
 
 async def test_search_filters_and_failures_by_reason(database_url: str) -> None:
@@ -137,7 +137,7 @@ async def test_a_stream_ends_when_the_server_stops_and_when_the_database_is_away
             looks.append(1)
 
         await followed(c, "/ui/videos/events", c.viewer, [count] * 99)
-        assert len(looks) == int(live.STREAM_SECONDS / live.LOOK_SECONDS)
+        assert len(looks) == int(live.STREAM_SECONDS / live.REFRESH_SECONDS)
         looks.clear()
         await followed(c, "/ui/videos/events", c.viewer, [count] * 9, stopping=lambda: len(looks) >= 2)
         assert len(looks) == 2
@@ -176,7 +176,7 @@ async def test_retry_with_consent_in_plain_words(database_url: str) -> None:
         path = f"/ui/videos/{video_id}"
         words = check(await c.admin.get(path))
         assert "25 credits a second time" in words
-        assert "Adopt this task" in words
+        assert "Attach this task" in words
         refused = await c.admin.post(f"{path}/retry", part=True)
         assert (refused.status_code, refused.headers["hx-retarget"]) == (409, "#notice")
         assert (await c.viewer.post(f"{path}/retry", consent="yes")).status_code == 403
@@ -191,16 +191,16 @@ async def test_cancel_and_adopt(database_url: str) -> None:
     async with control(database_url) as c:
         unknown = await failed(c, "drop_after")
         [entry] = c.world.creates
-        bad = await c.admin.post(f"/ui/videos/{unknown}/adopt", task_id="")
+        bad = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id="")
         assert bad.status_code == 422
-        assert (await c.admin.post(f"/ui/videos/{unknown}/adopt", task_id=str(uuid4()))).status_code == 409
-        adopted = await c.admin.post(f"/ui/videos/{unknown}/adopt", task_id=f" {entry.task_id} ")
+        assert (await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=str(uuid4()))).status_code == 409
+        adopted = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=f" {entry.task_id} ")
         assert adopted.status_code == 303
         assert (await c.world.row(unknown))["runway_video_id"] == entry.task_id
-        again = await c.admin.post(f"/ui/videos/{unknown}/adopt", task_id=entry.task_id)
+        again = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=entry.task_id)
         assert again.status_code == 303
         other = await c.world.enqueue()
-        elsewhere = await c.admin.post(f"/ui/videos/{other}/adopt", task_id=entry.task_id)
+        elsewhere = await c.admin.post(f"/ui/videos/{other}/attach", task_id=entry.task_id)
         assert elsewhere.status_code == 409
         assert "Cancel the video" in check(await c.admin.get(f"/ui/videos/{other}"))
         assert (await c.admin.post(f"/ui/videos/{other}/cancel")).status_code == 303

@@ -12,10 +12,11 @@ import asyncpg
 import httpx
 import pytest
 
-from service import house as houses
+from service import context as contexts
 from service.app import create_app
-from service.house import House
-from service.store import lanes, permits, retention, standing, tasks
+from service.context import Context
+from service.store import claim as claims
+from service.store import models, queue_stats, retention, tasks
 from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick
@@ -98,52 +99,52 @@ def filled_url(server_url: str, template_name: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def house(filled_url: str) -> AsyncIterator[House]:
-    """A house whose database explains."""
-    house = replace(houses.build(settings(filled_url)), database=Explaining(filled_url))
-    yield house
-    await house.database.close()
+async def ctx(filled_url: str) -> AsyncIterator[Context]:
+    """A context whose database explains."""
+    ctx = replace(contexts.build(settings(filled_url)), database=Explaining(filled_url))
+    yield ctx
+    await ctx.database.close()
 
 
-def explaining(house: House) -> Explaining:
+def explaining(ctx: Context) -> Explaining:
     """Its database, by its own type."""
-    assert isinstance(house.database, Explaining)
-    return house.database
+    assert isinstance(ctx.database, Explaining)
+    return ctx.database
 
 
 @asynccontextmanager
-async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    """The app of this house."""
+async def client(ctx: Context) -> AsyncIterator[httpx.AsyncClient]:
+    """The app of this context."""
     headers = {"authorization": f"Bearer {API_KEY}"}
-    transport = httpx.ASGITransport(app=create_app(house))
+    transport = httpx.ASGITransport(app=create_app(ctx))
     async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers) as made:
         yield made
 
 
 @pytest.mark.parametrize("many", [1, 10, 50])
-async def test_a_claim_reads_ready_rows_only(house: House, many: int) -> None:
-    assert len(await permits.claim(house.database, many, 60.0)) == many
-    explaining(house).check("videos_ready")
+async def test_a_claim_reads_ready_rows_only(ctx: Context, many: int) -> None:
+    assert len(await claims.claim(ctx.database, many, 60.0)) == many
+    explaining(ctx).check("videos_ready")
 
 
-async def test_a_poll_reads_due_tasks_only(house: House) -> None:
-    await tasks.claim_due(house.database, 20, 30.0)
-    explaining(house).check("videos_poll")
+async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:
+    await tasks.claim_due(ctx.database, 20, 30.0)
+    explaining(ctx).check("videos_poll")
 
 
-async def test_an_idle_tick_reads_no_table_whole(house: House) -> None:
-    await lanes.pause(house.database, "*", 3600, "no_credits", "nothing is to be sent here")
+async def test_an_idle_tick_reads_no_table_whole(ctx: Context) -> None:
+    await models.pause(ctx.database, "all", 3600, "no_credits", "nothing is to be sent here")
     try:
-        await tick(house)
+        await tick(ctx)
     finally:
-        await lanes.resume(house.database, "*")
-    explaining(house).check("submissions_under_way", "submissions_unknown")
+        await models.resume(ctx.database, "all")
+    explaining(ctx).check("submissions_under_way", "submissions_unknown")
 
 
-async def test_a_walk_reads_its_own_batch(house: House, filled_url: str) -> None:
-    await execute(filled_url, "UPDATE taxiway_snapshots SET due_at = now() WHERE name LIKE '%_walk'")
-    await retention.walk(house.database, 500)
-    explaining(house).check("submissions_opened", "taxiway_search_pkey", "videos_pkey")
+async def test_a_walk_reads_its_own_batch(ctx: Context, filled_url: str) -> None:
+    await execute(filled_url, "UPDATE taxiway_maintenance SET due_at = now() WHERE name LIKE '%_walk'")
+    await retention.walk(ctx.database, 500)
+    explaining(ctx).check("submissions_opened", "taxiway_search_pkey", "videos_pkey")
 
 
 @pytest.mark.parametrize(
@@ -161,36 +162,36 @@ async def test_a_walk_reads_its_own_batch(house: House, filled_url: str) -> None
         "q=3f0c8f5e-5b0f-4a43-9f39-000000000000",
     ],
 )
-async def test_a_list_walks_an_index(house: House, query: str) -> None:
-    async with client(house) as api:
+async def test_a_list_walks_an_index(ctx: Context, query: str) -> None:
+    async with client(ctx) as api:
         response = await api.get(f"/videos?limit=20&{query}")
         assert response.status_code == 200
-        explaining(house).check()
+        explaining(ctx).check()
         if response.json()["next"]:
             response = await api.get(f"/videos?limit=20&{query}&cursor={response.json()['next']}")
             assert response.status_code == 200
-    explaining(house).check()
+    explaining(ctx).check()
 
 
-async def test_health_counts_without_reading_every_video(house: House) -> None:
-    async with client(house) as api:
+async def test_health_counts_without_reading_every_video(ctx: Context) -> None:
+    async with client(ctx) as api:
         assert (await api.get("/health")).status_code == 200
-    explaining(house).check("submissions_unknown")
+    explaining(ctx).check("submissions_unknown")
 
 
 async def test_health_is_not_compiled(database_url: str) -> None:
     """PostgreSQL compiles what it takes for dear; a small table that was never analyzed must not look like that."""
     database = Explaining(database_url)
     try:
-        await execute(database_url, "INSERT INTO lanes (model) VALUES ('gen4_turbo')")
-        await standing.report(database)
+        await execute(database_url, "INSERT INTO models (model) VALUES ('gen4_turbo')")
+        await queue_stats.report(database)
         limit = float(await Database.fetchval(database, "SELECT current_setting('jit_above_cost')"))
         assert max(plan["Total Cost"] for _, plan in database.plans) < limit
     finally:
         await database.close()
 
 
-async def test_a_plan_that_reads_everything_is_noticed(house: House) -> None:
-    await house.database.fetchval("SELECT count(*) FROM videos WHERE prompt = 'nobody wrote this'")
+async def test_a_plan_that_reads_everything_is_noticed(ctx: Context) -> None:
+    await ctx.database.fetchval("SELECT count(*) FROM videos WHERE prompt = 'nobody wrote this'")
     with pytest.raises(AssertionError):
-        explaining(house).check()
+        explaining(ctx).check()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import BadSettings, DatabaseAway
+from service.errors import BadSettings, DatabaseUnavailable
 from service.local.postgres import LOG_BYTES, Server
 from service.local.postgres_home import (
     Account,
@@ -113,8 +113,8 @@ def test_a_stale_pid_file_stops_nobody(make_server: Make, content: str) -> None:
 
 def test_half_a_data_directory_is_thrown_away(make_server: Make) -> None:
     server = make_server()
-    server.home.house.mkdir(parents=True)
-    half = server.home.house / "initdb-half"
+    server.home.ctx.mkdir(parents=True)
+    half = server.home.ctx / "initdb-half"
     half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
     with server:
@@ -137,7 +137,7 @@ def test_postgres_that_does_not_start_says_why_and_lets_go(make_server: Make) ->
         pass
     configuration = server.home.data / "postgresql.conf"
     configuration.write_text("no_such_setting = 1\n")
-    with pytest.raises(DatabaseAway, match="no_such_setting"):
+    with pytest.raises(DatabaseUnavailable, match="no_such_setting"):
         server.start()
     configuration.write_text("")
     server.start()
@@ -149,7 +149,7 @@ def test_initdb_that_fails_says_why(make_server: Make, tmp_path: Path) -> None:
         (broken / name).parent.mkdir(parents=True, exist_ok=True)
         (broken / name).write_text("")
     server = make_server(binaries=Binaries(broken, 18))
-    with pytest.raises(DatabaseAway, match="initdb failed"):
+    with pytest.raises(DatabaseUnavailable, match="initdb failed"):
         server.start()
     if server.binaries.root != broken:  # root's copy
         shutil.rmtree(server.binaries.root.parents[1])
@@ -158,7 +158,7 @@ def test_initdb_that_fails_says_why(make_server: Make, tmp_path: Path) -> None:
 def test_an_account_that_cannot_run_it_is_an_error_that_says_so(make_server: Make, tmp_path: Path) -> None:
     ourselves = None if os.geteuid() == 0 else Account(os.geteuid(), os.getegid())
     home = Home(tmp_path / "data", tmp_path / "data" / "postgres", tmp_path / "run", ourselves)
-    with pytest.raises(DatabaseAway, match=r"cannot be run as root|not permitted"):
+    with pytest.raises(DatabaseUnavailable, match=r"cannot be run as root|not permitted"):
         make_server(home=home).start()
 
 

@@ -52,8 +52,8 @@ def test_a_socket_path_is_never_too_long(tmp_path: Path, length: int, kept: bool
 
 def test_roots_home_is_apart_and_the_folder_points_to_it(tmp_path: Path) -> None:
     home = find_home(tmp_path / "data", uid=0, shared_roots=(tmp_path / "missing", tmp_path))
-    assert home.house.parent == tmp_path / "taxiway"
-    assert home.house.parent.stat().st_mode & 0o777 == 0o755
+    assert home.ctx.parent == tmp_path / "taxiway"
+    assert home.ctx.parent.stat().st_mode & 0o777 == 0o755
     assert home.link == tmp_path / "data" / "postgres"
     assert home.account
     assert home.account.uid != 0

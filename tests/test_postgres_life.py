@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import BadSettings, DatabaseAway
+from service.errors import BadSettings, DatabaseUnavailable
 from service.local.postgres import Server
 from service.local.postgres_home import (
     Home,
@@ -172,7 +172,7 @@ def test_a_server_that_does_not_end_is_named(make_server: Make, monkeypatch: pyt
     server.start()
     with monkeypatch.context() as patch:
         patch.setattr("service.local.postgres.STOP_LADDER", ())
-        with pytest.raises(DatabaseAway, match=str(pid_of(server))):
+        with pytest.raises(DatabaseUnavailable, match=str(pid_of(server))):
             server.stop()
     server.stop()
 
@@ -186,7 +186,7 @@ def test_a_leftover_that_does_not_end_is_named(
     parent.wait(PATIENCE_SECONDS)
     with monkeypatch.context() as patch:
         patch.setattr("service.local.postgres.STOP_LADDER", ())
-        with pytest.raises(DatabaseAway, match=str(left)):
+        with pytest.raises(DatabaseUnavailable, match=str(left)):
             make_server().start()
     make_server().start()
     assert not command_of(left)

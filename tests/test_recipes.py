@@ -136,7 +136,7 @@ async def call_of(name: str, folder: Path, database: str) -> AsyncIterator[Call]
 @asynccontextmanager
 async def served(w: World) -> AsyncIterator[str]:
     """The world's Taxiway on a real socket."""
-    async with on_socket(create_app(w.house)) as url:
+    async with on_socket(create_app(w.ctx)) as url:
         yield url
 
 
@@ -156,10 +156,10 @@ class Gate(httpx.AsyncBaseTransport):
 @asynccontextmanager
 async def stalled(w: World) -> AsyncIterator[tuple[str, anyio.Event, anyio.Event]]:
     """The same, with a Runway that does not answer until told: the address, a create arrived, and let it answer."""
-    arrived, opened, through = anyio.Event(), anyio.Event(), w.house.transport
+    arrived, opened, through = anyio.Event(), anyio.Event(), w.ctx.transport
     assert through is not None
-    house = replace(w.house, transport=lambda: Gate(through(), arrived, opened))
-    async with on_socket(create_app(house)) as url:
+    ctx = replace(w.ctx, transport=lambda: Gate(through(), arrived, opened))
+    async with on_socket(create_app(ctx)) as url:
         yield url, arrived, opened
 
 

@@ -21,9 +21,9 @@ async def reader(w: World, **changes: object) -> httpx.AsyncClient:
     """A client of another process, whose database takes no writes."""
     name = w.url.partition("?")[0].rpartition("/")[2]
     await execute(w.url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    await w.house.database.close()
-    house = replace(w.house, settings=w.house.settings.model_copy(update=changes))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(house)), base_url="http://taxiway.test")
+    await w.ctx.database.close()
+    ctx = replace(w.ctx, settings=w.ctx.settings.model_copy(update=changes))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(ctx)), base_url="http://taxiway.test")
 
 
 async def test_all_that_only_reads_works_without_a_runway_key(database_url: str) -> None:
@@ -37,14 +37,15 @@ async def test_all_that_only_reads_works_without_a_runway_key(database_url: str)
             client.headers["authorization"] = f"Bearer {TOKEN}"
             for path in (
                 "/videos", "/videos?q=boat", f"/videos/{done}", f"/videos/{running}", f"/videos/{done}/timeline",
-                f"/videos/{done}/submissions", "/health", "/health/ready", "/stats", "/lanes", "/ticks", "/metrics",
+                f"/videos/{done}/submissions", "/health", "/health/ready", "/stats", "/models", "/ticks", "/metrics",
             ):  # fmt: skip
                 assert (await client.get(path)).status_code == 200, path
             assert (await client.get(f"/videos/{done}/file")).status_code == 302
             assert (await client.post("/login", data={"token": TOKEN})).status_code == 303
             del client.headers["authorization"]
             for path in (
-                "/", "/ui/now/state", "/ui/now/plots", "/ui/cron", "/ui/cron/ticks", "/ui/lanes", "/ui/lanes/list",
+                "/", "/ui/overview/state", "/ui/overview/plots", "/ui/ticks", "/ui/ticks/list", "/ui/models",
+                "/ui/models/list",
                 "/ui/videos", f"/ui/videos/{done}", f"/ui/videos/{running}", "/ui/studio", "/ui/bulk",
             ):  # fmt: skip
                 assert (await client.get(path)).status_code == 200, path

@@ -13,15 +13,15 @@ import pytest
 from service.installer.migrate import migrate
 from service.steps import prune
 from service.store import retention
-from service.store.overview import overview
+from service.store.pending_work import pending_work
 from tests.database import connected, execute
 from tests.world import World, world
 
 pytestmark = pytest.mark.anyio
 
-DUE = "UPDATE taxiway_snapshots SET due_at = now() WHERE name LIKE '%_walk'"
+DUE = "UPDATE taxiway_maintenance SET due_at = now() WHERE name LIKE '%_walk'"
 FROM_THE_BEGINNING = """
-UPDATE taxiway_snapshots SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
+UPDATE taxiway_maintenance SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
 WHERE name = 'ledger_walk'
 """
 APPS_TABLE = """
@@ -44,7 +44,7 @@ async def entry(w: World, video_id: UUID) -> dict[str, Any]:
 
 async def position(w: World, walk: str) -> tuple[Any, bool]:
     """After which key a walk goes on, and whether it rests."""
-    (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway_snapshots WHERE name = $1", walk)
+    (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway_maintenance WHERE name = $1", walk)
     return json.loads(row["facts"])["after"], row["rests"]
 
 
@@ -52,8 +52,8 @@ async def walked(w: World, limit: int = 10) -> int:
     """Walk until there is nothing more to do; how many were emptied or removed."""
     done = 0
     for _ in range(1000):
-        done += await retention.walk(w.house.database, limit)
-        if not await w.house.database.fetchval("SELECT " + retention.DUE.format(retention="NULL")):
+        done += await retention.walk(w.ctx.database, limit)
+        if not await w.ctx.database.fetchval("SELECT " + retention.DUE.format(retention="NULL")):
             return done
     raise AssertionError("the walks do not come to an end")
 
@@ -62,21 +62,21 @@ async def test_looks_go_and_the_money_stays(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await completed(w)
         before = await entry(w, video_id)
-        assert json.loads(before["looks"])
+        assert json.loads(before["recent_polls"])
         await w.later(days=retention.KEEP_DAYS - 1)
         assert (await w.tick())["prune"]["pruned"] == 0
-        assert json.loads((await entry(w, video_id))["looks"])
+        assert json.loads((await entry(w, video_id))["recent_polls"])
         await w.later(days=1, minutes=1)
         assert (await w.tick())["prune"]["pruned"] > 0
         after = await entry(w, video_id)
         moved = {name for name, value in before.items() if after[name] != value}
         times = {"opened_at", "call_deadline", "deadline", "closed_at", "settled_at"}  # this test turned them
-        assert (after["looks"], moved) == (None, times | {"looks"})
+        assert (after["recent_polls"], moved) == (None, times | {"recent_polls"})
         assert after["cost_credits"] > 0
         story = (await w.api.get(f"/videos/{video_id}/timeline")).json()["entries"]
-        told = [one["words"] for one in story if one["event"] == "looks_dropped"]
-        assert told == [f"{before['polls']} looks at the task are counted, but not kept"]
-        assert not [one for one in story if one["event"] == "looked"]
+        told = [one["words"] for one in story if one["event"] == "polls_dropped"]
+        assert told == [f"{before['polls']} polls of the task are counted, but not kept"]
+        assert not [one for one in story if one["event"] == "polled"]
 
 
 async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None:
@@ -85,20 +85,20 @@ async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None
         await w.later(days=retention.KEEP_DAYS, minutes=1)
         await w.tick()
         assert (await position(w, "ledger_walk"))[1]
-        assert not (await overview(w.house.database)).prune
-        assert (await entry(w, video_id))["looks"] is None
-        await w.rows("UPDATE submissions SET looks = '[[0, null, null]]'")
+        assert not (await pending_work(w.ctx.database)).prune
+        assert (await entry(w, video_id))["recent_polls"] is None
+        await w.rows("UPDATE submissions SET recent_polls = '[[0, null, null]]'")
         await w.rows(DUE)
         assert await walked(w) == 0
 
 
 OPENED = """
-INSERT INTO submissions (video_id, model, looks, outcome, opened_at, call_deadline, deadline, closed_at, task_id,
+INSERT INTO submissions (video_id, model, recent_polls, outcome, opened_at, call_deadline, deadline, closed_at, task_id,
                          settled_at)
 SELECT gen_random_uuid(), 'gen4_turbo', '[[0, null, null]]', $1, at, at + interval '60 s', at + interval '70 s',
        CASE WHEN $1::text IS NOT NULL THEN at END, CASE WHEN $1 = 'accepted' THEN gen_random_uuid()::text END,
        now() - $3::interval
-FROM (SELECT now() - $2::interval AS at) AS permit RETURNING id
+FROM (SELECT now() - $2::interval AS at) AS opened RETURNING id
 """
 
 
@@ -114,8 +114,8 @@ async def opened(w: World, outcome: str | None, age: float, settled: float | Non
 
 
 async def kept(w: World) -> set[int]:
-    """The entries that still have their looks."""
-    return {row["id"] for row in await w.rows("SELECT id FROM submissions WHERE looks <> '[]'")}
+    """The entries that still have their polls."""
+    return {row["id"] for row in await w.rows("SELECT id FROM submissions WHERE recent_polls <> '[]'")}
 
 
 async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
@@ -171,13 +171,13 @@ async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
     monkeypatch.setattr(prune, "BATCH", 2)
     async with world(database_url) as w:
         at = retention.KEEP_DAYS + 0.1
-        await w.rows(OPENED.replace("AS permit", "AS permit, generate_series(1, 5)"), "accepted", days(at), days(8))
+        await w.rows(OPENED.replace("AS opened", "AS opened, generate_series(1, 5)"), "accepted", days(at), days(8))
         await w.rows(FROM_THE_BEGINNING)
-        await w.rows("UPDATE taxiway_snapshots SET taken_at = now() - interval '8 days' WHERE name = 'ledger_walk'")
+        await w.rows("UPDATE taxiway_maintenance SET taken_at = now() - interval '8 days' WHERE name = 'ledger_walk'")
         counts = [(await w.tick())["prune"]["pruned"] for _ in range(8)]
         assert [n for n in counts if n] == [2, 2, 1]  # all of one moment, and none twice
         assert (await position(w, "ledger_walk"))[1]
-        assert not (await overview(w.house.database)).prune
+        assert not (await pending_work(w.ctx.database)).prune
 
 
 async def test_an_entry_that_somebody_holds_is_not_waited_for(database_url: str) -> None:
@@ -198,9 +198,9 @@ async def test_a_walk_has_one_walker_at_a_time(database_url: str) -> None:
             await opened(w, "accepted", age, 8)
         await w.rows(FROM_THE_BEGINNING)
         async with connected(database_url) as other, other.transaction():
-            await other.execute("SELECT FROM taxiway_snapshots FOR UPDATE")
+            await other.execute("SELECT FROM taxiway_maintenance FOR UPDATE")
             async with asyncio.timeout(5):
-                assert await retention.walk(w.house.database, 10) == 0
+                assert await retention.walk(w.ctx.database, 10) == 0
         assert sum(await asyncio.gather(*(walked(w) for _ in range(4)))) == 4
 
 

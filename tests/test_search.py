@@ -104,7 +104,7 @@ async def test_a_task_from_before_a_table_was_adopted(database_url: str) -> None
         video_id = await enqueue(w, "a boat")
         await execute(database_url, "UPDATE videos SET status = 'completed', runway_video_id = 'old task 7'")
         assert await found(w, q="old task 7") == [video_id]
-        assert str(await ledger.holder(w.house.database, "old task 7")) == video_id  # so no other video adopts it
+        assert str(await ledger.holder(w.ctx.database, "old task 7")) == video_id  # so no other video adopts it
 
 
 async def test_words_with_filters(database_url: str) -> None:
@@ -133,7 +133,7 @@ async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None
         assert await found(w, q="boat") == [str(bad["id"]), str(good["id"])]
         assert await found(w, q="order") == []
         assert await found(w, q="12") == [str(good["id"])]
-        # What is put back in the queue by hand is mapped again.
+        # What is put back in the queue manually is mapped again.
         await w.rows(
             "UPDATE videos SET status = 'queued', wish = 'a ship', image_url = $2 WHERE id = $1", bad["id"], IMAGE
         )
@@ -242,7 +242,7 @@ async def test_no_list_reads_everything(database_url: str) -> None:
     await execute(database_url, *FILL.split(";"))
     async with world(database_url) as w, connected(database_url) as raw:
         for wanted, most_rows in CASES:
-            spy = Spy(w.house.database)
+            spy = Spy(w.ctx.database)
             await listing.page(spy, wanted, before=None, limit=50)  # type: ignore[arg-type]
             plans = [
                 json.loads(await raw.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments))

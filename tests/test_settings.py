@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
 from service.settings import (
     ENV_NAMES,
@@ -18,7 +19,6 @@ from service.settings import (
     load,
     need,
 )
-from service.values import RUNWAY_URL
 
 KEY = "key_" + "0a" * 64
 LONG = "0123456789abcdef"
@@ -57,7 +57,7 @@ class TestDefaults:
             "gen4.5",
         )
         assert (settings.tick_budget, settings.post_timeout) == (20, 60)
-        assert (settings.queue_patience, settings.task_patience) == (604_800, 86_400)
+        assert (settings.queue_timeout, settings.task_timeout) == (604_800, 86_400)
         assert (settings.unknown_policy, settings.unknown_resubmits) == ("fail", 1)
         assert (settings.secrets, settings.custom_headers) == ((), {})
 
@@ -249,11 +249,11 @@ NUMBERS = {
     "TICK_BUDGET": ["0", "-1", "3601", "inf", "nan"],
     "POST_TIMEOUT": ["9.9", "300.1", "nan"],
     "HARD_LIMIT": ["inf", "nan"],
-    "SUBMIT_SLOTS": ["0", "501"],
-    "POLL_SLOTS": ["0", "501"],
+    "SUBMIT_CONCURRENCY": ["0", "501"],
+    "POLL_CONCURRENCY": ["0", "501"],
     "WORKER_INTERVAL": ["0", "61"],
-    "QUEUE_PATIENCE": ["0", "inf", "1e300"],
-    "TASK_PATIENCE": ["0", "inf", "1e300"],
+    "QUEUE_TIMEOUT": ["0", "inf", "1e300"],
+    "TASK_TIMEOUT": ["0", "inf", "1e300"],
     "VIDEO_RETENTION": ["0", "86399", "inf"],
     "TASK_RETRIES": ["-1", "11"],
     "UNKNOWN_RESUBMITS": ["0", "6"],

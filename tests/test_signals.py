@@ -13,7 +13,7 @@ import pytest
 import respx
 
 from service import heartbeat, logs
-from service.errors import BadSettings, DatabaseAway
+from service.errors import BadSettings, DatabaseUnavailable
 from service.logs import ConsoleFormatter, JsonFormatter, Redactor, tick_ref
 from service.settings import load
 from service.tick import poll_only
@@ -114,7 +114,7 @@ def test_what_tells_of_work_is_an_event() -> None:
         and call.func.attr in ("info", "warning", "error", "exception")
     }
     # What is told before there is any work, or for whoever sits at the terminal.
-    assert plain <= {"house.py", "settings.py", "values.py", "serving.py", "installer/migrate.py"}
+    assert plain <= {"context.py", "settings.py", "env_parsing.py", "serving.py", "installer/migrate.py"}
 
 
 def test_each_event_has_one_name_that_is_a_word() -> None:
@@ -135,7 +135,7 @@ async def test_every_tick_is_told_and_a_poll_is_not(database_url: str) -> None:
         route = mock.get(URL).respond(200)
         await w.tick()
         assert (await w.cron.get("/process-queued")).status_code == 200
-        await poll_only(w.house)
+        await poll_only(w.ctx)
         assert route.call_count == 2
 
 
@@ -156,7 +156,7 @@ async def test_a_tick_that_could_not_run_is_told_as_a_failure() -> None:
     async with respx.mock(assert_all_called=False) as mock:
         fail = mock.get(f"{URL}/fail").respond(200)
         async with world("postgresql://nobody@127.0.0.1:9/nothing", heartbeat_url=URL) as w:
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseUnavailable):
                 await w.tick()
         assert fail.call_count == 1
 

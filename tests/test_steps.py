@@ -9,16 +9,17 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from service.deadline import Window
-from service.errors import Conflict, DatabaseAway, NotConfigured
+from service.deadline import Deadline
+from service.errors import Conflict, DatabaseUnavailable, NotConfigured
 from service.operations import attach, saving
 from service.operations.finalize import finalize
-from service.operations.saving import as_answer
+from service.operations.saving import as_outcome_row
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import poll, prune, rescue
-from service.store import lanes, ledger, permits, submissions, tasks, ticks
-from service.store.permits import Permit
+from service.store import claim as claims
+from service.store import ledger, models, submissions, tasks, ticks
+from service.store.claim import OpenSubmission
 from service.store.submissions import Guard
 from service.tick import poll_only, tick
 from service.videos import Status
@@ -28,24 +29,26 @@ from tests.world import World, world
 pytestmark = pytest.mark.anyio
 
 
-async def claim(w: World, limit: int = 10) -> list[Permit]:
+async def claim(w: World, limit: int = 10) -> list[OpenSubmission]:
     """Claim as a process that then dies."""
-    return await permits.claim(w.house.database, limit, 60)
+    return await claims.claim(w.ctx.database, limit, 60)
 
 
-async def send(w: World, permit: Permit) -> Outcome:
+async def send(w: World, submission: OpenSubmission) -> Outcome:
     """Send what a permit allows; the task is made."""
     from service.runway.outcomes import classify
 
-    async with w.house.runway() as runway:
-        result = await runway.create(permit.operation, permit.input, give_up_at=w.house.clock() + 60)
+    async with w.ctx.runway() as runway:
+        result = await runway.create(submission.operation, submission.input, give_up_at=w.ctx.monotonic() + 60)
     return classify(result)
 
 
-async def save(w: World, permit: Permit, outcome: Outcome, decision: Decision, guard: Guard = Guard.LIVE) -> str:
-    answer = as_answer(permit.submission_id, permit.video_id, outcome, decision)
-    results = await submissions.save(w.house.database, [answer], guard=guard)
-    return results.get(permit.submission_id, "nothing")
+async def save(
+    w: World, submission: OpenSubmission, outcome: Outcome, decision: Decision, guard: Guard = Guard.LIVE
+) -> str:
+    answer = as_outcome_row(submission.submission_id, submission.video_id, outcome, decision)
+    results = await submissions.save(w.ctx.database, [answer], guard=guard)
+    return results.get(submission.submission_id, "nothing")
 
 
 ACCEPT = Decision(Status.PROCESSING)
@@ -59,11 +62,11 @@ async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url
         low, first, second, high = (
             await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
         )  # fmt: skip
-        assert [permit.video_id for permit in await claim(w, 2)] != []
+        assert [submission.video_id for submission in await claim(w, 2)] != []
         taken = {row["id"] for row in await w.rows("SELECT id FROM videos WHERE status = 'processing'")}
         assert taken == {high, first}
-        assert {permit.video_id for permit in await claim(w, 1)} == {second}
-        assert {permit.video_id for permit in await claim(w, 1)} == {low}
+        assert {submission.video_id for submission in await claim(w, 1)} == {second}
+        assert {submission.video_id for submission in await claim(w, 1)} == {low}
         assert await claim(w) == []
 
 
@@ -73,7 +76,7 @@ async def test_nothing_is_claimed_before_its_time_or_twice(database_url: str) ->
         for _ in range(20):
             await w.enqueue()
         claims = await asyncio.gather(*(claim(w, 4) for _ in range(8)))
-        ids = [permit.video_id for permits in claims for permit in permits]
+        ids = [submission.video_id for claims in claims for submission in claims]
         assert len(ids) == len(set(ids)) == 20
 
 
@@ -82,7 +85,7 @@ async def test_a_claim_does_not_wait_for_a_row_that_is_held(database_url: str) -
         held, free = await w.enqueue(), await w.enqueue()
         async with connected(database_url) as app, app.transaction():
             await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", held)
-            assert [permit.video_id for permit in await claim(w)] == [free]
+            assert [submission.video_id for submission in await claim(w)] == [free]
 
 
 # Submit
@@ -101,37 +104,37 @@ async def test_two_creates_are_never_sent_for_one_permit(database_url: str) -> N
 async def test_a_small_budget_still_makes_progress(
     database_url: str, budget: float, hard_limit: float | None, creates: int
 ) -> None:
-    async with world(database_url, submit_slots=1, hard_limit=hard_limit) as w:
+    async with world(database_url, submit_concurrency=1, hard_limit=hard_limit) as w:
         for _ in range(3):
             await w.enqueue()
         counts = await w.tick(budget=budget)
         assert counts["submit"]["accepted"] == creates
 
 
-def window(left: float, hard: float | None = None, stopping: bool = False) -> Window:
-    return Window(lambda: 100.0, 100.0 + left, None if hard is None else 100.0 + hard, lambda: stopping)
+def deadline(left: float, hard: float | None = None, stopping: bool = False) -> Deadline:
+    return Deadline(lambda: 100.0, 100.0 + left, None if hard is None else 100.0 + hard, lambda: stopping)
 
 
 @pytest.mark.parametrize(
     ("win", "usual", "may"),
     [
-        (window(10), 9.9, True),
-        (window(10), 10.0, False),
-        (window(-1), None, True),
-        (window(-1, stopping=True), None, False),
-        (window(-1), 0.0, False),
-        (window(10, stopping=True), 0.0, False),
-        (window(60, hard=15), 1.0, True),
-        (window(60, hard=14.9), 1.0, False),
+        (deadline(10), 9.9, True),
+        (deadline(10), 10.0, False),
+        (deadline(-1), None, True),
+        (deadline(-1, stopping=True), None, False),
+        (deadline(-1), 0.0, False),
+        (deadline(10, stopping=True), 0.0, False),
+        (deadline(60, hard=15), 1.0, True),
+        (deadline(60, hard=14.9), 1.0, False),
     ],
 )
-async def test_when_claiming_stops(win: Window, usual: float | None, may: bool) -> None:
-    assert win.may_claim(usual, 60) is may
+async def test_when_claiming_stops(win: Deadline, usual: float | None, may: bool) -> None:
+    assert win.can_claim(usual, 60) is may
 
 
 async def test_a_call_ends_before_the_platform_kills() -> None:
-    assert window(60).call_seconds(60) == 60
-    assert window(60, hard=40).call_seconds(60) == 35
+    assert deadline(60).call_seconds(60) == 60
+    assert deadline(60, hard=40).call_seconds(60) == 35
 
 
 async def test_stopping_claims_nothing_more(database_url: str) -> None:
@@ -143,23 +146,23 @@ async def test_stopping_claims_nothing_more(database_url: str) -> None:
 
 async def test_the_usual_time_of_a_create_is_read_from_the_ledger(database_url: str) -> None:
     async with world(database_url) as w:
-        assert await permits.usual_seconds(w.house.database) is None
+        assert await claims.p95_seconds(w.ctx.database) is None
         for _ in range(3):
             await w.enqueue()
         await w.tick()
         await execute(database_url, "UPDATE submissions SET opened_at = closed_at - interval '4 s'")
-        assert await permits.usual_seconds(w.house.database) == pytest.approx(4)
+        assert await claims.p95_seconds(w.ctx.database) == pytest.approx(4)
 
 
 async def test_what_was_not_sent_waits_and_is_sent_once(database_url: str) -> None:
     async with world(database_url, runway_url="http://127.0.0.1:9") as w:
         # A port without a listener, through the real transport: the refusal is the proof.
-        refused = replace(w.house, transport=None)
+        refused = replace(w.ctx, transport=None)
         video_id = await w.enqueue()
         counts = await tick(refused)
         assert counts["submit"]["not_sent"] == 1
         row = await w.row(video_id)
-        assert (row["status"], row["setbacks"]) == ("queued", 1)
+        assert (row["status"], row["retries"]) == ("queued", 1)
         assert (await w.ledger(video_id))[0]["outcome"] == "not_sent"
         assert (await w.tick())["submit"]["claimed"] == 0
         await w.finish()
@@ -182,8 +185,10 @@ async def test_one_task_id_for_two_submissions_is_stored_once(database_url: str)
         await w.enqueue(), await w.enqueue()
         one, two = await claim(w)
         outcome = await send(w, one)
-        answers = [as_answer(permit.submission_id, permit.video_id, outcome, ACCEPT) for permit in (one, two)]
-        await submissions.save_each(w.house.database, answers)
+        answers = [
+            as_outcome_row(submission.submission_id, submission.video_id, outcome, ACCEPT) for submission in (one, two)
+        ]
+        await submissions.save_each(w.ctx.database, answers)
         ledger = await w.rows("SELECT outcome FROM submissions ORDER BY id")
         assert [row["outcome"] for row in ledger] == ["accepted", "unknown"]
         assert (await w.row(two.video_id))["error_code"] == "SUBMISSION_UNKNOWN"
@@ -199,13 +204,13 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
             if len(waits) == 3:
                 await execute(database_url, "ALTER TABLE gone RENAME TO submissions")
 
-        [permit] = await claim(w)
-        outcome = await send(w, permit)
+        [submission] = await claim(w)
+        outcome = await send(w, submission)
         await execute(database_url, "ALTER TABLE submissions RENAME TO gone")
-        patient = replace(w.house, sleep=sleep)
+        patient = replace(w.ctx, sleep=sleep)
         with pytest.raises(NotConfigured):
-            await ledger.of_video(w.house.database, video_id)
-        await saving.save_insistently(patient, [as_answer(permit.submission_id, video_id, outcome, ACCEPT)])
+            await ledger.of_video(w.ctx.database, video_id)
+        await saving.save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
         assert waits == [0.2, 0.4, 0.8]
         assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
@@ -216,15 +221,15 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
 async def test_an_answer_for_a_held_row_goes_to_the_ledger_and_rescue_completes_it(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
-        [permit] = await claim(w)
-        outcome = await send(w, permit)
+        [submission] = await claim(w)
+        outcome = await send(w, submission)
         async with connected(database_url) as app, app.transaction():
             await app.execute("SELECT FROM videos FOR UPDATE")
-            assert await save(w, permit, outcome, ACCEPT) == "locked"
-            assert (await rescue.run_once(w.house))["completed"] == 0
+            assert await save(w, submission, outcome, ACCEPT) == "locked"
+            assert (await rescue.run_once(w.ctx))["completed"] == 0
             assert (await w.ledger(video_id))[0]["task_id"] == outcome.task_id
-        assert (await w.row(video_id))["permit_id"] == permit.submission_id
-        assert (await rescue.run_once(w.house))["completed"] == 1
+        assert (await w.row(video_id))["open_submission_id"] == submission.submission_id
+        assert (await rescue.run_once(w.ctx))["completed"] == 1
         row = await w.row(video_id)
         assert (row["status"], row["runway_video_id"]) == ("processing", outcome.task_id)
         assert (await w.ledger(video_id))[0]["unsaved"] is None
@@ -240,9 +245,9 @@ async def test_a_lapsed_submission_is_unknown_and_not_before_its_deadline(databa
         video_id = await w.enqueue()
         await claim(w)
         await w.later(seconds=85)
-        assert (await rescue.run_once(w.house))["lapsed"] == 0
+        assert (await rescue.run_once(w.ctx))["lapsed"] == 0
         await w.later(seconds=6)
-        assert (await rescue.run_once(w.house))["lapsed"] == 1
+        assert (await rescue.run_once(w.ctx))["lapsed"] == 1
         row = await w.row(video_id)
         assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
 
@@ -250,7 +255,7 @@ async def test_a_lapsed_submission_is_unknown_and_not_before_its_deadline(databa
 @pytest.mark.parametrize(
     ("outcome", "decision", "status", "settled"),
     [
-        (Outcome(Kind.NOT_SENT, "refused"), Decision(Status.QUEUED, setback=True), "queued", True),
+        (Outcome(Kind.NOT_SENT, "refused"), Decision(Status.QUEUED, retry=True), "queued", True),
         (Outcome(Kind.REJECTED, "no"), Decision(Status.FAILED, "REJECTED", "no"), "failed", True),
         (Outcome(Kind.UNKNOWN, "again"), Decision(Status.FAILED, "SUBMISSION_UNKNOWN", "x"), "failed", False),
     ],
@@ -260,31 +265,31 @@ async def test_a_late_answer_resolves_an_unknown(
 ) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
-        [permit] = await claim(w)
+        [submission] = await claim(w)
         await w.later(minutes=2)
-        await rescue.run_once(w.house)
-        await save(w, permit, outcome, decision)
+        await rescue.run_once(w.ctx)
+        await save(w, submission, outcome, decision)
         assert (await w.row(video_id))["status"] == status
         [entry] = await w.ledger(video_id)
         assert (entry["settled_at"] is not None) is settled
         assert entry["outcome"] == outcome.kind.value
 
 
-async def lapse(w: World) -> tuple[UUID, Permit, Outcome]:
+async def lapse(w: World) -> tuple[UUID, OpenSubmission, Outcome]:
     """A video whose holder made the task and stalled; it was given up."""
     video_id = await w.enqueue()
-    [permit] = await claim(w)
-    outcome = await send(w, permit)
+    [submission] = await claim(w)
+    outcome = await send(w, submission)
     await w.later(minutes=2)
-    await rescue.run_once(w.house)
-    return video_id, permit, outcome
+    await rescue.run_once(w.ctx)
+    return video_id, submission, outcome
 
 
 async def test_a_late_id_is_adopted(database_url: str) -> None:
     async with world(database_url) as w:
-        video_id, permit, outcome = await lapse(w)
-        assert await save(w, permit, outcome, ACCEPT) == "moved"
-        assert await save(w, permit, outcome, ACCEPT) == "nothing"
+        video_id, submission, outcome = await lapse(w)
+        assert await save(w, submission, outcome, ACCEPT) == "moved"
+        assert await save(w, submission, outcome, ACCEPT) == "nothing"
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
         assert len(w.creates) == 1
@@ -292,9 +297,9 @@ async def test_a_late_id_is_adopted(database_url: str) -> None:
 
 async def test_a_late_id_takes_a_video_out_of_the_queue_again(database_url: str) -> None:
     async with world(database_url) as w:
-        video_id, permit, outcome = await lapse(w)
+        video_id, submission, outcome = await lapse(w)
         await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
-        assert await save(w, permit, outcome, ACCEPT) == "moved"
+        assert await save(w, submission, outcome, ACCEPT) == "moved"
         await w.finish()
         assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
         assert len(w.creates) == 1
@@ -302,10 +307,10 @@ async def test_a_late_id_takes_a_video_out_of_the_queue_again(database_url: str)
 
 async def test_a_late_id_for_a_video_that_is_with_runway_again_is_a_surplus(database_url: str) -> None:
     async with world(database_url) as w:
-        video_id, permit, outcome = await lapse(w)
+        video_id, submission, outcome = await lapse(w)
         await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
         await w.tick()
-        assert await save(w, permit, outcome, ACCEPT) == "elsewhere"
+        assert await save(w, submission, outcome, ACCEPT) == "elsewhere"
         assert (await w.tick())["cancel"]["deleted"] == 1
         await w.finish()
         first, second = await w.ledger(video_id)
@@ -317,9 +322,9 @@ async def test_a_late_id_for_a_video_that_is_with_runway_again_is_a_surplus(data
 async def test_the_answer_for_a_video_cancelled_meanwhile_is_a_surplus(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
-        [permit] = await claim(w)
+        [submission] = await claim(w)
         await w.api.post(f"/videos/{video_id}/cancel")
-        assert await save(w, permit, await send(w, permit), ACCEPT) == "elsewhere"
+        assert await save(w, submission, await send(w, submission), ACCEPT) == "elsewhere"
         assert (await w.tick())["cancel"]["deleted"] == 1
         assert (await w.row(video_id))["status"] == "cancelled"
 
@@ -352,11 +357,11 @@ async def test_an_operator_adopts_a_task(database_url: str) -> None:
         other = await w.enqueue()
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="does not know the task"):
-            await attach.adopt(w.house, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
+            await attach.attach(w.ctx, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
         with pytest.raises(Conflict, match="no submission of video"):
-            await attach.adopt(w.house, other, outcome.task_id)
-        assert await attach.adopt(w.house, video_id, outcome.task_id) == "moved"
-        assert await attach.adopt(w.house, video_id, outcome.task_id) == "held"
+            await attach.attach(w.ctx, other, outcome.task_id)
+        assert await attach.attach(w.ctx, video_id, outcome.task_id) == "moved"
+        assert await attach.attach(w.ctx, video_id, outcome.task_id) == "held"
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
 
@@ -368,7 +373,7 @@ async def test_a_task_from_outside_the_permits_window_is_not_adopted(database_ur
         task.created_at = "2020-01-01T00:00:00.000Z"
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="no submission"):
-            await attach.adopt(w.house, video_id, outcome.task_id)
+            await attach.attach(w.ctx, video_id, outcome.task_id)
 
 
 # Poll and finalize
@@ -432,7 +437,7 @@ async def test_failures_of_runways_own_are_tried_again_up_to_a_cap(
 
 
 async def test_a_task_that_takes_too_long_fails_and_is_deleted(database_url: str) -> None:
-    async with world(database_url, options={"speed": 0.0}, task_patience=3600) as w:
+    async with world(database_url, options={"speed": 0.0}, task_timeout=3600) as w:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=59)
@@ -447,7 +452,7 @@ async def test_a_task_that_takes_too_long_fails_and_is_deleted(database_url: str
 
 
 async def test_a_finished_task_counts_although_it_took_too_long(database_url: str) -> None:
-    async with world(database_url, task_patience=60) as w:
+    async with world(database_url, task_timeout=60) as w:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(hours=2)
@@ -472,10 +477,10 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.house.database, 10, 30)
+        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
         async with connected(database_url) as app, app.transaction():
             await app.execute("SELECT FROM videos FOR UPDATE")
-            assert (await poll.run_once(w.house))["polled"] == 0
+            assert (await poll.run_once(w.ctx))["polled"] == 0
         assert due.video.id == video_id
         await w.later(seconds=31)
         await w.tick()
@@ -487,15 +492,15 @@ async def test_finalizing_twice_changes_nothing(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.house.database, 10, 30)
-        async with w.house.runway() as runway:
-            seen = await poll._look(w.house, runway, due)
+        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
+        async with w.ctx.runway() as runway:
+            seen = await poll._poll(w.ctx, runway, due)
         assert seen is not None
-        first = await asyncio.gather(*(tasks.finalize(w.house.database, [seen]) for _ in range(4)))
+        first = await asyncio.gather(*(tasks.finalize(w.ctx.database, [seen]) for _ in range(4)))
         assert sorted(map(len, first)) == [0, 0, 0, 1]
         row = await w.row(video_id)
         late = replace(seen, next_status="failed", error_code="X", output=None)
-        assert await tasks.finalize(w.house.database, [late]) == set()
+        assert await tasks.finalize(w.ctx.database, [late]) == set()
         assert await w.row(video_id) == row
 
 
@@ -504,7 +509,7 @@ async def test_polling_alone(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        counts = await poll_only(w.house)
+        counts = await poll_only(w.ctx)
         assert set(counts) == {"poll", "seconds", "ref"}
         assert (await w.row(video_id))["status"] == "completed"
         assert (await w.rows("SELECT kind FROM ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
@@ -529,35 +534,35 @@ async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) 
         video_id = await w.enqueue()
         await w.tick()
         await w.api.post(f"/videos/{video_id}/cancel")
-        async with w.house.runway() as runway:
+        async with w.ctx.runway() as runway:
             assert await runway.delete((await w.row(video_id))["runway_video_id"])
         assert (await w.tick())["cancel"]["deleted"] == 1
 
 
-# Lanes
+# Models
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "lane"),
+    ("fault", "reason", "model"),
     [
-        ("no_credits", "no_credits", "*"),
-        ("key_revoked", "key_refused", "*"),
+        ("no_credits", "no_credits", "all"),
+        ("key_revoked", "key_refused", "all"),
         ("daily_limit", "daily_limit", "gen4_turbo"),
         ("status=404", "wrong_endpoint", "gen4_turbo"),
     ],
 )
-async def test_a_lane_pauses_and_resumes_on_a_probe(database_url: str, fault: str, reason: str, lane: str) -> None:
-    async with world(database_url, submit_slots=2) as w:
+async def test_a_model_pauses_and_resumes_on_a_probe(database_url: str, fault: str, reason: str, model: str) -> None:
+    async with world(database_url, submit_concurrency=2) as w:
         w.faults({"simulate": fault, "times": 2})
         ids = [await w.enqueue() for _ in range(6)]
         text = await w.enqueue(operation="text_to_video", input={"promptText": "a boat"})
         await w.tick()
         refused = sum(entry.task_id is None for entry in w.creates)
         assert refused == 2  # what was in flight together; nothing after it
-        [paused] = await lanes.paused(w.house.database)
-        assert (paused["model"], paused["reason"]) == (lane, reason)
+        [paused] = await models.paused(w.ctx.database)
+        assert (paused["model"], paused["reason"]) == (model, reason)
         assert {(await w.row(video_id))["status"] for video_id in ids} == {"queued"}
-        assert (await w.row(text))["status"] == ("queued" if lane == "*" else "processing")
+        assert (await w.row(text))["status"] == ("queued" if model == "all" else "processing")
         before = len(w.creates)
         await w.tick()
         assert len(w.creates) == before
@@ -569,18 +574,18 @@ async def test_a_lane_pauses_and_resumes_on_a_probe(database_url: str, fault: st
         assert sum(entry.task_id is None for entry in w.creates) == 3
         await w.later(minutes=16)
         await w.finish()
-        assert await lanes.paused(w.house.database) == []
+        assert await models.paused(w.ctx.database) == []
         assert {(await w.row(video_id))["status"] for video_id in [*ids, text]} == {"completed"}
 
 
-async def test_a_lane_is_resumed_by_hand(database_url: str) -> None:
+async def test_a_model_is_resumed_by_hand(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        assert await lanes.pause(w.house.database, "gen4_turbo", 900, "daily_limit", "words")
-        assert not await lanes.pause(w.house.database, "gen4_turbo", 60, "daily_limit", "words")
+        assert await models.pause(w.ctx.database, "gen4_turbo", 900, "daily_limit", "words")
+        assert not await models.pause(w.ctx.database, "gen4_turbo", 60, "daily_limit", "words")
         assert (await w.tick())["submit"]["claimed"] == 0
-        assert await lanes.resume(w.house.database, "gen4_turbo")
-        assert not await lanes.resume(w.house.database, "gen4_turbo")
+        assert await models.resume(w.ctx.database, "gen4_turbo")
+        assert not await models.resume(w.ctx.database, "gen4_turbo")
         assert (await w.tick())["submit"]["claimed"] == 1
 
 
@@ -593,7 +598,7 @@ async def test_a_tick_is_written_down_and_an_old_one_removed(database_url: str) 
         await w.later(days=8)
         counts = await w.tick()
         assert counts["prune"]["pruned"] == 1
-        assert await prune.run_once(w.house) == {"pruned": 0, "removed": 0}
+        assert await prune.run_once(w.ctx) == {"pruned": 0, "removed": 0}
         [row] = await w.rows("SELECT * FROM ticks")
         assert (row["kind"], row["error"]) == ("tick", None)
 
@@ -601,7 +606,7 @@ async def test_a_tick_is_written_down_and_an_old_one_removed(database_url: str) 
 async def test_a_tick_without_a_key_says_so(database_url: str) -> None:
     async with world(database_url, runway_key=None) as w:
         with pytest.raises(NotConfigured, match="RUNWAYML_API_SECRET"):
-            await tick(w.house)
+            await tick(w.ctx)
 
 
 async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
@@ -616,7 +621,7 @@ async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
         await w.later(minutes=1)
         monkeypatch.setattr(poll, "run_once", broken)
         await w.enqueue()
-        counts = await tick(w.house)
+        counts = await tick(w.ctx)
         assert counts["submit"]["accepted"] == 1
         assert counts["errors"] == {"poll": "RuntimeError"}
         assert (await w.rows("SELECT error FROM ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"
@@ -626,7 +631,7 @@ async def test_a_tick_that_cannot_be_written_down_still_tells_what_it_did(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
-        raise DatabaseAway("gone")
+        raise DatabaseUnavailable("gone")
 
     async with world(database_url) as w:
         monkeypatch.setattr(ticks, "record", away)
@@ -639,16 +644,16 @@ async def test_a_tick_that_cannot_be_written_down_still_tells_what_it_did(
 async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        [permit] = await claim(w)
-        runway = Runway(w.house.settings, clock=lambda: 10.0)
-        result = await runway.create(permit.operation, permit.input, give_up_at=10.0)
+        [submission] = await claim(w)
+        runway = Runway(w.ctx.settings, monotonic=lambda: 10.0)
+        result = await runway.create(submission.operation, submission.input, give_up_at=10.0)
         await runway.aclose()
         assert result.sent is False  # type: ignore[union-attr]
         assert w.creates == []
 
 
 async def test_a_task_that_runway_cannot_be_asked_about_ends_all_the_same(database_url: str) -> None:
-    async with world(database_url, task_patience=3600) as w:
+    async with world(database_url, task_timeout=3600) as w:
         video_id = await w.enqueue()
         await w.tick()
         w.faults({"simulate": "status=401, body=runway", "on": "retrieve", "times": 9})
@@ -702,32 +707,32 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str)
         bad, good = await w.enqueue(), await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        due = await tasks.claim_due(w.house.database, 10, 30)
-        async with w.house.runway() as runway:
-            looks = [await poll._look(w.house, runway, one) for one in due]
+        due = await tasks.claim_due(w.ctx.database, 10, 30)
+        async with w.ctx.runway() as runway:
+            looks = [await poll._poll(w.ctx, runway, one) for one in due]
         broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
-        assert await finalize(w.house, broken) == {good}
+        assert await finalize(w.ctx, broken) == {good}
         assert (await w.row(good))["status"] == "completed"
         await w.finish()
         assert (await w.row(bad))["status"] == "completed"
 
 
 async def test_a_claim_whose_answer_is_lost_is_taken_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim_for_real = permits.claim
+    claim_for_real = claims.claim
 
-    async def lose(*arguments: object, **options: object) -> list[Permit]:
+    async def lose(*arguments: object, **options: object) -> list[OpenSubmission]:
         await claim_for_real(*arguments, **options)  # type: ignore[arg-type]  # whatever it is called with
-        monkeypatch.setattr(permits, "claim", claim_for_real)
-        raise DatabaseAway("the connection is gone")
+        monkeypatch.setattr(claims, "claim", claim_for_real)
+        raise DatabaseUnavailable("the connection is gone")
 
     async def no_time(_: float) -> None:
         return
 
     async with world(database_url) as w:
-        hasty = replace(w.house, sleep=no_time)
+        hasty = replace(w.ctx, sleep=no_time)
         ids = [await w.enqueue() for _ in range(3)]
-        monkeypatch.setattr(permits, "claim", lose)
-        with pytest.raises(DatabaseAway):  # nothing else was due: the tick did nothing
+        monkeypatch.setattr(claims, "claim", lose)
+        with pytest.raises(DatabaseUnavailable):  # nothing else was due: the tick did nothing
             await tick(hasty)
         assert [(await w.row(one))["status"] for one in ids] == ["queued"] * 3
         assert {(await w.ledger(one))[0]["outcome"] for one in ids} == {"not_sent"}
@@ -743,19 +748,19 @@ async def test_a_claim_that_cannot_be_taken_back_ends_as_unknown(
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    async def away(*_: object, **__: object) -> list[Permit]:
-        raise DatabaseAway("gone")
+    async def away(*_: object, **__: object) -> list[OpenSubmission]:
+        raise DatabaseUnavailable("gone")
 
     async with world(database_url) as w:
         video_id = await w.enqueue()
         await claim(w)
-        monkeypatch.setattr(permits, "claim", away)
-        monkeypatch.setattr(permits, "of_claim", away)
-        with pytest.raises(DatabaseAway):
-            await tick(replace(w.house, sleep=sleep))
+        monkeypatch.setattr(claims, "claim", away)
+        monkeypatch.setattr(claims, "of_claim", away)
+        with pytest.raises(DatabaseUnavailable):
+            await tick(replace(w.ctx, sleep=sleep))
         assert waits == [0.2, 0.4, 0.8, 1.6, 3.2]
         await w.later(minutes=2)
-        await rescue.run_once(w.house)
+        await rescue.run_once(w.ctx)
         assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
         assert w.creates == []
 
@@ -764,9 +769,9 @@ async def test_a_database_that_goes_between_two_claims_costs_no_count(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
-        raise DatabaseAway("gone")
+        raise DatabaseUnavailable("gone")
 
-    async with world(database_url, submit_slots=1) as w:
+    async with world(database_url, submit_concurrency=1) as w:
         await w.enqueue(), await w.enqueue()
-        monkeypatch.setattr(permits, "usual_seconds", away)
+        monkeypatch.setattr(claims, "p95_seconds", away)
         assert (await w.tick())["submit"]["accepted"] == 1

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from service.house import build
+from service.context import build
 from service.installer.migrate import migrate
 from service.logs import ConsoleFormatter, Redactor
 from tests.database import connected, execute
@@ -256,12 +256,12 @@ async def test_a_task_that_the_app_wrote_itself_is_booked_and_followed(database_
 async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
-        [permit] = await claim_by_hand(w)
+        [submission] = await claim_by_hand(w)
         await execute(database_url, "DELETE FROM videos")
         await w.later(minutes=5)
         counts = await w.tick()
         assert counts["rescue"]["lapsed"] == 1
-        assert permit == (await w.rows("SELECT id FROM submissions WHERE outcome = 'unknown'"))[0]["id"]
+        assert submission == (await w.rows("SELECT id FROM submissions WHERE outcome = 'unknown'"))[0]["id"]
 
 
 # Another entry of the same book, which is closed.
@@ -298,13 +298,13 @@ async def test_a_task_that_nobody_waits_for_any_more_is_ended(database_url: str,
 
 
 async def claim_by_hand(w: World) -> list[int]:
-    from service.store import permits
+    from service.store import claim as claims
 
-    return [permit.submission_id for permit in await permits.claim(w.house.database, 10, 60)]
+    return [submission.submission_id for submission in await claims.claim(w.ctx.database, 10, 60)]
 
 
 async def test_an_expired_row_says_so(database_url: str) -> None:
-    async with world(database_url, queue_patience=3600) as w:
+    async with world(database_url, queue_timeout=3600) as w:
         w.faults({"simulate": "status=503, body=runway", "times": 9})
         waited, fresh = await w.enqueue(), await w.enqueue()
         await w.tick()
@@ -353,7 +353,7 @@ async def test_a_log_of_a_failure_shows_where(database_url: str, caplog: pytest.
 
 
 async def test_build_takes_what_the_url_says(database_url: str) -> None:
-    house = build(settings(database_url + ("&" if "?" in database_url else "?") + "connection_limit=2"))
+    ctx = build(settings(database_url + ("&" if "?" in database_url else "?") + "connection_limit=2"))
     async with connected(database_url):
-        assert await house.database.fetchval("SELECT 1") == 1
-    await house.database.close()
+        assert await ctx.database.fetchval("SELECT 1") == 1
+    await ctx.database.close()

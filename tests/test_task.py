@@ -129,7 +129,11 @@ class TestJudging:
     @pytest.mark.parametrize("output", [None, [], [""]])
     def test_succeeded_without_a_file(self, output: object) -> None:
         judged = verdict(read(status="SUCCEEDED", output=output))
-        assert (judged.event, judged.error_code, judged.output) == (Event.FAIL, videos.NO_OUTPUT, ())
+        assert (judged.event, judged.error_code, judged.output) == (
+            Event.FAIL,
+            videos.NO_OUTPUT,
+            (),
+        )
 
     @pytest.mark.parametrize("spelling", ["CANCELLED", "CANCELED"])
     def test_cancelled(self, spelling: str) -> None:

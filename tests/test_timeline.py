@@ -45,10 +45,10 @@ async def test_from_the_queue_to_the_file(database_url: str) -> None:
             if (await w.row(video_id))["status"] == "completed":
                 break
         entries = await story(w, video_id)
-        looks = [entry for entry in entries if entry["event"] == "looked"]
-        assert len(looks) >= 2
+        polls = [entry for entry in entries if entry["event"] == "polled"]
+        assert len(polls) >= 2
         assert events(entries) == [
-            "enqueued", "submission_opened", "answered", *["looked"] * len(looks), "task_ended", "completed",
+            "enqueued", "submission_opened", "answered", *["polled"] * len(polls), "task_ended", "completed",
         ]  # fmt: skip
         [row] = await w.ledger(video_id)
         answered = entries[2]
@@ -58,8 +58,8 @@ async def test_from_the_queue_to_the_file(database_url: str) -> None:
         assert row["request_id"]
         assert {entry["task_id"] for entry in entries[2:]} == {row["task_id"]}
         assert [entry["credits"] for entry in (entries[0], entries[1], answered, entries[-1])] == [25, 25, 25, 25]
-        assert looks[-1]["task_status"] == "SUCCEEDED"
-        assert row["polls"] == len(looks)
+        assert polls[-1]["task_status"] == "SUCCEEDED"
+        assert row["polls"] == len(polls)
 
 
 async def test_errors_are_told_in_full_with_each_task(database_url: str) -> None:
@@ -113,19 +113,19 @@ async def test_consent_cancel_and_deletion(database_url: str) -> None:
         assert events(await story(w, video_id))[-2:] == ["cancelled", "task_deleted"]
 
 
-async def test_only_the_newest_looks_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tasks.KEPT_LOOKS == 50
+async def test_only_the_newest_polls_are_kept(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tasks.KEPT_POLLS == 50
     async with world(database_url) as w:
         video_id = await w.enqueue()
         await w.tick()
-        looks = json.dumps([[n, "RUNNING", n / 100] for n in range(50)])
-        await w.rows("UPDATE submissions SET polls = 53, looks = $1::jsonb", looks)
+        polls = json.dumps([[n, "RUNNING", n / 100] for n in range(50)])
+        await w.rows("UPDATE submissions SET polls = 53, recent_polls = $1::jsonb", polls)
         await look(w, 5)
         [row] = await w.ledger(video_id)
-        kept = json.loads(row["looks"])
+        kept = json.loads(row["recent_polls"])
         assert (row["polls"], len(kept), kept[0][0]) == (54, 50, 1)
-        dropped = next(entry for entry in await story(w, video_id) if entry["event"] == "looks_dropped")
-        assert dropped["words"].startswith("4 earlier looks")
+        dropped = next(entry for entry in await story(w, video_id) if entry["event"] == "polls_dropped")
+        assert dropped["words"].startswith("4 earlier polls")
 
 
 async def test_callbacks_by_task_and_by_video(database_url: str) -> None:

@@ -123,7 +123,7 @@ async def test_what_became_of_videos_in_between_stays(empty_database_url: str) -
         await connection.execute("DELETE FROM videos WHERE team ~ 'under-way'")
         before, values = await schema(connection), await rows(connection)
         await migrate(empty_database_url)
-        async with world(empty_database_url, task_patience=1e6) as w:
+        async with world(empty_database_url, task_timeout=1e6) as w:
             ids = {row["team"]: row["id"] for row in values.values()}
             answer = await w.api.post(f"/videos/{ids['stuck']}/retry", json={"accept_double_charge": True})
             assert answer.status_code == 202
@@ -155,11 +155,12 @@ async def test_what_is_going_on_is_in_the_way_unless_forced(empty_database_url: 
             await w.enqueue()
             await w.tick()
         await connection.execute(
-            "INSERT INTO videos (id, status, permit_id) SELECT gen_random_uuid(), 'queued', NULL;"
+            "INSERT INTO videos (id, status, open_submission_id) SELECT gen_random_uuid(), 'queued', NULL;"
             "WITH v AS (SELECT id FROM videos WHERE status = 'queued'), s AS ("
             " INSERT INTO submissions (video_id, model, call_deadline, deadline)"
             " SELECT id, 'gen4.5', now() + interval '1 minute', now() + interval '2 minutes' FROM v RETURNING id)"
-            "UPDATE videos SET status = 'processing', permit_id = s.id FROM s WHERE videos.id IN (SELECT id FROM v)"
+            "UPDATE videos SET status = 'processing', open_submission_id = s.id FROM s"
+            " WHERE videos.id IN (SELECT id FROM v)"
         )
         taken = await schema(connection)
         with pytest.raises(MigrationBlocked) as caught:

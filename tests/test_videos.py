@@ -26,13 +26,13 @@ ALLOWED = {
     (Status.QUEUED, Event.REFUSE): Status.FAILED,
     (Status.QUEUED, Event.CLAIM): Status.PROCESSING,
     (Status.QUEUED, Event.CANCEL): Status.CANCELLED,
-    (Status.QUEUED, Event.ADOPT): Status.PROCESSING,
+    (Status.QUEUED, Event.ATTACH): Status.PROCESSING,
     (Status.PROCESSING, Event.SEND_BACK): Status.QUEUED,
     (Status.PROCESSING, Event.COMPLETE): Status.COMPLETED,
     (Status.PROCESSING, Event.FAIL): Status.FAILED,
     (Status.PROCESSING, Event.CANCEL): Status.CANCELLED,
     (Status.FAILED, Event.RETRY): Status.QUEUED,
-    (Status.FAILED, Event.ADOPT): Status.PROCESSING,
+    (Status.FAILED, Event.ATTACH): Status.PROCESSING,
 }
 
 
@@ -45,7 +45,7 @@ def test_every_pair(status: Status, event: Event) -> None:
 def test_only_a_retry_or_late_evidence_leaves_an_end(status: Status) -> None:
     leaving = {event for (source, event) in TRANSITIONS if source is status}
     if status.terminal:
-        assert leaving <= {Event.RETRY, Event.ADOPT}
+        assert leaving <= {Event.RETRY, Event.ATTACH}
     else:
         assert leaving & {Event.REFUSE, Event.FAIL}, "it must be able to end"
         assert Event.CANCEL in leaving
@@ -66,16 +66,16 @@ def test_sources_are_what_the_table_says(event: Event) -> None:
 
 class TestBackoff:
     @pytest.mark.parametrize(
-        ("setbacks", "seconds"),
+        ("retries", "seconds"),
         [(0, 5), (1, 10), (2, 20), (6, 320), (7, 600), (8, 600), (50, 600), (10**9, 600)],
     )
-    def test_it_doubles_up_to_a_cap(self, setbacks: int, seconds: float) -> None:
-        assert backoff(setbacks, 0.0) == seconds
+    def test_it_doubles_up_to_a_cap(self, retries: int, seconds: float) -> None:
+        assert backoff(retries, 0.0) == seconds
 
-    @pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (0.5, 1.25), (0.999, 1.4995)])
-    def test_up_to_half_as_much_on_top(self, chance: float, factor: float) -> None:
-        assert backoff(0, chance) == pytest.approx(BACKOFF_FIRST_SECONDS * factor)
-        assert backoff(99, chance) == pytest.approx(BACKOFF_CAP_SECONDS * factor)
+    @pytest.mark.parametrize(("random", "factor"), [(0.0, 1.0), (0.5, 1.25), (0.999, 1.4995)])
+    def test_up_to_half_as_much_on_top(self, random: float, factor: float) -> None:
+        assert backoff(0, random) == pytest.approx(BACKOFF_FIRST_SECONDS * factor)
+        assert backoff(99, random) == pytest.approx(BACKOFF_CAP_SECONDS * factor)
 
 
 class TestFromRow:

@@ -14,9 +14,9 @@ from openapi_spec_validator import validate
 
 from service import app as apps
 from service.app import ROUTES, create_app
+from service.context import build
 from service.errors import BadSettings
-from service.house import build
-from service.store import lanes
+from service.store import models
 from service.web import openapi, page
 from tests.database import connected, execute
 from tests.world import API_KEY, CRON_SECRET, settings, world
@@ -82,7 +82,7 @@ async def test_a_tick_that_cannot_run_says_why(database_url: str) -> None:
         assert response.headers["retry-after"] == "10"
     async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
         response = await w.cron.get("/process-queued")
-        assert (response.status_code, response.json()["type"]) == (503, "urn:taxiway:problem:database-away")
+        assert (response.status_code, response.json()["type"]) == (503, "urn:taxiway:problem:database-unavailable")
         assert "127.0.0.1" not in response.text
     async with world(database_url, database_url=None) as w:
         response = await w.cron.get("/process-queued")
@@ -124,14 +124,14 @@ async def test_health_tells_the_truth(database_url: str) -> None:
         await w.enqueue()
         await w.tick()
         await w.enqueue()
-        await lanes.pause(w.house.database, "gen4.5", 900, "daily_limit", "Your daily task limit has been reached.")
+        await models.pause(w.ctx.database, "gen4.5", 900, "daily_limit", "Your daily task limit has been reached.")
         await w.later(minutes=11)
         report = (await w.anyone.get("/health")).json()
         assert report["counts"] == {"failed": 1, "queued": 1}
         assert report["oldest_queued_seconds"] >= 660
         assert (report["stuck"], report["unknown"], report["unknown_credits"]) == (0, 1, 25)
         assert report["last_tick"]["age_seconds"] >= 660
-        assert report["lanes_paused"][0]["reason"] == "daily_limit"
+        assert report["models_paused"][0]["reason"] == "daily_limit"
         assert len(report["concerns"]) == 3
 
 
@@ -189,7 +189,7 @@ async def test_readiness_does_not_wait_for_a_database_that_hangs(
         async def hang(*_: object) -> None:
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(w.house.database, "fetchval", hang)
+        monkeypatch.setattr(w.ctx.database, "fetchval", hang)
         assert (await w.anyone.get("/health/ready")).status_code == 503
 
 
@@ -234,12 +234,12 @@ async def test_what_is_not_served_is_a_problem(database_url: str) -> None:
 
 
 async def test_a_defect_is_told_without_its_trace(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = build(settings(database_url))
-    monkeypatch.setattr("service.store.lanes.paused", lambda _: 1 / 0)
-    transport = httpx.ASGITransport(app=create_app(house), raise_app_exceptions=False)
+    ctx = build(settings(database_url))
+    monkeypatch.setattr("service.store.models.paused", lambda _: 1 / 0)
+    transport = httpx.ASGITransport(app=create_app(ctx), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test") as client:
         response = await client.get("/health")
-    await house.database.close()
+    await ctx.database.close()
     assert (response.status_code, response.json()["type"]) == (500, "urn:taxiway:problem:internal-error")
     assert "ZeroDivisionError" not in response.text
 
@@ -252,7 +252,7 @@ async def test_the_bare_app_needs_no_lifespan(database_url: str, monkeypatch: py
     async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test") as client:
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.get("/videos")).json()["missing"] == ["API_KEYS"]
-    await apps._from_environment().state.house.database.close()  # type: ignore[attr-defined]
+    await apps._from_environment().state.ctx.database.close()  # type: ignore[attr-defined]
     apps._from_environment.cache_clear()
 
 
@@ -275,10 +275,10 @@ async def _nothing(*_: Any) -> Any:
 
 
 async def test_the_lifespan_closes_the_pool(database_url: str) -> None:
-    house = build(settings(database_url))
-    app = create_app(house)
+    ctx = build(settings(database_url))
+    app = create_app(ctx)
     async with app.router.lifespan_context(app):
-        assert await house.database.fetchval("SELECT 1") == 1
+        assert await ctx.database.fetchval("SELECT 1") == 1
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     async with connected(database_url) as connection, asyncio.timeout(5):
         while await connection.fetchval(others):  # noqa: ASYNC110  # the server notices a moment later

@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 import httpx
 
-from service import house as houses
+from service import context as contexts
 from service.app import create_app
-from service.house import House
+from service.context import Context
 from service.settings import Settings
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from service.simulator.ledger import iso
@@ -57,7 +57,7 @@ def settings(url: str, **changes: Any) -> Settings:
 class World:
     """Everything a test of the whole needs. `api` and `cron` carry their credentials, `anyone` carries none."""
 
-    house: House
+    ctx: Context
     runway: Simulator
     clock: Clock
     url: str
@@ -74,7 +74,7 @@ class World:
 
     async def tick(self, **options: Any) -> dict[str, Any]:
         """One tick, in this process."""
-        counts = await tick(self.house, **options)
+        counts = await tick(self.ctx, **options)
         assert "errors" not in counts, counts
         return counts
 
@@ -129,16 +129,16 @@ class World:
 
 @asynccontextmanager
 async def world(url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
-    """A Taxiway whose Runway is the simulator, in the same process and on a clock that is turned by hand."""
+    """A Taxiway whose Runway is the simulator, in the same process and on a clock that is turned manually."""
     clock = Clock()
     runway = create_simulator(SimulatorOptions(**(options or {})), clock=clock, random=Random(7))
-    house = replace(
-        houses.build(settings(url, **changes)),
+    ctx = replace(
+        contexts.build(settings(url, **changes)),
         transport=lambda: httpx.ASGITransport(app=runway),
-        wall=clock,
-        chance=lambda: 0.0,
+        now=clock,
+        random=lambda: 0.0,
     )
-    transport = httpx.ASGITransport(app=create_app(house))
+    transport = httpx.ASGITransport(app=create_app(ctx))
 
     def client(token: str | None) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -146,6 +146,6 @@ async def world(url: str, *, options: dict[str, Any] | None = None, **changes: A
 
     async with client(API_KEY) as api, client(CRON_SECRET) as cron, client(None) as anyone:
         try:
-            yield World(house, runway, clock, url, api, cron, anyone)
+            yield World(ctx, runway, clock, url, api, cron, anyone)
         finally:
-            await house.database.close()
+            await ctx.database.close()

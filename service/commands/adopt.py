@@ -10,7 +10,7 @@ import typer
 
 from service.commands.console import confirm, fail, run_quietly
 from service.commands.output import AsJson, console, for_people, pairs, print_json, say, table
-from service.house import House
+from service.context import Context
 from service.settings import need
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def adopt(
     """Take over a table `videos` that exists, after showing what that does; or give it back with --undo."""
     people = for_people(as_json)
 
-    async def work(house: House) -> None:
-        need(house.settings, "database_url")
-        url = house.settings.database_url or ""
+    async def work(ctx: Context) -> None:
+        need(ctx.settings, "database_url")
+        url = ctx.settings.database_url or ""
         if undo:
             await _undo(url, yes=yes, dry_run=dry_run, force=force, people=people)
         else:

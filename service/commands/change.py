@@ -14,8 +14,8 @@ from service.commands import output
 from service.commands.console import confirm, fail, run_quietly
 from service.commands.output import AsJson, console, for_people, print_json
 from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
+from service.context import Context
 from service.errors import Conflict
-from service.house import House
 
 if TYPE_CHECKING:
     from service.store.bulk import Bulk
@@ -56,11 +56,11 @@ def retry(
     wanted = _which(video, wanted_of(status, model, error_code, q))
     people = for_people(as_json)
     if wanted is None:
-        _tell(run_quietly(lambda house: _retry(house, video, consent=accept_double_charge)), "is queued again", people)
+        _tell(run_quietly(lambda ctx: _retry(ctx, video, consent=accept_double_charge)), "is queued again", people)
         return
     if accept_double_charge:
         raise typer.BadParameter("is for one VIDEO, not for all that match", param_hint="--accept-double-charge")
-    run_quietly(lambda house: _retry_all(house, wanted, yes=yes, dry_run=dry_run, people=people))
+    run_quietly(lambda ctx: _retry_all(ctx, wanted, yes=yes, dry_run=dry_run, people=people))
 
 
 @cli.command()
@@ -81,9 +81,9 @@ def cancel(
     people = for_people(as_json)
     if video is not None:
         one = video
-        _tell(run_quietly(lambda house: store.cancel(house.database, one)), "is cancelled", people)
+        _tell(run_quietly(lambda ctx: store.cancel(ctx.database, one)), "is cancelled", people)
     elif wanted is not None:
-        run_quietly(lambda house: _cancel_all(house, wanted, yes=yes, dry_run=dry_run, people=people))
+        run_quietly(lambda ctx: _cancel_all(ctx, wanted, yes=yes, dry_run=dry_run, people=people))
 
 
 def _which(video: UUID | None, wanted: Wanted) -> Wanted | None:
@@ -96,20 +96,20 @@ def _which(video: UUID | None, wanted: Wanted) -> Wanted | None:
     return wanted if video is None else None
 
 
-async def _retry(house: House, video: UUID | None, *, consent: bool) -> Video:
+async def _retry(ctx: Context, video: UUID | None, *, consent: bool) -> Video:
     from service.store import videos as store
 
     assert video is not None  # noqa: S101  # otherwise there were filters
     try:
         return await store.retry(
-            house.database, video, consent=consent, patience_seconds=house.settings.queue_patience
+            ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout
         )  # fmt: skip
     except Conflict as exc:
         if "error_code" not in exc.extra:
             raise
         fail(
             f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
-            f"History: `taxiway adopt-task {video} TASK`. To pay a second time if need be: --accept-double-charge"
+            f"History: `taxiway attach {video} TASK`. To pay a second time if need be: --accept-double-charge"
         )
 
 
@@ -122,7 +122,7 @@ def _tell(video: Video, words: str, people: bool) -> None:
         print_json([VideoView.of(video).model_dump(mode="json")])
 
 
-async def _retry_all(house: House, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
+async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
     from dataclasses import replace
 
     from service.store import bulk
@@ -131,17 +131,17 @@ async def _retry_all(house: House, wanted: Wanted, *, yes: bool, dry_run: bool, 
     begun = replace(wanted, finished_before=datetime.now(UTC))
 
     async def batch(size: int, only_count: bool) -> Bulk:
-        patience = house.settings.queue_patience
-        return await bulk.retry(house.database, begun, limit=size, patience_seconds=patience, dry_run=only_count)
+        timeout = ctx.settings.queue_timeout
+        return await bulk.retry(ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count)
 
     await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, people=people)
 
 
-async def _cancel_all(house: House, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
+async def _cancel_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
     from service.store import bulk
 
     async def batch(size: int, only_count: bool) -> Bulk:
-        return await bulk.cancel(house.database, wanted, limit=size, dry_run=only_count)
+        return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count)
 
     await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, people=people)
 

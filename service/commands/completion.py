@@ -8,9 +8,9 @@ def models(incomplete: str) -> list[str]:
     return [name for name in known_models() if name.startswith(incomplete)]
 
 
-def lanes(incomplete: str) -> list[str]:
-    """Lanes: models, and `*` for all of them."""
-    return [name for name in ("*", *known_models()) if name.startswith(incomplete)]
+def models_or_all(incomplete: str) -> list[str]:
+    """Models of the catalogue, and `all`, that begin so."""
+    return [name for name in ("all", *known_models()) if name.startswith(incomplete)]
 
 
 def operations(incomplete: str) -> list[str]:

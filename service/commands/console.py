@@ -1,4 +1,4 @@
-"""What every command shares: a house from the environment, errors in one line, exit codes, questions."""
+"""What every command shares: a context from the environment, errors in one line, exit codes, questions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from service import house as houses
+from service import context as contexts
 from service import logs
-from service.errors import BadSettings, DatabaseAway, MigrationBlocked, TaxiwayError
-from service.house import House
+from service.context import Context
+from service.errors import BadSettings, DatabaseUnavailable, MigrationBlocked, TaxiwayError
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def one_line_errors() -> Iterator[None]:
         fail(explain(exc))
     except BadSettings as exc:
         fail("\n".join(f"taxiway: {complaint}" for complaint in exc.complaints))
-    except DatabaseAway as exc:
+    except DatabaseUnavailable as exc:
         fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}; check DATABASE_URL, and ask `taxiway doctor`"))
     except TaxiwayError as exc:
         fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}"))
@@ -68,11 +68,11 @@ def confirm(question: str, *, yes: bool) -> None:
         fail("taxiway: nothing was done")
 
 
-def open_house() -> House:
-    """The house of this process, with its log configured."""
-    house = houses.from_environment()
-    logs.configure(house.settings.log_format, house.settings.log_level, house.settings.secrets)
-    return house
+def open_house() -> Context:
+    """The context of this process, with its log configured."""
+    ctx = contexts.from_environment()
+    logs.configure(ctx.settings.log_format, ctx.settings.log_level, ctx.settings.secrets)
+    return ctx
 
 
 @contextlib.contextmanager
@@ -88,20 +88,20 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def run(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
-    """Run one piece of work with a house, and close it."""
+def run(work: Callable[[Context], Coroutine[Any, Any, Any]]) -> Any:
+    """Run one piece of work with a context, and close it."""
 
-    async def inside(house: House) -> Any:
+    async def inside(ctx: Context) -> Any:
         try:
-            return await work(house)
+            return await work(ctx)
         finally:
-            await house.database.close()
+            await ctx.database.close()
 
     with one_line_errors():
         return asyncio.run(inside(open_house()))
 
 
-def run_quietly(work: Callable[[House], Coroutine[Any, Any, Any]]) -> Any:
+def run_quietly(work: Callable[[Context], Coroutine[Any, Any, Any]]) -> Any:
     """`run` for commands that people read: without the log."""
     with quiet():
         return run(work)

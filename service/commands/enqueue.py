@@ -1,4 +1,4 @@
-"""`taxiway enqueue`: one video by hand, from the request to the file."""
+"""`taxiway enqueue`: one video manually, from the request to the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.commands import completion, waiting
 from service.commands.console import CTRL_C, run_quietly
 from service.commands.output import AsJson, credits, for_people, print_json, say
 from service.commands.request import Wishes, body_of
-from service.house import House
+from service.context import Context
 from service.logs import one_line
 from service.store.videos import NewVideo
 from service.videos import Status, Video
@@ -59,26 +59,26 @@ def enqueue(
     )  # fmt: skip
     people = for_people(as_json)
 
-    async def work(house: House) -> bool:
-        new = await _checked(house, wishes, idempotency_key)
+    async def work(ctx: Context) -> bool:
+        new = await _checked(ctx, wishes, idempotency_key)
         if dry_run:
             _print_price(new, people=people)
             return True
-        return await _make(house, new, output, wait=wait, people=people)
+        return await _make(ctx, new, output, wait=wait, people=people)
 
     if not run_quietly(work):
         raise typer.Exit(1)
 
 
-async def _checked(house: House, wishes: Wishes, key: str | None) -> NewVideo:
+async def _checked(ctx: Context, wishes: Wishes, key: str | None) -> NewVideo:
     """Checked and priced as `POST /videos` does. Raises InvalidRequest."""
     from service.web import bodies
     from service.web.models import VideoRequest
     from service.web.videos import canonical_hash, checked_key, new_video
 
-    body = await body_of(house, wishes)
+    body = await body_of(ctx, wishes)
     asked = bodies.validated(VideoRequest, body)
-    return new_video(asked, house.settings, checked_key(key), canonical_hash(body))
+    return new_video(asked, ctx.settings, checked_key(key), canonical_hash(body))
 
 
 def _print_price(new: NewVideo, *, people: bool) -> None:
@@ -91,11 +91,11 @@ def _print_price(new: NewVideo, *, people: bool) -> None:
         print_json([told | {"quoted_credits": float(new.quoted_credits)}])
 
 
-async def _make(house: House, new: NewVideo, output: Path | None, *, wait: bool, people: bool) -> bool:
+async def _make(ctx: Context, new: NewVideo, output: Path | None, *, wait: bool, people: bool) -> bool:
     """Queue it and, unless told not to, wait until its file is there. Whether all went well."""
     from service.store import videos as store
 
-    video, is_new = await store.enqueue(house.database, new)
+    video, is_new = await store.enqueue(ctx.database, new)
     if not is_new:
         say(f"this Idempotency-Key was used before: it is video {video.id}")
     elif people and wait:
@@ -104,9 +104,9 @@ async def _make(house: House, new: NewVideo, output: Path | None, *, wait: bool,
     if wait:
         try:
             with waiting.bar() as tell:
-                video = await waiting.until_it_ends(house, video, tell)
+                video = await waiting.until_it_ends(ctx, video, tell)
                 if output is not None and video.status is Status.COMPLETED:
-                    size = await waiting.download(house, video, output, tell)
+                    size = await waiting.download(ctx, video, output, tell)
         except asyncio.CancelledError:  # Ctrl-C
             say(f"the video goes on without you: `taxiway show {video.id}`")
             raise typer.Exit(CTRL_C) from None

@@ -13,8 +13,8 @@ from uuid import UUID
 import typer
 
 from service.commands.console import one_line_errors, run
+from service.context import Context
 from service.errors import NotFound
-from service.house import House
 from service.settings import need
 
 cli = typer.Typer()
@@ -33,8 +33,8 @@ def audit(
 
     totals = Totals()
 
-    async def work(house: House) -> None:
-        async for one in audits(house.database, video):
+    async def work(ctx: Context) -> None:
+        async for one in audits(ctx.database, video):
             totals.add(one)
             if as_json:
                 print(json.dumps(_plain(one) | {"verdict": one.verdict}))
@@ -44,7 +44,7 @@ def audit(
             return
         if not totals.videos:
             raise NotFound(f"no submission of a video {video} was ever permitted")
-        for entry in await ledger.of_video(house.database, video):
+        for entry in await ledger.of_video(ctx.database, video):
             print(json.dumps(entry, default=str) if as_json else _line(entry))
 
     def _plain(one: Audit) -> dict[str, Any]:
@@ -74,22 +74,22 @@ def _line(entry: dict[str, Any]) -> str:
     return f"  {entry['id']}  {entry['opened_at']:%Y-%m-%d %H:%M:%S}  {what}: {cost}{consent}"
 
 
-@cli.command("adopt-task")
-def adopt_task(
+@cli.command("attach")
+def attach(
     video: Annotated[UUID, typer.Argument(help="The id of the video.")],
     task: Annotated[str, typer.Argument(help="The id of its task, from Runway's Request History.")],
 ) -> None:
     """Tell Taxiway which task an unknown submission made. It is checked with Runway first."""
-    from service.operations.attach import adopt
+    from service.operations.attach import attach
 
-    async def work(house: House) -> str:
-        need(house.settings, "runway_key")
-        return await adopt(house, video, task)
+    async def work(ctx: Context) -> str:
+        need(ctx.settings, "runway_key")
+        return await attach(ctx, video, task)
 
-    print(ADOPTED[run(work)])
+    print(ATTACHED[run(work)])
 
 
-ADOPTED = {
+ATTACHED = {
     "moved": "adopted: the video is processing again",
     "elsewhere": "booked as a surplus: the video has moved on, and the next tick deletes this task",
     "locked": "booked: another transaction holds the row, and the next tick completes it",
@@ -102,8 +102,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One list of findings in JSON, for programs.")] = False,
     url: Annotated[str | None, typer.Option(help="Look from outside, too: its public address.")] = None,
 ) -> None:
-    """What is wrong with this installation, and how to mend it. Exit code 1 if something is broken."""
-    from service.doctor.checks import State, as_table
+    """What is wrong with this installation, and how to fix it. Exit code 1 if a check is an error."""
+    from service.doctor.checks import CheckStatus, as_table
     from service.doctor.checks import as_json as to_json
     from service.doctor.public import reachable
     from service.doctor.report import installation
@@ -112,9 +112,9 @@ def doctor(
     try:
         with one_line_errors():
             outside = asyncio.run(reachable(url)) if url else []
-            findings = [*asyncio.run(installation(os.environ)), *outside]
+            checks = [*asyncio.run(installation(os.environ)), *outside]
     finally:
         logging.disable(logging.NOTSET)
-    print(to_json(findings) if as_json else as_table(findings))
-    if any(finding.state is State.BROKEN for finding in findings):
+    print(to_json(checks) if as_json else as_table(checks))
+    if any(check.status is CheckStatus.ERROR for check in checks):
         raise typer.Exit(1)

@@ -142,7 +142,7 @@ Rows = list[dict[str, Any]]
 
 
 async def watch(
-    look: Callable[[], Awaitable[Rows]], key: str, draw: Callable[[Rows], RenderableType],
+    fetch: Callable[[], Awaitable[Rows]], key: str, draw: Callable[[Rows], RenderableType],
     pause: Callable[[], Awaitable[object]], *, people: bool,
 ) -> None:  # fmt: skip
     """Look again and again, until Ctrl-C: a table that is kept up to date.
@@ -152,7 +152,7 @@ async def watch(
     if not people:
         seen: dict[Any, dict[str, Any]] = {}
         while True:
-            latest = {row[key]: row for row in await look()}
+            latest = {row[key]: row for row in await fetch()}
             print_json(row for name, row in reversed(latest.items()) if seen.get(name) != row)
             sys.stdout.flush()
             seen = latest
@@ -161,5 +161,5 @@ async def watch(
 
     with Live(console=console(), auto_refresh=False, screen=True) as live:
         while True:
-            live.update(draw(await look()), refresh=True)
+            live.update(draw(await fetch()), refresh=True)
             await pause()

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import typer
 
+from service.context import Context
 from service.errors import Malformed
-from service.house import House
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Wishes:
     source: UUID | None
 
 
-async def body_of(house: House, wishes: Wishes) -> dict[str, Any]:
+async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
     """The body for `POST /videos`: what the video `source` had, then --input, then the single options."""
     given: dict[str, Any] = {
         "promptText": wishes.prompt,
@@ -44,7 +44,7 @@ async def body_of(house: House, wishes: Wishes) -> dict[str, Any]:
     }
     body: dict[str, Any] = {"input": {}}
     if wishes.source is not None:
-        body |= await _of_video(house, wishes.source)
+        body |= await _of_video(ctx, wishes.source)
     body["input"] |= read_object(wishes.input, "--input") or {}
     body["input"] |= {name: value for name, value in given.items() if value is not None}
     others = {
@@ -59,10 +59,10 @@ async def body_of(house: House, wishes: Wishes) -> dict[str, Any]:
     return body
 
 
-async def _of_video(house: House, video_id: UUID) -> dict[str, Any]:
+async def _of_video(ctx: Context, video_id: UUID) -> dict[str, Any]:
     from service.store import videos as store
 
-    video = await store.get(house.database, video_id)
+    video = await store.get(ctx.database, video_id)
     copied = {"operation": video.operation, "metadata": video.metadata, "priority": video.priority or None}
     known = {name: value for name, value in copied.items() if value is not None}
     return known | {"input": dict(video.input or _written_by_the_app(video.prompt, video.image_url))}

@@ -10,7 +10,7 @@ import typer
 from service.commands.console import run_quietly
 from service.commands.output import AsJson, ago, console, cost, credits, for_people, pairs, print_json, table
 from service.commands.videos import VideoId
-from service.house import House
+from service.context import Context
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,10 +24,10 @@ cli = typer.Typer()
 def show(video: VideoId, as_json: AsJson = False) -> None:
     """One video: what was asked for, how far it is, the money, each submission, and all that happened."""
 
-    async def work(house: House) -> None:
+    async def work(ctx: Context) -> None:
         from service.steps import poll
 
-        whole = await _whole(house, await poll.look_now(house, video))
+        whole = await _whole(ctx, await poll.poll_now(ctx, video))
         if for_people(as_json):
             _print(whole)
         else:
@@ -36,16 +36,16 @@ def show(video: VideoId, as_json: AsJson = False) -> None:
     run_quietly(work)
 
 
-async def _whole(house: House, video: Video) -> dict[str, Any]:
+async def _whole(ctx: Context, video: Video) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each."""
     from service.store import audit, ledger, timeline
     from service.web.models import SubmissionView, VideoView
     from service.web.models_bulk import TimelineEntry
 
-    accounts = [one async for one in audit.audits(house.database, video.id)]
+    accounts = [one async for one in audit.audits(ctx.database, video.id)]
     account = accounts[0] if accounts else audit.nothing(video.id)
-    rows = await ledger.of_video(house.database, video.id)
-    story = await timeline.timeline(house.database, video.id)
+    rows = await ledger.of_video(ctx.database, video.id)
+    story = await timeline.timeline(ctx.database, video.id)
     return {
         "video": VideoView.of(video).model_dump(mode="json"),
         "verdict": account.verdict,
@@ -79,7 +79,7 @@ def _print(whole: dict[str, Any]) -> None:
                 ("run after", view["run_after"] if view["status"] == "queued" else None),
                 ("finished", view["finished_at"]),
                 ("quoted", credits(view["quoted_credits"]) and f"{credits(view['quoted_credits'])} credits"),
-                ("money", whole["verdict"]),
+                ("cost", whole["verdict"]),
             ]
         )
     )
@@ -107,4 +107,4 @@ def _story(entries: list[dict[str, Any]]) -> RenderableType:
         (entry["at"][:19].replace("T", " "), ": ".join(filter(None, (entry["words"], entry["error"]))))
         for entry in entries
     ]
-    return table(("when (UTC)", "what happened"), rows, folded=["what happened"])
+    return table(("when (UTC)", "activity"), rows, folded=["activity"])

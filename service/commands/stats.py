@@ -8,7 +8,7 @@ import typer
 
 from service.commands.console import run_quietly
 from service.commands.output import AsJson, console, for_people, print_json, span, table
-from service.house import House
+from service.context import Context
 from service.store.stats import Span
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def stats(
 ) -> None:
     """What was enqueued, completed and failed of late, and how long it took. Tables leave empty stretches out.
 
-    The times count from when a video was handed in: until it was sent to Runway, and until it was completed.
+    The times count from when a video was created: until it was sent to Runway, and until it was completed.
     """
 
-    async def work(house: House) -> None:
+    async def work(ctx: Context) -> None:
         from service.store import stats
         from service.web.models_operations import BucketView, Stats
 
-        view = Stats.of(window, await stats.series(house.database, window), await stats.in_flight(house.database))
+        view = Stats.of(window, await stats.series(ctx.database, window), await stats.in_flight(ctx.database))
         buckets: list[BucketView] = view.buckets
         found = [bucket.model_dump(mode="json") for bucket in buckets]
         if not for_people(as_json):

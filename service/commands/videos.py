@@ -11,7 +11,7 @@ import typer
 from service.commands import completion, output
 from service.commands.console import run_quietly
 from service.commands.output import AsJson, ago, console, cost, for_people, print_json, table
-from service.house import House
+from service.context import Context
 from service.videos import Status
 
 if TYPE_CHECKING:
@@ -59,32 +59,32 @@ def videos(
     wanted = wanted_of(status, model, error_code, q)
     people = for_people(as_json)
 
-    def look(house: House) -> Callable[[], Awaitable[list[dict[str, Any]]]]:
+    def fetch(ctx: Context) -> Callable[[], Awaitable[list[dict[str, Any]]]]:
         async def once() -> list[dict[str, Any]]:
-            return [view async for view in views(house, wanted, limit)]
+            return [view async for view in views(ctx, wanted, limit)]
 
         return once
 
-    async def work(house: House) -> None:
+    async def work(ctx: Context) -> None:
         if watch:
-            await output.watch(look(house), "id", _table, lambda: house.sleep(every), people=people)
+            await output.watch(fetch(ctx), "id", _table, lambda: ctx.sleep(every), people=people)
         elif people:
-            console().print(_table(await look(house)()))
+            console().print(_table(await fetch(ctx)()))
         else:
-            async for view in views(house, wanted, limit):
+            async for view in views(ctx, wanted, limit):
                 print_json([view])
 
     run_quietly(work)
 
 
-async def views(house: House, wanted: Wanted, limit: int) -> AsyncIterator[dict[str, Any]]:
+async def views(ctx: Context, wanted: Wanted, limit: int) -> AsyncIterator[dict[str, Any]]:
     """The videos that are meant as the API shows them, newest first, read page by page."""
     from service.store import listing
     from service.web.models import VideoView
 
     before = None
     while limit > 0:
-        page = await listing.page(house.database, wanted, before=before, limit=min(limit, PAGE))
+        page = await listing.page(ctx.database, wanted, before=before, limit=min(limit, PAGE))
         for video in page.videos:
             yield VideoView.of(video).model_dump(mode="json")
         limit -= len(page.videos)

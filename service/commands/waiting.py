@@ -11,8 +11,8 @@ from uuid import UUID
 from service.commands import output
 from service.commands.console import fail
 from service.commands.output import console, say, span
-from service.errors import DatabaseAway
-from service.house import House
+from service.context import Context
+from service.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from service.videos import Video
@@ -45,7 +45,7 @@ def bar() -> Iterator[Tell]:
         yield tell
 
 
-async def until_it_ends(house: House, video: Video, tell: Tell) -> Video:
+async def until_it_ends(ctx: Context, video: Video, tell: Tell) -> Video:
     """Look at the video until it has ended; the work is done by a tick elsewhere. Says so if none runs."""
     from service.steps import poll
 
@@ -55,22 +55,22 @@ async def until_it_ends(house: House, video: Video, tell: Tell) -> Video:
         tell(video.status.value, video.progress if video.status == "processing" else None)
         try:
             if not warned:
-                warned = await _warned_of_silence(house)
-            await house.sleep(LOOK_SECONDS)
-            video = await poll.look_now(house, video.id)
+                warned = await _warned_of_silence(ctx)
+            await ctx.sleep(LOOK_SECONDS)
+            video = await poll.poll_now(ctx, video.id)
             away_since = None
-        except DatabaseAway:
-            away_since = house.clock() if away_since is None else away_since
-            if house.clock() - away_since > PATIENCE_SECONDS:
+        except DatabaseUnavailable:
+            away_since = ctx.monotonic() if away_since is None else away_since
+            if ctx.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
             tell("the database does not answer", None)
     return video
 
 
-async def _warned_of_silence(house: House) -> bool:
+async def _warned_of_silence(ctx: Context) -> bool:
     from service.store import ticks
 
-    last = await ticks.last(house.database)
+    last = await ticks.last(ctx.database)
     if last is not None and last[2] < SILENT_SECONDS:
         return False
     since = "no tick has run yet" if last is None else f"the last tick was {span(last[2])} ago"
@@ -78,16 +78,16 @@ async def _warned_of_silence(house: House) -> bool:
     return True
 
 
-async def download(house: House, video: Video, path: Path, tell: Tell) -> int:
+async def download(ctx: Context, video: Video, path: Path, tell: Tell) -> int:
     """Fetch the file of a completed video to `path`, which is there as a whole or not at all; its size in bytes."""
     import httpx
 
     from service.web.videos import live_url
 
-    url = await live_url(house, video)
+    url = await live_url(ctx, video)
     part = path.with_name(f"{path.name}.part")
     try:
-        transport = house.transport() if house.transport else None
+        transport = ctx.transport() if ctx.transport else None
         async with (
             httpx.AsyncClient(transport=transport, timeout=FETCH_SECONDS, follow_redirects=True) as client,
             client.stream("GET", url) as response,

@@ -1,4 +1,4 @@
-"""What is wrong with this installation, and how to mend it: settings and Runway. Pure.
+"""What is wrong with this installation, and how to fix: settings and Runway. Pure.
 
 Four things lose a video when an app calls Runway by itself, and each is named in these words where it shows: the
 function ends with the response, the key is missing, the endpoint is wrong, a crash between call and save.
@@ -18,95 +18,95 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices
 
-from service.errors import RunwayAway
+from service.env_parsing import RUNWAY_URL, WRONG_RUNWAY_HOST
+from service.errors import RunwayUnavailable
 from service.settings import ENV_NAMES, Settings, doubts
-from service.values import RUNWAY_URL, WRONG_RUNWAY_HOST
 
 FEW_CREDITS = 120  # what ten seconds of gen4.5 cost
 
 
-class State(StrEnum):
-    """How bad it is: a warning is for a person to judge, what is broken keeps videos from being made."""
+class CheckStatus(StrEnum):
+    """How bad it is: a warning is for a person to judge, an error keeps videos from being made."""
 
     OK = "ok"
     WARNING = "warning"
-    BROKEN = "broken"
+    ERROR = "error"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: where, whether it is well, what was found, and how to mend it."""
+class Check:
+    """The result of one check: where, how bad it is, what it says, and the fix."""
 
     area: str
     name: str
-    state: State
-    found: str
-    mend: str = ""
+    status: CheckStatus
+    message: str
+    fix: str = ""
 
 
-def unchecked(area: str, name: str, why: str) -> Finding:
+def unchecked(area: str, name: str, why: str) -> Check:
     """What could not be looked at, because of something that another finding names."""
-    return Finding(area, name, State.WARNING, f"not checked: {why}")
+    return Check(area, name, CheckStatus.WARNING, f"not checked: {why}")
 
 
 MAKE_A_SECRET = "make one with `openssl rand -hex 24`"  # noqa: S105  # advice, not a secret
-# The settings that an installation has, in order: how bad it is without one, what that means, how to mend it.
+# The settings that an installation has, in order: how bad it is without one, what that means, how to fix it.
 WANTED = {
-    "database_url": (State.BROKEN, "not set: there is no queue", "set it to the URL of your PostgreSQL database"),
+    "database_url": (CheckStatus.ERROR, "not set: there is no queue", "set it to the URL of your PostgreSQL database"),
     "runway_key": (
-        State.BROKEN,
+        CheckStatus.ERROR,
         "key missing: nothing can be sent to Runway",
         "make a key at https://dev.runwayml.com and set it",
     ),
     "api_keys": (
-        State.WARNING,
+        CheckStatus.WARNING,
         "not set: /videos answers 503",
         f"{MAKE_A_SECRET}, unless your app only inserts rows itself",
     ),
     "cron_secret": (
-        State.WARNING,
+        CheckStatus.WARNING,
         "not set: /process-queued answers 503",
         f"{MAKE_A_SECRET}, unless `taxiway worker` or `taxiway tick` does the work",
     ),
 }
-DOUBT_MENDS = {
+DOUBT_FIXES = {
     "RUNWAYML_API_SECRET": "copy the key again, whole, from https://dev.runwayml.com",
     "MAX_CREDITS_PER_DAY": "set it to what a bad day may cost at most; a credit is a cent",
 }
 
 
-def settings(loaded: Settings, environment: Mapping[str, str]) -> list[Finding]:
+def settings(loaded: Settings, environment: Mapping[str, str]) -> list[Check]:
     """Every wanted setting, and what is allowed and probably a mistake. `environment`: as the process has it."""
     given = {name.upper(): value.strip() for name, value in environment.items() if value.strip()}
-    concerns = [*_missing(loaded), *_doubtful(loaded), *_endpoint(loaded, given), *_ambiguous(given)]
-    named = {concern.name for concern in concerns}
+    doubtful = [*_missing(loaded), *_doubtful(loaded), *_endpoint(loaded, given), *_ambiguous(given)]
+    named = {check.name for check in doubtful}
     fine = [ENV_NAMES[name] for name in WANTED if ENV_NAMES[name] not in named]
-    return [Finding("settings", name, State.OK, "set") for name in fine] + concerns
+    return [Check("settings", name, CheckStatus.OK, "set") for name in fine] + doubtful
 
 
-def _missing(loaded: Settings) -> list[Finding]:
-    return [Finding("settings", ENV_NAMES[name], *words) for name, words in WANTED.items() if not getattr(loaded, name)]
+def _missing(loaded: Settings) -> list[Check]:
+    return [Check("settings", ENV_NAMES[name], *words) for name, words in WANTED.items() if not getattr(loaded, name)]
 
 
-def _doubtful(loaded: Settings) -> list[Finding]:
+def _doubtful(loaded: Settings) -> list[Check]:
     pairs = [doubt.split(" ", 1) for doubt in doubts(loaded)]
     return [
-        Finding("settings", name, State.WARNING, words, DOUBT_MENDS.get(name, f"correct {name}"))
+        Check("settings", name, CheckStatus.WARNING, words, DOUBT_FIXES.get(name, f"correct {name}"))
         for name, words in pairs
     ]
 
 
-def _endpoint(loaded: Settings, given: Mapping[str, str]) -> list[Finding]:
+def _endpoint(loaded: Settings, given: Mapping[str, str]) -> list[Check]:
     """The host that refuses every key, which was replaced at load; and a path that is no part of the address."""
     name = next((name for name in _names("runway_url") if name in given), ENV_NAMES["runway_url"])
-    mend = f"set {name}={RUNWAY_URL}, or remove it"
+    fix = f"set {name}={RUNWAY_URL}, or remove it"
     if re.match(rf"https?://{re.escape(WRONG_RUNWAY_HOST)}(?![\w.-])", given.get(name, ""), re.IGNORECASE):
         words = f"wrong endpoint: it names {WRONG_RUNWAY_HOST}, which refuses every key; {RUNWAY_URL} is used instead"
-        return [Finding("settings", name, State.WARNING, words, mend)]
+        return [Check("settings", name, CheckStatus.WARNING, words, fix)]
     url = urlsplit(loaded.runway_url)
     if url.hostname == urlsplit(RUNWAY_URL).hostname and url.path:
         words = f"wrong endpoint: {url.path} is no part of the address, Taxiway adds the paths itself"
-        return [Finding("settings", name, State.BROKEN, words, mend)]
+        return [Check("settings", name, CheckStatus.ERROR, words, fix)]
     return []
 
 
@@ -116,18 +116,18 @@ def _names(field: str) -> list[str]:
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [ENV_NAMES[field]]
 
 
-def _ambiguous(given: Mapping[str, str]) -> list[Finding]:
+def _ambiguous(given: Mapping[str, str]) -> list[Check]:
     """Settings that are given under several names, with different values."""
     found = []
     for field in Settings.model_fields:
         first, *others = [name for name in _names(field) if name in given] or [""]
         for name in (name for name in others if given[name] != given[first]):
             words = f"ignored: {first} is set to something else, and counts"
-            found.append(Finding("settings", name, State.WARNING, words, f"remove {name}, or make both the same"))
+            found.append(Check("settings", name, CheckStatus.WARNING, words, f"remove {name}, or make both the same"))
     return found
 
 
-def refused(complaints: Iterable[str]) -> list[Finding]:
+def refused(complaints: Iterable[str]) -> list[Check]:
     """The complaints of settings that contradict themselves, for which nothing else can be looked at."""
     known = set(ENV_NAMES.values())
     found = []
@@ -135,46 +135,46 @@ def refused(complaints: Iterable[str]) -> list[Finding]:
         name = complaint.partition(" ")[0]
         words = complaint.partition(" ")[2] if name in known else complaint
         where = name if name in known else "environment"
-        found.append(Finding("settings", where, State.BROKEN, words, f"correct it, or remove {where}"))
+        found.append(Check("settings", where, CheckStatus.ERROR, words, f"correct it, or remove {where}"))
     return found
 
 
-def callbacks(loaded: Settings) -> Finding:
+def callbacks(loaded: Settings) -> Check:
     """Whether callbacks are taken. Nothing depends on them."""
     taken = "the secret is set" if loaded.callback_secrets else "no secret, so none are taken"
-    return Finding("callbacks", ENV_NAMES["callback_secrets"], State.OK, f"{taken}; not needed, Runway sends none")
+    return Check("callbacks", ENV_NAMES["callback_secrets"], CheckStatus.OK, f"{taken}; not needed, Runway sends none")
 
 
-def account(loaded: Settings, facts: Mapping[str, Any]) -> list[Finding]:
+def account(loaded: Settings, facts: Mapping[str, Any]) -> list[Check]:
     """What `GET /v1/organization` says, its numbers as Decimal: credits left, the tier's limits for what is used."""
     found = [
-        Finding("Runway", "endpoint", State.OK, f"{loaded.runway_url} answers"),
-        Finding("Runway", "key", State.OK, "accepted"),
+        Check("Runway", "endpoint", CheckStatus.OK, f"{loaded.runway_url} answers"),
+        Check("Runway", "key", CheckStatus.OK, "accepted"),
         _credits(facts["creditBalance"]),
     ]
     return found + [_limits(facts, model) for model in dict.fromkeys([loaded.image_model, loaded.text_model])]
 
 
-def _credits(left: object) -> Finding:
+def _credits(left: object) -> Check:
     if not isinstance(left, Decimal):
         return unchecked("Runway", "credits", "Runway's number cannot be read")
-    state = State.BROKEN if left <= 0 else State.WARNING if left < FEW_CREDITS else State.OK
-    mend = "" if state is State.OK else "buy credits at https://dev.runwayml.com"
-    return Finding("Runway", "credits", state, f"{_number(left)} left", mend)
+    status = CheckStatus.ERROR if left <= 0 else CheckStatus.WARNING if left < FEW_CREDITS else CheckStatus.OK
+    fix = "" if status is CheckStatus.OK else "buy credits at https://dev.runwayml.com"
+    return Check("Runway", "credits", status, f"{_number(left)} left", fix)
 
 
-def _limits(facts: Mapping[str, Any], model: str) -> Finding:
+def _limits(facts: Mapping[str, Any], model: str) -> Check:
     limits, used = _part(facts, "tier", "models", model), _part(facts, "usage", "models", model)
     if not limits:
-        mend = "raise the tier at https://dev.runwayml.com, or use another model"
-        return Finding("Runway", model, State.WARNING, "the account's tier does not name this model", mend)
+        fix = "raise the tier at https://dev.runwayml.com, or use another model"
+        return Check("Runway", model, CheckStatus.WARNING, "the account's tier does not name this model", fix)
     at_once, daily = limits.get("maxConcurrentGenerations"), limits.get("maxDailyGenerations")
     made = used.get("dailyGenerations", Decimal(0))
     words = f"{_number(at_once)} at once, {_number(daily)} a day ({_number(made)} made)"
     if isinstance(daily, Decimal) and isinstance(made, Decimal) and made >= daily:
-        mend = "wait, videos stay queued; or raise the tier at https://dev.runwayml.com"
-        return Finding("Runway", model, State.WARNING, f"the day's limit is reached: {words}", mend)
-    return Finding("Runway", model, State.OK, words)
+        fix = "wait, videos stay queued; or raise the tier at https://dev.runwayml.com"
+        return Check("Runway", model, CheckStatus.WARNING, f"the day's limit is reached: {words}", fix)
+    return Check("Runway", model, CheckStatus.OK, words)
 
 
 def _part(facts: Any, *path: str) -> dict[str, Any]:
@@ -188,55 +188,60 @@ def _number(value: object) -> str:
     return "any number" if value is None else f"{value:f}" if isinstance(value, Decimal) else "?"
 
 
-def no_account(loaded: Settings, exc: RunwayAway) -> list[Finding]:
+def no_account(loaded: Settings, exc: RunwayUnavailable) -> list[Check]:
     """Why Runway did not describe the account, by its status and its words."""
-    name, state, words, mend = _refusal(loaded, exc.extra.get("runway_status"), exc.detail)
+    name, status, words, fix = _refusal(loaded, exc.extra.get("runway_status"), exc.detail)
     others = [other for other in ("endpoint", "key", "credits") if other != name]
     reached = name != "endpoint"
-    fine = [Finding("Runway", "endpoint", State.OK, f"{loaded.runway_url} answers")] if reached else []
+    fine = [Check("Runway", "endpoint", CheckStatus.OK, f"{loaded.runway_url} answers")] if reached else []
     left = [unchecked("Runway", other, words.partition(":")[0]) for other in others if other != "endpoint"]
-    return [*fine, Finding("Runway", name, state, f"{words}: {exc.detail}", mend), *left]
+    return [*fine, Check("Runway", name, status, f"{words}: {exc.detail}", fix), *left]
 
 
-def _refusal(loaded: Settings, status: object, detail: str) -> tuple[str, State, str, str]:
-    """Which check failed, how badly, in which words, and how to mend it."""
+def _refusal(loaded: Settings, answered: object, detail: str) -> tuple[str, CheckStatus, str, str]:
+    """Which check failed, how badly, in which words, and how to fix it."""
     url, key, headers = (ENV_NAMES[name] for name in ("runway_url", "runway_key", "runway_headers"))
     correct = f"correct {url}, whose right value is {RUNWAY_URL}, or remove it"
     strange = "Incorrect hostname" in detail or re.search(r"<(!doctype|html)\b", detail, re.IGNORECASE)
-    match status:
+    match answered:
         case None if loaded.runway_url == RUNWAY_URL:
             reach = "let this machine reach it: name resolution, firewall, proxy"
-            return "endpoint", State.BROKEN, "Runway does not answer", reach
+            return "endpoint", CheckStatus.ERROR, "Runway does not answer", reach
         case None:
-            return "endpoint", State.BROKEN, "wrong endpoint, or it does not answer", correct
-        case int() if status >= 500 or status == 429:
-            return "endpoint", State.WARNING, "Runway is busy or down", "wait: videos stay queued meanwhile"
+            return "endpoint", CheckStatus.ERROR, "wrong endpoint, or it does not answer", correct
+        case int() if answered >= 500 or answered == 429:
+            return "endpoint", CheckStatus.WARNING, "Runway is busy or down", "wait: videos stay queued meanwhile"
         case 401 | 403 if not strange:
-            mend = f"make a new key at https://dev.runwayml.com and set {key}"
-            return "key", State.BROKEN, "key refused", mend
+            fix = f"make a new key at https://dev.runwayml.com and set {key}"
+            return "key", CheckStatus.ERROR, "key refused", fix
         case 400 if not strange:
-            return "headers", State.BROKEN, "the request's headers are refused", f"correct {headers}"
+            return "headers", CheckStatus.ERROR, "the request's headers are refused", f"correct {headers}"
         case _:
-            return "endpoint", State.BROKEN, "wrong endpoint", correct
+            return "endpoint", CheckStatus.ERROR, "wrong endpoint", correct
 
 
-def as_json(findings: Sequence[Finding]) -> str:
-    """The findings as one JSON list."""
-    return json.dumps([dataclasses.asdict(finding) for finding in findings], ensure_ascii=False)
+def as_json(checks: Sequence[Check]) -> str:
+    """The checks as one JSON list."""
+    return json.dumps([dataclasses.asdict(check) for check in checks], ensure_ascii=False)
 
 
-def as_table(findings: Sequence[Finding]) -> str:
-    """The findings in aligned columns, how to mend each below it, and a last line that counts them."""
-    rows = [("STATE", "AREA", "CHECK"), *((one.state.value, one.area, one.name) for one in findings)]
+def as_table(checks: Sequence[Check]) -> str:
+    """The checks in aligned columns, the fix of each below it, and a last line that counts them."""
+    rows = [("STATUS", "AREA", "CHECK"), *((one.status.value, one.area, one.name) for one in checks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     starts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines = [f"{starts[0]}  FOUND"]
-    for start, finding in zip(starts[1:], findings, strict=True):
-        lines.append(f"{start}  {finding.found}")
-        if finding.mend:
-            lines.append(f"{' ' * len(start)}  mend it: {finding.mend}")
-    broken, warnings, fine = (
-        sum(one.state is state for one in findings) for state in (State.BROKEN, State.WARNING, State.OK)
+    lines = [f"{starts[0]}  MESSAGE"]
+    for start, check in zip(starts[1:], checks, strict=True):
+        lines.append(f"{start}  {check.message}")
+        if check.fix:
+            lines.append(f"{' ' * len(start)}  fix: {check.fix}")
+    errors, warnings, fine = (
+        sum(one.status is status for one in checks)
+        for status in (CheckStatus.ERROR, CheckStatus.WARNING, CheckStatus.OK)
     )
-    counted = f"{broken} broken, {warnings} {'warning' if warnings == 1 else 'warnings'}, {fine} ok"
+    counted = f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}, {fine} ok"
     return "\n".join([*lines, "", counted])
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word if count == 1 else word + 's'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
-from service.errors import DatabaseAway, MigrationBlocked
+from service.errors import DatabaseUnavailable, MigrationBlocked
 from service.store.adoption import Footprint, Plan, explain, mend, obstacles, prepare, record, survey
 from service.store.adoption import undo as way_back
 from service.store.adoption.locks import lock_obstacles
@@ -21,7 +21,7 @@ __all__ = ["Plan", "applied", "directory", "explain", "migrate", "pending", "pla
 
 log = logging.getLogger(__name__)
 
-MEND_MARKER = "-- taxiway: mend stuck rows"
+MEND_MARKER = "-- taxiway: fix stuck rows"
 TURN_KEY = 0x7461_7869_7761_79  # "taxiway": whoever holds this advisory lock migrates
 TURN_SECONDS = 600  # another replica's migration may build indexes on a big table
 # While an ALTER TABLE waits for its lock, every query of the app waits behind it: better to give up soon.
@@ -66,7 +66,7 @@ async def migrate(url: str, *, requeue_stuck: bool = False) -> list[str]:
 
     With `requeue_stuck` the stuck rows of an app's own table are queued again instead of failed; it is the
     operator's consent to their being paid for twice. Raises MigrationBlocked, having changed nothing, and
-    DatabaseAway.
+    DatabaseUnavailable.
     """
     async with _changing(url) as connection:
         return await _migrate(connection, scripts(), requeue_stuck=requeue_stuck)
@@ -228,4 +228,4 @@ def _naming_absence() -> Iterator[None]:
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-        raise DatabaseAway(str(exc).strip() or type(exc).__name__) from exc
+        raise DatabaseUnavailable(str(exc).strip() or type(exc).__name__) from exc

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Cron:
-    """Calls `url` every so many seconds, one call at a time, each for at most `patience` seconds.
+    """Calls `url` every so many seconds, one call at a time, each for at most `timeout` seconds.
 
     What goes wrong is said once, and again when it changes. Nothing that happens in a call ends it.
     """
@@ -26,13 +26,13 @@ class Cron:
         secret: str,
         *,
         every: float,
-        patience: float,
+        timeout: float,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url, self._headers = url, {"authorization": f"Bearer {secret}"}
-        self._every, self._patience, self._transport = every, patience, transport
+        self._every, self._timeout, self._transport = every, timeout, transport
         self._sleep, self._clock = sleep, clock
         self._complaint: str | None = None
 
@@ -58,7 +58,7 @@ class Cron:
         """Call once; what was wrong, in one line."""
         try:
             # Like a real caller: no proxy of this machine's environment, no connection kept from call to call.
-            async with httpx.AsyncClient(transport=self._transport, timeout=self._patience, trust_env=False) as client:
+            async with httpx.AsyncClient(transport=self._transport, timeout=self._timeout, trust_env=False) as client:
                 return _complaint(await client.post(self._url, headers=self._headers))
         except Exception as exc:
             return f"{type(exc).__name__} {exc}".strip()

@@ -20,9 +20,10 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from service import house as houses
+from service import context as contexts
 from service import logs
 from service.app import create_app
+from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings
 from service.installer.migrate import migrate
 from service.local.banner import Places, banner
@@ -31,7 +32,6 @@ from service.local.keys import kept_secrets
 from service.local.postgres import Server as Postgres
 from service.serving import MARGIN_SECONDS, listen, server
 from service.settings import Settings
-from service.values import RUNWAY_URL
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Run all of it until Ctrl-C or SIGTERM. Raises BadSettings, DatabaseAway, MigrationBlocked."""
-    settings = houses.from_environment().settings
+    """Run all of it until Ctrl-C or SIGTERM. Raises BadSettings, DatabaseUnavailable, MigrationBlocked."""
+    settings = contexts.from_environment().settings
     if complaints := _complaints(settings, options):
         raise BadSettings(complaints)
     asyncio.run(_live(settings, options))
@@ -130,10 +130,10 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
         simulator_url = await stack.enter_async_context(_simulator(url, settings, options))
         settings = _with(settings, runway_key=SIMULATED_KEY, runway_url=simulator_url)
     _configure_logs(settings)
-    patience = settings.post_timeout + MARGIN_SECONDS
-    await stack.enter_async_context(_served(create_app(houses.build(settings)), listener, patience))
-    call_patience = settings.tick_budget + patience
-    cron = Cron(f"{url}/process-queued", settings.cron_secret[0], every=options.every, patience=call_patience)
+    timeout = settings.post_timeout + MARGIN_SECONDS
+    await stack.enter_async_context(_served(create_app(contexts.build(settings)), listener, timeout))
+    call_timeout = settings.tick_budget + timeout
+    cron = Cron(f"{url}/process-queued", settings.cron_secret[0], every=options.every, timeout=call_timeout)
     await stack.enter_async_context(cron.running())
     return Places(
         url=url, asked_port=options.port, port=port, api_key=settings.api_keys[0],
@@ -182,10 +182,10 @@ async def _simulator(url: str, settings: Settings, options: Options) -> AsyncIte
 
 
 @asynccontextmanager
-async def _served(app: Starlette, listener: socket.socket, patience: float) -> AsyncIterator[None]:
-    """Serve while inside; requests in flight get `patience` seconds at the end."""
+async def _served(app: Starlette, listener: socket.socket, timeout: float) -> AsyncIterator[None]:
+    """Serve while inside; requests in flight get `timeout` seconds at the end."""
     host, port = listener.getsockname()
-    built = server(app, host, port, patience=patience)
+    built = server(app, host, port, timeout=timeout)
     task = asyncio.create_task(built.serve(sockets=[listener]))
     try:
         while not (built.started or task.done()):  # noqa: ASYNC110  # uvicorn has no event to wait for

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from service.errors import BadSettings, DatabaseAway
+from service.errors import BadSettings, DatabaseUnavailable
 from service.local.postgres_home import (
     Binaries,
     Home,
@@ -67,7 +67,7 @@ class Server:
 
     `durable=False` gives up the data of a power cut for speed: for tests. `home` and `binaries` are found
     when not given. Raises NotConfigured without the wheel, BadSettings when the folder is in use or holds
-    another version's data, DatabaseAway when PostgreSQL does not start or does not stop.
+    another version's data, DatabaseUnavailable when PostgreSQL does not start or does not stop.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Server:
         """Shut down and let go of the folder. Safe to call twice, and when nothing runs."""
         process = self._process
         if process and not end(process.pid, lambda: process.poll() is None, STOP_LADDER):
-            raise DatabaseAway(f"PostgreSQL (process {process.pid}) does not end")
+            raise DatabaseUnavailable(f"PostgreSQL (process {process.pid}) does not end")
         self._process = None
         if self._watcher:
             self._watcher.kill()  # before its pipe ends: by now the number may be another process's
@@ -132,7 +132,7 @@ class Server:
         """Stop, and delete the data: for a server that nobody else has."""
         self.stop()
         link = self.home.link
-        shutil.rmtree(self.home.house if link else self.home.data, ignore_errors=True)
+        shutil.rmtree(self.home.ctx if link else self.home.data, ignore_errors=True)
         if link and link.is_symlink():
             link.unlink()
 
@@ -158,7 +158,7 @@ class Server:
         if pid and self._is_ours(pid):
             log.warning("the PostgreSQL of an earlier run is still there (process %d): ending it", pid)
             if not end(pid, lambda: self._is_ours(pid), STOP_LADDER):
-                raise DatabaseAway(f"PostgreSQL (process {pid}), left by an earlier run, does not end")
+                raise DatabaseUnavailable(f"PostgreSQL (process {pid}), left by an earlier run, does not end")
         elif pid is None or command_of(pid):  # a dead process's file is PostgreSQL's own to judge
             pid_file.unlink(missing_ok=True)
 
@@ -174,10 +174,10 @@ class Server:
         if fresh or disowned:
             shutil.rmtree(data, ignore_errors=True)
         if link:
-            private(self.home.house, mode=0o755)
+            private(self.home.ctx, mode=0o755)
             link.unlink(missing_ok=True)
             link.symlink_to(data)
-        for part in self.home.house.glob("initdb-*"):
+        for part in self.home.ctx.glob("initdb-*"):
             shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(self.home.sockets, ignore_errors=True)
         private(self.home.sockets)
@@ -185,7 +185,7 @@ class Server:
 
     def _initialise(self) -> None:
         """Make the data directory under another name first: half of one is never taken for a whole."""
-        part = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.home.house))
+        part = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.home.ctx))
         self._give_away(part)
         command = [self._program("initdb"), "-D", str(part), *INITDB_OPTIONS]
         command += [] if self.durable else ["--no-sync"]
@@ -195,7 +195,7 @@ class Server:
             )
         except (OSError, subprocess.SubprocessError) as exc:
             said = getattr(exc, "stderr", None) or b""
-            raise DatabaseAway(f"initdb failed: {exc} {said.decode(errors='replace')[-2000:]}") from exc
+            raise DatabaseUnavailable(f"initdb failed: {exc} {said.decode(errors='replace')[-2000:]}") from exc
         part.rename(self.home.data)
 
     def _check_version(self) -> None:
@@ -219,11 +219,11 @@ class Server:
         until(lambda: process.poll() is not None or is_ready(pid_file, process.pid), START_SECONDS)
         if process.poll() is not None or not is_ready(pid_file, process.pid):
             said = self.log_path.read_bytes()[begin:].decode(errors="replace")
-            raise DatabaseAway(f"PostgreSQL did not start; {self.log_path} says: {said[-2000:]}")
+            raise DatabaseUnavailable(f"PostgreSQL did not start; {self.log_path} says: {said[-2000:]}")
 
     def _program(self, name: str) -> str:
         if self.home.account:
-            self.binaries = runnable(self.binaries, self.home.house.parent)
+            self.binaries = runnable(self.binaries, self.home.ctx.parent)
         return self.binaries.program(name)
 
     def _give_away(self, path: Path) -> None:

@@ -60,7 +60,7 @@ class Home:
     account: Account | None
 
     @property
-    def house(self) -> Path:
+    def ctx(self) -> Path:
         """The folder that holds the data directory; ours, not the account's."""
         return self.data.parent
 
@@ -102,9 +102,9 @@ def find_home(
     mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     if (os.geteuid() if uid is None else uid) != 0:
         return Home(folder, folder / "postgres", _socket_directory(mark, uid, temporary), None)
-    house = shared_directory(shared_roots) / mark
-    data = house / "postgres"
-    return Home(folder, data, house / "run", account_for(data))
+    ctx = shared_directory(shared_roots) / mark
+    data = ctx / "postgres"
+    return Home(folder, data, ctx / "run", account_for(data))
 
 
 def shared_directory(roots: tuple[Path, ...] = SHARED_ROOTS) -> Path:

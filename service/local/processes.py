@@ -27,23 +27,23 @@ def watch(pid: int, how: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 def end(pid: int, alive: Callable[[], bool], ladder: Iterable[tuple[int, float]]) -> bool:
     """Send the signals of the ladder, each with its patience in seconds; whether the process ended."""
-    for number, patience in ladder:
+    for number, timeout in ladder:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-        if until(lambda: not alive(), patience):
+        if until(lambda: not alive(), timeout):
             return True
     return False
 
 
 def until(
     condition: Callable[[], bool],
-    patience: float,
+    timeout: float,
     *,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Whether the condition came true within so many seconds."""
-    give_up = now() + patience
+    give_up = now() + timeout
     while not condition():
         if now() > give_up:
             return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from service.errors import Conflict, RunwayAway
-from service.house import House
+from service.context import Context
+from service.errors import Conflict, RunwayUnavailable
 from service.logs import VIDEO, event
-from service.operations.saving import as_answer
+from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import inbox, ledger, submissions
 from service.videos import Status
@@ -18,24 +18,25 @@ log = logging.getLogger(__name__)
 BATCH = 20
 
 
-async def adopt(house: House, video_id: UUID, task_id: str) -> str:
+async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
     """Adopt a task for a video: 'moved' (adopted), 'elsewhere' (a surplus, to be deleted), 'locked' or 'held' (known).
 
-    Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayAway if Runway cannot say.
+    Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if Runway
+    cannot say.
     """
-    if await ledger.holder(house.database, task_id) is not None:
+    if await ledger.holder(ctx.database, task_id) is not None:
         return "held"
-    async with house.runway() as runway:
+    async with ctx.runway() as runway:
         task = await runway.retrieve(task_id)
     if task is None:
         raise Conflict(f"Runway does not know the task {task_id}")
-    submission_id = await ledger.candidate(house.database, video_id, task.created_at)
+    submission_id = await ledger.candidate(ctx.database, video_id, task.created_at)
     if submission_id is None:
         raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
     estimate = task.estimated_cost.credits if task.estimated_cost else None
     outcome = Outcome(Kind.ACCEPTED, "adopted", task_id=task_id, estimated_credits=estimate)
-    answer = as_answer(submission_id, video_id, outcome, Decision(Status.PROCESSING))
-    results = await submissions.save(house.database, [answer])
+    answer = as_outcome_row(submission_id, video_id, outcome, Decision(Status.PROCESSING))
+    results = await submissions.save(ctx.database, [answer])
     result = results.get(submission_id, "held")
     event(
         log,
@@ -49,16 +50,16 @@ async def adopt(house: House, video_id: UUID, task_id: str) -> str:
     return result
 
 
-async def follow_evidence(house: House) -> int:
+async def follow_evidence(ctx: Context) -> int:
     """Callbacks in the inbox that name a video with an unknown submission; how many led to something."""
     followed = 0
-    for row in await inbox.evidence(house.database, BATCH):
+    for row in await inbox.evidence(ctx.database, BATCH):
         try:
-            result = await adopt(house, row["video_id"], row["task_id"])
+            result = await attach(ctx, row["video_id"], row["task_id"])
         except Conflict as exc:
             result = exc.detail
-        except RunwayAway:
+        except RunwayUnavailable:
             continue
-        await inbox.handled(house.database, row["id"], result)
+        await inbox.handled(ctx.database, row["id"], result)
         followed += 1
     return followed

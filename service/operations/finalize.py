@@ -1,8 +1,8 @@
-"""Finalize: what a look at a task means for its video. Callback, poller and a waiting reader all end here.
+"""Finalize: what a poll of a task means for its video. Callback, poller and a waiting reader all end here.
 
-Also when to look at a task again, if it has not ended. Runway says how far a running task is. From that its end is
+Also when to poll of a task again, if it has not ended. Runway says how far a running task is. From that its end is
 foreseen, and the next look is put there: one video needs a few looks, however long it takes, and is seen sooner after
-its end than with a fixed rhythm. Whatever Runway says, two looks at one task are never closer than its own gap, and
+its end than with a fixed rhythm. Whatever Runway says, two polls of one task are never closer than its own gap, and
 never further apart than a minute.
 """
 
@@ -14,12 +14,12 @@ from uuid import UUID
 
 import asyncpg
 
-from service.house import House
+from service.context import Context
 from service.logs import VIDEO, event
 from service.runway.task import Task, Verdict, judge
 from service.settings import Settings
 from service.store import tasks
-from service.store.tasks import LEAST_GAP_SECONDS, Before, Due, Seen
+from service.store.tasks import LEAST_GAP_SECONDS, DuePoll, PollResult, PreviousPoll
 from service.videos import TASK_TIMEOUT, TRANSITIONS, Event, Status
 
 log = logging.getLogger(__name__)
@@ -41,27 +41,27 @@ PAST_SECONDS = 0.5
 LATE_SHARE = 0.01
 
 
-def look(due: Due, task: Task | None, settings: Settings, now: datetime, chance: float) -> Seen:
-    """Judge one look at a task; pure."""
+def evaluate(due: DuePoll, task: Task | None, settings: Settings, now: datetime, random: float) -> PollResult:
+    """Judge one poll of a task; pure."""
     video = due.video
     verdict = judge(
         task,
-        overdue=due.age_seconds > settings.task_patience,
+        overdue=due.age_seconds > settings.task_timeout,
         retries_left=settings.task_retries - video.task_retries,
         task_retries=video.task_retries,
         now=now,
     )
     delay = verdict.delay_seconds or poll_delay(
-        due.age_seconds, chance, status=task.status if task else "", progress=task.progress if task else None,
-        before=due.before,
+        due.age_seconds, random, status=task.status if task else "", progress=task.progress if task else None,
+        previous=due.previous,
     )  # fmt: skip
-    return _seen(due, task, verdict, delay_seconds=delay)
+    return _poll_result(due, task, verdict, delay_seconds=delay)
 
 
-def _seen(due: Due, task: Task | None, verdict: Verdict, *, delay_seconds: float) -> Seen:
+def _poll_result(due: DuePoll, task: Task | None, verdict: Verdict, *, delay_seconds: float) -> PollResult:
     video, ended = due.video, verdict.event is not None
     timed_out = verdict.error_code == TASK_TIMEOUT
-    return Seen(
+    return PollResult(
         video_id=video.id,
         task_id=video.runway_video_id or "",
         next_status=TRANSITIONS[Status.PROCESSING, verdict.event] if verdict.event else Status.PROCESSING,
@@ -91,72 +91,79 @@ def _with_code(verdict: Verdict, task: Task | None) -> str | None:
     return f"{verdict.error_message} [{code}]"
 
 
-def out_of_reach(due: Due, settings: Settings) -> Seen | None:
-    """What a look means for which Runway could not be asked: nothing yet, until twice the patience is over."""
-    if due.age_seconds <= 2 * settings.task_patience:
+def out_of_reach(due: DuePoll, settings: Settings) -> PollResult | None:
+    """What a poll means for which Runway could not be asked: nothing yet, until twice TASK_TIMEOUT is over."""
+    if due.age_seconds <= 2 * settings.task_timeout:
         return None
-    words = "Runway could not be asked about this task for longer than twice TASK_PATIENCE."
-    return _seen(due, None, Verdict(Event.FAIL, TASK_TIMEOUT, words), delay_seconds=0.0)
+    words = "Runway could not be asked about this task for longer than twice TASK_TIMEOUT."
+    return _poll_result(due, None, Verdict(Event.FAIL, TASK_TIMEOUT, words), delay_seconds=0.0)
 
 
 def poll_delay(
-    age_seconds: float, chance: float, *, status: str = "", progress: float | None = None, before: Before | None = None
+    age_seconds: float,
+    random: float,
+    *,
+    status: str = "",
+    progress: float | None = None,
+    previous: PreviousPoll | None = None,
 ) -> float:
-    """Seconds to the next look at a task that is under way.
+    """Seconds to the next poll of a task that is under way.
 
-    `age_seconds`: since it was sent; `status` and `progress` (0 to 1): what it says now; `before`: what it said at
-    the look before. `chance`, in [0, 1), spreads looks at tasks that began together.
+    `age_seconds`: since it was sent; `status` and `progress` (0 to 1): what it says now; `previous`: what it said at
+    the look before. `random`, in [0, 1), spreads looks at tasks that began together.
     """
     if status in WAITING:
-        wanted = min(age_seconds * WAITING_SHARE, WAITING_GAP_SECONDS) * (1 + chance / 5)
+        wanted = min(age_seconds * WAITING_SHARE, WAITING_GAP_SECONDS) * (1 + random / 5)
     elif progress is None or progress < HUNDREDTH:
-        wanted = age_seconds * AGE_SHARE * (1 + chance / 5)
+        wanted = age_seconds * AGE_SHARE * (1 + random / 5)
     else:
-        left = _left_seconds(age_seconds, progress, before)
+        left = _left_seconds(age_seconds, progress, previous)
         wanted = left * FAR_SHARE if left > FAR_SECONDS else max(left + PAST_SECONDS, age_seconds * LATE_SHARE)
-        wanted = min(wanted, age_seconds * TRUST_SHARE) + chance / 2
-    return min(max(LEAST_GAP_SECONDS * (1 + chance / 10), wanted), LONGEST_GAP_SECONDS)
+        wanted = min(wanted, age_seconds * TRUST_SHARE) + random / 2
+    return min(max(LEAST_GAP_SECONDS * (1 + random / 10), wanted), LONGEST_GAP_SECONDS)
 
 
-def _left_seconds(age_seconds: float, progress: float, before: Before | None) -> float:
+def _left_seconds(age_seconds: float, progress: float, previous: PreviousPoll | None) -> float:
     """The least time that is left, by what is known: it may have begun when it was made, or long after that."""
     left = (1 - progress) * age_seconds / progress
-    if before is None:
+    if previous is None:
         return left
-    if before.status in WAITING:  # it began since then, nobody knows when: the next look will tell
+    if previous.status in WAITING:  # it began since then, nobody knows when: the next look will tell
         return 0.0
-    if before.progress is not None and progress > before.progress:
-        gained = progress - before.progress + HUNDREDTH
-        return min(left, (1 - progress) * before.seconds / gained)
+    if previous.progress is not None and progress > previous.progress:
+        gained = progress - previous.progress + HUNDREDTH
+        return min(left, (1 - progress) * previous.seconds / gained)
     return left
 
 
-async def finalize(house: House, looks: list[Seen]) -> set[UUID]:
+async def finalize(ctx: Context, results: list[PollResult]) -> set[UUID]:
     """Apply these looks, each at most once, and tell the log what ended. The ids of the videos that changed."""
-    changed = await _apply(house, looks) if looks else set()
-    for seen in looks:
-        if seen.video_id in changed and seen.next_status != Status.PROCESSING:
-            words = f"Finished: status {seen.next_status}" + (f", {seen.error_message}" if seen.error_message else "")
-            event(log, VIDEO, "finished", words, video=seen.video_id, task=seen.task_id)
+    changed = await _apply(ctx, results) if results else set()
+    for result in results:
+        if result.video_id in changed and result.next_status != Status.PROCESSING:
+            words = f"Finished: status {result.next_status}" + (
+                f", {result.error_message}" if result.error_message else ""
+            )
+            event(log, VIDEO, "finished", words, video=result.video_id, task=result.task_id)
     return changed
 
 
-async def _apply(house: House, looks: list[Seen]) -> set[UUID]:
+async def _apply(ctx: Context, results: list[PollResult]) -> set[UUID]:
     """All at once; if one of them cannot be stored, one by one, so that it costs the others nothing."""
     try:
-        return await tasks.finalize(house.database, looks)
+        return await tasks.finalize(ctx.database, results)
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
-        if len(looks) == 1:
+        if len(results) == 1:
             words = "What Runway says of this task cannot be stored"
-            ids = {"video": looks[0].video_id, "task": looks[0].task_id}
-            event(log, VIDEO, "look_not_stored", words, level=logging.ERROR, trace=True, **ids)
+            ids = {"video": results[0].video_id, "task": results[0].task_id}
+            event(log, VIDEO, "poll_not_stored", words, level=logging.ERROR, trace=True, **ids)
             return set()
     changed: set[UUID] = set()
-    for one in looks:
-        changed |= await _apply(house, [one])
+    for one in results:
+        changed |= await _apply(ctx, [one])
     return changed
 
 
-def now(house: House) -> datetime:
-    """The wall clock of this house, in UTC."""
-    return datetime.fromtimestamp(house.wall(), UTC)
+def now(ctx: Context) -> datetime:
+    """The wall clock of this context, in UTC."""
+    return datetime.fromtimestamp(ctx.now(), UTC)

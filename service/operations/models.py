@@ -1,42 +1,42 @@
-"""Lanes by hand: pause one, or all of them, and open it again."""
+"""Pause one model, or all of them, and open it again, as an operator does."""
 
 from __future__ import annotations
 
 import logging
 
-from service.errors import NoSuchLane
-from service.house import House
+from service.context import Context
+from service.errors import NoSuchModel
 from service.logs import VIDEO, event
 from service.runway.catalogue import models, operations
-from service.runway.outcomes import ALL_LANES
-from service.store import lanes
+from service.runway.outcomes import ALL_MODELS
+from service.store import models as store
 
 log = logging.getLogger(__name__)
 
-BY_HAND = "by_hand"
+MANUAL = "manual"
 
 
 def known() -> list[str]:
-    """Every lane that there can be: '*' for all of them, and each model of the catalogue."""
-    return [ALL_LANES, *sorted({model for operation in operations() for model in models(operation)})]
+    """Every model that there can be: 'all' for all of them, and each model of the catalogue."""
+    return [ALL_MODELS, *sorted({model for operation in operations() for model in models(operation)})]
 
 
-def _check(lane: str) -> None:
-    if lane not in known():
-        raise NoSuchLane(f"there is no lane {lane[:100]!r}; there are: {', '.join(known())}", lanes=known())
+def _check(model: str) -> None:
+    if model not in known():
+        raise NoSuchModel(f"there is no model {model[:100]!r}; there are: {', '.join(known())}", models=known())
 
 
-async def pause(house: House, lane: str, seconds: float, why: str) -> None:
-    """Send nothing for this lane for a while; of two pauses, the longer stands. Raises NoSuchLane."""
-    _check(lane)
-    await lanes.pause(house.database, lane, seconds, BY_HAND, why)
-    event(log, VIDEO, "lane_paused", f"Lane paused by hand for {seconds:g} s: {why}", lane=lane)
+async def pause(ctx: Context, model: str, seconds: float, why: str) -> None:
+    """Send nothing for this model for a while; of two pauses, the longer stands. Raises NoSuchModel."""
+    _check(model)
+    await store.pause(ctx.database, model, seconds, MANUAL, why)
+    event(log, VIDEO, "model_paused", f"Model paused manually for {seconds:g} s: {why}", model=model)
 
 
-async def resume(house: House, lane: str) -> bool:
-    """Open a lane; whether it was paused. Raises NoSuchLane."""
-    _check(lane)
-    was_paused = await lanes.resume(house.database, lane)
+async def resume(ctx: Context, model: str) -> bool:
+    """Open a model; whether it was paused. Raises NoSuchModel."""
+    _check(model)
+    was_paused = await store.resume(ctx.database, model)
     if was_paused:
-        event(log, VIDEO, "lane_resumed", "Lane resumed by hand", lane=lane)
+        event(log, VIDEO, "model_resumed", "Model resumed manually", model=model)
     return was_paused

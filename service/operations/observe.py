@@ -9,39 +9,39 @@ from typing import Any
 
 import asyncpg
 
-from service.errors import RunwayAway, TaxiwayError
-from service.house import House
+from service.context import Context
+from service.errors import RunwayUnavailable, TaxiwayError
 from service.logs import RUNWAY, VIDEO, event
 from service.runway.account import summary
-from service.store import snapshots
+from service.store import maintenance
 
 log = logging.getLogger(__name__)
 
-ACCOUNT_LOOK_SECONDS = 5.0  # nothing waits for it: what is late is left to the next time
+ACCOUNT_TIMEOUT_SECONDS = 5.0  # nothing waits for it: what is late is left to the next time
 
 
-async def refresh(house: House, due: Sequence[str]) -> None:
+async def refresh(ctx: Context, due: Sequence[str]) -> None:
     """Take the snapshots that are due, by name, each in one process. What fails is told to the log alone."""
     for name in due:
         try:
-            if await snapshots.take_turn(house.database, name):
-                await (snapshots.count(house.database) if name == "counts" else _look(house))
+            if await maintenance.take_turn(ctx.database, name):
+                await (maintenance.count(ctx.database) if name == "counts" else _ask(ctx))
         except (TaxiwayError, asyncpg.PostgresError) as exc:
             event(log, VIDEO, "snapshot_failed", f"No snapshot of {name}: {exc}", level=logging.WARNING)
 
 
-async def _look(house: House) -> None:
+async def _ask(ctx: Context) -> None:
     try:
-        async with asyncio.timeout(ACCOUNT_LOOK_SECONDS):
-            await account(house)
-    except (RunwayAway, TimeoutError) as exc:
-        words = exc.detail if isinstance(exc, RunwayAway) else f"no answer within {ACCOUNT_LOOK_SECONDS:g} s"
+        async with asyncio.timeout(ACCOUNT_TIMEOUT_SECONDS):
+            await account(ctx)
+    except (RunwayUnavailable, TimeoutError) as exc:
+        words = exc.detail if isinstance(exc, RunwayUnavailable) else f"no answer within {ACCOUNT_TIMEOUT_SECONDS:g} s"
         event(log, RUNWAY, "account_not_seen", f"Credits left are not known: {words}", level=logging.WARNING)
 
 
-async def account(house: House) -> dict[str, Any]:
-    """Ask Runway for credits left and limits by model, and write them down. Raises RunwayAway."""
-    async with house.runway() as runway:
+async def account(ctx: Context) -> dict[str, Any]:
+    """Ask Runway for credits left and limits by model, and write them down. Raises RunwayUnavailable."""
+    async with ctx.runway() as runway:
         seen = summary(await runway.organization())
-    await snapshots.keep_account(house.database, seen)
+    await maintenance.keep_account(ctx.database, seen)
     return seen

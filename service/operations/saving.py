@@ -8,12 +8,12 @@ from uuid import UUID
 
 import asyncpg
 
+from service.context import Context
 from service.errors import TaxiwayError
-from service.house import House
 from service.logs import VIDEO, event
-from service.runway.outcomes import ALL_LANES, Decision, Outcome, Pause
-from service.store import lanes, submissions
-from service.store.submissions import Answer
+from service.runway.outcomes import ALL_MODELS, Decision, Outcome, Pause
+from service.store import models, submissions
+from service.store.submissions import OutcomeRow
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +21,9 @@ SAVE_AGAIN_FIRST_SECONDS = 0.2
 SAVE_AGAIN_CAP_SECONDS = 10.0
 
 
-def as_answer(submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision) -> Answer:
+def as_outcome_row(submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision) -> OutcomeRow:
     """The row to save for one submission."""
-    return Answer(
+    return OutcomeRow(
         submission_id=submission_id,
         video_id=video_id,
         outcome=outcome.kind.value,
@@ -36,12 +36,12 @@ def as_answer(submission_id: int, video_id: UUID, outcome: Outcome, decision: De
         error_code=decision.error_code,
         error_message=decision.error_message,
         delay_seconds=decision.delay_seconds,
-        setback=decision.setback,
+        retry=decision.retry,
         resubmit=decision.resubmit,
     )
 
 
-async def insist(house: House, write: Callable[[], Awaitable[None]]) -> None:
+async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[None]]) -> None:
     """Do one write until it succeeds. Only the database can be in the way, and it may come back."""
     wait = SAVE_AGAIN_FIRST_SECONDS
     while True:
@@ -49,32 +49,32 @@ async def insist(house: House, write: Callable[[], Awaitable[None]]) -> None:
             return await write()
         except (TaxiwayError, asyncpg.PostgresError) as exc:
             event(log, VIDEO, "save_again", f"Not saved yet, trying again: {exc}", level=logging.ERROR)
-        await house.sleep(wait)
+        await ctx.sleep(wait)
         wait = min(wait * 2, SAVE_AGAIN_CAP_SECONDS)
 
 
-async def pause_lane(house: House, pause: Pause) -> None:
-    """Pause a lane, and say so if it was open."""
-    if await lanes.pause(house.database, pause.lane, pause.seconds, pause.reason, pause.detail):
-        which = "all models" if pause.lane == ALL_LANES else pause.lane
-        words = f"Lane paused ({which}) for {pause.seconds:g} s, {pause.reason}: {pause.detail}"
-        event(log, VIDEO, "lane_paused", words, level=logging.WARNING, lane=pause.lane)
+async def pause_model(ctx: Context, pause: Pause) -> None:
+    """Pause a model, and say so if it was open."""
+    if await models.pause(ctx.database, pause.model, pause.seconds, pause.reason, pause.detail):
+        which = "all models" if pause.model == ALL_MODELS else pause.model
+        words = f"Model paused ({which}) for {pause.seconds:g} s, {pause.reason}: {pause.detail}"
+        event(log, VIDEO, "model_paused", words, level=logging.WARNING, model=pause.model)
 
 
-async def resume_lane(house: House, lane: str) -> None:
-    """Open a lane."""
-    await lanes.resume(house.database, lane)
-    event(log, VIDEO, "lane_resumed", "Lane resumed: Runway takes videos again", lane=lane)
+async def resume_model(ctx: Context, model: str) -> None:
+    """Open a model."""
+    await models.resume(ctx.database, model)
+    event(log, VIDEO, "model_resumed", "Model resumed: Runway takes videos again", model=model)
 
 
-async def save_insistently(house: House, answers: Sequence[Answer]) -> None:
+async def save_answers(ctx: Context, answers: Sequence[OutcomeRow]) -> None:
     """Save, again and again, for as long as this process lives: an id that is lost here was paid for nothing."""
     results: dict[int, str] = {}
 
     async def save() -> None:
-        results.update(await submissions.save_each(house.database, answers))
+        results.update(await submissions.save_each(ctx.database, answers))
 
-    await insist(house, save)
+    await retry_until_saved(ctx, save)
     for answer in answers:
         result = results.get(answer.submission_id, "kept")
         event(

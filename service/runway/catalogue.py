@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 
 from service.errors import InvalidRequest, Problem
 from service.runway.fields import AnyField, Choice, check_object, schema_of_object
-from service.runway.words import plain, shown
+from service.runway.messages import as_text, truncate
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Model(BaseModel):
             choice = self.fields.get(name)
             if not isinstance(choice, Choice) or not (choice.required or choice.default is not None):
                 raise ValueError(f"{name} sets the price: it must be a choice that always has a value")
-            if {plain(value) for value in choice.values} != extra.keys():
+            if {as_text(value) for value in choice.values} != extra.keys():
                 raise ValueError(f"the price must list every value of {name}")
         return self
 
@@ -73,7 +73,7 @@ class Model(BaseModel):
             return None
         rate = self.price.per_second
         for name, extra in self.price.extra.items():
-            rate += extra[plain(body.get(name, self.fields[name].default))]
+            rate += extra[as_text(body.get(name, self.fields[name].default))]
         return max(rate * Decimal(body["duration"]), self.price.minimum)
 
 
@@ -131,7 +131,7 @@ def build_request(
     """
     known = _models(operation, catalogue)
     if not isinstance(input, dict):
-        raise InvalidRequest([Problem("/input", f"must be an object, as Runway takes it; got {shown(input)}")])
+        raise InvalidRequest([Problem("/input", f"must be an object, as Runway takes it; got {truncate(input)}")])
     name = input.get("model", default_model)
     model = _model(operation, name, catalogue)
     given = {key: value for key, value in input.items() if key != "model"}
@@ -160,12 +160,12 @@ def _models(operation: object, catalogue: Catalogue) -> dict[str, Model]:
     if isinstance(operation, str) and operation in catalogue:
         return catalogue[operation]
     known = ", ".join(catalogue)
-    raise InvalidRequest([Problem("/operation", f"must be one of {known}; got {shown(operation)}")])
+    raise InvalidRequest([Problem("/operation", f"must be one of {known}; got {truncate(operation)}")])
 
 
 def _model(operation: object, name: object, catalogue: Catalogue) -> Model:
     known = _models(operation, catalogue)
     if isinstance(name, str) and name in known:
         return known[name]
-    wanted = f"must be one of {', '.join(known)} for {operation}; got {shown(name)}"
+    wanted = f"must be one of {', '.join(known)} for {operation}; got {truncate(name)}"
     raise InvalidRequest([Problem("/input/model", wanted)])

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 from multidict import CIMultiDict
 from pydantic import ValidationError
 
-from service import replies
-from service.errors import RunwayAway
+from service import response_parsing
+from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
-from service.runway.outcomes import Answer, Broken
+from service.runway.outcomes import Broken, HttpResult
 from service.runway.task import Task
-from service.runway.transport import AiohttpWire, Content, Reply, Sight, Wire, current
+from service.runway.transport import AiohttpTransport, ConnectionTrace, Content, Response, Transport, current
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class Runway:
     def __init__(
         self,
         settings: Settings,
-        transport: httpx.AsyncBaseTransport | Wire | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        transport: httpx.AsyncBaseTransport | Transport | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = settings.runway_url
-        self._wire = _wire(transport, self.url, settings.submit_slots + settings.poll_slots)
-        self._clock = clock
+        self._transport = _transport(transport, self.url, settings.submit_concurrency + settings.poll_concurrency)
+        self._monotonic = monotonic
         self._key = (settings.runway_key or "no key").encode()
         self._headers = CIMultiDict(settings.custom_headers)
         self._headers.update(
@@ -66,11 +66,11 @@ class Runway:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._wire.aclose()
+        await self._transport.aclose()
 
     async def create(
         self, operation: str, body: dict[str, Any] | str, *, give_up_at: float, video: object = None
-    ) -> Answer | Broken:
+    ) -> HttpResult | Broken:
         """Send one create; `body`: an object, or its JSON.
 
         `give_up_at`: on this client's clock; past it nothing is sent, or the call is cut off.
@@ -79,46 +79,46 @@ class Runway:
         if log.isEnabledFor(logging.INFO):  # asked first, so that no words are made that nobody wants
             event(log, RUNWAY, "request_starting", "Request starting", video=video)
             event(log, RUNWAY, "endpoint_called", f"Endpoint called: POST {self.url}{path}", video=video)
-        seconds = give_up_at - self._clock()
+        seconds = give_up_at - self._monotonic()
         if seconds <= 0:
             return Broken("the time for this call was over before it began", sent=False)
         result = await self._call("POST", path, seconds, body)
-        if isinstance(result, Answer):
+        if isinstance(result, HttpResult):
             event(log, RUNWAY, "response_status", f"Response status: {result.status}", video=video)
         else:
             event(log, RUNWAY, "no_response", f"No response: {result.error}", level=logging.WARNING, video=video)
         return result
 
     async def retrieve(self, task_id: str) -> Task | None:
-        """One look at a task; None if Runway does not know it. Raises RunwayAway when that cannot be said."""
+        """One poll of a task; None if Runway does not know it. Raises RunwayUnavailable when that cannot be said."""
         answer = await self._ask("GET", task_id, 200)
         if answer is None:
             return None
         try:
             task = Task.model_validate_json(answer.body)
         except ValidationError as exc:
-            raise RunwayAway(f"Runway's answer about task {task_id} cannot be read") from exc
+            raise RunwayUnavailable(f"Runway's answer about task {task_id} cannot be read") from exc
         if task.id.lower() != task_id.lower():
-            raise RunwayAway(f"Asked about task {task_id}, Runway answered about another")
+            raise RunwayUnavailable(f"Asked about task {task_id}, Runway answered about another")
         return task
 
     async def delete(self, task_id: str) -> bool:
-        """Cancel or delete a task. True: it was there; False: it was gone already. Raises RunwayAway otherwise."""
+        """Cancel or delete a task. True: it was there; False: gone already. Raises RunwayUnavailable otherwise."""
         return await self._ask("DELETE", task_id, 204) is not None
 
     async def organization(self) -> dict[str, Any]:
         """The account behind the key, as Runway describes it: `creditBalance`, `tier`, `usage`. It costs nothing.
 
-        Raises RunwayAway; its `extra` has `runway_status` if there was an answer, also a 200 that is no account.
+        Raises RunwayUnavailable; its `extra` has `runway_status` if there was an answer, also a 200 that is no account.
         """
         path = "/v1/organization"
         answer = await self._whole("GET", path)
-        account = replies.read(answer.body)
+        account = response_parsing.read(answer.body)
         if answer.status != 200 or "creditBalance" not in account:
             raise self._not_that("GET", path, answer)
         return account
 
-    async def _ask(self, method: str, task_id: str, wanted: int) -> Answer | None:
+    async def _ask(self, method: str, task_id: str, wanted: int) -> HttpResult | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
         if not _TASK_ID.fullmatch(task_id):
             return None  # it comes from a table or a callback: no task of Runway's, and it could change the path
@@ -130,49 +130,51 @@ class Runway:
             raise self._not_that(method, path, answer)
         return answer
 
-    async def _whole(self, method: str, path: str) -> Answer:
+    async def _whole(self, method: str, path: str) -> HttpResult:
         """An answer that was read to its end, whatever it says."""
         answer = await self._call(method, path, RETRIEVE_SECONDS)
         if isinstance(answer, Broken):
-            raise RunwayAway(f"{method} {self.url}{path}: {answer.error}")
+            raise RunwayUnavailable(f"{method} {self.url}{path}: {answer.error}")
         if answer.torn is not None:
-            raise RunwayAway(f"{method} {self.url}{path}: the answer broke off: {answer.torn}")
+            raise RunwayUnavailable(f"{method} {self.url}{path}: the answer broke off: {answer.torn}")
         return answer
 
-    def _not_that(self, method: str, path: str, answer: Answer) -> RunwayAway:
+    def _not_that(self, method: str, path: str, answer: HttpResult) -> RunwayUnavailable:
         words = answer.body[:300].decode("utf-8", "replace")
-        return RunwayAway(f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status)
+        return RunwayUnavailable(
+            f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status
+        )
 
     async def _call(
         self, method: str, path: str, seconds: float, body: dict[str, Any] | str | None = None
-    ) -> Answer | Broken:
-        sight = Sight(self._clock)
-        token = current.set(sight)
-        started = self._clock()
-        reply: Reply | None = None
+    ) -> HttpResult | Broken:
+        trace = ConnectionTrace(self._monotonic)
+        token = current.set(trace)
+        started = self._monotonic()
+        response: Response | None = None
         chunks: list[bytes] = []
         torn: str | None = None
         try:
             async with asyncio.timeout(seconds):
-                reply = await self._wire.open(method, self.url + path, *self._request(body))
-                await reply.read(chunks, LARGEST_ANSWER_BYTES)  # what is longer is cut, and so becomes unreadable
+                response = await self._transport.open(method, self.url + path, *self._request(body))
+                await response.read(chunks, LARGEST_ANSWER_BYTES)  # what is longer is cut, and so becomes unreadable
         except Exception as exc:
-            error = _why(exc, seconds, sight)
-            if reply is None:
+            error = _why(exc, seconds, trace)
+            if response is None:
                 # Whatever it is: without proof that nothing was written, it may have been sent.
-                return Broken(error, sent=sight.at is not None or not self._wire.traced)
+                return Broken(error, sent=trace.at is not None or not self._transport.traced)
             torn = error
         finally:
             current.reset(token)
-            if reply is not None and not reply.done:
-                await _close(reply)
-        return Answer(
-            reply.status,
+            if response is not None and not response.done:
+                await _close(response)
+        return HttpResult(
+            response.status,
             b"".join(chunks).replace(self._key, b"[secret]"),  # its words are kept, and shown
-            self._clock() - (started if sight.at is None else sight.at),
-            reply.headers.get("apigw-requestid"),
+            self._monotonic() - (started if trace.at is None else trace.at),
+            response.headers.get("apigw-requestid"),
             torn,
-            _retry_after(reply),
+            _retry_after(response),
         )
 
     def _request(self, body: dict[str, Any] | str | None) -> tuple[Mapping[str, str], Content]:
@@ -184,14 +186,14 @@ class Runway:
         return headers, _pieces(whole)
 
 
-def _wire(transport: httpx.AsyncBaseTransport | Wire | None, url: str, connections: int) -> Wire:
+def _transport(transport: httpx.AsyncBaseTransport | Transport | None, url: str, connections: int) -> Transport:
     if transport is None:
-        return AiohttpWire(url, connections)
-    if isinstance(transport, AiohttpWire):
+        return AiohttpTransport(url, connections)
+    if isinstance(transport, AiohttpTransport):
         return transport
-    from service.runway.injected import HttpxWire
+    from service.runway.injected import HttpxTransport
 
-    return HttpxWire(cast("httpx.AsyncBaseTransport", transport))
+    return HttpxTransport(cast("httpx.AsyncBaseTransport", transport))
 
 
 async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
@@ -199,20 +201,20 @@ async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
         yield whole[start : start + PIECE_BYTES]
 
 
-def _why(exc: Exception, seconds: float, sight: Sight) -> str:
+def _why(exc: Exception, seconds: float, trace: ConnectionTrace) -> str:
     if type(exc) is TimeoutError:
-        return f"no {'connection' if sight.at is None else 'complete answer'} within {seconds:.3g} s"
+        return f"no {'connection' if trace.at is None else 'complete answer'} within {seconds:.3g} s"
     return f"{type(exc).__name__}: {exc}".rstrip(": ")
 
 
-async def _close(reply: Reply) -> None:
+async def _close(response: Response) -> None:
     """Let go of the connection. What goes wrong here changes nothing about the answer."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(CLOSE_SECONDS):
-            await reply.close()
+            await response.close()
 
 
-def _retry_after(reply: Reply) -> float | None:
+def _retry_after(response: Response) -> float | None:
     """Seconds, from `Retry-After`. Runway documents none: the form with a date is not worth a clock here."""
-    value = reply.headers.get("retry-after")
+    value = response.headers.get("retry-after")
     return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if value and _SECONDS.fullmatch(value) else None

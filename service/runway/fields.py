@@ -16,7 +16,7 @@ from pydantic import Field as Given
 
 from service.errors import Problem
 from service.runway.assets import URI_SCHEMA, image_uri_complaint
-from service.runway.words import Scalar, escaped, listed, shown, stranger
+from service.runway.messages import Scalar, escaped, listed, truncate, unknown_field
 
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # jsonb takes no NUL, UTF-8 no half of a surrogate pair
 NAMED_STRANGERS = 10  # unknown fields that are answered one by one: a hostile body may have thousands
@@ -48,7 +48,7 @@ class Field(BaseModel, ABC):
     def refusal(self, value: object, pointer: str) -> Problem:
         """The usual problem: something else was wanted."""
         advice = ": leave the field out if there is no value" if value is None and not self.required else ""
-        return Problem(pointer, f"must be {self.wanted}; got {shown(value)}{advice}")
+        return Problem(pointer, f"must be {self.wanted}; got {truncate(value)}{advice}")
 
 
 class Text(Field):
@@ -187,7 +187,7 @@ AnyField = Annotated[Text | Integer | Choice | ImageUri | Frames | Object, Discr
 def check_object(fields: Mapping[str, Field], value: object, pointer: str, owner: str) -> Iterator[Problem]:
     """Everything wrong with an object: what is missing, what is malformed, what `owner` does not have."""
     if not isinstance(value, dict):
-        yield Problem(pointer, f"must be an object with {', '.join(fields)}; got {shown(value)}")
+        yield Problem(pointer, f"must be an object with {', '.join(fields)}; got {truncate(value)}")
         return
     for name, field in fields.items():
         if name in value:
@@ -197,7 +197,7 @@ def check_object(fields: Mapping[str, Field], value: object, pointer: str, owner
             yield Problem(f"{pointer}/{name}", f"is missing: give {field.wanted}")
     strangers = [name for name in value if name not in fields]
     for name in strangers[:NAMED_STRANGERS]:
-        yield Problem(f"{pointer}/{escaped(name)}", stranger(name, list(fields), owner))
+        yield Problem(f"{pointer}/{escaped(name)}", unknown_field(name, list(fields), owner))
     if more := strangers[NAMED_STRANGERS:]:
         yield Problem(pointer, f"has {len(more)} more fields that {owner} does not take: remove them")
 
@@ -227,7 +227,9 @@ def _check_company(field: Field, name: str, siblings: dict[str, Any], pointer: s
             yield Problem(pointer, f"goes only with {other} {' or '.join(rules)}: set that, or leave {name} out")
         elif not _among(siblings[name], rules[company]):
             fitting = listed(rules[company])
-            yield Problem(pointer, f"must be one of {fitting} where {other} is {company}; got {shown(siblings[name])}")
+            yield Problem(
+                pointer, f"must be one of {fitting} where {other} is {company}; got {truncate(siblings[name])}"
+            )
 
 
 def _schema_of_company(name: str, field: Field) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from service.runway.transport import CONNECT_SECONDS, Content, Reply, current
+from service.runway.transport import CONNECT_SECONDS, Content, Response, current
 
 
 async def httpcore_trace(name: str, _info: dict[str, Any]) -> None:
@@ -15,7 +15,7 @@ async def httpcore_trace(name: str, _info: dict[str, Any]) -> None:
         current.get().connected()
 
 
-class _HttpxReply:
+class _HttpxResponse:
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self.status = response.status_code
@@ -37,17 +37,17 @@ class _HttpxReply:
         await self._response.aclose()
 
 
-class HttpxWire:
+class HttpxTransport:
     """Any transport of httpx's. `AsyncClient` is left out: of what it adds, a create must have nothing."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
         self.traced = isinstance(transport, httpx.AsyncHTTPTransport)  # any other may have sent without a word
 
-    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
+    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Response:
         extensions = {"timeout": {"connect": CONNECT_SECONDS}, "trace": httpcore_trace}
         request = httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
-        return _HttpxReply(await self._transport.handle_async_request(request))
+        return _HttpxResponse(await self._transport.handle_async_request(request))
 
     async def aclose(self) -> None:
         await self._transport.aclose()

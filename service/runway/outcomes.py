@@ -16,12 +16,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from service import replies, videos
+from service import response_parsing, videos
 from service.settings import Settings
 
 # Runway sheds load at once; its gateway's own 503 comes at 30 s, while the backend may go on and make the task.
 PROMPT_REFUSAL_SECONDS = 5.0
-ALL_LANES = "*"
+ALL_MODELS = "all"
 LONGEST_REQUEST_ID = 200
 
 
@@ -47,7 +47,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResult:
     """An HTTP answer whose headers were read. `seconds` is how long it took, from when it could be sent.
 
     `torn`: what broke the body off, None if it was read to its end. `retry_after`: seconds, if the answer names them.
@@ -85,9 +85,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Pause:
-    """A lane (one model, or ALL_LANES) that is to be left alone for a while."""
+    """A model (one model, or ALL_MODELS) that is to be left alone for a while."""
 
-    lane: str
+    model: str
     reason: str
     detail: str
     seconds: float
@@ -101,43 +101,43 @@ class Decision:
     error_code: str | None = None
     error_message: str | None = None
     delay_seconds: float = 0.0
-    setback: bool = False
+    retry: bool = False
     resubmit: bool = False
     pause: Pause | None = None
 
 
-def classify(result: Answer | Broken) -> Outcome:
+def classify(result: HttpResult | Broken) -> Outcome:
     """Which of the four outcomes this is."""
     if isinstance(result, Broken):
-        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, replies.storable(result.error))
-    body = replies.read(result.body)
-    task_id = replies.task_id(body)
-    request_id = result.request_id and replies.storable(result.request_id, LONGEST_REQUEST_ID)
+        return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, response_parsing.storable(result.error))
+    body = response_parsing.read(result.body)
+    task_id = response_parsing.task_id(body)
+    request_id = result.request_id and response_parsing.storable(result.request_id, LONGEST_REQUEST_ID)
     facts: dict[str, Any] = {"http_status": result.status, "request_id": request_id}
     if result.status == 200 and task_id:  # also if the connection broke right behind it: an id is an id
         return Outcome(
-            Kind.ACCEPTED, "task created", task_id=task_id, estimated_credits=replies.estimate(body), **facts
+            Kind.ACCEPTED, "task created", task_id=task_id, estimated_credits=response_parsing.estimate(body), **facts
         )
     reason = _reason(result, body)
     if reason is None:
         return Outcome(Kind.UNKNOWN, _doubt(result, body, task_id), **facts)
-    words = replies.words(body) or f"HTTP {result.status} without a readable reason"
+    words = response_parsing.words(body) or f"HTTP {result.status} without a readable reason"
     return Outcome(Kind.REJECTED, words, reason=reason, retry_after=result.retry_after, **facts)
 
 
-def _doubt(answer: Answer, body: dict[str, Any], task_id: str | None) -> str:
+def _doubt(answer: HttpResult, body: dict[str, Any], task_id: str | None) -> str:
     """Why an answer proves nothing, with whatever may help to find the task."""
     broken = f", broken off ({answer.torn})" if answer.torn else ""
     named = f"; it names task {task_id}" if task_id else ""
-    words = replies.words(body) or ("no readable task id" if answer.status == 200 else "no readable reason")
-    return replies.storable(f"HTTP {answer.status}{broken}: {words}{named}")
+    words = response_parsing.words(body) or ("no readable task id" if answer.status == 200 else "no readable reason")
+    return response_parsing.storable(f"HTTP {answer.status}{broken}: {words}{named}")
 
 
-def _reason(answer: Answer, body: dict[str, Any]) -> Reason | None:
+def _reason(answer: HttpResult, body: dict[str, Any]) -> Reason | None:
     """Why no task was made; None if the answer does not prove that none was."""
     if answer.torn is not None:
         return None
-    error = replies.error(body)
+    error = response_parsing.error(body)
     match answer.status:
         case 400 | 403 if "enough credits" in error.lower():
             return Reason.NO_CREDITS
@@ -157,7 +157,7 @@ def _reason(answer: Answer, body: dict[str, Any]) -> Reason | None:
             return None
 
 
-# How long a lane rests before one create tries again.
+# How long a model rests before one create tries again.
 PAUSE_SECONDS = {
     Reason.NO_CREDITS: 600.0,
     Reason.KEY_REFUSED: 300.0,
@@ -166,28 +166,28 @@ PAUSE_SECONDS = {
     Reason.DAILY_LIMIT: 900.0,  # the limit is a rolling 24 h: room comes back a little at a time
 }
 # A daily limit belongs to one model, and an operation that is gone must not stop the others; the rest concerns all.
-LANE_REASONS = {Reason.DAILY_LIMIT, Reason.WRONG_ENDPOINT}
+MODEL_REASONS = {Reason.DAILY_LIMIT, Reason.WRONG_ENDPOINT}
 
 
 def decide(
     outcome: Outcome,
     *,
     model: str,
-    setbacks: int,
-    resubmits: int,
+    retries: int,
+    resubmissions: int,
     bound: Decimal | None,
     settings: Settings,
-    chance: float,
+    random: float,
 ) -> Decision:
     """What becomes of a video after this outcome. `bound`: the most that its task may cost, in credits."""
     if outcome.kind is Kind.ACCEPTED:  # the usual, with nothing to work out
         return _TAKEN
-    wait = videos.backoff(setbacks, chance)
+    wait = videos.backoff(retries, random)
     match outcome.kind:
         case Kind.NOT_SENT:
             return _wait(outcome, wait)
         case Kind.UNKNOWN:
-            may_resubmit = settings.unknown_policy == "resubmit" and resubmits < settings.unknown_resubmits
+            may_resubmit = settings.unknown_policy == "resubmit" and resubmissions < settings.unknown_resubmits
             if may_resubmit:
                 return replace(_wait(outcome, wait), resubmit=True)
             return Decision(videos.Status.FAILED, videos.SUBMISSION_UNKNOWN, unknown_words(outcome.detail, bound))
@@ -197,9 +197,9 @@ def decide(
     asked = outcome.retry_after or 0.0
     if reason is Reason.BUSY:
         return _wait(outcome, max(wait, asked))
-    lane = model if reason in LANE_REASONS else ALL_LANES
-    pause = Pause(lane, reason.value, outcome.detail, max(PAUSE_SECONDS[reason], asked))
-    return replace(_wait(outcome, 0.0), setback=False, pause=pause)
+    model = model if reason in MODEL_REASONS else ALL_MODELS
+    pause = Pause(model, reason.value, outcome.detail, max(PAUSE_SECONDS[reason], asked))
+    return replace(_wait(outcome, 0.0), retry=False, pause=pause)
 
 
 _TAKEN = Decision(videos.Status.PROCESSING)
@@ -208,7 +208,7 @@ _TAKEN = Decision(videos.Status.PROCESSING)
 def _wait(outcome: Outcome, seconds: float) -> Decision:
     """Back to the queue, with the reason for whoever reads the row meanwhile."""
     words = f"Waiting to be sent again: {outcome.detail}"
-    return Decision(videos.Status.QUEUED, error_message=words, delay_seconds=seconds, setback=True)
+    return Decision(videos.Status.QUEUED, error_message=words, delay_seconds=seconds, retry=True)
 
 
 def unknown_words(detail: str, bound: Decimal | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 
-class _SightedConnector(aiohttp.TCPConnector):
+class _TracedConnector(aiohttp.TCPConnector):
     def __init__(self, told: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
         self._told = told
@@ -25,7 +25,7 @@ def new_session(told: Callable[[], None], connect_seconds: float, **options: Any
     There is no limit but that of connecting: the deadline of the whole call ends whatever takes too long.
     """
     return aiohttp.ClientSession(
-        connector=_SightedConnector(told, **options),
+        connector=_TracedConnector(told, **options),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(sock_connect=connect_seconds),
     )

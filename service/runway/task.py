@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from service import videos
-from service.replies import LARGEST_CREDITS, storable
+from service.response_parsing import LARGEST_CREDITS, storable
 from service.videos import Event
 
 OUTPUT_LIFE_SECONDS = 24 * 3600  # Runway's URLs live 24 to 48 h; without a date of their own, the shorter
@@ -123,7 +123,7 @@ class Verdict:
 
 
 def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: int, now: datetime) -> Verdict:
-    """Apply the rules to one look at a task. None: Runway does not know it (404); `overdue`: patience is over."""
+    """Apply the rules to one poll of a task. None: Runway does not know it (404); `overdue`: its time is over."""
     if task is None:
         words = "Runway no longer knows this task: it was deleted, or cancelled from elsewhere."
         return Verdict(Event.FAIL, videos.TASK_VANISHED, words)
@@ -137,7 +137,7 @@ def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: 
         case "FAILED":
             return _failed(task, retries_left, task_retries)
         case _ if overdue:
-            words = f"Runway had not finished after the time that TASK_PATIENCE allows (last state: {task.status})."
+            words = f"Runway had not finished after the time that TASK_TIMEOUT allows (last state: {task.status})."
             return Verdict(Event.FAIL, videos.TASK_TIMEOUT, words)
         case _:
             return Verdict(None)

@@ -25,23 +25,23 @@ IDLE_SECONDS = 0.25
 Content = bytes | AsyncIterator[bytes]
 
 
-class Sight:
+class ConnectionTrace:
     """When a call had a connection on which bytes could be written: told by whichever wire carries it."""
 
-    __slots__ = ("_clock", "at")
+    __slots__ = ("_monotonic", "at")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self.at: float | None = None
 
     def connected(self) -> None:
-        self.at = self._clock()
+        self.at = self._monotonic()
 
 
-current: ContextVar[Sight] = ContextVar("sight")
+current: ContextVar[ConnectionTrace] = ContextVar("sight")
 
 
-class Reply(Protocol):
+class Response(Protocol):
     """An answer whose headers were read."""
 
     @property
@@ -61,19 +61,19 @@ class Reply(Protocol):
         """Let go of the connection."""
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """Carries a call. `traced`: no news of a connection is proof that there was none."""
 
     traced: bool
 
-    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
+    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Response:
         """Send this, once, and read the answer's headers."""
 
     async def aclose(self) -> None:
         """Close every connection."""
 
 
-class _AiohttpReply:
+class _AiohttpResponse:
     __slots__ = ("_response", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -98,7 +98,7 @@ class _AiohttpReply:
 def load_session() -> ModuleType:
     """aiohttp, with the first call: a tick that sends nothing does without.
 
-    A process that stays loads it before its first permit: what is permitted is to be sent at once.
+    A process that stays loads it before its first open submission: what is permitted is to be sent at once.
     """
     from service.runway import session
 
@@ -112,7 +112,7 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class AiohttpWire:
+class AiohttpTransport:
     """aiohttp itself: with httpx in between, every call costs half as much again."""
 
     traced = True
@@ -125,12 +125,12 @@ class AiohttpWire:
         self._rest: dict[str, Any] = {"keepalive_timeout": idle_seconds} if idle_seconds else {"force_close": True}
         self._session: aiohttp.ClientSession | None = None
 
-    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Reply:
+    async def open(self, method: str, url: str, headers: Mapping[str, str], content: Content) -> Response:
         if self._session is None:
             self._session = load_session().new_session(
                 lambda: current.get().connected(), CONNECT_SECONDS, ssl=self._tls, limit=self._connections, **self._rest
             )
-        return _AiohttpReply(
+        return _AiohttpResponse(
             await self._session.request(method, url, headers=headers, data=content or None, allow_redirects=False)
         )
 

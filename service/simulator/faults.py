@@ -17,7 +17,7 @@ Words are separated by commas; some take a value after `=`:
     empty              the task succeeds without output
     vanish             the task runs and is then unknown; on a retrieve: unknown this once
     throttled          the task stays THROTTLED
-    backwards          every second look at the task shows an earlier state
+    backwards          every second poll of the task shows an earlier state
     cancelled          the task ends as CANCELLED
 """
 

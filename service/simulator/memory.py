@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class State:
-    """All that a restart must not lose. The lanes are left out: they follow from the tasks.
+    """All that a restart must not lose. The models are left out: they follow from the tasks.
 
     `signing_key` in hexadecimal; `changes`: the options that were set on the run; `made`: by model, the Unix
     times of creates that count for the daily limit; `entries`: the books, with a task's id for the entry that

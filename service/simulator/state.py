@@ -18,7 +18,7 @@ from service.simulator.ledger import Entry, Ledger, iso
 from service.simulator.memory import State
 from service.simulator.models import MODELS, price
 from service.simulator.options import DAY_SECONDS, SimulatorOptions
-from service.simulator.tasks import RUNNING_SECONDS, Lane, LifeClock, Task, describe, refund, running_seconds
+from service.simulator.tasks import RUNNING_SECONDS, LifeClock, ModelQueue, Task, describe, refund, running_seconds
 
 Refused = Literal["no_credits", "daily_limit"]
 
@@ -41,7 +41,7 @@ class Runway:
         self.credits = self.options.credits
         self._life = LifeClock(self.clock, self.options.speed)
         self.tasks: dict[str, Task] = {}
-        self._lanes = {model: Lane(self._finish) for model in MODELS}
+        self._queues = {model: ModelQueue(self._finish) for model in MODELS}
         self._made: dict[str, deque[float]] = {model: deque() for model in MODELS}
 
     def change(self, **settings: Any) -> None:
@@ -74,13 +74,13 @@ class Runway:
         options, key = replace(self.options, **state.changes), bytes.fromhex(state.signing_key)
         tasks = {task.id: task for task in state.tasks}
         entries = [tasks[entry].entry if isinstance(entry, str) else entry for entry in state.entries]
-        lanes = {model: Lane(self._finish) for model in MODELS}
+        queues = {model: ModelQueue(self._finish) for model in MODELS}
         for task in state.tasks:
             if task.fate.end != "throttled":
-                lanes[task.model].resume(task)
+                queues[task.model].resume(task)
         self.options, self._changes, self._signing_key = options, state.changes, key
         self.faults.waiting, self.ledger, self.credits = state.faults, Ledger(entries), state.credits
-        self.tasks, self._lanes = tasks, lanes
+        self.tasks, self._queues = tasks, queues
         self._made = {model: deque(state.made.get(model, ())) for model in MODELS}
         self._life.life = state.life
         self._life.set_speed(options.speed)
@@ -88,8 +88,8 @@ class Runway:
     def advance(self) -> float:
         """Bring every task up to date. Returns the seconds of task life."""
         now = self._life.now()
-        for lane in self._lanes.values():
-            lane.advance(now, self.options.limits.concurrent)
+        for queue in self._queues.values():
+            queue.advance(now, self.options.limits.concurrent)
         return now
 
     def create(self, body: dict[str, Any], entry: Entry, fate: Fate) -> Task | Refused:
@@ -115,7 +115,7 @@ class Runway:
         )
         self.tasks[task_id] = task
         if fate.end != "throttled":
-            self._lanes[model].add(task, now, self.options.limits.concurrent)
+            self._queues[model].add(task, now, self.options.limits.concurrent)
         return task
 
     def find(self, task_id: str) -> Task | None:
@@ -133,7 +133,7 @@ class Runway:
             self._refund(task, task.entry.charged)
         task.entry.deleted = True
         del self.tasks[task.id]
-        self._lanes[task.model].remove(task)
+        self._queues[task.model].remove(task)
         self.advance()
 
     def daily_generations(self, model: str) -> int:

@@ -96,7 +96,7 @@ class Task:
         return self.fate.end == "vanish" and self.status(now) in ("RUNNING", "SUCCEEDED")
 
 
-class Lane:
+class ModelQueue:
     """One model's slots: so many tasks at once, the others wait in order of submission."""
 
     def __init__(self, finished: Callable[[Task], None]) -> None:

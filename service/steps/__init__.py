@@ -1,1 +1,1 @@
-"""The steps of a tick, a file each: `run_once(house, ...)` does one batch and returns its counts."""
+"""The steps of a tick, a file each: `run_once(ctx, ...)` does one batch and returns its counts."""

@@ -7,8 +7,8 @@ import logging
 
 import asyncpg
 
-from service.errors import RunwayAway
-from service.house import Counts, House
+from service.context import Context, Counts
+from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
 from service.runway.client import RETRIEVE_SECONDS, Runway
 from service.store import ledger
@@ -20,15 +20,15 @@ NOTHING: Counts = {"deleted": 0}
 LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried again after this
 
 
-async def run_once(house: House) -> Counts:
+async def run_once(ctx: Context) -> Counts:
     """One batch of DELETEs; 204 and 404 both mean that the task is gone."""
-    due = await ledger.claim_cancels(house.database, BATCH, LEASE_SECONDS)
+    due = await ledger.claim_cancels(ctx.database, BATCH, LEASE_SECONDS)
     if not due:
         return NOTHING
-    async with house.runway() as runway:
+    async with ctx.runway() as runway:
         gone = await asyncio.gather(*(_delete(runway, row) for row in due))
     tasks = [row["task_id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]
-    await ledger.cancelled(house.database, tasks)
+    await ledger.cancelled(ctx.database, tasks)
     return {"deleted": len(tasks)}
 
 
@@ -36,7 +36,7 @@ async def _delete(runway: Runway, row: asyncpg.Record) -> bool:
     ids = {"video": row["video_id"], "submission": row["id"], "task": row["task_id"]}
     try:
         there = await runway.delete(row["task_id"])
-    except RunwayAway as exc:
+    except RunwayUnavailable as exc:
         event(log, RUNWAY, "delete_failed", exc.detail, level=logging.WARNING, **ids)
         return False
     words = f"Task deleted ({row['cancel_reason']})" if there else "Task was gone already"

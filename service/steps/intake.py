@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 
+from service.context import Context, Counts
 from service.errors import InvalidRequest
-from service.house import Counts, House
 from service.logs import VIDEO, event
 from service.runway.catalogue import build_request
 from service.settings import Settings
-from service.store import ledger, unmapped
-from service.store.unmapped import Mapped, Unmapped
+from service.store import intake as store
+from service.store import ledger
+from service.store.intake import Mapped, Unmapped
 
 log = logging.getLogger(__name__)
 
@@ -18,15 +19,15 @@ BATCH = 200
 NOTHING: Counts = {"booked": 0, "mapped": 0, "refused": 0, "expired": 0}
 
 
-async def run_once(house: House) -> Counts:
-    """One batch: book tasks written by hand, map the app's rows, expire what is over."""
-    settings, database = house.settings, house.database
+async def run_once(ctx: Context) -> Counts:
+    """One batch: book tasks written manually, map the app's rows, expire what is over."""
+    settings, database = ctx.settings, ctx.database
     booked = await ledger.book_foreign_tasks(database, BATCH)
-    rows = await unmapped.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
+    rows = await store.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
     written = []
     if rows:
         mapped = [map_row(row, settings) for row in rows]
-        written = await unmapped.map_rows(database, mapped, settings.prompt_column, settings.queue_patience)
+        written = await store.map_rows(database, mapped, settings.prompt_column, settings.queue_timeout)
     for row in written:
         if row["refusal"]:
             event(
@@ -38,7 +39,7 @@ async def run_once(house: House) -> Counts:
                 video=row["id"],
             )
     refused = sum(row["refusal"] is not None for row in written)
-    expired = await unmapped.expire(database, BATCH)
+    expired = await store.expire(database, BATCH)
     return {"booked": booked, "mapped": len(written) - refused, "refused": refused, "expired": expired}
 
 

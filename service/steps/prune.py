@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from service.house import Counts, House
+from service.context import Context, Counts
 from service.store import retention
 
 BATCH = 500
 NOTHING: Counts = {"pruned": 0, "removed": 0}
 
 
-async def run_once(house: House) -> Counts:
+async def run_once(ctx: Context) -> Counts:
     """One batch of each."""
-    keep = house.settings.video_retention
+    keep = ctx.settings.video_retention
     return {
-        "pruned": await retention.prune(house.database, BATCH) + await retention.walk(house.database, BATCH),
-        "removed": 0 if keep is None else await retention.remove_videos(house.database, keep, BATCH),
+        "pruned": await retention.prune(ctx.database, BATCH) + await retention.walk(ctx.database, BATCH),
+        "removed": 0 if keep is None else await retention.remove_videos(ctx.database, keep, BATCH),
     }

@@ -1,17 +1,17 @@
-"""Rescue: submissions whose holder is gone, answers that could not reach their video, and rows dragged back by hand."""
+"""Rescue: submissions whose holder is gone, answers that could not reach their video, rows dragged back manually."""
 
 from __future__ import annotations
 
 import logging
 
-from service.house import Counts, House
+from service.context import Context, Counts
 from service.logs import VIDEO, event
 from service.operations.attach import follow_evidence
-from service.operations.saving import as_answer
+from service.operations.saving import as_outcome_row
 from service.runway import outcomes
 from service.runway.outcomes import Kind, Outcome
 from service.store import inbox, ledger, submissions
-from service.store.submissions import Answer, Guard, Lapsed
+from service.store.submissions import Guard, Lapsed, OutcomeRow
 
 log = logging.getLogger(__name__)
 
@@ -24,25 +24,25 @@ DRAGGED_WORDS = (
 )
 
 
-async def run_once(house: House) -> Counts:
+async def run_once(ctx: Context) -> Counts:
     """One batch: declare lapsed submissions unknown, complete saved answers, restore dragged rows, follow callbacks."""
-    database = house.database
+    database = ctx.database
     return {
-        "lapsed": await _give_up_lapsed(house),
-        "completed": await _complete_unsaved(house),
+        "lapsed": await _give_up_lapsed(ctx),
+        "completed": await _complete_unsaved(ctx),
         "restored": await ledger.restore(database, DRAGGED_WORDS, BATCH),
         "orphaned": await ledger.end_orphans(database, BATCH),
         "matched": await inbox.match(database, BATCH),
-        "adopted": await follow_evidence(house),
+        "adopted": await follow_evidence(ctx),
     }
 
 
-async def _give_up_lapsed(house: House) -> int:
-    lapsed = await submissions.lapsed(house.database, BATCH)
+async def _give_up_lapsed(ctx: Context) -> int:
+    lapsed = await submissions.lapsed(ctx.database, BATCH)
     if not lapsed:
         return 0
-    answers = [_unknown(house, one) for one in lapsed]
-    results = await submissions.save(house.database, answers, guard=Guard.EXPIRED)
+    answers = [_unknown(ctx, one) for one in lapsed]
+    results = await submissions.save(ctx.database, answers, guard=Guard.EXPIRED)
     for one in lapsed:
         if one.submission_id in results:
             event(
@@ -52,17 +52,17 @@ async def _give_up_lapsed(house: House) -> int:
     return len(results)
 
 
-def _unknown(house: House, one: Lapsed) -> Answer:
+def _unknown(ctx: Context, one: Lapsed) -> OutcomeRow:
     decision = outcomes.decide(
-        LAPSED, model=one.model, setbacks=one.setbacks, resubmits=one.resubmits, bound=one.quoted_credits,
-        settings=house.settings, chance=house.chance(),
+        LAPSED, model=one.model, retries=one.retries, resubmissions=one.resubmissions, bound=one.quoted_credits,
+        settings=ctx.settings, random=ctx.random(),
     )  # fmt: skip
-    return as_answer(one.submission_id, one.video_id, LAPSED, decision)
+    return as_outcome_row(one.submission_id, one.video_id, LAPSED, decision)
 
 
-async def _complete_unsaved(house: House) -> int:
-    answers = await submissions.unsaved(house.database, BATCH)
+async def _complete_unsaved(ctx: Context) -> int:
+    answers = await submissions.unsaved(ctx.database, BATCH)
     if not answers:
         return 0
-    results = await submissions.save(house.database, answers, guard=Guard.UNSAVED)
+    results = await submissions.save(ctx.database, answers, guard=Guard.UNSAVED)
     return sum(result != "locked" for result in results.values())

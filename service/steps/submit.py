@@ -10,25 +10,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from service.deadline import Bell, Window
-from service.errors import DatabaseAway
-from service.house import Counts, House
+from service.context import Context, Counts
+from service.deadline import Deadline, Wake
+from service.errors import DatabaseUnavailable
 from service.logs import RUNWAY, VIDEO, event
 from service.operations import budget
 from service.operations.saving import (
     SAVE_AGAIN_FIRST_SECONDS,
-    as_answer,
-    insist,
-    pause_lane,
-    resume_lane,
-    save_insistently,
+    as_outcome_row,
+    pause_model,
+    resume_model,
+    retry_until_saved,
+    save_answers,
 )
 from service.runway import outcomes
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import LEASE_MARGIN_SECONDS
-from service.store import lanes, permits, submissions
-from service.store.permits import Permit
+from service.store import claim as claims
+from service.store import models, submissions
+from service.store.claim import OpenSubmission
 from service.videos import Status
 
 log = logging.getLogger(__name__)
@@ -42,208 +43,210 @@ NOTHING: Counts = {"claimed": 0, "accepted": 0, "not_sent": 0, "rejected": 0, "u
 
 @dataclass
 class _Sent:
-    permit: Permit
+    submission: OpenSubmission
     outcome: Outcome
 
 
 @dataclass
 class _Round:
-    """One run of the step. `returned`: answers that nobody saves yet; `unsaved` counts also those being saved."""
+    """One run of the step. `results`: answers that nobody saves yet; `unsaved` counts also those being saved."""
 
-    bell: Bell
+    wake: Wake
     counts: Counts = field(default_factory=lambda: dict(NOTHING))
     in_flight: set[asyncio.Task[_Sent]] = field(default_factory=set)
-    returned: list[_Sent] = field(default_factory=list)
-    came_back: asyncio.Event = field(default_factory=asyncio.Event)
+    results: list[_Sent] = field(default_factory=list)
+    returned: asyncio.Event = field(default_factory=asyncio.Event)
     unsaved: int = 0
     claiming: bool = True
-    probes: dict[int, str] = field(default_factory=dict)  # submission -> the lane that it probes
+    probes: dict[int, str] = field(default_factory=dict)  # submission -> the model that it probes
 
-    def land(self, task: asyncio.Task[_Sent]) -> None:
+    def on_done(self, task: asyncio.Task[_Sent]) -> None:
         """A call came back: its slot is free at once, its answer waits to be saved."""
         self.in_flight.discard(task)
         if not task.cancelled():
-            self.returned.append(task.result())
+            self.results.append(task.result())
             self.unsaved += 1
-        self.came_back.set()
-        self.bell.ring()
+        self.returned.set()
+        self.wake.set()
 
 
-async def run_once(house: House, window: Window, *, probe: bool = True, bell: Bell | None = None) -> Counts:
+async def run_once(ctx: Context, deadline: Deadline, *, probe: bool = True, wake: Wake | None = None) -> Counts:
     """Claim and submit until nothing is due or the window closes; then wait for what is in flight.
 
-    `probe`: a paused lane may be due for its probe. `bell`: whoever rings it knows of new videos.
+    `probe`: a paused model may be due for its probe. `wake`: whoever rings it knows of new videos.
     """
-    this = _Round(bell or Bell())
-    async with house.runway() as runway:
-        saver = asyncio.create_task(_save_all(house, this))
+    this = _Round(wake or Wake())
+    async with ctx.runway() as runway:
+        saver = asyncio.create_task(_save_all(ctx, this))
         try:
             if probe:
-                await _probe(house, runway, window, this)
-            await _claim_all(house, runway, window, this)
-        except DatabaseAway as exc:
+                await _probe(ctx, runway, deadline, this)
+            await _claim_all(ctx, runway, deadline, this)
+        except DatabaseUnavailable as exc:
             if not this.counts["claimed"]:
                 raise
             event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
         finally:
             # Also when the database goes away between two claims: what was sent is waited for and saved.
             this.claiming = False
-            this.came_back.set()
+            this.returned.set()
             await saver
     return this.counts
 
 
-async def _claim_all(house: House, runway: Runway, window: Window, this: _Round) -> None:
+async def _claim_all(ctx: Context, runway: Runway, deadline: Deadline, this: _Round) -> None:
     """A claim for every slot that becomes free, as long as there is something due and time for it.
 
     A slot is free when its call came back; but no more than twice as many answers as slots may wait to be saved.
     """
-    usual: float | None = None  # the first claim asks for no time, so that a small budget makes progress
+    p95_seconds: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
     while more or this.in_flight or this.unsaved:
-        free = permits.size(house.settings.submit_slots - max(len(this.in_flight), (this.unsaved + 1) // 2))
-        more = more or this.bell.news.is_set()
+        free = claims.size(ctx.settings.submit_concurrency - max(len(this.in_flight), (this.unsaved + 1) // 2))
+        more = more or this.wake.due_work.is_set()
         if more and free > 0:
-            if this.counts["claimed"] and usual is None:
-                usual = await permits.usual_seconds(house.database) or 0.0
-            if not window.may_claim(usual, house.settings.post_timeout):
+            if this.counts["claimed"] and p95_seconds is None:
+                p95_seconds = await claims.p95_seconds(ctx.database) or 0.0
+            if not deadline.can_claim(p95_seconds, ctx.settings.post_timeout):
                 return
-            this.bell.news.clear()
+            this.wake.due_work.clear()
             before = this.counts["claimed"]
-            claimed = await _claim(house, runway, window, this, free)
+            claimed = await _claim(ctx, runway, deadline, this, free)
             # A first claim that is not filled has seen all that is due; later ones go on until nothing is left, for
             # other processes may have held what this one passed over.
             more = claimed == free or bool(claimed and before)
         else:
-            await this.bell.wait()
-            if more and len(this.in_flight) > house.settings.submit_slots // 2:
-                await house.sleep(GATHER_SECONDS)
+            await this.wake.wait()
+            if more and len(this.in_flight) > ctx.settings.submit_concurrency // 2:
+                await ctx.sleep(GATHER_SECONDS)
 
 
-async def _probe(house: House, runway: Runway, window: Window, this: _Round) -> None:
-    """One create for a paused lane whose time is over."""
-    if not window.may_claim(None, house.settings.post_timeout):
+async def _probe(ctx: Context, runway: Runway, deadline: Deadline, this: _Round) -> None:
+    """One create for a paused model whose time is over."""
+    if not deadline.can_claim(None, ctx.settings.post_timeout):
         return
-    lane = await lanes.take_probe(house.database, house.settings.post_timeout + LEASE_MARGIN_SECONDS)
-    if lane is not None:
-        await _claim(house, runway, window, this, 1, lane)
+    model = await models.take_probe(ctx.database, ctx.settings.post_timeout + LEASE_MARGIN_SECONDS)
+    if model is not None:
+        await _claim(ctx, runway, deadline, this, 1, model)
 
 
 async def _claim(
-    house: House, runway: Runway, window: Window, this: _Round, limit: int, lane: str | None = None
+    ctx: Context, runway: Runway, deadline: Deadline, this: _Round, limit: int, model: str | None = None
 ) -> int:
-    seconds = window.call_seconds(house.settings.post_timeout)
-    give_up_at = house.clock() + seconds  # read before the claim: the database's deadline is never earlier
+    seconds = deadline.call_seconds(ctx.settings.post_timeout)
+    give_up_at = ctx.monotonic() + seconds  # read before the claim: the database's deadline is never earlier
     claim_id = secrets.randbits(63)
     try:
-        permitted = await budget.claim(house, limit, seconds, lane, claim_id)
-    except DatabaseAway:
-        await _take_back(house, claim_id)
+        permitted = await budget.claim(ctx, limit, seconds, model, claim_id)
+    except DatabaseUnavailable:
+        await _take_back(ctx, claim_id)
         raise
-    for permit in permitted:
-        narrate_claim(house, permit)
-        if lane is not None:
-            this.probes[permit.submission_id] = lane
-        task = asyncio.create_task(_send(runway, permit, give_up_at))
+    for submission in permitted:
+        narrate_claim(ctx, submission)
+        if model is not None:
+            this.probes[submission.submission_id] = model
+        task = asyncio.create_task(_send(runway, submission, give_up_at))
         this.in_flight.add(task)
-        task.add_done_callback(this.land)
+        task.add_done_callback(this.on_done)
     this.counts["claimed"] += len(permitted)
     return len(permitted)
 
 
-async def _take_back(house: House, claim_id: int) -> None:
+async def _take_back(ctx: Context, claim_id: int) -> None:
     """A claim without an answer may have been committed. Nothing was sent for it: its videos go back to the queue.
 
     Only whoever claimed knows that. If the database stays away, they are given up as unknown at their deadline.
     """
     outcome = Outcome(Kind.NOT_SENT, "the claim's answer was lost")
     for attempt in range(TAKE_BACK_ATTEMPTS):
-        await house.sleep(SAVE_AGAIN_FIRST_SECONDS * 2**attempt)
-        with suppress(DatabaseAway):
-            lost = await permits.of_claim(house.database, claim_id)
-            answers = [as_answer(*one, outcome, Decision(Status.QUEUED)) for one in lost]
+        await ctx.sleep(SAVE_AGAIN_FIRST_SECONDS * 2**attempt)
+        with suppress(DatabaseUnavailable):
+            lost = await claims.of_claim(ctx.database, claim_id)
+            answers = [as_outcome_row(*one, outcome, Decision(Status.QUEUED)) for one in lost]
             if answers:
-                await submissions.save_each(house.database, answers)
+                await submissions.save_each(ctx.database, answers)
             return
 
 
-def narrate_claim(house: House, permit: Permit) -> None:
+def narrate_claim(ctx: Context, submission: OpenSubmission) -> None:
     """The first lines of a video's story, in the words and the order of the log that this service replaces."""
     if not log.isEnabledFor(logging.INFO):  # asked once for all four
         return
-    ids: dict[str, Any] = {"video": permit.video_id, "submission": permit.submission_id}
-    key = "present" if house.settings.runway_key else "MISSING"
+    ids: dict[str, Any] = {"video": submission.video_id, "submission": submission.submission_id}
+    key = "present" if ctx.settings.runway_key else "MISSING"
     event(log, VIDEO, "starting", "Starting video generation", **ids)
     event(log, VIDEO, "environment", f"Environment check: Runway API key {key}", **ids)
-    event(log, VIDEO, "claimed", f"Claimed for {permit.operation} with {permit.model}", **ids)
+    event(log, VIDEO, "claimed", f"Claimed for {submission.operation} with {submission.model}", **ids)
     event(log, VIDEO, "processing", "Status now processing", **ids)
 
 
-async def _send(runway: Runway, permit: Permit, give_up_at: float) -> _Sent:
+async def _send(runway: Runway, submission: OpenSubmission, give_up_at: float) -> _Sent:
     """One create, and what it came to: whatever goes wrong, an outcome."""
     try:
-        result = await runway.create(permit.operation, permit.body, give_up_at=give_up_at, video=permit.video_id)
+        result = await runway.create(
+            submission.operation, submission.body, give_up_at=give_up_at, video=submission.video_id
+        )
         outcome = outcomes.classify(result)
     except Exception as exc:
         words = "A create failed in a way that nobody thought of"
-        ids = {"video": permit.video_id, "submission": permit.submission_id}
+        ids = {"video": submission.video_id, "submission": submission.submission_id}
         event(log, RUNWAY, "create_broke", words, level=logging.ERROR, trace=True, **ids)
         outcome = Outcome(Kind.UNKNOWN, f"{type(exc).__name__} in the client")
     if outcome.kind is Kind.ACCEPTED:
         # Logged before it is written: the one line that can still save a paid task if everything else fails.
         event(
             log, RUNWAY, "accepted", f"Success response: task id {outcome.task_id}",
-            video=permit.video_id, submission=permit.submission_id, task=outcome.task_id,
+            video=submission.video_id, submission=submission.submission_id, task=outcome.task_id,
         )  # fmt: skip
     else:
         event(
             log, RUNWAY, outcome.kind.value, f"{outcome.kind.value.replace('_', ' ').capitalize()}: {outcome.detail}",
-            level=logging.WARNING, video=permit.video_id, submission=permit.submission_id,
+            level=logging.WARNING, video=submission.video_id, submission=submission.submission_id,
         )  # fmt: skip
-    return _Sent(permit, outcome)
+    return _Sent(submission, outcome)
 
 
-async def _save_all(house: House, this: _Round) -> None:
+async def _save_all(ctx: Context, this: _Round) -> None:
     """Save what has come back, all of it at once, as soon as the last save is done.
 
     Under load, batches form by themselves; without, nothing waits. A batch that fails must not cost the next one:
     its submissions are unknown at their deadline.
     """
     failure: Exception | None = None
-    while this.claiming or this.in_flight or this.returned:
-        await this.came_back.wait()
-        this.came_back.clear()
-        batch, this.returned = this.returned, []
+    while this.claiming or this.in_flight or this.results:
+        await this.returned.wait()
+        this.returned.clear()
+        batch, this.results = this.results, []
         if not batch:
             continue
         try:
-            await _save(house, this, batch)
+            await _save(ctx, this, batch)
         except Exception as exc:
             event(log, VIDEO, "not_saved", f"{len(batch)} answers could not be saved", level=logging.ERROR, trace=True)
             failure = exc
         this.unsaved -= len(batch)
-        this.bell.ring()
+        this.wake.set()
     if failure is not None:
         raise failure
 
 
-async def _save(house: House, this: _Round, batch: list[_Sent]) -> None:
+async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     answers = []
     for sent in batch:
-        permit, outcome = sent.permit, sent.outcome
+        submission, outcome = sent.submission, sent.outcome
         decision = outcomes.decide(
-            outcome, model=permit.model, setbacks=permit.setbacks, resubmits=permit.resubmits,
-            bound=permit.quoted_credits, settings=house.settings, chance=house.chance(),
+            outcome, model=submission.model, retries=submission.retries, resubmissions=submission.resubmissions,
+            bound=submission.quoted_credits, settings=ctx.settings, random=ctx.random(),
         )  # fmt: skip
         this.counts[outcome.kind.value] += 1
-        answers.append(as_answer(permit.submission_id, permit.video_id, outcome, decision))
+        answers.append(as_outcome_row(submission.submission_id, submission.video_id, outcome, decision))
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
         event(
             log, VIDEO, "response", words,
-            video=permit.video_id, submission=permit.submission_id, task=outcome.task_id,
+            video=submission.video_id, submission=submission.submission_id, task=outcome.task_id,
         )  # fmt: skip
         if decision.pause is not None:
-            await insist(house, partial(pause_lane, house, decision.pause))
-        elif outcome.kind is Kind.ACCEPTED and permit.submission_id in this.probes:
-            await insist(house, partial(resume_lane, house, this.probes[permit.submission_id]))
-    await save_insistently(house, answers)
+            await retry_until_saved(ctx, partial(pause_model, ctx, decision.pause))
+        elif outcome.kind is Kind.ACCEPTED and submission.submission_id in this.probes:
+            await retry_until_saved(ctx, partial(resume_model, ctx, this.probes[submission.submission_id]))
+    await save_answers(ctx, answers)

@@ -26,17 +26,17 @@ _COUNT = f"""
 SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT}) AS unknown FROM videos v WHERE {{where}}
 """
 
-# Retry: as by hand, without consent: what may have cost something stays as it is. The oldest first.
+# Retry: as manually, without consent: what may have cost something stays as it is. The oldest first.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id FROM videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
     ORDER BY v.created_at, v.id LIMIT {{limit}} FOR UPDATE OF v SKIP LOCKED
 )
-UPDATE videos v SET {QUEUED_AGAIN.format(patience="{patience}")}
+UPDATE videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
 FROM asked a WHERE v.id = a.id
 """
 
-# Cancel: as by hand. The oldest first.
+# Cancel: as manually. The oldest first.
 _CANCEL = CANCEL.format(
     asked="""
     SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v WHERE {where}
@@ -44,11 +44,11 @@ _CANCEL = CANCEL.format(
 )
 
 
-async def retry(database: Database, wanted: Wanted, *, limit: int, patience_seconds: float, dry_run: bool) -> Bulk:
+async def retry(database: Database, wanted: Wanted, *, limit: int, timeout_seconds: float, dry_run: bool) -> Bulk:
     """Queue at most `limit` failed videos again. Those that need consent are left out, and counted as skipped."""
     where, arguments = await _where(database, wanted, Event.RETRY)
     matched, unknown = await _count(database, where, arguments)
-    sql = _RETRY.format(where=where, limit=arguments.bind(limit), patience=arguments.bind(patience_seconds))
+    sql = _RETRY.format(where=where, limit=arguments.bind(limit), timeout=arguments.bind(timeout_seconds))
     done = 0 if dry_run else await database.execute(sql, *arguments)
     return _result(matched, unknown, done, dry_run or done == limit)
 

@@ -18,7 +18,7 @@ import asyncpg
 import databases
 
 from service.errors import NotConfigured
-from service.store.away import AWAY, TRANSLATED, translated, translation
+from service.store.driver_errors import TRANSLATED, UNAVAILABLE, translated, translation
 from service.store.url import Target
 
 CONNECT_SECONDS = 10.0
@@ -96,7 +96,7 @@ class _Pool:
                 except BaseException as exc:
                     raw.terminate()
                     await pool.release(connection)  # at once: it is gone
-                    if not remaining or not isinstance(exc, AWAY):
+                    if not remaining or not isinstance(exc, UNAVAILABLE):
                         raise
                     self._drop_rested()  # or each would be tried in turn, and cost as long
                 else:
@@ -125,7 +125,7 @@ class _Pool:
 class Database:
     """A small pool that opens itself on first use and hides nothing of SQL.
 
-    Every method raises DatabaseAway when the server cannot be reached or does not answer in time; errors of the
+    Every method raises DatabaseUnavailable when the server cannot be reached or does not answer in time; errors of the
     statement itself come through as asyncpg raises them.
     """
 
@@ -201,7 +201,7 @@ class Database:
                 await pool.release(connection)
         except BaseException as exc:
             raw.terminate()
-            if not isinstance(exc, AWAY):
+            if not isinstance(exc, UNAVAILABLE):
                 raise
 
     @asynccontextmanager

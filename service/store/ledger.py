@@ -1,4 +1,4 @@
-"""Statements on the ledger as a book: what must be deleted, what was put back by hand, what one video did cost."""
+"""Statements on the ledger as a book: what must be deleted, what was put back manually, what one video did cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service import videos
 from service.store.database import Database
 from service.store.search import of_task
 
-# A queued video whose earlier submission was accepted, or may have been, was put back by hand: without consent it is
+# A queued video whose earlier submission was accepted, or may have been, was put back manually: without consent it is
 # not sent again. It returns to its task, or to the reason why it had failed.
 _RESTORE = """
 WITH dragged AS MATERIALIZED (
@@ -30,7 +30,7 @@ WITH dragged AS MATERIALIZED (
     ORDER BY v.id FOR UPDATE SKIP LOCKED
 )
 UPDATE videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'processing' ELSE 'failed' END,
-    runway_video_id = d.task_id, permit_id = NULL, poll_after = NULL, updated_at = now(),
+    runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = now(),
     submitted_at = COALESCE(v.submitted_at, now()),
     finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
     error_code = CASE d.outcome WHEN 'unknown' THEN $2 END, error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
@@ -40,11 +40,11 @@ RETURNING v.id
 
 
 async def restore(database: Database, words: str, limit: int) -> int:
-    """Take back what was queued again by hand although its last submission may have cost something; how many."""
+    """Take back what was queued again manually although its last submission may have cost something; how many."""
     return len(await database.fetch(_RESTORE, limit, videos.SUBMISSION_UNKNOWN, words))
 
 
-# A task that is not in the ledger was written into the row by hand. It is booked, so that it can be cancelled and
+# A task that is not in the ledger was written into the row manually. It is booked, so that it can be cancelled and
 # counted.
 _BOOK = """
 WITH found AS MATERIALIZED (
@@ -65,7 +65,7 @@ async def book_foreign_tasks(database: Database, limit: int) -> int:
     return await database.execute(_BOOK, limit)
 
 
-# A task whose video was ended, replaced or removed by hand: nobody waits for it, and it may go on to cost. It is
+# A task whose video was ended, replaced or removed manually: nobody waits for it, and it may go on to cost. It is
 # deleted; but where the app calls the video anything else (completed, or a word of its own), it may use the file, and
 # the entry is closed with its bound instead.
 _ORPHANS = """
@@ -137,8 +137,8 @@ async def holder(database: Database, task_id: str) -> UUID | None:
     return video_id
 
 
-# The unknown submission that may have made a task created at $2: inside the permit's window, with a minute for clocks
-# that disagree.
+# The unknown submission that may have made a task created at $2: inside that submission's window, with a minute for
+# clocks that disagree.
 _CANDIDATE = """
 SELECT id FROM submissions
 WHERE video_id = $1 AND outcome = 'unknown' AND settled_at IS NULL

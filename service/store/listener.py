@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import asyncpg
 
-from service.store.away import AWAY
 from service.store.database import CONNECT_SECONDS
+from service.store.driver_errors import UNAVAILABLE
 from service.store.url import Target
 
 AGAIN_SECONDS = 60.0
 # Transactions that notify commit one after the other, which is dear where nobody listens: so it is written down that
 # somebody does, and believed for a while, for a worker may be in the middle of a long tick.
-_LISTENS = "UPDATE taxiway_snapshots SET taken_at = now() WHERE name = 'listener'"
+_LISTENS = "UPDATE taxiway_maintenance SET taken_at = now() WHERE name = 'listener'"
 SOMEBODY_LISTENS = """EXISTS (
-    SELECT FROM taxiway_snapshots WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
+    SELECT FROM taxiway_maintenance WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
 
 
 class Listener:
@@ -42,7 +42,7 @@ class Listener:
                 return
             await self._connection.execute(_LISTENS)
             self._said_at = now
-        except AWAY:
+        except UNAVAILABLE:
             await self.close()
 
     async def close(self) -> None:

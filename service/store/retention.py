@@ -2,7 +2,7 @@
 
 Two tables are walked, a batch at a time, from where the batch before ended: finding what is old costs the same however
 much there is, and needs no index that each write would pay for. How far a walk has come, and when it
-goes on, stands in `taxiway_snapshots`; one process at a time takes a step.
+goes on, stands in `taxiway_maintenance`; one process at a time takes a step.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ async def prune(database: Database, limit: int) -> int:
 
 
 # Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
-DUE = """EXISTS (SELECT FROM taxiway_snapshots WHERE due_at <= now()
+DUE = """EXISTS (SELECT FROM taxiway_maintenance WHERE due_at <= now()
                 AND (name IN ('ledger_walk', 'search_walk') OR name = 'removal' AND {retention} IS NOT NULL))"""
 
 # Of the ledger, what was seen at each look goes; every column about money, outcomes and errors stays for good. By age
 # it has no index but a BRIN, so a step takes a span of time, and of that a batch: `taken_at` and the number in `facts`
 # say how far the walk has come. It waits at what is under way. What somebody holds is passed over, and so is what is
-# unknown for good: a task that turns up for it later keeps its looks.
+# unknown for good: a task that turns up for it later keeps its polls.
 _EMPTY_LOOKS = f"""
 WITH walk AS MATERIALIZED (
     SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,
            GREATEST(taken_at, LEAST(taken_at + interval '{SPAN}', now() - make_interval(days => $1))) AS until,
            now() - make_interval(days => $1) AS young
-    FROM taxiway_snapshots WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    FROM taxiway_maintenance WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), batch AS MATERIALIZED (
     SELECT s.place, s.id, s.opened_at, row_number() OVER (ORDER BY s.opened_at, s.id) AS n,
            s.opened_at >= now() - interval '{WAIT_DAYS} days'
@@ -66,7 +66,7 @@ WITH walk AS MATERIALIZED (
                 WHEN (SELECT bool_or(waits) FROM batch) THEN 'waits'
                 ELSE 'end' END AS came_to
 ), moved AS (
-    UPDATE taxiway_snapshots w SET
+    UPDATE taxiway_maintenance w SET
         taken_at = CASE came_to WHEN 'end' THEN walk.until ELSE COALESCE(last.opened_at, walk.at) END,
         facts = jsonb_build_object('after', CASE came_to WHEN 'end' THEN 0 ELSE COALESCE(last.id, walk.after) END),
         due_at = now() + CASE WHEN came_to = 'waits' OR came_to = 'end' AND walk.until >= walk.young
@@ -74,20 +74,20 @@ WITH walk AS MATERIALIZED (
     FROM walk CROSS JOIN step LEFT JOIN (SELECT * FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
     WHERE w.name = 'ledger_walk'
 )
-UPDATE submissions SET looks = NULL WHERE ctid = ANY(ARRAY(
+UPDATE submissions SET recent_polls = NULL WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM submissions
-    WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND looks <> '[]' FOR UPDATE SKIP LOCKED))
+    WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND recent_polls <> '[]' FOR UPDATE SKIP LOCKED))
 """
 # What is searched of videos that are gone: the app deletes from its own table as it likes.
 _REMOVE_ORPHANS = f"""
 WITH walk AS MATERIALIZED (
-    SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway_snapshots
+    SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway_maintenance
     WHERE name = 'search_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), passed AS MATERIALIZED (
     SELECT s.video_id FROM walk CROSS JOIN LATERAL (
         SELECT video_id FROM taxiway_search WHERE video_id > walk.after ORDER BY video_id LIMIT $1) AS s
 ), moved AS (
-    UPDATE taxiway_snapshots w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
+    UPDATE taxiway_maintenance w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
         due_at = now() + CASE WHEN n.is_end THEN interval '{SEARCH_REST}' ELSE '0' END
     FROM walk, LATERAL (
         SELECT is_end, CASE WHEN is_end THEN '{UUID(int=0)}'
@@ -116,7 +116,7 @@ async def walk(database: Database, limit: int) -> int:
 # the others it rests.
 _REMOVE = f"""
 WITH turn AS MATERIALIZED (
-    SELECT FROM taxiway_snapshots WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    SELECT FROM taxiway_maintenance WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), old AS MATERIALIZED (
     SELECT v.id FROM videos v
     WHERE EXISTS (SELECT FROM turn) AND v.finished_at < now() - make_interval(secs => $1)
@@ -127,7 +127,7 @@ WITH turn AS MATERIALIZED (
 ), searched AS (
     DELETE FROM taxiway_search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
 ), rested AS (
-    UPDATE taxiway_snapshots SET taken_at = now(),
+    UPDATE taxiway_maintenance SET taken_at = now(),
         due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{REMOVAL_REST}' ELSE '0' END
     WHERE name = 'removal' AND EXISTS (SELECT FROM turn)
 )

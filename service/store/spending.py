@@ -11,7 +11,7 @@ from service.store.database import Database
 # One claim at a time while there is a limit: two that counted side by side would both find room. It holds only until
 # the claim commits; a process that freezes in between is cut off by the server.
 _PATIENCE = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
-_TURN = "INSERT INTO lanes AS l (model) VALUES ('*') ON CONFLICT (model) DO UPDATE SET model = EXCLUDED.model"
+_TURN = "INSERT INTO models AS l (model) VALUES ('all') ON CONFLICT (model) DO UPDATE SET model = EXCLUDED.model"
 
 
 async def take_turn(database: Database) -> None:
@@ -34,12 +34,12 @@ async def today(database: Database) -> dict[str, Decimal]:
     return {row["model"]: row["credits"] for row in await database.fetch(_TODAY)}
 
 
-# The price of what each open lane would send next.
+# The price of what each open model would send next.
 _NEXT = """
 SELECT l.model, d.quoted_credits,
        extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
                           - now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
-FROM lanes l CROSS JOIN LATERAL (
+FROM models l CROSS JOIN LATERAL (
     SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM videos v
     WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
       AND v.run_after <= now()
@@ -49,5 +49,5 @@ FROM lanes l CROSS JOIN LATERAL (
 
 
 async def next_prices(database: Database) -> list[asyncpg.Record]:
-    """For each open lane with something due: model, quoted_credits, day_ends_in_seconds."""
+    """For each open model with something due: model, quoted_credits, day_ends_in_seconds."""
     return await database.fetch(_NEXT)

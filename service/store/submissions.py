@@ -18,13 +18,13 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
-from service.store.records import as_records
+from service.store.recordset import as_records
 
 FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no look sooner
 
 
 @dataclass(frozen=True)
-class Answer:
+class OutcomeRow:
     """The outcome of a submission and what becomes of its video, as the statement takes it."""
 
     submission_id: int
@@ -39,7 +39,7 @@ class Answer:
     error_code: str | None
     error_message: str | None
     delay_seconds: float
-    setback: bool
+    retry: bool
     resubmit: bool
 
 
@@ -55,7 +55,7 @@ class Guard(StrEnum):
 # stays with the submission, and rescue completes the video); close the submission; move the video if it still waits
 # for this answer. Both are found by the ids of the answers, named once more as an array: as a join alone, PostgreSQL
 # reads a ledger whole that was small when the plan was made. How the video stands to the submission:
-#   holds      it is the video's permit: the usual
+#   holds      it is the video's open submission: the usual
 #   waits      the submission was given up as unknown, and no other has taken its place: late evidence adopts the task
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted
 _SAVE = """
@@ -63,15 +63,15 @@ WITH answer AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
         AS a(submission_id bigint, video_id uuid, outcome text, task_id text, http_status integer, request_id text,
              error text, estimated_credits numeric, next_status text, error_code text, error_message text,
-             delay_seconds float8, setback boolean, resubmit boolean)
+             delay_seconds float8, retry boolean, resubmit boolean)
 ), held AS MATERIALIZED (
-    SELECT v.id, v.permit_id, v.status::text AS status, v.error_code FROM videos v
+    SELECT v.id, v.open_submission_id, v.status::text AS status, v.error_code FROM videos v
     WHERE v.id = ANY(ARRAY(SELECT video_id FROM answer)) ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), entry AS MATERIALIZED (
     SELECT a.*, CASE
-        WHEN h.permit_id = a.submission_id THEN 'holds'
-        WHEN h.permit_id IS NULL AND (h.status = 'queued' OR h.status = 'failed' AND h.error_code = '{unknown}')
-            THEN 'waits'
+        WHEN h.open_submission_id = a.submission_id THEN 'holds'
+        WHEN h.open_submission_id IS NULL
+            AND (h.status = 'queued' OR h.status = 'failed' AND h.error_code = '{unknown}') THEN 'waits'
         WHEN h.id IS NULL AND EXISTS (SELECT FROM videos v WHERE v.id = a.video_id) THEN 'locked'
         ELSE 'elsewhere' END AS stand
     FROM answer a LEFT JOIN held h ON h.id = a.video_id
@@ -90,14 +90,14 @@ WITH answer AS (
     RETURNING e.*
 ), moved AS (
     UPDATE videos v SET
-        status = c.next_status, permit_id = NULL, runway_video_id = c.task_id,
+        status = c.next_status, open_submission_id = NULL, runway_video_id = c.task_id,
         submitted_at = CASE WHEN c.outcome = 'accepted' THEN COALESCE(v.submitted_at, now()) END,
         task_status = CASE WHEN c.outcome = 'accepted' THEN 'PENDING' END,
         poll_after = CASE WHEN c.outcome = 'accepted' THEN CASE
             WHEN v.poll_after > now() + make_interval(secs => {first_poll} / 2.0) THEN v.poll_after
             ELSE now() + make_interval(secs => {first_poll}) END END,
-        setbacks = CASE WHEN c.outcome = 'accepted' THEN 0 ELSE v.setbacks + c.setback::integer END,
-        resubmits = v.resubmits + c.resubmit::integer,
+        retries = CASE WHEN c.outcome = 'accepted' THEN 0 ELSE v.retries + c.retry::integer END,
+        resubmissions = v.resubmissions + c.resubmit::integer,
         run_after = CASE WHEN c.next_status = 'queued' THEN now() + make_interval(secs => c.delay_seconds)
                          ELSE v.run_after END,
         finished_at = CASE WHEN c.next_status = 'failed' THEN now() END,
@@ -121,7 +121,7 @@ _SAVE_BY_GUARD = {
 }
 
 
-async def save(database: Database, answers: Sequence[Answer], *, guard: Guard = Guard.LIVE) -> dict[int, str]:
+async def save(database: Database, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE) -> dict[int, str]:
     """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits' or 'elsewhere' (see above).
 
     A submission that is missing from the result had its outcome already; nothing was changed.
@@ -130,7 +130,7 @@ async def save(database: Database, answers: Sequence[Answer], *, guard: Guard = 
     return {row["submission_id"]: row["result"] for row in rows}
 
 
-async def save_each(database: Database, answers: Sequence[Answer]) -> dict[int, str]:
+async def save_each(database: Database, answers: Sequence[OutcomeRow]) -> dict[int, str]:
     """Write outcomes; if the batch fails, row by row, so that one bad row costs the others nothing.
 
     An answer that the ledger itself refuses (a task id that another submission has) is unknown, and is saved as that.
@@ -147,11 +147,11 @@ async def save_each(database: Database, answers: Sequence[Answer]) -> dict[int, 
     return results
 
 
-def _refused(answer: Answer) -> Answer:
+def _refused(answer: OutcomeRow) -> OutcomeRow:
     words = f"Runway answered with a task id that cannot be stored ({answer.task_id})"
     return replace(
         answer, outcome="unknown", task_id=None, error=words, next_status="failed", request_id=None,
-        error_code=videos.SUBMISSION_UNKNOWN, error_message=words, setback=False, resubmit=False,
+        error_code=videos.SUBMISSION_UNKNOWN, error_message=words, retry=False, resubmit=False,
     )  # fmt: skip
 
 
@@ -163,13 +163,13 @@ class Lapsed:
     video_id: UUID
     model: str
     quoted_credits: Decimal | None
-    setbacks: int
-    resubmits: int
+    retries: int
+    resubmissions: int
 
 
 _LAPSED = """
 SELECT s.id AS submission_id, s.video_id, s.model, s.quoted_credits,
-       COALESCE(v.setbacks, 0) AS setbacks, COALESCE(v.resubmits, 0) AS resubmits
+       COALESCE(v.retries, 0) AS retries, COALESCE(v.resubmissions, 0) AS resubmissions
 FROM submissions s LEFT JOIN videos v ON v.id = s.video_id
 WHERE s.outcome IS NULL AND s.deadline <= now() ORDER BY s.id LIMIT $1
 """
@@ -183,11 +183,13 @@ async def lapsed(database: Database, limit: int) -> list[Lapsed]:
 _UNSAVED = "SELECT unsaved FROM submissions WHERE unsaved IS NOT NULL ORDER BY id LIMIT $1"
 
 
-async def unsaved(database: Database, limit: int) -> list[Answer]:
+async def unsaved(database: Database, limit: int) -> list[OutcomeRow]:
     """Answers that were saved to the ledger alone, because the video's row was held by somebody."""
     rows = await database.fetch(_UNSAVED, limit)
     return [_answer(json.loads(row["unsaved"], parse_float=Decimal)) for row in rows]
 
 
-def _answer(stored: dict[str, Any]) -> Answer:
-    return Answer(**(stored | {"video_id": UUID(stored["video_id"]), "delay_seconds": float(stored["delay_seconds"])}))
+def _answer(stored: dict[str, Any]) -> OutcomeRow:
+    return OutcomeRow(
+        **(stored | {"video_id": UUID(stored["video_id"]), "delay_seconds": float(stored["delay_seconds"])})
+    )

@@ -12,13 +12,13 @@ from uuid import UUID
 import asyncpg
 
 from service.store.database import Database
-from service.store.records import as_records
+from service.store.recordset import as_records
 from service.store.videos import COLUMNS
 from service.videos import Video
 
 # Runway: "consumers should not expect updates more frequent than once every five seconds for a given task".
 LEAST_GAP_SECONDS = 5
-KEPT_LOOKS = 50  # of one task, the newest; older ones are only counted
+KEPT_POLLS = 50  # of one task, the newest; older ones are only counted
 
 _CLAIMED = f"""
 UPDATE videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
@@ -50,7 +50,7 @@ WITH due AS MATERIALIZED (
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousPoll:
     """What was seen at the look before: so many seconds ago."""
 
     seconds: float
@@ -59,30 +59,32 @@ class Before:
 
 
 @dataclass(frozen=True)
-class Due:
-    """A video whose task is to be looked at. `age_seconds`: since it was sent; `before`: the look before, if any."""
+class DuePoll:
+    """A video whose task is to be looked at. `age_seconds`: since it was sent; `previous`: the look before, if any."""
 
     video: Video
     age_seconds: float
-    before: Before | None = None
+    previous: PreviousPoll | None = None
 
     @classmethod
-    def from_row(cls, row: asyncpg.Record) -> Due:
+    def from_row(cls, row: asyncpg.Record) -> DuePoll:
         """Build one from a row of the statements above."""
         video, seconds = Video.from_row(row), row["seconds_before"]
-        before = None if seconds is None else Before(seconds, video.task_status, video.progress)
-        return cls(video, row["age_seconds"], before)
+        previous = None if seconds is None else PreviousPoll(seconds, video.task_status, video.progress)
+        return cls(video, row["age_seconds"], previous)
 
 
-async def claim_due(database: Database, limit: int, lease_seconds: float) -> list[Due]:
+async def claim_due(database: Database, limit: int, lease_seconds: float) -> list[DuePoll]:
     """Tasks that are due for a look."""
-    return [Due.from_row(row) for row in await database.fetch(_DUE, limit, lease_seconds)]
+    return [DuePoll.from_row(row) for row in await database.fetch(_DUE, limit, lease_seconds)]
 
 
-async def claim_one(database: Database, video_id: UUID, lease_seconds: float, *, hinted: bool = False) -> Due | None:
+async def claim_one(
+    database: Database, video_id: UUID, lease_seconds: float, *, hinted: bool = False
+) -> DuePoll | None:
     """The task of one video if it may be looked at now."""
     row = await database.fetchrow(_DUE_ONE, video_id, lease_seconds, hinted)
-    return Due.from_row(row) if row else None
+    return DuePoll.from_row(row) if row else None
 
 
 # A hint came that could not be followed at once: look as soon as Runway's gap allows.
@@ -95,14 +97,14 @@ WHERE v.id = ANY(ARRAY(
 """
 
 
-async def hasten(database: Database, video_id: UUID) -> bool:
+async def expedite(database: Database, video_id: UUID) -> bool:
     """Make the task of this video due; False if it has ended, or somebody holds the row."""
     return await database.execute(_HASTEN, video_id) > 0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one look at a task came to, as the statement takes it. `next_status` 'processing': nothing has ended."""
+class PollResult:
+    """What one poll of a task came to, as the statement takes it. `next_status` 'processing': nothing has ended."""
 
     video_id: UUID
     task_id: str
@@ -160,7 +162,8 @@ WITH seen AS (
         -- The task ended without a file, and why.
         error = COALESCE(s.error_code || COALESCE(': ' || s.error_message, ''), b.error),
         polls = COALESCE(b.polls, 0) + 1,
-        looks = CASE WHEN jsonb_array_length(b.looks) >= {KEPT_LOOKS} THEN b.looks - 0 ELSE COALESCE(b.looks, '[]') END
+        recent_polls = CASE WHEN jsonb_array_length(b.recent_polls) >= {KEPT_POLLS} THEN b.recent_polls - 0
+                            ELSE COALESCE(b.recent_polls, '[]') END
                 || jsonb_build_array(
                        jsonb_build_array(trunc(extract(epoch FROM now())::numeric, 3), s.task_status, s.progress))
     FROM seen s, moved m
@@ -170,9 +173,9 @@ SELECT id FROM moved
 """
 
 
-async def finalize(database: Database, looks: Sequence[Seen]) -> set[UUID]:
+async def finalize(database: Database, results: Sequence[PollResult]) -> set[UUID]:
     """Apply what was seen. The videos that it changed; the others had ended, or are held by somebody."""
-    return {row["id"] for row in await database.fetch(_FINALIZE, as_records(looks))}
+    return {row["id"] for row in await database.fetch(_FINALIZE, as_records(results))}
 
 
 # A succeeded task was asked again for fresh URLs.

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from service.store.database import Database
-from service.store.snapshots import DUE
+from service.store.maintenance import DUE
 
 # Asked along with it: which snapshots are to be taken anew.
 _RECORD = f"""

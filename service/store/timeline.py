@@ -38,7 +38,7 @@ class Entry:
 _SUBMISSIONS = """
 SELECT id, model, opened_at, closed_at, quoted_credits, outcome, http_status, request_id, error, task_id,
        estimated_credits, task_status, cost_credits, settled_at, consent, consented_at, cancel_due, cancel_reason,
-       polls, looks
+       polls, recent_polls
 FROM submissions WHERE video_id = $1 ORDER BY id
 """
 
@@ -63,7 +63,7 @@ async def timeline(database: Database, video_id: UUID) -> list[Entry]:
 
 
 def _beginning(video: Video) -> Iterator[Entry]:
-    words = f"Handed in for {video.model}" if video.model else "Handed in"
+    words = f"Created for {video.model}" if video.model else "Created"
     yield Entry(video.created_at, "enqueued", words, credits=video.quoted_credits)
 
 
@@ -78,7 +78,7 @@ def _of_submission(row: asyncpg.Record) -> Iterator[Entry]:
         words = f"Another create was allowed by {by}, although this one may have cost something"
         # Rows from before this was kept have no time for it: the earliest that it can have been is the answer's.
         yield Entry(row["consented_at"] or row["closed_at"], "consent", words, **about)
-    yield from _looks(row, about)
+    yield from _polls(row, about)
     if row["outcome"] == "accepted" and row["settled_at"] is not None:
         yield _task_end(row, about)
     if row["cancel_due"] is not None:
@@ -103,17 +103,17 @@ def _answer(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
     )  # fmt: skip
 
 
-def _looks(row: asyncpg.Record, about: dict[str, Any]) -> Iterator[Entry]:
-    looks = json.loads(row["looks"] or "[]")
-    dropped = (row["polls"] or 0) - len(looks)
+def _polls(row: asyncpg.Record, about: dict[str, Any]) -> Iterator[Entry]:
+    polls = json.loads(row["recent_polls"] or "[]")
+    dropped = (row["polls"] or 0) - len(polls)
     if dropped > 0:
-        at = datetime.fromtimestamp(looks[0][0], UTC) if looks else row["settled_at"] or row["closed_at"]
-        earlier = "earlier looks" if looks else "looks"
-        yield Entry(at, "looks_dropped", f"{dropped} {earlier} at the task are counted, but not kept", **about)
-    for seconds, status, progress in looks:
+        at = datetime.fromtimestamp(polls[0][0], UTC) if polls else row["settled_at"] or row["closed_at"]
+        earlier = "earlier polls" if polls else "polls"
+        yield Entry(at, "polls_dropped", f"{dropped} {earlier} at the task are counted, but not kept", **about)
+    for seconds, status, progress in polls:
         at = datetime.fromtimestamp(seconds, UTC)
-        words = f"Looked at the task: {status or 'still under way'}"
-        yield Entry(at, "looked", words, **about, task_status=status, progress=progress)
+        words = f"Polled the task: {status or 'still under way'}"
+        yield Entry(at, "polled", words, **about, task_status=status, progress=progress)
 
 
 def _task_end(row: asyncpg.Record, about: dict[str, Any]) -> Entry:

@@ -39,7 +39,7 @@ class NewVideo:
     priority: int
     run_after: datetime | None
     expires_at: datetime | None
-    patience_seconds: float
+    timeout_seconds: float
     idempotency_key: str | None
     request_hash: str | None  # with a key alone
     mirrored: dict[str, Any]
@@ -54,10 +54,10 @@ SELECT attname FROM pg_attribute
 WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
 """
 
-# Enqueue: the video, its words and, for a new model, its lane; nothing if the idempotency key is taken. A worker that
+# Enqueue: the video, its words and, for a new model, its model; nothing if the idempotency key is taken. A worker that
 # listens is woken.
 _INSERT = """
-WITH lane AS (INSERT INTO lanes (model) VALUES ($3) ON CONFLICT DO NOTHING),
+WITH model AS (INSERT INTO models (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
     INSERT INTO videos AS v (id, operation, model, input, quoted_credits, priority, run_after, expires_at,
                              idempotency_key, request_hash, status, origin, created_at, updated_at{names})
@@ -98,7 +98,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
         row = await database.fetchrow(
             _insert(tuple(others)), new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits,
             new.priority, new.run_after,
-            new.expires_at, new.patience_seconds, new.idempotency_key, new.request_hash, json.dumps(others),
+            new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, json.dumps(others),
         )  # fmt: skip
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as exc:
         raise _refused_by_table(exc) from exc
@@ -179,11 +179,11 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
 NEEDS_CONSENT = """EXISTS (
         SELECT FROM submissions s
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
-# What a retry by hand makes of a failed video.
-QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {patience}),
-    error_code = NULL, error_message = NULL, finished_at = NULL, setbacks = 0, task_retries = 0, updated_at = now()"""
+# What a retry manually makes of a failed video.
+QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {timeout}),
+    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, updated_at = now()"""
 
-# A retry by hand. With consent, every submission that may have cost something is marked with it; without, the
+# A retry manually. With consent, every submission that may have cost something is marked with it; without, the
 # existence of one forbids the retry.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
@@ -193,15 +193,15 @@ WITH asked AS MATERIALIZED (
     UPDATE submissions s SET consent = 'operator', consented_at = now() FROM asked a
     WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
 )
-UPDATE videos v SET {QUEUED_AGAIN.format(patience="$4")}
+UPDATE videos v SET {QUEUED_AGAIN.format(timeout="$4")}
 FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
 RETURNING {COLUMNS}
 """
 
 
-async def retry(database: Database, video_id: UUID, *, consent: bool, patience_seconds: float) -> Video:
+async def retry(database: Database, video_id: UUID, *, consent: bool, timeout_seconds: float) -> Video:
     """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
-    row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, patience_seconds)
+    row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, timeout_seconds)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)
@@ -222,7 +222,7 @@ WITH asked AS MATERIALIZED ({asked}
     UPDATE submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
     WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
 )
-UPDATE videos v SET status = 'cancelled', permit_id = NULL, finished_at = now(), updated_at = now(),
+UPDATE videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(),
     error_code = NULL, error_message = NULL
 FROM asked a WHERE v.id = a.id
 """

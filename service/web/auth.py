@@ -9,39 +9,39 @@ from functools import lru_cache
 
 from starlette.requests import Request
 
+from service.context import Context
 from service.errors import NotConfigured, Unauthorized
-from service.house import House
 from service.settings import need
 
 
-def house_of(request: Request) -> House:
-    """The house of this app. It lives in the app and not in the lifespan, which serverless hosts may skip."""
-    house: House = request.app.state.house
-    return house
+def context_of(request: Request) -> Context:
+    """The context of this app. It lives in the app and not in the lifespan, which serverless hosts may skip."""
+    ctx: Context = request.app.state.ctx
+    return ctx
 
 
 # Who may do what, as the settings whose tokens are accepted; the first is named when none of them is set.
 READ = ("api_keys", "admin_tokens", "viewer_tokens")  # look at videos
 WRITE = ("api_keys", "admin_tokens")  # hand videos in, retry and cancel them
-VIEW = ("viewer_tokens", "admin_tokens")  # look at the machinery: ticks, lanes, statistics
-OPERATE = ("admin_tokens",)  # pause and resume lanes, adopt tasks
+VIEW = ("viewer_tokens", "admin_tokens")  # look at the machinery: ticks, models, statistics
+OPERATE = ("admin_tokens",)  # pause and resume models, adopt tasks
 CRON = ("cron_secret",)
 
 
-def bearer(request: Request, accepted: Sequence[str]) -> House:
+def bearer(request: Request, accepted: Sequence[str]) -> Context:
     """Let the request pass if it bears a token of one of the settings `accepted`.
 
     Raises Unauthorized, or NotConfigured if none of them is set.
     """
-    house = house_of(request)
-    tokens = [token for name in accepted for token in getattr(house.settings, name)]
+    ctx = context_of(request)
+    tokens = [token for name in accepted for token in getattr(ctx.settings, name)]
     if not tokens:
-        need(house.settings, accepted[0])
+        need(ctx.settings, accepted[0])
     values = request.headers.getlist("authorization")
     scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not matches(token.strip(), tokens):
         raise Unauthorized("send the header `Authorization: Bearer <token>` with a valid token")
-    return house
+    return ctx
 
 
 def matches(token: str, accepted: Sequence[str]) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.house import House
-from service.store import bulk, quotes
+from service.context import Context
+from service.store import bulk, estimates
 from service.store.bulk import Bulk
 from service.web import bodies
 from service.web.auth import WRITE, bearer
@@ -17,16 +17,16 @@ from service.web.videos import new_video
 
 async def quote(request: Request) -> Response:
     """POST /quotes"""
-    house = bearer(request, WRITE)
-    raw = await bodies.read(request, house.settings.max_body_bytes)
+    ctx = bearer(request, WRITE)
+    raw = await bodies.read(request, ctx.settings.max_body_bytes)
     asked = bodies.validated(VideoRequest, bodies.parse(raw))
-    return JSONResponse((await quote_of(house, asked)).model_dump(mode="json"))
+    return JSONResponse((await quote_of(ctx, asked)).model_dump(mode="json"))
 
 
-async def quote_of(house: House, asked: VideoRequest) -> QuoteView:
+async def quote_of(ctx: Context, asked: VideoRequest) -> QuoteView:
     """Price a request, and say how long it may take. Raises InvalidRequest, as handing it in would."""
-    new = new_video(asked, house.settings, None, "")
-    eta = await quotes.eta(house.database, new.model)
+    new = new_video(asked, ctx.settings, None, "")
+    eta = await estimates.eta(ctx.database, new.model)
     return QuoteView(
         operation=new.operation,
         model=new.model,
@@ -38,31 +38,31 @@ async def quote_of(house: House, asked: VideoRequest) -> QuoteView:
 
 async def retry(request: Request) -> Response:
     """POST /bulk/retry"""
-    house = bearer(request, WRITE)
-    return _counts(await retry_batch(house, await _asked(request, house)))
+    ctx = bearer(request, WRITE)
+    return _counts(await retry_batch(ctx, await _asked(request, ctx)))
 
 
 async def cancel(request: Request) -> Response:
     """POST /bulk/cancel"""
-    house = bearer(request, WRITE)
-    return _counts(await cancel_batch(house, await _asked(request, house)))
+    ctx = bearer(request, WRITE)
+    return _counts(await cancel_batch(ctx, await _asked(request, ctx)))
 
 
-async def retry_batch(house: House, asked: BulkRequest) -> Bulk:
+async def retry_batch(ctx: Context, asked: BulkRequest) -> Bulk:
     """One batch of a bulk retry."""
     return await bulk.retry(
-        house.database, asked.filter.wanted(), limit=asked.limit,
-        patience_seconds=house.settings.queue_patience, dry_run=asked.dry_run,
+        ctx.database, asked.filter.wanted(), limit=asked.limit,
+        timeout_seconds=ctx.settings.queue_timeout, dry_run=asked.dry_run,
     )  # fmt: skip
 
 
-async def cancel_batch(house: House, asked: BulkRequest) -> Bulk:
+async def cancel_batch(ctx: Context, asked: BulkRequest) -> Bulk:
     """One batch of a bulk cancel."""
-    return await bulk.cancel(house.database, asked.filter.wanted(), limit=asked.limit, dry_run=asked.dry_run)
+    return await bulk.cancel(ctx.database, asked.filter.wanted(), limit=asked.limit, dry_run=asked.dry_run)
 
 
-async def _asked(request: Request, house: House) -> BulkRequest:
-    raw = await bodies.read(request, house.settings.max_body_bytes)
+async def _asked(request: Request, ctx: Context) -> BulkRequest:
+    raw = await bodies.read(request, ctx.settings.max_body_bytes)
     return bodies.validated(BulkRequest, bodies.parse(raw))
 
 

@@ -10,15 +10,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import webhooks
-from service.errors import Conflict, RunwayAway
-from service.house import House
+from service.context import Context
+from service.errors import Conflict, RunwayUnavailable
 from service.logs import VIDEO, event
 from service.operations import attach
 from service.settings import need
 from service.steps import poll
 from service.store import inbox, tasks, videos
 from service.web import bodies
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.models import CallbackHint
 
 log = logging.getLogger(__name__)
@@ -29,25 +29,25 @@ SLOWEST_CALLBACK_SECONDS = 15.0
 
 async def receive(request: Request) -> Response:
     """POST /callbacks/runway"""
-    house = house_of(request)
-    need(house.settings, "callback_secrets")
-    limit = min(LARGEST_CALLBACK_BYTES, house.settings.max_body_bytes)
+    ctx = context_of(request)
+    need(ctx.settings, "callback_secrets")
+    limit = min(LARGEST_CALLBACK_BYTES, ctx.settings.max_body_bytes)
     raw = await bodies.read(request, limit, seconds=SLOWEST_CALLBACK_SECONDS)
-    message = _verified(request, house, raw)
+    message = _verified(request, ctx, raw)
     hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
     body_hash = hashlib.sha256(raw).digest()
-    if not await inbox.receive(house.database, message.id, body_hash, hint.task_id, hint.video_id):
+    if not await inbox.receive(ctx.database, message.id, body_hash, hint.task_id, hint.video_id):
         return JSONResponse({"result": "duplicate"})
-    result = await _follow(house, hint)
+    result = await _follow(ctx, hint)
     if result != "kept":
-        await inbox.handled(house.database, message.id, result)
+        await inbox.handled(ctx.database, message.id, result)
     return JSONResponse({"result": result}, status_code=200 if result == "finalized" else 202)
 
 
-def _verified(request: Request, house: House, raw: bytes) -> webhooks.Message:
+def _verified(request: Request, ctx: Context, raw: bytes) -> webhooks.Message:
     """Who sent it; to a forger every refusal looks the same, and only the log says why."""
     try:
-        return webhooks.verify(request.headers, raw, house.settings.callback_secrets, house.wall())
+        return webhooks.verify(request.headers, raw, ctx.settings.callback_secrets, ctx.now())
     except webhooks.SignatureRefused as exc:
         event(log, VIDEO, "callback_refused", f"Callback refused: {exc.reason}", level=logging.WARNING)
         raise
@@ -64,23 +64,23 @@ def _ids(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-async def _follow(house: House, hint: CallbackHint) -> str:
+async def _follow(ctx: Context, hint: CallbackHint) -> str:
     """Do now what the hint suggests: 'finalized', 'looked', or 'kept' for the next tick."""
-    video = await videos.by_task(house.database, hint.task_id)
+    video = await videos.by_task(ctx.database, hint.task_id)
     if video is None:
-        return await _follow_unknown(house, hint)
-    video = await poll.look_now(house, video.id, hinted=True)
+        return await _follow_unknown(ctx, hint)
+    video = await poll.poll_now(ctx, video.id, hinted=True)
     if video.status.terminal or video.runway_video_id != hint.task_id:
         return "finalized"
     # Still under way, looked at a moment ago, held by somebody, or Runway cannot be reached: due as soon as may be.
-    return "looked" if await tasks.hasten(house.database, video.id) else "kept"
+    return "polled" if await tasks.expedite(ctx.database, video.id) else "kept"
 
 
-async def _follow_unknown(house: House, hint: CallbackHint) -> str:
-    if hint.video_id is None or not house.settings.runway_key:
+async def _follow_unknown(ctx: Context, hint: CallbackHint) -> str:
+    if hint.video_id is None or not ctx.settings.runway_key:
         return "kept"
     try:
-        result = await attach.adopt(house, hint.video_id, hint.task_id)
-    except (Conflict, RunwayAway):
+        result = await attach.attach(ctx, hint.video_id, hint.task_id)
+    except (Conflict, RunwayUnavailable):
         return "kept"
     return "kept" if result == "held" else "adopted"

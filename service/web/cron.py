@@ -18,17 +18,17 @@ async def process_queued(request: Request) -> Response:
     """GET|POST /process-queued: one tick."""
     if request.method not in ("GET", "POST"):
         return _look_only()
-    house = bearer(request, CRON)
+    ctx = bearer(request, CRON)
     stopping = getattr(request.app.state, "stopping", lambda: False)
-    return JSONResponse(await tick.tick(house, budget=_budget(request), stopping=stopping))
+    return JSONResponse(await tick.tick(ctx, budget=_budget(request), stopping=stopping))
 
 
 async def poll_processing(request: Request) -> Response:
     """GET|POST /poll-processing: the poll step alone."""
     if request.method not in ("GET", "POST"):
         return _look_only()
-    house = bearer(request, CRON)
-    return JSONResponse(await tick.poll_only(house, budget=_budget(request)))
+    ctx = bearer(request, CRON)
+    return JSONResponse(await tick.poll_only(ctx, budget=_budget(request)))
 
 
 def _look_only() -> Response:

@@ -36,7 +36,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DocResponse:
     """One answer: its status, what it means, its fields, and an example as JSON."""
 
     status: str
@@ -59,7 +59,7 @@ class Operation:
     body_required: bool
     fields: list[Field]
     curl: str
-    answers: list[Answer]
+    answers: list[DocResponse]
 
     @property
     def anchor(self) -> str:
@@ -117,11 +117,11 @@ def _parameter(given: Mapping[str, Any]) -> Field:
     return Field(given["name"], _kind(schema), _limits(schema), words, given.get("required", False), given["in"])
 
 
-def _answer(status: str, told: Mapping[str, Any]) -> Answer:
+def _answer(status: str, told: Mapping[str, Any]) -> DocResponse:
     content: Mapping[str, Any] = next(iter(told.get("content", {}).values()), {})
     example = json.dumps(content["example"], indent=2, ensure_ascii=False) if "example" in content else ""
     name = _name(content.get("schema", {}))
-    return Answer(status, told["description"], name, schemas().get(name, []) if status < "400" else [], example)
+    return DocResponse(status, told["description"], name, schemas().get(name, []) if status < "400" else [], example)
 
 
 def _curl(at: str, verb: str, path: str, item: Mapping[str, Any], example: object) -> str:
@@ -129,7 +129,7 @@ def _curl(at: str, verb: str, path: str, item: Mapping[str, Any], example: objec
     words = ["curl", "-sS"]
     if verb != "get":
         words += ["-X", verb.upper()]
-    words.append(at + path.replace("{id}", "$ID").replace("{lane}", "gen4_turbo"))
+    words.append(at + path.replace("{id}", "$ID").replace("{model}", "gen4_turbo"))
     lines = [" ".join(words)]
     tokens = [TOKENS[name] for way in item["security"] for name in way if name in TOKENS]
     lines += [f'-H "Authorization: Bearer ${tokens[0]}"'] if tokens else []

@@ -10,12 +10,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.errors import DatabaseAway, NotConfigured
-from service.house import House
+from service.context import Context
+from service.errors import DatabaseUnavailable, NotConfigured
 from service.settings import ENV_NAMES
-from service.store import lanes, standing, ticks
+from service.store import models, queue_stats, ticks
 from service.store.database import Database
-from service.web.auth import house_of, may_look
+from service.web.auth import context_of, may_look
 
 READY_SECONDS = 4.0  # Render gives a health check 5 s
 # Ticks are expected at least this often; a cron by the minute may miss a few.
@@ -32,20 +32,20 @@ async def ready(request: Request) -> Response:
     """GET /health/ready: the database answers, too."""
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await house_of(request).database.fetchval("SELECT 1")
+            await context_of(request).database.fetchval("SELECT 1")
     except TimeoutError as exc:
-        raise DatabaseAway(f"no answer within {READY_SECONDS:g} s") from exc
+        raise DatabaseUnavailable(f"no answer within {READY_SECONDS:g} s") from exc
     return JSONResponse({"status": "ready"})
 
 
 async def show(request: Request) -> Response:
     """GET /health: counts, ages, what is stuck, unknown or paused, and what is missing. 503 without a database."""
-    house = house_of(request)
-    missing = [ENV_NAMES[name] for name in WANTED if not getattr(house.settings, name)]
-    more = await _doctor(house) if may_look(request) else {}
+    ctx = context_of(request)
+    missing = [ENV_NAMES[name] for name in WANTED if not getattr(ctx.settings, name)]
+    more = await _doctor(ctx) if may_look(request) else {}
     try:
-        facts = await _facts(house.database)
-    except (DatabaseAway, NotConfigured) as exc:
+        facts = await _facts(ctx.database)
+    except (DatabaseUnavailable, NotConfigured) as exc:
         body = {"status": "down", "database": _database_words(exc), "missing_settings": missing}
         return JSONResponse(body | more, status_code=503, headers={"Retry-After": "10"})
     concerns = _concerns(facts, missing)
@@ -53,29 +53,29 @@ async def show(request: Request) -> Response:
     return JSONResponse({"status": status, "concerns": concerns, "missing_settings": missing} | facts | more)
 
 
-async def _doctor(house: House) -> dict[str, Any]:
+async def _doctor(ctx: Context) -> dict[str, Any]:
     """For those who may look at the machinery: what `taxiway doctor` says. It asks Runway, too."""
-    from service.doctor.report import examine
+    from service.doctor.report import run_checks
 
-    return {"doctor": [asdict(finding) for finding in await examine(house, os.environ)]}
+    return {"doctor": [asdict(check) for check in await run_checks(ctx, os.environ)]}
 
 
-def _database_words(exc: DatabaseAway | NotConfigured) -> str:
+def _database_words(exc: DatabaseUnavailable | NotConfigured) -> str:
     """What strangers may know: that a migration or setting is missing, but not where the database is."""
     return exc.detail if isinstance(exc, NotConfigured) else exc.title
 
 
 async def _facts(database: Database) -> dict[str, Any]:
-    facts = await standing.report(database)
+    facts = await queue_stats.report(database)
     facts["counted_at"] = facts["counted_at"] and facts["counted_at"].isoformat()
     last = await ticks.last(database)
-    paused = await lanes.paused(database)
+    paused = await models.paused(database)
     facts["last_tick"] = (
         {"kind": last[0], "finished_at": last[1].isoformat(), "age_seconds": round(last[2], 1)} if last else None
     )
-    facts["lanes_paused"] = [
+    facts["models_paused"] = [
         {
-            "lane": row["model"],
+            "model": row["model"],
             "reason": row["reason"],
             "detail": row["detail"],
             "paused_until": row["paused_until"].isoformat(),
@@ -96,5 +96,5 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
         concerns.append(f"{facts['stuck']} videos are stuck")
     if facts["unknown"]:
         concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
-    concerns += [f"lane {lane['lane']} is paused: {lane['reason']}" for lane in facts["lanes_paused"]]
+    concerns += [f"model {model['model']} is paused: {model['reason']}" for model in facts["models_paused"]]
     return concerns

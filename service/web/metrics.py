@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.house import House
-from service.store import lanes, snapshots, spending, standing, stats, ticks
+from service.context import Context
+from service.store import maintenance, models, queue_stats, spending, stats, ticks
 from service.store.stats import Hour
 from service.videos import Status
 from service.web.auth import VIEW, bearer
@@ -30,7 +30,7 @@ class Facts:
 
     report: dict[str, Any]
     tick_age_seconds: float | None
-    lanes: list[Mapping[str, Any]]
+    models: list[Mapping[str, Any]]
     hour: Hour
     spent_today: dict[str, float]
     account: tuple[dict[str, Any], datetime] | None
@@ -39,8 +39,8 @@ class Facts:
 
 async def show(request: Request) -> Response:
     """GET /metrics, in the form that the Accept header asks for."""
-    house = bearer(request, VIEW)
-    facts = await read(house)
+    ctx = bearer(request, VIEW)
+    facts = await read(ctx)
     # What few processes need, and takes a while to import.
     from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import choose_encoder
@@ -51,17 +51,17 @@ async def show(request: Request) -> Response:
     return Response(encode(registry), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-async def read(house: House) -> Facts:
+async def read(ctx: Context) -> Facts:
     """Read all of it."""
-    database = house.database
+    database = ctx.database
     last = await ticks.last(database)
     return Facts(
-        report=await standing.report(database),
+        report=await queue_stats.report(database),
         tick_age_seconds=last[2] if last else None,
-        lanes=[dict(row) for row in await lanes.every(database)],
+        models=[dict(row) for row in await models.every(database)],
         hour=await stats.last_hour(database),
         spent_today={model: float(credits) for model, credits in (await spending.today(database)).items()},
-        account=await snapshots.account(database),
+        account=await maintenance.account(database),
         now=await database.fetchval("SELECT now()"),
     )
 
@@ -116,15 +116,15 @@ def _machinery(facts: Facts) -> Iterator[Metric]:
     if facts.tick_age_seconds is not None:  # no sample, rather than one that lies: there was no tick
         yield _one("tick_age_seconds", "How long ago the last tick ended.", facts.tick_age_seconds)
     paused: dict[tuple[str, ...], float] = {
-        (lane["model"], lane["reason"] or ""): float(bool(lane["reason"])) for lane in facts.lanes
+        (model["model"], model["reason"] or ""): float(bool(model["reason"])) for model in facts.models
     }
-    words = "1 where a lane is paused, and why; `*` is all of them."
-    yield _gauge("lane_paused", words, paused, "lane", "reason")
+    words = "1 where a model is paused, and why; `all` is all of them."
+    yield _gauge("model_paused", words, paused, "model", "reason")
     words = "Tasks at Runway, and creates on their way there."
-    models = [lane for lane in facts.lanes if lane["model"] != "*"]
-    yield _gauge("in_flight", words, {(lane["model"],): lane["in_flight"] for lane in models}, "model")
-    words = "Videos that wait in each lane."
-    yield _gauge("lane_queued", words, {(lane["model"],): lane["queued"] for lane in models}, "model")
+    models = [model for model in facts.models if model["model"] != "all"]
+    yield _gauge("in_flight", words, {(model["model"],): model["in_flight"] for model in models}, "model")
+    words = "Videos that wait in each model."
+    yield _gauge("model_queued", words, {(model["model"],): model["queued"] for model in models}, "model")
 
 
 def _last_hour(hour: Hour) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from service.web.models import Credits, PlainText, Schema, State
 
 
 class Eta(Schema):
-    """Seconds from being handed in to being finished, as recent videos of the model took."""
+    """Seconds from being created to being finished, as recent videos of the model took."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -79,7 +79,7 @@ class TimelineEntry(Schema):
 
     at: datetime
     event: Literal[
-        "enqueued", "submission_opened", "answered", "consent", "looked", "looks_dropped", "callback", "task_ended",
+        "enqueued", "submission_opened", "answered", "consent", "polled", "polls_dropped", "callback", "task_ended",
         "task_deleted", "delete_due", "waiting", "completed", "failed", "cancelled",
     ]  # fmt: skip
     words: str = Field(description="for people")

@@ -1,4 +1,4 @@
-"""The shapes of the operators' API: lanes, ticks, statistics, the account. They validate, and make the document."""
+"""The shapes of the operators' API: models, ticks, statistics, the account. They validate, and make the document."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Seconds = Annotated[float | None, Field(description="seconds; null if there was 
 
 
 class PauseRequest(Schema):
-    """For how long a lane is to be paused, and why."""
+    """For how long a model is to be paused, and why."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     seconds: float = Field(3600, ge=1, le=LONGEST_PAUSE_SECONDS, description="of two pauses, the longer stands")
-    why: PlainText = Field("paused by hand", description="for whoever reads it later")
+    why: PlainText = Field("paused manually", description="for whoever reads it later")
 
 
 class AdoptRequest(Schema):
@@ -35,12 +35,12 @@ class AdoptRequest(Schema):
     )
 
 
-class LaneView(Schema):
-    """One model's lane, or `*` for all of them."""
+class ModelView(Schema):
+    """One model, or `all` for all of them."""
 
-    lane: str
+    model: str
     paused: bool
-    reason: str | None = Field(description="a word: by_hand, no_credits, key_refused, daily_limit, daily_budget, ...")
+    reason: str | None = Field(description="a word: manual, no_credits, key_refused, daily_limit, daily_budget, ...")
     detail: str | None = Field(description="in words")
     paused_until: datetime | None = Field(description="then one video tries again")
     paused_at: datetime | None
@@ -48,15 +48,15 @@ class LaneView(Schema):
     in_flight: int = Field(description="tasks at Runway, and creates on their way there")
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> LaneView:
-        """The public view of a row of `store.lanes.every`."""
-        return cls(lane=row.pop("model"), paused=row["reason"] is not None, **row)
+    def of(cls, row: dict[str, Any]) -> ModelView:
+        """The public view of a row of `store.models.every`."""
+        return cls(model=row.pop("model"), paused=row["reason"] is not None, **row)
 
 
-class LaneList(Schema):
-    """Every lane that was ever used, `*` first."""
+class ModelList(Schema):
+    """Every model that was ever used, `all` first."""
 
-    lanes: list[LaneView]
+    models: list[ModelView]
 
 
 class TickQuery(Schema):

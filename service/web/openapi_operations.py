@@ -10,33 +10,33 @@ from service.web.models import VideoView
 from service.web.openapi_parts import VIDEO_ID, answers, body, operation, queries, ref
 
 SHAPES = (
-    models.PauseRequest, models.AdoptRequest, models.LaneView, models.LaneList, models.TickView, models.TickList,
+    models.PauseRequest, models.AdoptRequest, models.ModelView, models.ModelList, models.TickView, models.TickList,
     models.Stats, models.AccountView,
 )  # fmt: skip
-_LANE = {
-    "name": "lane", "in": "path", "required": True, "description": "a model, or `*` for all of them",
+_MODEL = {
+    "name": "model", "in": "path", "required": True, "description": "a model, or `all` for all of them",
     "schema": {"type": "string"},
 }  # fmt: skip
 
 
 def paths() -> dict[str, dict[str, Any]]:
     """Every path, with its operations."""
-    lane = ref(models.LaneView)
+    model = ref(models.ModelView)
     usual = (401, 404, 503)
     return {
-        "/videos/{id}/adopt": {"parameters": [VIDEO_ID], "post": operation(
+        "/videos/{id}/attach": {"parameters": [VIDEO_ID], "post": operation(
             "Tell which task an unknown submission made; it is checked with Runway first", OPERATE,
             answers({200: ("The video", ref(VideoView))}, 400, 408, 409, 413, 422, *usual),
             requestBody=body(models.AdoptRequest))},
-        "/lanes": {"get": operation(
-            "List lanes: what is paused and why, what waits, what is at Runway", VIEW,
-            answers({200: ("Every lane", ref(models.LaneList))}, 401, 503))},
-        "/lanes/{lane}/pause": {"parameters": [_LANE], "post": operation(
-            "Send nothing for a lane for a while; what is queued stays queued", OPERATE,
-            answers({200: ("The lane", lane)}, 400, 408, 413, 422, *usual),
+        "/models": {"get": operation(
+            "List models: what is paused and why, what waits, what is at Runway", VIEW,
+            answers({200: ("Every model", ref(models.ModelList))}, 401, 503))},
+        "/models/{model}/pause": {"parameters": [_MODEL], "post": operation(
+            "Send nothing for a model for a while; what is queued stays queued", OPERATE,
+            answers({200: ("The model", model)}, 400, 408, 413, 422, *usual),
             requestBody=body(models.PauseRequest, required=False))},
-        "/lanes/{lane}/resume": {"parameters": [_LANE], "post": operation(
-            "Open a lane", OPERATE, answers({200: ("The lane", lane)}, *usual))},
+        "/models/{model}/resume": {"parameters": [_MODEL], "post": operation(
+            "Open a model", OPERATE, answers({200: ("The model", model)}, *usual))},
         "/ticks": {"get": operation(
             "List the last ticks and what each did", VIEW,
             answers({200: ("Newest first", ref(models.TickList))}, 401, 422, 503),

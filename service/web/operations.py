@@ -1,4 +1,4 @@
-"""The operators' API: lanes, ticks, statistics, and the adoption of a task."""
+"""The operators' API: models, ticks, statistics, and the adoption of a task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.errors import Conflict
-from service.operations import attach as adoption
-from service.operations import models as by_hand
+from service.operations import attach as attaching
+from service.operations import models as manual
 from service.operations import observe
 from service.settings import need
-from service.store import lanes, ledger, spending, stats, ticks
+from service.store import ledger, models, spending, stats, ticks
 from service.store import videos as store
 from service.store.stats import Span
 from service.web import bodies
@@ -23,8 +23,8 @@ from service.web.models import VideoView
 from service.web.models_operations import (
     AccountView,
     AdoptRequest,
-    LaneList,
-    LaneView,
+    ModelList,
+    ModelView,
     PauseRequest,
     Stats,
     StatsQuery,
@@ -52,71 +52,71 @@ async def _body(request: Request, model: type[M], largest: int) -> M:
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 
-async def list_lanes(request: Request) -> Response:
-    """GET /lanes"""
-    house = bearer(request, VIEW)
-    return _answer(LaneList(lanes=[LaneView.of(dict(row)) for row in await lanes.every(house.database)]))
+async def list_models(request: Request) -> Response:
+    """GET /models"""
+    ctx = bearer(request, VIEW)
+    return _answer(ModelList(models=[ModelView.of(dict(row)) for row in await models.every(ctx.database)]))
 
 
-async def pause_lane(request: Request) -> Response:
-    """POST /lanes/{lane}/pause"""
-    house = bearer(request, OPERATE)
-    asked = await _body(request, PauseRequest, house.settings.max_body_bytes)
-    lane = request.path_params["lane"]
-    await by_hand.pause(house, lane, asked.seconds, asked.why)
-    return await _one_lane(request, lane)
+async def pause_model(request: Request) -> Response:
+    """POST /models/{model}/pause"""
+    ctx = bearer(request, OPERATE)
+    asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
+    model = request.path_params["model"]
+    await manual.pause(ctx, model, asked.seconds, asked.why)
+    return await _one_model(request, model)
 
 
-async def resume_lane(request: Request) -> Response:
-    """POST /lanes/{lane}/resume: also of a lane that is open, which changes nothing."""
-    house = bearer(request, OPERATE)
-    lane = request.path_params["lane"]
-    await by_hand.resume(house, lane)
-    return await _one_lane(request, lane)
+async def resume_model(request: Request) -> Response:
+    """POST /models/{model}/resume: also of a model that is open, which changes nothing."""
+    ctx = bearer(request, OPERATE)
+    model = request.path_params["model"]
+    await manual.resume(ctx, model)
+    return await _one_model(request, model)
 
 
-async def _one_lane(request: Request, lane: str) -> Response:
-    rows = {row["model"]: dict(row) for row in await lanes.every(bearer(request, OPERATE).database)}
+async def _one_model(request: Request, model: str) -> Response:
+    rows = {row["model"]: dict(row) for row in await models.every(bearer(request, OPERATE).database)}
     open_and_empty = {
-        "model": lane, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
+        "model": model, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
         "queued": 0, "in_flight": 0,
     }  # fmt: skip
-    return _answer(LaneView.of(rows.get(lane, open_and_empty)))
+    return _answer(ModelView.of(rows.get(model, open_and_empty)))
 
 
 async def list_ticks(request: Request) -> Response:
     """GET /ticks"""
-    house = bearer(request, VIEW)
-    rows = await ticks.recent(house.database, _query(request, TickQuery).limit)
+    ctx = bearer(request, VIEW)
+    rows = await ticks.recent(ctx.database, _query(request, TickQuery).limit)
     return _answer(TickList(ticks=[TickView(**row) for row in rows]))
 
 
 async def statistics(request: Request) -> Response:
     """GET /stats"""
-    house = bearer(request, VIEW)
+    ctx = bearer(request, VIEW)
     window = Span(_query(request, StatsQuery).window)
-    buckets = await stats.series(house.database, window)
-    return _answer(Stats.of(window, buckets, await stats.in_flight(house.database)))
+    buckets = await stats.series(ctx.database, window)
+    return _answer(Stats.of(window, buckets, await stats.in_flight(ctx.database)))
 
 
 async def account(request: Request) -> Response:
     """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
-    house = bearer(request, VIEW)
-    need(house.settings, "runway_key")
-    seen = await observe.account(house)
-    spent = sum((await spending.today(house.database)).values(), Decimal(0))
-    cap = house.settings.max_credits_per_day
+    ctx = bearer(request, VIEW)
+    need(ctx.settings, "runway_key")
+    seen = await observe.account(ctx)
+    spent = sum((await spending.today(ctx.database)).values(), Decimal(0))
+    cap = ctx.settings.max_credits_per_day
     return _answer(AccountView.of(seen, float(spent), None if cap is None else float(cap)))
 
 
-async def adopt(request: Request) -> Response:
-    """POST /videos/{id}/adopt"""
-    house = bearer(request, OPERATE)
-    asked = await _body(request, AdoptRequest, house.settings.max_body_bytes)
-    need(house.settings, "runway_key")
-    video = await store.get(house.database, video_id_of(request))
-    if await adoption.adopt(house, video.id, asked.task_id) == "held":
-        holder = await ledger.holder(house.database, asked.task_id)
+async def attach(request: Request) -> Response:
+    """POST /videos/{id}/attach"""
+    ctx = bearer(request, OPERATE)
+    asked = await _body(request, AdoptRequest, ctx.settings.max_body_bytes)
+    need(ctx.settings, "runway_key")
+    video = await store.get(ctx.database, video_id_of(request))
+    if await attaching.attach(ctx, video.id, asked.task_id) == "held":
+        holder = await ledger.holder(ctx.database, asked.task_id)
         if holder != video.id:
             raise Conflict(f"the task {asked.task_id} belongs to the video {holder}")
-    return _answer(VideoView.of(await store.get(house.database, video.id)))
+    return _answer(VideoView.of(await store.get(ctx.database, video.id)))

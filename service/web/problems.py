@@ -11,7 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import DatabaseAway, InvalidRequest, NotConfigured, RunwayAway, TaxiwayError, Unauthorized
+from service.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    NotConfigured,
+    RunwayUnavailable,
+    TaxiwayError,
+    Unauthorized,
+)
 from service.logs import VIDEO, Redactor, event
 
 log = logging.getLogger(__name__)
@@ -33,9 +40,9 @@ def _page(request: Request, exc: Exception) -> Response | None:
     endpoint = request.scope.get("endpoint")
     if not (hasattr(endpoint, "screen") or (endpoint is None and "text/html" in request.headers.get("accept", ""))):
         return None
-    from service.web.page import people  # templates are loaded where they are needed
+    from service.web.page import error_pages  # templates are loaded where they are needed
 
-    return people.told(request, exc)
+    return error_pages.render(request, exc)
 
 
 async def taxiway_error(request: Request, exc: Exception) -> Response:
@@ -45,11 +52,13 @@ async def taxiway_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, InvalidRequest):
         extra["errors"] = [{"pointer": p.pointer, "detail": p.detail} for p in exc.problems]
     detail = exc.detail
-    if isinstance(exc, DatabaseAway | RunwayAway):
+    if isinstance(exc, DatabaseUnavailable | RunwayUnavailable):
         event(log, VIDEO, exc.slug.replace("-", "_"), f"{exc.title}: {exc.detail}", level=logging.ERROR)
-        detail = "Try again shortly." if isinstance(exc, DatabaseAway) else exc.detail  # no host names to strangers
+        detail = (
+            "Try again shortly." if isinstance(exc, DatabaseUnavailable) else exc.detail
+        )  # no host names to strangers
     response = _page(request, exc) or problem(exc.status, exc.slug, exc.title, detail, **extra)
-    if isinstance(exc, DatabaseAway | RunwayAway | NotConfigured):
+    if isinstance(exc, DatabaseUnavailable | RunwayUnavailable | NotConfigured):
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     if isinstance(exc, Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -13,8 +13,8 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from service.context import Context
 from service.errors import Conflict, Gone, InvalidRequest, NotFound, Problem
-from service.house import House
 from service.operations.finalize import now
 from service.runway.catalogue import build_request
 from service.runway.task import url_expiry
@@ -49,12 +49,12 @@ FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone 
 
 async def enqueue(request: Request) -> Response:
     """POST /videos"""
-    house = bearer(request, WRITE)
-    raw = await bodies.read(request, house.settings.max_body_bytes)
+    ctx = bearer(request, WRITE)
+    raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = checked_key(request.headers.get("idempotency-key"))
-    new = new_video(bodies.validated(VideoRequest, value), house.settings, key, canonical_hash(value) if key else None)
-    video, _is_new = await store.enqueue(house.database, new)
+    new = new_video(bodies.validated(VideoRequest, value), ctx.settings, key, canonical_hash(value) if key else None)
+    video, _is_new = await store.enqueue(ctx.database, new)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
     return _json(_body(video), status_code=202, headers=headers)
 
@@ -78,7 +78,7 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
         priority=asked.priority,
         run_after=asked.run_after,
         expires_at=asked.expires_at,
-        patience_seconds=settings.queue_patience,
+        timeout_seconds=settings.queue_timeout,
         idempotency_key=key,
         request_hash=request_hash,
         mirrored=_app_columns(request.input, settings),
@@ -108,12 +108,12 @@ def canonical_hash(value: dict[str, Any]) -> str:
 
 async def listing(request: Request) -> Response:
     """GET /videos"""
-    house = bearer(request, READ)
+    ctx = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
     wanted = Wanted(query.status, query.model, query.error_code, query.q)
     before = position(query.cursor) if query.cursor else None
-    found = await listings.page(house.database, wanted, before=before, limit=query.limit)
+    found = await listings.page(ctx.database, wanted, before=before, limit=query.limit)
     cursor = cursor_of(*found.next) if found.next else None
     return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in found.videos], next=cursor).model_dump(mode="json"))
 
@@ -127,9 +127,9 @@ def video_id_of(request: Request) -> UUID:
 
 
 async def read(request: Request) -> Response:
-    """GET /videos/{id}: looks at the task if that is due, so whoever waits need not wait for the cron."""
-    house = bearer(request, READ)
-    video = await poll.look_now(house, video_id_of(request))
+    """GET /videos/{id}: polls of the task if that is due, so whoever waits need not wait for the cron."""
+    ctx = bearer(request, READ)
+    video = await poll.poll_now(ctx, video_id_of(request))
     body = _body(video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -142,58 +142,58 @@ async def read(request: Request) -> Response:
 
 async def file(request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
-    house = bearer(request, READ)
-    url = await live_url(house, await poll.look_now(house, video_id_of(request)))
+    ctx = bearer(request, READ)
+    url = await live_url(ctx, await poll.poll_now(ctx, video_id_of(request)))
     return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
 
 
-async def live_url(house: House, video: Video) -> str:
+async def live_url(ctx: Context, video: Video) -> str:
     """An address of the file that works now. Raises Conflict without a file, and Gone when Runway has it no longer."""
     if video.status is not Status.COMPLETED or not video.video_url:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
     expires_at = video.video_url_expires_at
-    if expires_at is None or expires_at.timestamp() < house.wall() + FRESH_SECONDS:
-        return await _renewed(house, video)
+    if expires_at is None or expires_at.timestamp() < ctx.now() + FRESH_SECONDS:
+        return await _renewed(ctx, video)
     return video.video_url
 
 
-async def _renewed(house: House, video: Video) -> str:
-    need(house.settings, "runway_key")
-    async with house.runway() as runway:
+async def _renewed(ctx: Context, video: Video) -> str:
+    need(ctx.settings, "runway_key")
+    async with ctx.runway() as runway:
         task = await runway.retrieve(video.runway_video_id or "")
     if task is None or not task.output:
         raise Gone("Runway no longer has this file; make the video again if you need it")
-    await tasks.renew_urls(house.database, video, task.output, url_expiry(task.output[0], now(house)))
+    await tasks.renew_urls(ctx.database, video, task.output, url_expiry(task.output[0], now(ctx)))
     return task.output[0]
 
 
 async def retry(request: Request) -> Response:
     """POST /videos/{id}/retry"""
-    house = bearer(request, WRITE)
-    raw = await bodies.read(request, house.settings.max_body_bytes)
+    ctx = bearer(request, WRITE)
+    raw = await bodies.read(request, ctx.settings.max_body_bytes)
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
-        house.database, video_id_of(request), consent=asked.accept_double_charge,
-        patience_seconds=house.settings.queue_patience,
+        ctx.database, video_id_of(request), consent=asked.accept_double_charge,
+        timeout_seconds=ctx.settings.queue_timeout,
     )  # fmt: skip
     return _json(_body(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
-    house = bearer(request, WRITE)
-    return _json(_body(await store.cancel(house.database, video_id_of(request))))
+    ctx = bearer(request, WRITE)
+    return _json(_body(await store.cancel(ctx.database, video_id_of(request))))
 
 
 async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
-    house = bearer(request, READ)
+    ctx = bearer(request, READ)
     video_id = video_id_of(request)
-    account = [one async for one in audit.audits(house.database, video_id)]
+    account = [one async for one in audit.audits(ctx.database, video_id)]
     if not account:
-        await store.get(house.database, video_id)
+        await store.get(ctx.database, video_id)
     one = account[0] if account else audit.nothing(video_id)
-    rows = await ledger.of_video(house.database, video_id)
+    rows = await ledger.of_video(ctx.database, video_id)
     listed = SubmissionList(
         verdict=one.verdict,
         paid_credits=float(one.paid),
@@ -206,8 +206,8 @@ async def ledger_of(request: Request) -> Response:
 
 async def timeline_of(request: Request) -> Response:
     """GET /videos/{id}/timeline"""
-    house = bearer(request, READ)
-    entries = await timelines.timeline(house.database, video_id_of(request))
+    ctx = bearer(request, READ)
+    entries = await timelines.timeline(ctx.database, video_id_of(request))
     listed = Timeline(entries=[TimelineEntry.model_validate(entry) for entry in entries])
     return JSONResponse(listed.model_dump(mode="json"))
 

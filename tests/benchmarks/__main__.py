@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import machine
+from tests.benchmarks.contenders.all import CONTENDERS
 from tests.benchmarks.contenders.base import Contender
-from tests.benchmarks.field import CONTENDERS
 from tests.benchmarks.figures import Measured
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.measures import MEASURES

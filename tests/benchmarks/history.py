@@ -11,7 +11,7 @@ from tests.database import connected, execute
 FILL_SECONDS = 900
 
 AGE = "n * interval '2.6 seconds'"
-# What waits: handed in over the last hours.
+# What waits: created over the last hours.
 WAITING = dict.fromkeys(("run_after", "created_at"), "now() - n * interval '0.25 seconds'")
 # What has ended, over the month before that: nine in ten with a file.
 FINISHED = {

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks.field import CONTENDERS
+from tests.benchmarks.contenders.all import CONTENDERS
 from tests.benchmarks.measures import MEASURES
 from tests.benchmarks.processes import ROOT
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browser.harness import PATIENCE_MS, Site, Visits, Watch, launched, opened
-from tests.browser.scenes import an_hour
+from tests.browser.scenarios import an_hour
 from tests.database import temporary_database
 
 

@@ -26,7 +26,7 @@ from playwright.async_api import (
 )
 from starlette.applications import Starlette
 
-from service import house as houses
+from service import context as contexts
 from service.app import create_app
 from service.local.cron import Cron
 from service.serving import listen, server
@@ -100,7 +100,7 @@ class Site(World):
             await execute(self.url, HURRY)
 
         url = f"{self.address}/process-queued"
-        caller = Cron(url, CRON_SECRET, every=CRON_SECONDS, patience=CALL_SECONDS, sleep=sleep)
+        caller = Cron(url, CRON_SECRET, every=CRON_SECONDS, timeout=CALL_SECONDS, sleep=sleep)
         async with caller.running():
             yield
 
@@ -114,7 +114,7 @@ class Site(World):
 async def served(app: Starlette) -> AsyncIterator[str]:
     """Serve on a free port of the loopback; yields the base URL."""
     with listen(HERE, 0) as listener:
-        built = server(app, HERE, 0, patience=SERVER_PATIENCE_SECONDS)
+        built = server(app, HERE, 0, timeout=SERVER_PATIENCE_SECONDS)
         serving = asyncio.create_task(built.serve(sockets=[listener]))
         try:
             await until(lambda: built.started or serving.done())
@@ -131,16 +131,16 @@ async def opened(url: str, *, options: dict[str, Any] | None = None, **changes: 
     runway = create_simulator(SimulatorOptions(**({"speed": SPEED} | (options or {}))), clock=clock, random=Random(7))
     async with AsyncExitStack() as stack:
         runway_url = await stack.enter_async_context(served(runway))
-        house = houses.build(settings(url, **(TOKENS | {"runway_url": runway_url} | changes)))
-        stack.push_async_callback(house.database.close)
-        address = await stack.enter_async_context(served(create_app(house)))
+        ctx = contexts.build(settings(url, **(TOKENS | {"runway_url": runway_url} | changes)))
+        stack.push_async_callback(ctx.database.close)
+        address = await stack.enter_async_context(served(create_app(ctx)))
 
         clients = {}
         for name, token in (("api", API_KEY), ("cron", CRON_SECRET), ("anyone", None)):
             headers = {"authorization": f"Bearer {token}"} if token else {}
             client = httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=CALL_SECONDS)
             clients[name] = await stack.enter_async_context(client)
-        yield Site(house=house, runway=runway, clock=clock, url=url, address=address, **clients)
+        yield Site(ctx=ctx, runway=runway, clock=clock, url=url, address=address, **clients)
 
 
 @dataclass
@@ -184,7 +184,7 @@ class Visits:
     watch: Watch
     _contexts: list[BrowserContext] = field(default_factory=list)
 
-    async def stranger(self, **options: Any) -> Page:
+    async def anonymous(self, **options: Any) -> Page:
         """Somebody who is not logged in. `options` are those of Playwright's `new_context`."""
         chosen = {"viewport": DESK, "base_url": self.site.address, "reduced_motion": "reduce"} | options
         context = await self.browser.new_context(**chosen)
@@ -195,7 +195,7 @@ class Visits:
 
     async def somebody(self, token: str = ADMIN_TOKEN, **options: Any) -> Page:
         """Somebody who is logged in with this token."""
-        page = await self.stranger(**options)
+        page = await self.anonymous(**options)
         answer = await page.context.request.post("/login", form={"token": token}, max_redirects=0)
         assert answer.status == 303, await answer.text()
         return page

@@ -13,7 +13,7 @@ from playwright.async_api import Page, ViewportSize, expect
 from service.installer.migrate import migrate
 from service.local.postgres import Server
 from tests.browser.harness import PATIENCE_MS, PHONE, Site, Visits, Watch, launched, opened
-from tests.browser.scenes import an_hour
+from tests.browser.scenarios import an_hour
 
 FOLDER = Path(__file__).parents[2] / ".pictures"
 WINDOW: ViewportSize = {"width": 1180, "height": 860}

@@ -14,7 +14,7 @@ from tests.pages import VIEWER_TOKEN
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 SCREENS = [
-    "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/studio", "/ui/bulk?action=retry", "/ui/cron", "/ui/lanes",
+    "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/studio", "/ui/bulk?action=retry", "/ui/ticks", "/ui/models",
     "/ui/nowhere", "/docs",
 ]  # fmt: skip
 Scheme = Literal["light", "dark"]
@@ -55,9 +55,9 @@ async def too_wide(page: Page) -> list[str]:
 async def test_is_readable_for_everybody_in_light_and_dark_and_on_a_phone(looks: Visits) -> None:
     looks.watch.allowed.append("status of 404")
     grounds, complaints = set(), []
-    stranger = await looks.stranger()
+    anonymous = await looks.anonymous()
     somebody = await looks.somebody()
-    for page, path in [(stranger, "/login"), *((somebody, path) for path in await every_screen(looks.site))]:
+    for page, path in [(anonymous, "/login"), *((somebody, path) for path in await every_screen(looks.site))]:
         await page.set_viewport_size(PHONE)
         await page.emulate_media(color_scheme="light")
         await opens(page, path)

@@ -42,7 +42,7 @@ async def tab_to(page: Page, name: str) -> None:
 
 
 async def test_log_in_make_a_video_open_it_and_retry_it(visits: Visits) -> None:
-    page, site = await visits.stranger(), visits.site
+    page, site = await visits.anonymous(), visits.site
     await page.goto("/ui/studio")
     await expect(page.get_by_label("Token")).to_be_focused()
     await page.keyboard.type(ADMIN_TOKEN)
@@ -79,7 +79,7 @@ async def test_log_in_make_a_video_open_it_and_retry_it(visits: Visits) -> None:
 
 async def test_the_first_step_skips_the_navigation(visits: Visits) -> None:
     page = await visits.somebody()
-    for path in ("/", "/ui/videos", "/ui/studio", "/ui/bulk", "/ui/cron", "/ui/lanes"):
+    for path in ("/", "/ui/videos", "/ui/studio", "/ui/bulk", "/ui/ticks", "/ui/models"):
         await page.goto(path)
         await tab_to(page, "Skip to the content")
         await page.keyboard.press("Enter")

@@ -14,7 +14,7 @@ REFUSED = r"console error: Failed to load resource: the server responded with a 
 
 
 async def test_logs_in_where_one_wanted_to_go_and_out_again(visits: Visits) -> None:
-    page = await visits.stranger()
+    page = await visits.anonymous()
     await page.goto("/?window=day")
     await expect(page).to_have_url(f"{visits.site.address}/login?next=%2F%3Fwindow%3Dday")
     await page.get_by_label("Token").fill(ADMIN_TOKEN)
@@ -29,7 +29,7 @@ async def test_logs_in_where_one_wanted_to_go_and_out_again(visits: Visits) -> N
 
 async def test_refuses_a_wrong_token_and_says_so(visits: Visits) -> None:
     visits.watch.allowed.append(REFUSED)
-    page = await visits.stranger()
+    page = await visits.anonymous()
     await page.goto("/login")
     await page.get_by_label("Token").fill("no-such-token-as-this")
     await page.keyboard.press("Enter")
@@ -40,7 +40,7 @@ async def test_refuses_a_wrong_token_and_says_so(visits: Visits) -> None:
 
 
 async def test_a_link_logs_in_and_leaves_no_token_behind(visits: Visits) -> None:
-    page = await visits.stranger()
+    page = await visits.anonymous()
     await page.goto(f"/login#token={VIEWER_TOKEN}")
     await expect(page.get_by_test_id("role")).to_have_text("Read only")
     await expect(page).to_have_url(f"{visits.site.address}/")

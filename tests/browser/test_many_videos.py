@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.harness import Visits
-from tests.browser.scenes import hand_in, settle
+from tests.browser.scenarios import hand_in, settle
 from tests.database import execute
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]

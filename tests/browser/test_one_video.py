@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Dialog, Page, expect
 
 from tests.browser.harness import Visits
-from tests.browser.scenes import hand_in, picture, settle
+from tests.browser.scenarios import hand_in, picture, settle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
@@ -68,7 +68,7 @@ async def test_made_in_the_studio_it_goes_live_until_it_plays(visits: Visits) ->
     await page.wait_for_function(HAS_PLAYED)
     assert [await window.evaluate("() => window.stayed") for window in (page, watching)] == [True, True]
     assert len(site.creates) == 1
-    await expect(page.get_by_test_id("money")).to_contain_text("10 credits")
+    await expect(page.get_by_test_id("cost")).to_contain_text("10 credits")
 
 
 async def test_its_page_tells_the_whole_story(visits: Visits) -> None:
@@ -131,11 +131,11 @@ async def test_an_unknown_outcome_is_cleared_up_by_its_task(visits: Visits) -> N
     await page.goto(f"/ui/videos/{video}")
     await expect(page.get_by_test_id("failure")).to_contain_text("SUBMISSION_UNKNOWN")
     await page.get_by_test_id("task").fill("00000000-0000-4000-8000-000000000000")
-    await page.get_by_test_id("adopt").click()
+    await page.get_by_test_id("attach").click()
     await expect(page.get_by_test_id("error")).to_be_visible()
     [task] = site.runway.state.runway.tasks
     await page.get_by_test_id("task").fill(task)
-    await page.get_by_test_id("adopt").click()
+    await page.get_by_test_id("attach").click()
     async with site.ticking():
         await status(page, "completed")
     assert len(site.creates) == 1

@@ -1,4 +1,4 @@
-"""Now, Cron and Lanes: is it well, what did the cron do, and who may stop and start what."""
+"""Overview, Ticks and Models: is it well, what did the cron do, and who may stop and start what."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ STAY = """() => { window.stayed = true; }"""
 STAYED = """() => window.stayed === true"""
 
 
-async def row(page: Page, lane: str, word: str) -> None:
-    """See this word in the lane's row."""
-    await expect(page.locator(f"tr[data-lane='{lane}']")).to_contain_text(word)
+async def row(page: Page, model: str, word: str) -> None:
+    """See this word in the model's row."""
+    await expect(page.locator(f"tr[data-model='{model}']")).to_contain_text(word)
 
 
 async def test_now_is_red_when_the_cron_has_stopped_and_green_when_it_is_back(visits: Visits) -> None:
     page, site = await visits.somebody(), visits.site
-    well = page.get_by_test_id("well")
+    health = page.get_by_test_id("health")
     async with site.ticking():
         await page.goto("/")
         await expect(page.get_by_role("heading", level=1)).to_have_text("All is well")
         await page.evaluate(STAY)
     await site.later(minutes=15)
-    # Now asks less often where an answer takes long.
+    # Overview asks less often where an answer takes long.
     await expect(page.get_by_role("heading", level=1)).to_have_text("This needs you", timeout=60_000)
-    await expect(well).to_contain_text("the cron has stopped")
+    await expect(health).to_contain_text("the cron has stopped")
     await expect(page.get_by_test_id("last-tick")).to_have_attribute("data-kind", "bad")
-    red = await well.evaluate("(element) => getComputedStyle(element).borderLeftColor")
+    red = await health.evaluate("(element) => getComputedStyle(element).borderLeftColor")
     assert red == "rgb(179, 34, 31)"
     async with site.ticking():
-        await expect(well).not_to_contain_text("the cron has stopped")
+        await expect(health).not_to_contain_text("the cron has stopped")
     assert await page.evaluate(STAYED)
 
 
@@ -59,7 +59,7 @@ async def test_now_says_when_the_key_is_refused(visits: Visits) -> None:
     visits.site.runway.state.runway.change(key_revoked=True)
     page = await visits.somebody()
     await page.goto("/")
-    await expect(page.get_by_test_id("runway-away")).to_be_visible()
+    await expect(page.get_by_test_id("runway-unavailable")).to_be_visible()
     await expect(page.locator("#account .notice")).to_contain_text("RUNWAYML_API_SECRET")
 
 
@@ -82,7 +82,7 @@ async def test_the_plots_reach_as_far_back_as_one_likes(visits: Visits) -> None:
 async def test_a_tick_is_run_by_hand(visits: Visits) -> None:
     page, site = await visits.somebody(), visits.site
     video = await site.enqueue()
-    await page.goto("/ui/cron")
+    await page.goto("/ui/ticks")
     await expect(page.get_by_text("None has run yet")).to_be_visible()
     await page.get_by_role("button", name="Run one now").click()
     await expect(page.get_by_test_id("ran")).to_contain_text("1 accepted")
@@ -92,22 +92,22 @@ async def test_a_tick_is_run_by_hand(visits: Visits) -> None:
 
 async def test_ticks_of_others_appear_by_themselves(visits: Visits) -> None:
     page = await visits.somebody(VIEWER_TOKEN)
-    await page.goto("/ui/cron")
+    await page.goto("/ui/ticks")
     await visits.site.tick()
     await expect(page.get_by_test_id("ticks")).to_contain_text("nothing to do")
     await expect(page.get_by_role("button", name="Run one now")).to_have_count(0)
 
 
-async def test_a_lane_is_paused_and_resumed(visits: Visits) -> None:
+async def test_a_model_is_paused_and_resumed(visits: Visits) -> None:
     page, site = await visits.somebody(), visits.site
     video = await site.enqueue()
-    await page.goto("/ui/lanes")
+    await page.goto("/ui/models")
     await row(page, "gen4_turbo", "open")
-    await page.get_by_role("combobox", name="Lane").select_option("gen4_turbo")
+    await page.get_by_role("combobox", name="Model").select_option("gen4_turbo")
     await page.get_by_role("combobox", name="For").select_option("300")
     await page.get_by_label("Why").fill("<b>rehearsal</b>")
     await page.get_by_role("button", name="Pause").click()
-    await expect(page.get_by_test_id("told")).to_contain_text("Paused")
+    await expect(page.get_by_test_id("result")).to_contain_text("Paused")
     await row(page, "gen4_turbo", "<b>rehearsal</b>")
     await row(page, "gen4.5", "open")
     await site.tick()
@@ -121,12 +121,13 @@ async def test_a_lane_is_paused_and_resumed(visits: Visits) -> None:
 async def test_who_only_looks_is_refused_by_the_service_as_well(visits: Visits) -> None:
     visits.watch.allowed.append("status of 403")
     page = await visits.somebody(VIEWER_TOKEN)
-    await page.goto("/ui/lanes")
+    await page.goto("/ui/models")
     statuses = await page.evaluate(
         """async () => {
           const headers = JSON.parse(document.body.getAttribute("hx-headers"));
           const post = (path, body) => fetch(path, {method: "POST", headers, body: new URLSearchParams(body)});
-          const answers = [await post("/ui/lanes/pause", {lane: "*", seconds: 60}), await post("/ui/cron/run", {})];
+          const paused = await post("/ui/models/pause", {model: "all", seconds: 60});
+          const answers = [paused, await post("/ui/ticks/run", {})];
           return answers.map((answer) => answer.status);
         }"""
     )

@@ -97,7 +97,7 @@ def _judge_video(found: Accounts, prompt: str, video: Any, *, removed: bool) -> 
 
 
 def _judge_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: list[Any]) -> None:
-    """Every create that arrived has a permit, and every task is booked, or is an unknown's."""
+    """Every create that arrived has an open submission, and every task is booked, or is an unknown's."""
     tasks = [entry for entry in creates if entry["task_id"]]
     booked = {row["task_id"]: row for row in ledger if row["task_id"]}
     unbooked = [entry for entry in tasks if entry["task_id"] not in booked]
@@ -155,7 +155,7 @@ def _judge_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
 
 _NEXT_EVENT = """
 SELECT extract(epoch FROM min(at) - now())::float8 FROM (
-    SELECT GREATEST(v.run_after, (SELECT max(l.paused_until) FROM lanes l WHERE l.model IN ('*', v.model))) AS at
+    SELECT GREATEST(v.run_after, (SELECT max(l.paused_until) FROM models l WHERE l.model IN ('all', v.model))) AS at
         FROM videos v WHERE v.status = 'queued'
     UNION ALL SELECT poll_after FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
     UNION ALL SELECT deadline FROM submissions WHERE outcome IS NULL

@@ -24,7 +24,7 @@ import httpx
 
 from service import webhooks
 from service.errors import Conflict
-from service.operations.attach import adopt
+from service.operations.attach import attach
 from service.settings import LEASE_MARGIN_SECONDS
 from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
@@ -48,13 +48,13 @@ class Field:
     watch: Watch
     database: Proxy
     runway: Proxy
-    zygote: Zygote
+    fork_server: Zygote
     env: dict[str, str]
     started: list[Process] = field(default_factory=list)
 
     def start(self, *arguments: str, clock: Path | None = None, **env: str) -> Process:
         """Start one process of the service behind the proxies."""
-        process = self.zygote.start(*arguments, env=self.env | env, clock=clock)
+        process = self.fork_server.start(*arguments, env=self.env | env, clock=clock)
         self.started.append(process)
         return process
 
@@ -106,14 +106,14 @@ class Field:
         lost = [entry for entry in self.world.creates if entry.task_id and entry.task_id not in known]
         for entry in lost:
             with contextlib.suppress(Conflict):  # the judge will say what that means
-                await adopt(self.world.house, videos[entry.prompt], entry.task_id)
+                await attach(self.world.ctx, videos[entry.prompt], entry.task_id)
         if lost:
             await self.quiet(rounds)
         return len(lost)
 
     async def clear(self) -> None:
         """Forget everything on both sides, as if nothing had been asked for yet."""
-        await self.world.rows("TRUNCATE videos, submissions, lanes, inbox, ticks")
+        await self.world.rows("TRUNCATE videos, submissions, models, inbox, ticks")
         begin_afresh(self.world)
 
 
@@ -124,7 +124,7 @@ UNION ALL SELECT id::text FROM submissions WHERE outcome IS NULL OR unsaved IS N
 
 
 @asynccontextmanager
-async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> AsyncIterator[Field]:
+async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) -> AsyncIterator[Field]:
     """A field; `changes` are settings, of this process's house and of the processes alike (`unknown_policy="fail"`)."""
     changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
     watch = Watch()
@@ -144,7 +144,7 @@ async def crash_field(database_url: str, zygote: Zygote, **changes: Any) -> Asyn
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
         w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
-        ground = Field(w, watch, database, runway, zygote, env)
+        ground = Field(w, watch, database, runway, fork_server, env)
         try:
             yield ground
         finally:
@@ -197,7 +197,7 @@ async def task_ids(w: World) -> set[str]:
     return {row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")}
 
 
-async def judge(w: World) -> Accounts:
+async def assert_invariants(w: World) -> Accounts:
     """Assert that every video has ended and was paid once per consent at most, and that both books agree."""
     found = await accounts(w)
     assert not found.complaints, found.complaints

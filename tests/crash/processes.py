@@ -76,7 +76,7 @@ class Process:
 
 
 class Zygote:
-    """Forks processes of the service (tests/crash/zygote.py)."""
+    """Forks processes of the service (tests/crash/fork_server.py)."""
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
@@ -91,11 +91,11 @@ class Zygote:
 
 
 @contextmanager
-def zygote() -> Iterator[Zygote]:
+def fork_server() -> Iterator[Zygote]:
     """A zygote, for a module's fixture: starting it costs as much as starting Python and importing everything."""
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_SECONDS)
-    command = [sys.executable, "-W", "ignore", "-m", "tests.crash.zygote"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.crash.fork_server"]
     # Those who are killed cannot say which lines they ran: they need not be slowed down by counting them.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(command, stdin=theirs.fileno(), cwd=ROOT, env=env) as process:

@@ -33,7 +33,7 @@ from tests.crash.soak_crowd import Crowd, every
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
 from tests.database import connected, later
 
-MAIN_SHARE = 0.7  # of the time: then whatever is not handed in stays so, and the rest is brought to its end
+MAIN_SHARE = 0.7  # of the time: then whatever is not created stays so, and the rest is brought to its end
 WEBS = 2
 FEW = 20  # the main phase is over when less than one in so many is under way
 LEAST_KILLS = 4

@@ -32,13 +32,13 @@ SELECT count(pg_terminate_backend(pid)) FROM (
 _DRAG = "UPDATE videos SET status = 'queued', updated_at = now() WHERE id = $1 AND status = 'processing'"
 # What `taxiway resume` does: whoever runs the service has bought credits, or has a new key.
 _RESUME = """
-UPDATE lanes SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL WHERE reason IS NOT NULL
+UPDATE models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL WHERE reason IS NOT NULL
 """
 
 
 @dataclass
 class Crowd:
-    """`prompts` is everything that was handed in; `did` counts what was done to the service."""
+    """`prompts` is everything that was created; `did` counts what was done to the service."""
 
     fleet: Fleet
     database_url: str
@@ -104,10 +104,10 @@ class Crowd:
 
     async def cron(self, api: httpx.AsyncClient) -> None:
         """A cron caller, which often hangs up before the answer."""
-        patience = self.dice.choice((0.3, 5.0))
+        timeout = self.dice.choice((0.3, 5.0))
         secret = {"authorization": f"Bearer {self.secrets['CRON_SECRET']}"}
         path = self.dice.choice(("/process-queued?budget=2", "/poll-processing?budget=1"))
-        await self.ask(api, "POST", path, headers=secret, timeout=patience)
+        await self.ask(api, "POST", path, headers=secret, timeout=timeout)
         self.did["cron calls"] += 1
 
     async def call_back(self, api: httpx.AsyncClient, data: Mapping[str, str], *, forged: bool = False) -> None:
@@ -140,7 +140,7 @@ class Crowd:
     async def resume(self) -> None:
         """The operator opens what is paused."""
         async with connected(self.database_url) as connection:
-            self.did["lanes resumed"] += int((await connection.execute(_RESUME)).split()[-1])
+            self.did["models resumed"] += int((await connection.execute(_RESUME)).split()[-1])
 
     async def kill(self) -> None:
         """kill -9 one process of the service, or freeze it for a while."""

@@ -22,7 +22,7 @@ SPEED = 20.0  # a task takes about a second
 TROUBLED = 3
 RATES: Mapping[On, float] = {"create": 0.25, "retrieve": 0.15, "delete": 0.4}
 
-# Words of service/simulator/faults.py, with weights. What pauses a lane, or takes a call's whole time, is rare.
+# Words of service/simulator/faults.py, with weights. What pauses a model, or takes a call's whole time, is rare.
 LOST_ANSWERS = dict.fromkeys(
     ("drop_before", "drop_before,reset", "drop_after", "drop_after,reset", "half", "body=garbage", "body=none",
      "body=no_id", "accepted_status=201", "accepted_status=500", "accepted_status=504", "status=500", "status=504",

@@ -13,15 +13,15 @@ import httpx
 import pytest
 
 from service.errors import Conflict
-from service.operations.attach import adopt
-from service.operations.saving import as_answer
+from service.operations.attach import attach
+from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import submissions
 from service.videos import Status
-from tests.crash.harness import Field, callback, crash_field, judge
-from tests.crash.processes import PATIENCE_SECONDS, Zygote, zygote
+from tests.crash.harness import Field, assert_invariants, callback, crash_field
+from tests.crash.processes import PATIENCE_SECONDS, Zygote, fork_server
 from tests.crash.proxy import Step
-from tests.crash.scenes import FINISHED, lost_task, sent
+from tests.crash.scenarios import FINISHED, lost_task, sent
 from tests.database import execute
 from tests.world import CRON_SECRET
 
@@ -46,7 +46,7 @@ CHRONICLE = (
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Zygote]:
-    with zygote() as running:
+    with fork_server() as running:
         yield running
 
 
@@ -97,7 +97,7 @@ async def test_eight_ticks_in_four_processes_share_a_queue(field: Field) -> None
     print("crowd: claimed {}, completed {}".format(*told))  # noqa: T201  # for whoever runs it with -s
     assert await steps_taken(field, "queued", "processing") == dict.fromkeys(videos, 1)
     assert await steps_taken(field, "processing", "completed") == dict.fromkeys(videos, 1)
-    assert (await judge(field.world)).tasks == VIDEOS
+    assert (await assert_invariants(field.world)).tasks == VIDEOS
 
 
 async def test_a_caller_who_hangs_up_does_not_stop_the_tick(field: Field) -> None:
@@ -123,7 +123,7 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_tick(field: Field) -> Non
         [counts] = await field.world.rows("SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks")
         assert (counts["error"], counts["accepted"]) == (None, str(len(videos)))
     await field.recover()
-    assert (await judge(field.world)).tasks == len(videos)
+    assert (await assert_invariants(field.world)).tasks == len(videos)
 
 
 async def test_repeated_ticks_of_impatient_callers_add_nothing(field: Field) -> None:
@@ -145,7 +145,7 @@ async def test_repeated_ticks_of_impatient_callers_add_nothing(field: Field) -> 
         go_on.set()
         assert (await first).json()["submit"]["accepted"] == len(videos)
     await field.recover()
-    assert (await judge(field.world)).tasks == len(videos)
+    assert (await assert_invariants(field.world)).tasks == len(videos)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -171,7 +171,7 @@ async def test_callback_poller_reader_and_cancel_meet_at_one_video(field: Field,
     assert statuses <= {200, 202, 409}
     await field.recover()
     assert await steps_taken(field, "processing", "completed", "cancelled") == dict.fromkeys(videos, 1)
-    found = await judge(w)
+    found = await assert_invariants(w)
     assert found.tasks == len(videos)
     print(f"crowd, seed {seed}: {dict(found.statuses)}")  # noqa: T201  # for whoever runs it with -s
 
@@ -182,18 +182,18 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(field: Field, seed: 
     w = field.world
     videos = [await sent(field, fault="drop_after") for _ in range(8)]
     tasks = {video: await lost_task(field, video) for video in videos}
-    permits = {row["video_id"]: row["id"] for row in await w.rows("SELECT id, video_id FROM submissions")}
+    claims = {row["video_id"]: row["id"] for row in await w.rows("SELECT id, video_id FROM submissions")}
 
     async def operator(video: UUID) -> None:
         try:
-            await adopt(w.house, video, tasks[video])
+            await attach(w.ctx, video, tasks[video])
         except Conflict:  # somebody was faster: no submission is unknown any more
             assert await w.rows("SELECT FROM submissions WHERE task_id = $1", tasks[video])
 
     async def zombie(video: UUID) -> None:
         outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=tasks[video])
-        answer = as_answer(permits[video], video, outcome, Decision(Status.PROCESSING))
-        await submissions.save_each(w.house.database, [answer])
+        answer = as_outcome_row(claims[video], video, outcome, Decision(Status.PROCESSING))
+        await submissions.save_each(w.ctx.database, [answer])
 
     crowd: list[Act] = [
         act
@@ -209,6 +209,6 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(field: Field, seed: 
     await field.recover()
     assert await steps_taken(field, "failed", "processing") == dict.fromkeys(videos, 1)
     assert await steps_taken(field, "processing", "completed") == dict.fromkeys(videos, 1)
-    found = await judge(w)
+    found = await assert_invariants(w)
     assert (found.tasks, found.deleted) == (len(videos), 0)
     assert found.unseen == 0

@@ -21,8 +21,8 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.errors import DatabaseAway
-from service.house import House
+from service.context import Context
+from service.errors import DatabaseUnavailable
 from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.local.postgres_home import read_pid
@@ -32,14 +32,14 @@ from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick
 from tests.crash.cutting import wire
-from tests.crash.harness import ACCOUNT, callback, judge
+from tests.crash.harness import ACCOUNT, assert_invariants, callback
 from tests.crash.proxy import Cut, Step, Watch, postgres_proxy
 from tests.database import connected, temporary_database
 from tests.world import API_KEY, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
-CLAIM = "WITH lane AS"
+CLAIM = "WITH model AS"
 EVERY_CASE = bool(os.environ.get("TAXIWAY_EVERY_CASE"))  # also every repetition of a statement
 
 Hook = Callable[[httpx.Request], Awaitable[None]]
@@ -60,17 +60,17 @@ class Runway(httpx.AsyncBaseTransport):
 
 @dataclass
 class Ground:
-    """A world to look from, and a house of the service that reaches its database in another way."""
+    """A world to look from, and a context of the service that reaches its database in another way."""
 
     world: World
-    house: House
+    ctx: Context
     api: httpx.AsyncClient
 
     async def tick(self) -> dict[str, Any]:
         """One tick; {} if the database was away for all of it."""
         try:
-            counts = await tick(self.house)
-        except DatabaseAway:
+            counts = await tick(self.ctx)
+        except DatabaseUnavailable:
             return {}
         errors = counts.get("errors", {})
         assert all(words.startswith("PostgreSQL does not answer") for words in errors.values()), errors
@@ -80,9 +80,9 @@ class Ground:
         """Hand in one video, as an app does: with a key, and again for as long as the answer is 503."""
         prompt = prompt or f"video {uuid4()}"
         body = {"input": {"promptText": prompt, "promptImage": IMAGE}}
-        return UUID((await self.insist("POST", "/videos", 202, json=body, key=prompt)).json()["id"])
+        return UUID((await self.retry_until_saved("POST", "/videos", 202, json=body, key=prompt)).json()["id"])
 
-    async def insist(
+    async def retry_until_saved(
         self, method: str, path: str, *wanted: int, key: str = "", headers: Any = None, **how: Any
     ) -> httpx.Response:
         """Call until the answer is not 503."""
@@ -95,9 +95,9 @@ class Ground:
             assert "Retry-After" in response.headers
         raise AssertionError(response.text)
 
-    def runway(self, after: Hook) -> House:
-        """The house with a hook after every call of Runway."""
-        return replace(self.house, transport=lambda: Runway(self.world, after))
+    def runway(self, after: Hook) -> Context:
+        """The context with a hook after every call of Runway."""
+        return replace(self.ctx, transport=lambda: Runway(self.world, after))
 
 
 @asynccontextmanager
@@ -106,20 +106,20 @@ async def ground(
 ) -> AsyncIterator[Ground]:
     """`through`: the URL that the service uses instead."""
     async with world(database_url, options=ACCOUNT, **changes) as w:
-        house = replace(w.house, database=Database(normalise(through or database_url), pool_size=pool_size))
-        transport = httpx.ASGITransport(app=create_app(house))
+        ctx = replace(w.ctx, database=Database(normalise(through or database_url), pool_size=pool_size))
+        transport = httpx.ASGITransport(app=create_app(ctx))
         headers = {"authorization": f"Bearer {API_KEY}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers) as api:
             try:
-                yield Ground(w, house, api)
+                yield Ground(w, ctx, api)
             finally:
-                await house.database.close()
+                await ctx.database.close()
 
 
 async def completed(w: World, creates: int) -> None:
     """The fault is gone: everything completes, each paid once, and the books agree."""
     await w.finish()
-    found = await judge(w)
+    found = await assert_invariants(w)
     assert dict(found.statuses) == {"completed": creates}
     assert (len(w.creates), found.creates) == (creates, creates)
 
@@ -136,8 +136,8 @@ def once(action: Callable[[], Awaitable[None]]) -> Hook:
     return hook
 
 
-def waits(house: House, action: Callable[[], Awaitable[None]], after: int = 3) -> tuple[House, list[float]]:
-    """A house whose waits last no time; before wait number `after`, `action` is done. And how long they would last."""
+def waits(ctx: Context, action: Callable[[], Awaitable[None]], after: int = 3) -> tuple[Context, list[float]]:
+    """A context whose waits last no time; `action` is done before wait number `after`; and how long they would last."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -146,7 +146,7 @@ def waits(house: House, action: Callable[[], Awaitable[None]], after: int = 3) -
             await action()
         await asyncio.sleep(0)
 
-    return replace(house, sleep=sleep), slept
+    return replace(ctx, sleep=sleep), slept
 
 
 # Every statement of two lives, cut before it reaches the server, and when its answer is on its way back.
@@ -165,10 +165,10 @@ async def two_lives(g: Ground) -> None:
     task_id = (await w.row(first))["runway_video_id"]
     if task_id:
         sent = callback(task_id)
-        await g.insist("POST", sent.pop("url"), 200, 202, **sent)
-    await g.insist("GET", f"/videos/{first}", 200)
-    await g.insist("POST", f"/videos/{second}/cancel", 200, 409)
-    await g.insist("GET", f"/videos/{first}/submissions", 200)
+        await g.retry_until_saved("POST", sent.pop("url"), 200, 202, **sent)
+    await g.retry_until_saved("GET", f"/videos/{first}", 200)
+    await g.retry_until_saved("POST", f"/videos/{second}/cancel", 200, 409)
+    await g.retry_until_saved("GET", f"/videos/{first}/submissions", 200)
     await g.tick()
 
 
@@ -176,7 +176,7 @@ async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
     async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
         await two_lives(g)
-        await g.world.rows("TRUNCATE videos, submissions, lanes, inbox, ticks")
+        await g.world.rows("TRUNCATE videos, submissions, models, inbox, ticks")
     return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
 
 
@@ -196,13 +196,13 @@ async def cut_at(step: Step, url: str) -> None:
         w = g.world
         await w.later(minutes=3)  # past the deadline of a permit that nobody was told of
         await w.finish()
-        found = await judge(w)
+        found = await assert_invariants(w)
         assert cuts, f"never reached {step}"
         assert len(w.creates) <= 2, step
         # The one loss that cannot be helped: a permit was committed, and nobody was told. Nothing was sent on it.
         if not (step.name.startswith(CLAIM) and step.moment == "after"):
             assert not found.errors, (step, found.errors)
-        await w.rows("TRUNCATE videos, submissions, lanes, inbox, ticks")
+        await w.rows("TRUNCATE videos, submissions, models, inbox, ticks")
 
 
 async def test_a_cut_at_every_statement_loses_nothing(
@@ -234,8 +234,8 @@ async def test_an_accepted_id_is_saved_when_the_database_is_back(database_url: s
         async def back() -> None:
             proxy.refusing = False
 
-        house, slept = waits(g.runway(once(away)), back, after=6)
-        await tick(house)
+        ctx, slept = waits(g.runway(once(away)), back, after=6)
+        await tick(ctx)
         assert slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
         row = await g.world.row(video_id)
         assert (row["status"], row["runway_video_id"]) == ("processing", g.world.creates[0].task_id)
@@ -256,8 +256,8 @@ async def test_an_accepted_id_is_saved_after_a_time_of_silence(
         async def heard() -> None:
             line.thaw()
 
-        house, slept = waits(g.runway(once(silent)), heard)
-        await tick(house)
+        ctx, slept = waits(g.runway(once(silent)), heard)
+        await tick(ctx)
         assert len(slept) >= 3
         assert (await g.world.rows("SELECT task_id FROM submissions"))[0]["task_id"] == g.world.creates[0].task_id
         await completed(g.world, 1)
@@ -276,7 +276,7 @@ async def test_the_pool_is_exhausted_while_an_id_waits_to_be_saved(
             held = asyncio.Event()
 
             async def holder() -> None:
-                async with g.house.database.connection():
+                async with g.ctx.database.connection():
                     held.set()
                     await release.wait()
 
@@ -287,8 +287,8 @@ async def test_the_pool_is_exhausted_while_an_id_waits_to_be_saved(
             release.set()
             await holders[0]
 
-        house, slept = waits(g.runway(once(hold)), let_go)
-        counts = await tick(house)
+        ctx, slept = waits(g.runway(once(hold)), let_go)
+        counts = await tick(ctx)
         assert counts["submit"]["accepted"] == 1
         assert len(slept) >= 3
         await completed(g.world, 1)
@@ -319,8 +319,8 @@ async def test_a_read_only_database_takes_nothing_and_forgets_nothing(database_u
             assert await g.tick() == {}
             await read_only(False)  # connections of the closed time stay read-only, and must not be used again
 
-        house, slept = waits(g.runway(once(close)), open_again)
-        counts = await tick(house)
+        ctx, slept = waits(g.runway(once(close)), open_again)
+        counts = await tick(ctx)
         assert counts["submit"]["accepted"] == 1
         assert len(slept) >= 3
         await g.enqueue()
@@ -358,7 +358,7 @@ def postmaster(server: Server) -> int:
 async def test_a_server_stops_in_the_middle_of_a_tick(
     own_server: Server, own_database: str, number: signal.Signals
 ) -> None:
-    async with ground(own_database, submit_slots=4) as g:
+    async with ground(own_database, submit_concurrency=4) as g:
         w = g.world
         for _ in range(12):
             await g.enqueue()
@@ -381,13 +381,13 @@ async def test_a_server_stops_in_the_middle_of_a_tick(
             if len(sent) == 6:  # in the second batch: others are being saved, and more would be claimed
                 await stop()
 
-        house, slept = waits(g.runway(hook), start, after=4)
-        with suppress(DatabaseAway):
-            await tick(house)
+        ctx, slept = waits(g.runway(hook), start, after=4)
+        with suppress(DatabaseUnavailable):
+            await tick(ctx)
         assert len(slept) >= 4
         await w.later(minutes=3)
         await w.finish()
-        found = await judge(w)
+        found = await assert_invariants(w)
         # Permits that were committed while nobody could be told of them were never used: nothing was sent on them.
         unknown = found.statuses["failed"]
         assert found.statuses["completed"] == 12 - unknown
@@ -443,8 +443,8 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
                 assert (refused.status_code, refused.json()["detail"]) == (503, "Try again shortly.")
                 _limit(own_server, await everybody(), "unlimited")
 
-            house, slept = waits(g.runway(once(fill)), make_room)
-            await tick(house)
+            ctx, slept = waits(g.runway(once(fill)), make_room)
+            await tick(ctx)
         assert len(slept) >= 3
         await w.rows("DELETE FROM videos WHERE input IS NULL")
         await completed(w, 1)
@@ -514,7 +514,7 @@ async def test_a_row_held_at_the_save_goes_to_the_ledger_alone(database_url: str
             [entry] = await w.ledger(ids[0])
             assert (entry["outcome"], entry["task_id"] is not None) == ("accepted", True)
             assert entry["unsaved"] is not None
-            assert [(await w.row(id))["permit_id"] is None for id in ids] == [False, True, True]
+            assert [(await w.row(id))["open_submission_id"] is None for id in ids] == [False, True, True]
             assert (await g.tick())["rescue"]["completed"] == 0
             await due(w, *ids[1:])
             assert (await g.tick())["poll"]["completed"] == 2
@@ -536,8 +536,8 @@ async def test_a_row_held_at_the_end_is_finalized_when_it_is_free(database_url: 
                 assert (await g.tick())["poll"]["completed"] == 2
                 task_id = (await w.row(ids[0]))["runway_video_id"]
                 sent = callback(task_id)
-                assert (await g.insist("POST", sent.pop("url"), 202, **sent)).json() == {"result": "kept"}
-                assert (await g.insist("GET", f"/videos/{ids[0]}", 200)).json()["status"] == "processing"
+                assert (await g.retry_until_saved("POST", sent.pop("url"), 202, **sent)).json() == {"result": "kept"}
+                assert (await g.retry_until_saved("GET", f"/videos/{ids[0]}", 200)).json()["status"] == "processing"
         assert (await g.tick())["rescue"]["matched"] == 1
         await completed(w, 3)
 
@@ -560,7 +560,7 @@ async def test_a_row_held_at_a_cancel_or_retry_is_told_and_delays_nobody(
         assert (await g.api.post(f"/videos/{ids[0]}/cancel")).status_code == 200
         await g.tick()
         await w.finish()
-        found = await judge(w)
+        found = await assert_invariants(w)
         assert dict(found.statuses) == {"cancelled": 2, "completed": 1}
         assert sorted(entry.deleted for entry in w.creates) == [False, True, True]
 
@@ -570,13 +570,13 @@ async def test_a_cancel_reaches_runway_although_the_row_is_held_afterwards(datab
         w = g.world
         video_id = await g.enqueue()
         await g.tick()
-        await g.insist("POST", f"/videos/{video_id}/cancel", 200)
+        await g.retry_until_saved("POST", f"/videos/{video_id}/cancel", 200)
         async with held(w, video_id):
             async with asyncio.timeout(10):
                 assert (await g.tick())["cancel"]["deleted"] == 1
         assert w.creates[0].deleted
         await w.finish()
-        await judge(w)
+        await assert_invariants(w)
 
 
 async def test_a_transaction_that_is_open_for_an_hour_delays_no_other_row(database_url: str) -> None:
@@ -597,5 +597,5 @@ async def test_a_transaction_that_is_open_for_an_hour_delays_no_other_row(databa
             assert (await w.row(ids[0]))["status"] == "queued"
             assert (await g.api.get("/health")).status_code == 200
         await w.finish()
-        found = await judge(w)
+        found = await assert_invariants(w)
         assert dict(found.statuses) == {"completed": 4}

@@ -24,12 +24,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service import tick, webhooks
-from service.operations.saving import as_answer, save_insistently
+from service.operations.saving import as_outcome_row, save_answers
 from service.runway import outcomes
-from service.store import lanes, permits
+from service.store import claim as claims
+from service.store import models
+from service.store.claim import OpenSubmission
 from service.store.database import Database
-from service.store.permits import Permit
-from tests.crash.quiet import judged, until_quiet
+from tests.crash.until_idle import judged, until_idle
 from tests.database import connected, execute
 from tests.world import CALLBACK_SECRET, IMAGE, World, world
 
@@ -39,7 +40,7 @@ HISTORIES = int(os.environ.get("HISTORIES", "5"))
 THOROUGH = "HISTORIES" in os.environ  # other histories each time, and a failure is made small, which takes minutes
 STEPS = 30
 PATIENCE_SECONDS = 60  # for one step: no step waits for anything
-TABLES = "videos, submissions, lanes, inbox, ticks"
+TABLES = "videos, submissions, models, inbox, ticks"
 MODELS = ("gen4_turbo", "gen4.5")
 
 T = TypeVar("T")
@@ -56,11 +57,13 @@ PAUSES = st.one_of(st.none(), st.sampled_from((1, 31, 601)))  # None: it is resu
 # What the promises exclude; each returns rows only if one is broken.
 NEVER: dict[str, str] = {
     "stuck by what is stored": """
-        SELECT id, status FROM videos WHERE status = 'processing' AND num_nonnulls(permit_id, runway_video_id) <> 1
-           OR status <> 'processing' AND permit_id IS NOT NULL""",
+        SELECT id, status FROM videos
+        WHERE status = 'processing' AND num_nonnulls(open_submission_id, runway_video_id) <> 1
+           OR status <> 'processing' AND open_submission_id IS NOT NULL""",
     "a row that no tick looks at": """
-        SELECT v.id, v.status FROM videos v LEFT JOIN submissions s ON s.id = v.permit_id
-        WHERE v.status = 'processing' AND v.permit_id IS NOT NULL AND (s.outcome IS NOT NULL OR s.video_id <> v.id)
+        SELECT v.id, v.status FROM videos v LEFT JOIN submissions s ON s.id = v.open_submission_id
+        WHERE v.status = 'processing' AND v.open_submission_id IS NOT NULL
+              AND (s.outcome IS NOT NULL OR s.video_id <> v.id)
            OR v.status = 'queued' AND (v.run_after IS NULL OR v.input IS NOT NULL AND v.expires_at IS NULL
                                        AND v.finished_at IS NULL)""",
     "two open submissions": """
@@ -123,7 +126,7 @@ class History(RuleBasedStateMachine):
         self.removed: set[UUID] = set()
         self.excused: set[UUID] = set()  # touched on purpose in this step: may leave an end
         self.ends: dict[UUID, tuple[str, str | None]] = {}
-        self.zombies: list[tuple[Permit, outcomes.Outcome]] = []
+        self.zombies: list[tuple[OpenSubmission, outcomes.Outcome]] = []
         self.messages: list[tuple[str, float, bytes]] = []
         self.stack = AsyncExitStack()
         self.w: World = self.do(self._open())
@@ -227,9 +230,9 @@ class History(RuleBasedStateMachine):
         """The process ends before, or just after, its n-th statement; what it had sent goes on without it."""
 
         async def die() -> None:
-            mortal = cast("Database", Mortal(self.w.house.database, statements, after=after))
+            mortal = cast("Database", Mortal(self.w.ctx.database, statements, after=after))
             with suppress(Killed, BaseExceptionGroup):
-                await tick.tick(replace(self.w.house, database=mortal))
+                await tick.tick(replace(self.w.ctx, database=mortal))
             await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
         self.do(die())
@@ -237,13 +240,13 @@ class History(RuleBasedStateMachine):
     @rule(count=st.integers(2, 3))
     def ticks_overlap(self, count: int) -> None:
         async def overlap() -> None:
-            await asyncio.gather(*(tick.tick(self.w.house) for _ in range(count)))
+            await asyncio.gather(*(tick.tick(self.w.ctx) for _ in range(count)))
 
         self.do(overlap())
 
     @rule()
     def poll(self) -> None:
-        counts = self.do(tick.poll_only(self.w.house))
+        counts = self.do(tick.poll_only(self.w.ctx))
         assert "errors" not in counts
 
     @rule(seconds=LEAPS)
@@ -254,7 +257,7 @@ class History(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3))
     def dies_before_its_call(self, limit: int) -> None:
-        self.happened["died before"] += len(self.do(permits.claim(self.w.house.database, limit, 60.0)))
+        self.happened["died before"] += len(self.do(claims.claim(self.w.ctx.database, limit, 60.0)))
 
     @rule(limit=st.integers(1, 3), lapses=st.booleans(), wakes=st.booleans())
     def stalls_after_its_call(self, limit: int, lapses: bool, wakes: bool) -> None:
@@ -268,24 +271,24 @@ class History(RuleBasedStateMachine):
             self.wakes_and_saves(len(self.zombies) - 1)
 
     async def _call(self, limit: int) -> None:
-        claimed = await permits.claim(self.w.house.database, limit, 60.0)
-        async with self.w.house.runway() as runway:
-            for permit in claimed:
-                give_up_at = self.w.house.clock() + 60
-                answer = await runway.create(permit.operation, permit.input, give_up_at=give_up_at)
-                self.zombies.append((permit, outcomes.classify(answer)))
+        claimed = await claims.claim(self.w.ctx.database, limit, 60.0)
+        async with self.w.ctx.runway() as runway:
+            for submission in claimed:
+                give_up_at = self.w.ctx.monotonic() + 60
+                answer = await runway.create(submission.operation, submission.input, give_up_at=give_up_at)
+                self.zombies.append((submission, outcomes.classify(answer)))
 
     @rule(index=SOME)
     def wakes_and_saves(self, index: int) -> None:
         if not self.zombies:
             return
-        permit, outcome = self.zombies.pop(index % len(self.zombies))
+        submission, outcome = self.zombies.pop(index % len(self.zombies))
         decision = outcomes.decide(
-            outcome, model=permit.model, setbacks=permit.setbacks, resubmits=permit.resubmits,
-            bound=permit.quoted_credits, settings=self.w.house.settings, chance=0.0,
+            outcome, model=submission.model, retries=submission.retries, resubmissions=submission.resubmissions,
+            bound=submission.quoted_credits, settings=self.w.ctx.settings, random=0.0,
         )  # fmt: skip
-        answer = as_answer(permit.submission_id, permit.video_id, outcome, decision)
-        self.do(save_insistently(self.w.house, [answer]))
+        answer = as_outcome_row(submission.submission_id, submission.video_id, outcome, decision)
+        self.do(save_answers(self.w.ctx, [answer]))
         self.happened[f"late {outcome.kind.value}"] += 1
 
     # What Runway and its relays do.
@@ -301,12 +304,12 @@ class History(RuleBasedStateMachine):
     def look_goes_wrong(self, words: str, on: str) -> None:
         self.w.faults({"simulate": words, "on": on})
 
-    @rule(model=st.sampled_from((*MODELS, "*")), seconds=PAUSES)
-    def lane_is_paused_or_resumed(self, model: str, seconds: int | None) -> None:
+    @rule(model=st.sampled_from((*MODELS, "all")), seconds=PAUSES)
+    def model_is_paused_or_resumed(self, model: str, seconds: int | None) -> None:
         if seconds is None:
-            self.do(lanes.resume(self.w.house.database, model))
+            self.do(models.resume(self.w.ctx.database, model))
         else:
-            self.do(lanes.pause(self.w.house.database, model, seconds, "busy", "by a test"))
+            self.do(models.pause(self.w.ctx.database, model, seconds, "busy", "by a test"))
 
     @rule(index=SOME, early=st.booleans(), video=st.one_of(st.none(), SOME))
     def callback(self, index: int, early: bool, video: int | None) -> None:
@@ -384,7 +387,7 @@ class History(RuleBasedStateMachine):
     async def _settle(self) -> None:
         """Let it come to its end, and compare the books."""
         self.w.runway.state.runway.faults.clear()
-        await until_quiet(self.w, rounds=90)
+        await until_idle(self.w, rounds=90)
         accounts = await judged(self.w, self.prompts, frozenset(self.removed))
         self.happened["histories"] += 1
         self.happened["deleted rows"] += len(self.removed)

@@ -1,6 +1,6 @@
 """The crash matrix: kill -9 at every statement and at every half of every call; nothing is lost, nothing paid twice.
 
-The steps are found by watching each scene once (tests/crash/scenes.py), so a new statement is a new case.
+The steps are found by watching each scene once (tests/crash/scenarios.py), so a new statement is a new case.
 Each state that a kill can leave is left once. With `TAXIWAY_CRASH=full` every scene is played under both policies, and
 killed at every step.
 """
@@ -16,19 +16,19 @@ from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from service.house import Counts, House
+from service.context import Context, Counts
 from service.runway.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
-from tests.crash import scenes
-from tests.crash.harness import Field, accounts, crash_field, judge
-from tests.crash.processes import Zygote, zygote
+from tests.crash import scenarios
+from tests.crash.harness import Field, accounts, assert_invariants, crash_field
+from tests.crash.processes import Zygote, fork_server
 from tests.crash.proxy import Step
-from tests.crash.scenes import Run, Scene, inside_the_call
+from tests.crash.scenarios import Run, Scenario, inside_the_call
 from tests.database import temporary_database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
-LANES = 2  # so many cases side by side, each with its own database and its own Runway
+MODELS = 2  # so many cases side by side, each with its own database and its own Runway
 ATTEMPTS = 4  # what runs side by side may come in another order than when it was watched
 
 Choice = Callable[[list[Step]], list[Step]]
@@ -47,75 +47,75 @@ def each_state(steps: list[Step]) -> list[Step]:
     return [step for index, step in enumerate(steps) if first[index] and not (same[index] and first[index - 1])]
 
 
-CASES: list[tuple[Scene, str, Choice]] = [
-    (scenes.everything_in_one_tick, "fail", each_state),
-    (scenes.submitted, "resubmit", inside_the_call),
-    (scenes.refused, "fail", inside_the_call),
-    (scenes.enqueued, "fail", each_state),
-    (scenes.called_back, "fail", each_state),
-    (scenes.evidence_arrives, "fail", each_state),
-    (scenes.evidence_arrives, "resubmit", each_state),
-    (scenes.looked_at, "fail", each_state),
-    (scenes.cancelled, "fail", each_state),
-    (scenes.retried, "fail", each_state),
+CASES: list[tuple[Scenario, str, Choice]] = [
+    (scenarios.everything_in_one_tick, "fail", each_state),
+    (scenarios.submitted, "resubmit", inside_the_call),
+    (scenarios.refused, "fail", inside_the_call),
+    (scenarios.enqueued, "fail", each_state),
+    (scenarios.called_back, "fail", each_state),
+    (scenarios.evidence_arrives, "fail", each_state),
+    (scenarios.evidence_arrives, "resubmit", each_state),
+    (scenarios.looked_at, "fail", each_state),
+    (scenarios.cancelled, "fail", each_state),
+    (scenarios.retried, "fail", each_state),
 ]
 if os.environ.get("TAXIWAY_CRASH") == "full":
-    every_scene = dict.fromkeys(scene for scene, _, _ in CASES)
-    CASES = [(scene, policy, EVERY_STEP) for scene in every_scene for policy in ("fail", "resubmit")]
+    every_scene = dict.fromkeys(scenario for scenario, _, _ in CASES)
+    CASES = [(scenario, policy, EVERY_STEP) for scenario in every_scene for policy in ("fail", "resubmit")]
 
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Zygote]:
-    with zygote() as running:
+    with fork_server() as running:
         yield running
 
 
 @pytest.fixture
 def database_urls(server_url: str, template_name: str) -> Iterator[list[str]]:
-    """A migrated database for each lane."""
+    """A migrated database for each model."""
     with ExitStack() as stack:
-        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(LANES)]
+        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(MODELS)]
 
 
 async def settle_all(field: Field) -> None:
     """A fresh process takes over: everything ends, and once the evidence is in, both books are the same."""
     await field.recover()
-    found = await judge(field.world)
+    found = await assert_invariants(field.world)
     if await field.show_evidence():
-        found = await judge(field.world)
+        found = await assert_invariants(field.world)
     assert found.unseen == 0, "a task is in Runway's book alone"
     await field.clear()
 
 
-async def watched(field: Field, scene: Scene) -> list[Step]:
+async def watched(field: Field, scenario: Scenario) -> list[Step]:
     """The steps of this scene when nothing goes wrong."""
-    await scene(field, Run(field))
+    await scenario(field, Run(field))
     steps = list(field.watch.steps)
     await settle_all(field)
     return steps
 
 
-async def killed(field: Field, scene: Scene, step: Step) -> bool:
+async def killed(field: Field, scenario: Scenario, step: Step) -> bool:
     """Play the scene, and kill at this step; whether it was reached. Only the first of its kind must come."""
     for _ in range(ATTEMPTS if step.nth == 1 else 1):
         run = Run(field, step)
-        await scene(field, run)
+        await scenario(field, run)
         try:
             await settle_all(field)
         except AssertionError as exc:
-            raise AssertionError(f"{scene.__name__}, killed at {step}: {exc}") from exc
+            raise AssertionError(f"{scenario.__name__}, killed at {step}: {exc}") from exc
         if run.killed:
             return True
     return False
 
 
 @pytest.mark.parametrize(
-    ("scene", "policy", "choose"), CASES, ids=[f"{scene.__name__}-{policy}" for scene, policy, _ in CASES]
+    ("scene", "policy", "choose"), CASES, ids=[f"{scenario.__name__}-{policy}" for scenario, policy, _ in CASES]
 )
 async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
     database_urls: list[str],
     forks: Zygote,
-    scene: Scene,
+    scenario: Scenario,
     policy: str,
     choose: Choice,
     record_property: Callable[[str, object], None],
@@ -124,19 +124,19 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
         fields = [
             await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy)) for url in database_urls
         ]
-        steps = choose(await watched(fields[0], scene))
+        steps = choose(await watched(fields[0], scenario))
         waiting = iter(steps)
         done: list[Step] = []
 
         async def work(field: Field) -> None:
-            done.extend([step for step in waiting if await killed(field, scene, step)])
+            done.extend([step for step in waiting if await killed(field, scenario, step)])
 
         async with asyncio.TaskGroup() as group:
             for field in fields:
                 group.create_task(work(field))
     record_property("killed", len(done))
     print(  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
-        f"crash matrix: {scene.__name__} under {policy}: killed at {len(done)} of {len(steps)} steps"
+        f"crash matrix: {scenario.__name__} under {policy}: killed at {len(done)} of {len(steps)} steps"
     )
     # How often a statement runs depends on who is faster: answers that come together are saved together.
     assert {step.kind for step in done} == {step.kind for step in steps}
@@ -145,7 +145,7 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
 LAPSED_AS_NOT_SENT = Outcome(Kind.NOT_SENT, "believed, without proof, never to have been sent")
 
 
-async def no_deletes(_house: House) -> Counts:
+async def no_deletes(_house: Context) -> Counts:
     """A cancel step that does nothing, and says that it did."""
     return {"deleted": 0}
 
@@ -169,9 +169,9 @@ async def test_the_judge_sees_it_when_a_promise_is_broken(
 ) -> None:
     """A matrix that cannot fail would prove nothing."""
     async with crash_field(database_url, forks, unknown_policy=policy) as field:
-        steps = await watched(field, scenes.submitted)
+        steps = await watched(field, scenarios.submitted)
         step = next(step for step in steps if step.moment == "after the whole request of" and "POST" in step.name)
-        await scenes.submitted(field, run := Run(field, step))
+        await scenarios.submitted(field, run := Run(field, step))
         assert run.killed
         monkeypatch.setattr(module, name, broken)
         await field.recover()

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.crash.harness import ACCOUNT, judge
+from tests.crash.harness import ACCOUNT, assert_invariants
 from tests.crash.pgbouncer import Pooler, pooler_of
-from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, zygote
+from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, fork_server
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
 
@@ -30,7 +30,7 @@ SELECT 'video ' || n, 'https://example.com/boat.jpg', 'queued' FROM generate_ser
 
 @pytest.fixture
 def forks() -> Iterator[Zygote]:
-    with zygote() as running:
+    with fork_server() as running:
         yield running
 
 
@@ -71,7 +71,7 @@ async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str,
             "RUNWAYML_API_SECRET": RUNWAY_KEY,
             "API_KEYS": API_KEY,
             "CRON_SECRET": CRON_SECRET,
-            "SUBMIT_SLOTS": "4",
+            "SUBMIT_CONCURRENCY": "4",
             "LOG_FORMAT": "json",
         }
         workers = [forks.start("worker", "--every", "0.1", env=env) for _ in range(PROCESSES)]
@@ -90,5 +90,5 @@ async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str,
         assert all(shares), [len(share) for share in shares]
         assert set(Counter(video for share in shares for video in share).values()) == {1}
         assert len(w.creates) == sum(map(len, shares)) == VIDEOS
-        assert dict((await judge(w)).statuses) == {"completed": VIDEOS}
+        assert dict((await assert_invariants(w)).statuses) == {"completed": VIDEOS}
         assert not await w.rows("SELECT error FROM ticks WHERE error IS NOT NULL")

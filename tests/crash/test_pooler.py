@@ -12,15 +12,15 @@ import asyncpg
 import pytest
 
 from service import worker
-from service.errors import DatabaseAway
-from service.house import House
+from service.context import Context
+from service.errors import DatabaseUnavailable
 from service.installer.migrate import migrate
-from service.store import permits
+from service.store import claim as claims
 from service.store.database import Database
 from service.store.listener import Listener
 from service.store.url import normalise
 from service.tick import tick
-from tests.crash.harness import callback, judge
+from tests.crash.harness import assert_invariants, callback
 from tests.crash.pgbouncer import PATIENCE_SECONDS, SESSIONS, Pooler, pooler_of
 from tests.crash.test_database_faults import Ground, ground
 from tests.database import connected
@@ -42,7 +42,7 @@ async def pooled(pooler: Pooler, database_url: str, **changes: Any) -> AsyncIter
 
 
 async def everything_completed(w: World, count: int) -> None:
-    found = await judge(w)
+    found = await assert_invariants(w)
     assert dict(found.statuses) == {"completed": count}
     assert len(w.creates) == count
 
@@ -87,15 +87,15 @@ async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> Non
         assert (await g.tick())["submit"]["accepted"] == 1
         await w.later(minutes=1)
         sent = callback((await w.row(first))["runway_video_id"])
-        answer = await g.insist("POST", sent.pop("url"), 200, **sent)
+        answer = await g.retry_until_saved("POST", sent.pop("url"), 200, **sent)
         assert answer.json() == {"result": "finalized"}
-        view = (await g.insist("GET", f"/videos/{first}", 200)).json()
+        view = (await g.retry_until_saved("GET", f"/videos/{first}", 200)).json()
         assert view["status"] == "completed"
-        assert (await g.insist("GET", f"/videos/{first}/file", 302)).headers["location"] == view["video_url"]
-        assert len((await g.insist("GET", f"/videos/{first}/submissions", 200)).json()["submissions"]) == 1
-        listed = (await g.insist("GET", "/videos?status=completed&limit=1", 200)).json()
+        assert (await g.retry_until_saved("GET", f"/videos/{first}/file", 302)).headers["location"] == view["video_url"]
+        assert len((await g.retry_until_saved("GET", f"/videos/{first}/submissions", 200)).json()["submissions"]) == 1
+        listed = (await g.retry_until_saved("GET", "/videos?status=completed&limit=1", 200)).json()
         assert [video["id"] for video in listed["videos"]] == [str(first)]
-        assert (await g.insist("GET", "/health", 200)).json()["counts"] == {"completed": 1}
+        assert (await g.retry_until_saved("GET", "/health", 200)).json()["counts"] == {"completed": 1}
         await everything_completed(w, 1)
 
 
@@ -104,15 +104,15 @@ async def test_cancel_and_retry_through_it(pooler: Pooler, database_url: str) ->
         w = g.world
         doomed = await g.enqueue("doomed")
         await g.tick()
-        await g.insist("POST", f"/videos/{doomed}/cancel", 200)
+        await g.retry_until_saved("POST", f"/videos/{doomed}/cancel", 200)
         assert (await g.tick())["cancel"]["deleted"] == 1
         w.faults("drop_after")
         unknown = await g.enqueue("unknown")
         await g.tick()
-        await g.insist("POST", f"/videos/{unknown}/retry", 409)
-        await g.insist("POST", f"/videos/{unknown}/retry", 202, json={"accept_double_charge": True})
+        await g.retry_until_saved("POST", f"/videos/{unknown}/retry", 409)
+        await g.retry_until_saved("POST", f"/videos/{unknown}/retry", 202, json={"accept_double_charge": True})
         await finish(g)
-        found = await judge(w)
+        found = await assert_invariants(w)
         assert dict(found.statuses) == {"cancelled": 1, "completed": 1}
         assert (len(w.creates), found.consents) == (3, 1)
 
@@ -121,31 +121,31 @@ async def test_a_permit_lapses_and_its_video_is_accounted_for_through_it(pooler:
     async with pooled(pooler, database_url) as g:
         w = g.world
         await g.enqueue()
-        assert len(await permits.claim(g.house.database, 1, 60)) == 1  # and then its holder dies
+        assert len(await claims.claim(g.ctx.database, 1, 60)) == 1  # and then its holder dies
         await w.later(minutes=3)
         assert (await g.tick())["rescue"]["lapsed"] == 1
-        found = await judge(w)
+        found = await assert_invariants(w)
         assert dict(found.errors) == {"SUBMISSION_UNKNOWN": 1}
 
 
 async def test_ten_ticks_at_once_through_it(pooler: Pooler, database_url: str) -> None:
-    async with pooled(pooler, database_url, submit_slots=10) as g:
+    async with pooled(pooler, database_url, submit_concurrency=10) as g:
         for number in range(60):
             await g.enqueue(f"video {number}")
-        houses = [copy_of(g.house, pooler.url(database_url)) for _ in range(10)]
+        contexts = [copy_of(g.ctx, pooler.url(database_url)) for _ in range(10)]
         try:
-            counts = await asyncio.gather(*(tick(house) for house in houses))
+            counts = await asyncio.gather(*(tick(ctx) for ctx in contexts))
         finally:
-            await asyncio.gather(*(house.database.close() for house in houses))
+            await asyncio.gather(*(ctx.database.close() for ctx in contexts))
         assert not [one["errors"] for one in counts if "errors" in one]
         assert sum(one["submit"]["accepted"] for one in counts) == 60
         await finish(g)
         await everything_completed(g.world, 60)
 
 
-def copy_of(house: House, url: str) -> House:
+def copy_of(ctx: Context, url: str) -> Context:
     """Another process, as far as the database can tell."""
-    return replace(house, database=Database(normalise(url), pool_size=3))
+    return replace(ctx, database=Database(normalise(url), pool_size=3))
 
 
 async def test_a_worker_works_without_listen(
@@ -154,7 +154,7 @@ async def test_a_worker_works_without_listen(
     async with pooled(pooler, database_url) as g:
         tried: list[object] = []
         monkeypatch.setattr(asyncpg, "connect", lambda *_, **__: tried.append(1))
-        listener = Listener(g.house.database.target, worker.CHANNEL, lambda: None)
+        listener = Listener(g.ctx.database.target, worker.CHANNEL, lambda: None)
         await listener.ensure()
         monkeypatch.undo()
         assert tried == []  # LISTEN never delivers there
@@ -162,14 +162,14 @@ async def test_a_worker_works_without_listen(
         stop = worker.Stop()
 
         async def work() -> None:
-            await tick(g.house)
+            await tick(g.ctx)
             if (await g.world.row(video_id))["status"] == "completed":
                 stop.set()
             else:
                 await g.world.later(minutes=1)
 
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await worker.run_forever(g.house, work, every=0.01, stop=stop)
+            await worker.run_forever(g.ctx, work, every=0.01, stop=stop)
         await everything_completed(g.world, 1)
 
 
@@ -179,8 +179,8 @@ async def test_the_pooler_dies_and_comes_back(pooler: Pooler, database_url: str)
         await g.tick()
         await asyncio.to_thread(pooler.kill)
         assert await g.tick() == {}
-        with pytest.raises(DatabaseAway):
-            await g.house.database.fetchval("SELECT 1")
+        with pytest.raises(DatabaseUnavailable):
+            await g.ctx.database.fetchval("SELECT 1")
         await asyncio.to_thread(pooler.start)
         await g.enqueue("after")
         await finish(g)

@@ -14,15 +14,15 @@ from uuid import UUID
 import httpx
 import pytest
 
+from service import context as contexts
 from service import deadline
-from service import house as houses
 from service.app import create_app
 from service.runway import client, outcomes
 from service.simulator.app import SimulatorOptions, create_simulator
 from service.simulator.faults import On
-from service.store import permits
-from tests.crash.quiet import judged, until_quiet
+from service.store import claim as claims
 from tests.crash.scripted import Script, Scripted
+from tests.crash.until_idle import judged, until_idle
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, IMAGE, Clock, World, settings
 
@@ -87,7 +87,7 @@ LOOKS: dict[str, tuple[str, str | None]] = {
     "status=404": ("failed", "TASK_VANISHED"),
     "vanish": ("failed", "TASK_VANISHED"),
 }
-# For mixtures: everything above, as often as one would meet it. A lane that is paused for good is no mixture.
+# For mixtures: everything above, as often as one would meet it. A model that is paused for good is no mixture.
 MIXED: dict[On, tuple[str, ...]] = {
     "create": (*CREATES, *FATES),
     "retrieve": (*LOOKS, "", "", ""),
@@ -105,7 +105,7 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def socket_world(
-    url: str, script: Script, *, patience: float = CALL_SECONDS, **options: Any
+    url: str, script: Script, *, timeout: float = CALL_SECONDS, **options: Any
 ) -> AsyncIterator[World]:
     """A Taxiway whose Runway is reached over a socket, with the product's own transport."""
     clock = Clock()
@@ -113,10 +113,10 @@ async def socket_world(
         SimulatorOptions(**({"tier": 5, "credits": 1_000_000} | options)), clock=clock, random=Random(7)
     )
     async with on_socket(Scripted(runway, script)) as base_url:
-        built = houses.build(settings(url, runway_url=base_url, submit_slots=60))
-        quick = built.settings.model_copy(update={"post_timeout": patience})
-        house = replace(built, settings=quick, wall=clock, chance=lambda: 0.0)
-        app = httpx.ASGITransport(app=create_app(house))
+        built = contexts.build(settings(url, runway_url=base_url, submit_concurrency=60))
+        quick = built.settings.model_copy(update={"post_timeout": timeout})
+        ctx = replace(built, settings=quick, now=clock, random=lambda: 0.0)
+        app = httpx.ASGITransport(app=create_app(ctx))
         clients = [
             httpx.AsyncClient(transport=app, base_url="http://taxiway.test", headers=headers)
             for headers in (
@@ -126,9 +126,9 @@ async def socket_world(
             )
         ]
         try:
-            yield World(house, runway, clock, url, *clients)
+            yield World(ctx, runway, clock, url, *clients)
         finally:
-            await house.database.close()
+            await ctx.database.close()
 
 
 async def order(w: World, prompts: list[str], **changes: Any) -> dict[UUID, str]:
@@ -137,9 +137,9 @@ async def order(w: World, prompts: list[str], **changes: Any) -> dict[UUID, str]
     return {await w.enqueue(input=body | {"promptText": prompt}): prompt for prompt in prompts}
 
 
-async def paused_lanes(w: World) -> dict[str, str]:
-    """The lanes that are paused, with their reasons."""
-    return {row["model"]: row["reason"] for row in await w.rows("SELECT * FROM lanes WHERE reason IS NOT NULL")}
+async def paused_models(w: World) -> dict[str, str]:
+    """The models that are paused, with their reasons."""
+    return {row["model"]: row["reason"] for row in await w.rows("SELECT * FROM models WHERE reason IS NOT NULL")}
 
 
 def once(faults: dict[str, str], on: On) -> Script:
@@ -155,9 +155,9 @@ async def test_every_single_fault_ends_as_the_tables_say(
     record_property: Callable[[str, object], None],
 ) -> None:
     faults = {f"video {number}": words for number, words in enumerate(table)}
-    async with socket_world(database_url, once(faults, on), patience=PATIENT_SECONDS) as w:
+    async with socket_world(database_url, once(faults, on), timeout=PATIENT_SECONDS) as w:
         prompts = await order(w, list(faults))
-        await until_quiet(w)
+        await until_idle(w)
         accounts = await judged(w, prompts)
         rows = await w.rows("SELECT id, status, error_code, error_message FROM videos")
         ends = {faults[prompts[row["id"]]]: (row["status"], row["error_code"]) for row in rows}
@@ -174,7 +174,7 @@ async def test_whatever_goes_wrong_with_a_delete_the_task_is_gone_in_the_end(dat
         await w.tick()
         for video_id in prompts:
             assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 200
-        await until_quiet(w)
+        await until_idle(w)
         accounts = await judged(w, prompts)
         assert accounts.statuses == {"cancelled": len(PASSING)}
         assert accounts.deleted == len(PASSING)
@@ -199,7 +199,7 @@ async def test_mixtures_of_faults_lose_nothing_and_pay_nothing_twice(
                 consent = {"accept_double_charge": dice.random() < 0.5}
                 await w.api.post(f"/videos/{video_id}/retry", json=consent)
             await w.later(seconds=20)
-        await until_quiet(w, rounds=90)
+        await until_idle(w, rounds=90)
         accounts = await judged(w, prompts)
     record_property("statuses", dict(accounts.statuses))
     record_property("outcomes", dict(accounts.outcomes))
@@ -225,12 +225,12 @@ async def test_a_queue_survives_that_credits_or_key_go_half_way(
         return ""
 
     async with socket_world(database_url, script) as w:
-        slow = replace(w.house, settings=w.house.settings.model_copy(update={"submit_slots": 1}))
-        w = replace(w, house=slow)
+        slow = replace(w.ctx, settings=w.ctx.settings.model_copy(update={"submit_concurrency": 1}))
+        w = replace(w, ctx=slow)
         prompts = await order(w, [f"video {number}" for number in range(30)])
         await w.tick()
-        assert await paused_lanes(w) == {"*": reason}
-        [queued] = await w.rows("SELECT count(*), max(setbacks), max(error_code) FROM videos WHERE status = 'queued'")
+        assert await paused_models(w) == {"all": reason}
+        [queued] = await w.rows("SELECT count(*), max(retries), max(error_code) FROM videos WHERE status = 'queued'")
         assert tuple(queued) == (16, 0, None)
         assert len(w.creates) == 15
         for probes in range(1, 4):
@@ -241,7 +241,7 @@ async def test_a_queue_survives_that_credits_or_key_go_half_way(
             await w.tick()
             assert len(w.creates) == 15 + probes
         w.runway.state.runway.change(**mended)
-        await until_quiet(w)
+        await until_idle(w)
         accounts = await judged(w, prompts)
         assert accounts.statuses == {"completed": 30}
         assert accounts.tasks == 30
@@ -251,17 +251,17 @@ async def test_a_daily_limit_pauses_one_model_and_starves_no_other(database_url:
     async with socket_world(database_url, lambda *_: "", daily_limit=5) as w:
         paused = await order(w, [f"turbo {number}" for number in range(12)])
         await w.tick()
-        assert await paused_lanes(w) == {"gen4_turbo": "daily_limit"}
+        assert await paused_models(w) == {"gen4_turbo": "daily_limit"}
         other = await order(w, [f"gen {number}" for number in range(4)], model="gen4.5")
         counts = await w.tick()
         assert counts["submit"]["accepted"] == 4
         before = len(w.creates)
         await w.tick()
-        assert len(w.creates) == before, "a paused lane costs no creates"
+        assert len(w.creates) == before, "a paused model costs no creates"
         for _ in range(4):  # the limit is a rolling day: room comes back by itself
             await w.later(hours=24, seconds=1)
             await until_quiet_but_queued(w)
-        await until_quiet(w)
+        await until_idle(w)
         accounts = await judged(w, paused | other)
         assert accounts.statuses == {"completed": 16}
 
@@ -273,7 +273,7 @@ async def until_quiet_but_queued(w: World) -> None:
         await w.later(seconds=10)
 
 
-async def test_a_long_paused_lane_does_not_slow_the_claims_of_another(database_url: str) -> None:
+async def test_a_long_paused_model_does_not_slow_the_claims_of_another(database_url: str) -> None:
     async with socket_world(database_url, lambda *_: "") as w:
         await order(w, ["seen 0"], model="gen4.5")
         await order(w, ["turbo 0"])
@@ -283,7 +283,7 @@ async def test_a_long_paused_lane_does_not_slow_the_claims_of_another(database_u
                SELECT 'image_to_video', 'gen4_turbo', '{}', 'queued', 'api' FROM generate_series(1, 20000)"""
         )
         await w.rows(
-            """UPDATE lanes SET reason = 'daily_limit', paused_until = now() + interval '1 day'
+            """UPDATE models SET reason = 'daily_limit', paused_until = now() + interval '1 day'
                WHERE model = 'gen4_turbo'"""
         )
         await w.rows("ANALYZE videos")
@@ -296,11 +296,11 @@ async def _claim_seconds(w: World, model: str) -> float:
     best = float("inf")
     for number in range(4):
         [video_id] = await order(w, [f"{model} {number}"], model=model)
-        await w.rows("UPDATE lanes SET reason = 'busy', paused_until = now() WHERE model <> $1", model)
+        await w.rows("UPDATE models SET reason = 'busy', paused_until = now() WHERE model <> $1", model)
         started = time.perf_counter()
-        taken = await permits.claim(w.house.database, 20, 5.0)
+        taken = await claims.claim(w.ctx.database, 20, 5.0)
         best = min(best, time.perf_counter() - started)
-        assert video_id in [permit.video_id for permit in taken]
+        assert video_id in [submission.video_id for submission in taken]
     return best
 
 
@@ -313,5 +313,5 @@ async def test_throttled_for_most_of_a_day_is_waiting_and_not_failing(database_u
         rows = await w.rows("SELECT status, task_status, error_code FROM videos")
         assert [tuple(row) for row in rows] == [("processing", "THROTTLED", None)] * 2
         w.runway.state.runway.change(concurrency=5)
-        await until_quiet(w)
+        await until_idle(w)
         assert (await judged(w, prompts)).statuses == {"completed": 2}

@@ -10,30 +10,30 @@ from typing import Any
 
 import pytest
 
-from tests.crash import scenes
+from tests.crash import scenarios
 from tests.crash.accounts import Accounts
 from tests.crash.harness import (
     PAST_DEADLINE_SECONDS,
     Field,
+    assert_invariants,
     crash_field,
-    judge,
 )
-from tests.crash.processes import Process, Zygote, zygote
+from tests.crash.processes import Process, Zygote, fork_server
 from tests.crash.proxy import Step
-from tests.crash.scenes import Run, inside_the_call
+from tests.crash.scenarios import Run, inside_the_call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Zygote]:
-    with zygote() as running:
+    with fork_server() as running:
         yield running
 
 
 async def steps_of_a_call(field: Field) -> list[Step]:
     """Where a process can be stopped, from the answer to its claim until the answer to its save."""
-    await scenes.submitted(field, Run(field))
+    await scenarios.submitted(field, Run(field))
     steps = inside_the_call(list(field.watch.steps))
     await field.recover()
     await field.clear()
@@ -92,7 +92,7 @@ async def retried_by_an_operator(field: Field) -> None:
 async def ended(field: Field) -> Accounts:
     """All is done. The zombie's own answer was evidence enough: no task is in Runway's book alone."""
     await field.recover()
-    found = await judge(field.world)
+    found = await assert_invariants(field.world)
     assert found.unseen == 0
     assert found.statuses == {"completed": 1}
     return found

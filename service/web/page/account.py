@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from service.context import Context
 from service.doctor import checks
-from service.doctor.checks import Finding, State
-from service.errors import RunwayAway
-from service.house import House
+from service.doctor.checks import Check, CheckStatus
+from service.errors import RunwayUnavailable
 
 PATIENCE_SECONDS = 8.0
 
@@ -27,33 +27,33 @@ class Limit:
 
 @dataclass(frozen=True)
 class Account:
-    """`credits` is None, with the reason among `findings`, if Runway could not be asked."""
+    """`credits` is None, with the reason among `checks`, if Runway could not be asked."""
 
     credits: Decimal | None
     limits: dict[str, Limit] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
 
 
-async def ask(house: House) -> Account:
+async def ask(ctx: Context) -> Account:
     """The account, and what is not well with it. Raises nothing."""
-    if not house.settings.runway_key:
-        _, means, mend = checks.WANTED["runway_key"]
-        return Account(None, findings=[Finding("Runway", "RUNWAYML_API_SECRET", State.BROKEN, means, mend)])
+    if not ctx.settings.runway_key:
+        _, means, fix = checks.WANTED["runway_key"]
+        return Account(None, checks=[Check("Runway", "RUNWAYML_API_SECRET", CheckStatus.ERROR, means, fix)])
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS), house.runway() as runway:
+        async with asyncio.timeout(PATIENCE_SECONDS), ctx.runway() as runway:
             facts = await runway.organization()
     except TimeoutError:
         words = f"Runway did not answer within {PATIENCE_SECONDS:g} s"
-        return Account(None, findings=[Finding("Runway", "endpoint", State.WARNING, words)])
-    except RunwayAway as exc:
-        return Account(None, findings=_not_well(checks.no_account(house.settings, exc)))
+        return Account(None, checks=[Check("Runway", "endpoint", CheckStatus.WARNING, words)])
+    except RunwayUnavailable as exc:
+        return Account(None, checks=_not_well(checks.no_account(ctx.settings, exc)))
     left = facts["creditBalance"]
-    found = _not_well(checks.account(house.settings, facts))
+    found = _not_well(checks.account(ctx.settings, facts))
     return Account(left if isinstance(left, Decimal) else None, _limits(facts), found)
 
 
-def _not_well(findings: list[Finding]) -> list[Finding]:
-    return [one for one in findings if one.state is not State.OK and not one.found.startswith("not checked")]
+def _not_well(checks: list[Check]) -> list[Check]:
+    return [one for one in checks if one.status is not CheckStatus.OK and not one.message.startswith("not checked")]
 
 
 def _limits(facts: Mapping[str, Any]) -> dict[str, Limit]:

@@ -16,10 +16,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.errors import Malformed
 from service.web import bodies
-from service.web.auth import house_of, matches
-from service.web.page import session, words
+from service.web.auth import context_of, matches
+from service.web.page import formats, session
 from service.web.page.refusals import Forbidden
-from service.web.page.session import Visitor
+from service.web.page.session import User
 from service.web.page.static import address
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -47,12 +47,12 @@ class Place(NamedTuple):
 
 # In the order of the navigation; each has its route in service/web/page/__init__.py.
 PLACES = (
-    Place("/", "Now"),
+    Place("/", "Overview"),
     Place("/ui/videos", "Videos"),
     Place("/ui/studio", "Studio"),
     Place("/ui/bulk", "Bulk"),
-    Place("/ui/cron", "Cron"),
-    Place("/ui/lanes", "Lanes"),
+    Place("/ui/ticks", "Ticks"),
+    Place("/ui/models", "Models"),
 )
 
 
@@ -62,19 +62,19 @@ def _environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
-    environment.filters.update(words.FILTERS)
+    environment.filters.update(formats.FILTERS)
     environment.globals.update(static=address, places=PLACES)
     return environment
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A template with these values, and `visitor` (None before the login), `path` and `is_fragment`."""
+    """A template with these values, and `user` (None before the login), `path` and `is_fragment`."""
     return HTMLResponse(text(request, template, **values), status_code=status, headers=HEADERS)
 
 
 def text(request: Request, template: str, **values: Any) -> Markup:
     """The same as HTML, to be a part of a page."""
-    given = {"visitor": visitor_of(request), "path": request.url.path, "is_fragment": is_htmx(request)}
+    given = {"user": user_of(request), "path": request.url.path, "is_fragment": is_htmx(request)}
     return Markup(_environment().get_template(template).render(given | values))  # noqa: S704  # it escapes
 
 
@@ -95,59 +95,59 @@ def is_htmx(request: Request) -> bool:
     return request.headers.get("hx-request") == "true"
 
 
-def visitor_of(request: Request) -> Visitor | None:
-    """Who is logged in, once `meet` has found out, which `sees` and `acts` do."""
-    found: Visitor | None = request.scope.get("taxiway.visitor")
+def user_of(request: Request) -> User | None:
+    """Who is logged in, once `authenticate` has found out, which `requires_viewer` and `requires_admin` do."""
+    found: User | None = request.scope.get("taxiway.user")
     return found
 
 
-def meet(request: Request) -> Visitor | None:
+def authenticate(request: Request) -> User | None:
     """Find out who is logged in. Raises NotConfigured if nobody could be."""
-    request.scope["taxiway.visitor"] = found = session.visitor(request)
+    request.scope["taxiway.user"] = found = session.user(request)
     return found
 
 
-def sees(handler: Handler) -> Handler:
+def requires_viewer(handler: Handler) -> Handler:
     """For a screen: whoever is logged in may see it; everybody else is sent to the login."""
 
     @wraps(handler)
     async def guarded(request: Request) -> Response:
-        if meet(request) is None:
+        if authenticate(request) is None:
             return _to_login(request)
         return await handler(request)
 
     return guarded
 
 
-def acts(handler: Handler) -> Handler:
+def requires_admin(handler: Handler) -> Handler:
     """For a POST that does something: an administrator's, from our own page. Raises Forbidden."""
-    return posts(handler, admin=True)
+    return requires_form(handler, admin=True)
 
 
-def posts(handler: Handler, *, admin: bool = False) -> Handler:
+def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
     """For a POST of anybody who is logged in, from our own page. Raises Forbidden."""
 
     @wraps(handler)
     async def checked(request: Request) -> Response:
-        visitor = visitor_of(request)
-        assert visitor is not None  # noqa: S101  # `sees` came first
+        user = user_of(request)
+        assert user is not None  # noqa: S101  # `requires_viewer` came first
         if session.is_foreign(request):
             raise Forbidden("another site sent this request; nothing was done")
         given = request.headers.get(session.CSRF_HEADER) or (await form(request)).get(session.CSRF_FIELD, "")
-        if not matches(given, [visitor.csrf]):
+        if not matches(given, [user.csrf]):
             raise Forbidden("this form is not of your session any more; reload the page and try again")
-        if admin and not visitor.may_act:
+        if admin and not user.may_act:
             raise Forbidden("this login may look, but not act; log in with one of ADMIN_TOKENS to do this")
         return await handler(request)
 
-    return sees(checked)
+    return requires_viewer(checked)
 
 
 async def form(request: Request) -> Form:
     """The fields of a form, urlencoded; read once. Raises TooLarge and Malformed."""
     found: Form | None = request.scope.get("taxiway.form")
     if found is None:
-        raw = await bodies.read(request, house_of(request).settings.max_body_bytes)
+        raw = await bodies.read(request, context_of(request).settings.max_body_bytes)
         try:
             found = Form(parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=LARGEST_FIELDS))
         except ValueError as exc:

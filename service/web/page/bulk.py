@@ -8,13 +8,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.context import Context
 from service.errors import InvalidRequest, Problem
-from service.house import House
-from service.store import lanes
+from service.store import models as model_store
 from service.store.bulk import Bulk
 from service.videos import Event, sources
 from service.web import bodies
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.bulk import cancel_batch, retry_batch
 from service.web.models_bulk import BulkRequest
 from service.web.page import base
@@ -24,36 +24,36 @@ FILTERS = ("status", "model", "error_code", "q", "created_after", "created_befor
 ACTIONS = {"retry": Event.RETRY, "cancel": Event.CANCEL}
 
 
-@base.sees
+@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/bulk: the filter; with `?action=`, also how many match."""
-    house, params = house_of(request), request.query_params
+    ctx, params = context_of(request), request.query_params
     filters = {name: params.get(name, "").strip() for name in FILTERS}
     action, counted, problems = params.get("action", ""), None, []
     if action in ACTIONS:
         try:
-            counted = await _batch(house, action, filters, dry_run=True)
+            counted = await _batch(ctx, action, filters, dry_run=True)
         except InvalidRequest as exc:
             problems = exc.problems
     # What fails again while the batches go on is left alone.
-    now = datetime.fromtimestamp(house.wall(), UTC).isoformat()
+    now = datetime.fromtimestamp(ctx.now(), UTC).isoformat()
     begun = filters | ({"finished_before": now} if action == "retry" else {})
-    models = [row["model"] for row in await lanes.every(house.database) if row["model"] != "*"]
+    models = [row["model"] for row in await model_store.every(ctx.database) if row["model"] != "all"]
     return base.render(
         request, "bulk.html", action=action, filters=filters, begun=begun, counted=counted, problems=problems,
         models=models, statuses=sources(Event.CANCEL),
     )  # fmt: skip
 
 
-@base.acts
+@base.requires_admin
 async def batch(request: Request) -> Response:
     """POST /ui/bulk/batch: the next batch. `total`, `done` and `skipped` are what the page has seen so far."""
-    house, form = house_of(request), await base.form(request)
+    ctx, form = context_of(request), await base.form(request)
     filters = {name: form.get(name, "").strip() for name in FILTERS}
     action = form.get("action", "")
     if action not in ACTIONS:
         raise InvalidRequest([Problem("/action", f"must be one of {', '.join(ACTIONS)}")])
-    result = await _batch(house, action, filters, dry_run=False)
+    result = await _batch(ctx, action, filters, dry_run=False)
     done = _count(form.get("done", "")) + result.done
     return base.render(
         request, "bulk_progress.html", action=action, filters=filters, done=done, left=result.left,
@@ -61,10 +61,10 @@ async def batch(request: Request) -> Response:
     )  # fmt: skip
 
 
-async def _batch(house: House, action: str, filters: dict[str, str], *, dry_run: bool) -> Bulk:
+async def _batch(ctx: Context, action: str, filters: dict[str, str], *, dry_run: bool) -> Bulk:
     given: dict[str, Any] = {name: value for name, value in filters.items() if value}
     asked = bodies.validated(BulkRequest, {"filter": given, "dry_run": dry_run, "limit": BATCH})
-    return await (retry_batch if action == "retry" else cancel_batch)(house, asked)
+    return await (retry_batch if action == "retry" else cancel_batch)(ctx, asked)
 
 
 def _count(text: str) -> int:

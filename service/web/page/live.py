@@ -17,18 +17,18 @@ from starlette.responses import Response
 
 from service.errors import TaxiwayError
 from service.logs import VIDEO, event
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.page import base
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.5
+REFRESH_SECONDS = 1.5
 # Shorter than the minute after which proxies and serverless hosts end a request; the browser comes again by itself.
 STREAM_SECONDS = 55.0
 RETRY_MILLISECONDS = 1_000
 
 Parts = Mapping[str, str]  # HTML, by the id of the element that it stands in
-Look = Callable[[], Awaitable[tuple[Parts, bool]]]  # the parts, and whether they will change again
+Render = Callable[[], Awaitable[tuple[Parts, bool]]]  # the parts, and whether they will change again
 
 
 def version(parts: Parts) -> str:
@@ -36,16 +36,18 @@ def version(parts: Parts) -> str:
     return "~".join(f"{name}.{hashlib.sha256(html.encode()).hexdigest()[:12]}" for name, html in parts.items())
 
 
-async def stream(request: Request, look: Look) -> Response:
+async def stream(request: Request, render_parts: Render) -> Response:
     """Parts that changed, for a while. What goes wrong at the first look is raised: then there is no stream."""
-    return EventSourceResponse(_events(request, look, *await look()), headers=base.HEADERS, ping=15)
+    return EventSourceResponse(_events(request, render_parts, *await render_parts()), headers=base.HEADERS, ping=15)
 
 
-async def _events(request: Request, look: Look, parts: Parts, goes_on: bool) -> AsyncIterator[ServerSentEvent]:
-    house = house_of(request)
+async def _events(
+    request: Request, render_parts: Render, parts: Parts, goes_on: bool
+) -> AsyncIterator[ServerSentEvent]:
+    ctx = context_of(request)
     stopping: Callable[[], bool] = getattr(request.app.state, "stopping", lambda: False)
     seen = request.headers.get("last-event-id") or request.query_params.get("seen", "")
-    ends_at = house.clock() + STREAM_SECONDS
+    ends_at = ctx.monotonic() + STREAM_SECONDS
     yield ServerSentEvent(event="begin", data="", retry=RETRY_MILLISECONDS)
     while True:
         shown = set(seen.split("~"))
@@ -56,11 +58,11 @@ async def _events(request: Request, look: Look, parts: Parts, goes_on: bool) -> 
         if not goes_on:
             yield ServerSentEvent(event="end", data="")
             return
-        if stopping() or house.clock() + LOOK_SECONDS >= ends_at:
+        if stopping() or ctx.monotonic() + REFRESH_SECONDS >= ends_at:
             return
-        await house.sleep(LOOK_SECONDS)
+        await ctx.sleep(REFRESH_SECONDS)
         try:
-            parts, goes_on = await look()
+            parts, goes_on = await render_parts()
         except TaxiwayError as exc:
             event(
                 log, VIDEO, "live_part_failed", f"A live part of the page is away: {exc.detail}", level=logging.WARNING

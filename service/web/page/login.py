@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.logs import VIDEO, event
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.page import base, session
 from service.web.page.refusals import Forbidden
 
@@ -21,7 +21,7 @@ LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 async def form(request: Request) -> Response:
     """GET /login"""
-    session.visitor(request)
+    session.user(request)
     return _page(request, local(request.query_params.get("next", "")))
 
 
@@ -31,7 +31,7 @@ async def enter(request: Request) -> Response:
         raise Forbidden("another site sent this form; log in on this page")
     fields = await base.form(request)
     token, where = fields.get("token", "").strip(), local(fields.get("next", ""))
-    role = session.role_of(house_of(request).settings, token)
+    role = session.role_of(context_of(request).settings, token)
     if role is None:
         event(log, VIDEO, "login_refused", "Login refused: no such token", level=logging.WARNING)
         return _page(request, where, refused=True)
@@ -40,7 +40,7 @@ async def enter(request: Request) -> Response:
     return response
 
 
-@base.posts
+@base.requires_form
 async def leave(request: Request) -> Response:
     """POST /logout"""
     response = base.redirect("/login")

@@ -16,12 +16,12 @@ from httpx_aiohttp import AiohttpTransport
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.errors import RunwayAway
-from service.house import House
+from service.context import Context
+from service.errors import RunwayUnavailable
 from service.store import videos as store
 from service.videos import Video
-from service.web.auth import house_of
-from service.web.page import base, guard
+from service.web.auth import context_of
+from service.web.page import base, ssrf
 from service.web.videos import live_url, video_id_of
 
 log = logging.getLogger(__name__)
@@ -46,19 +46,19 @@ PLACEHOLDER = (
 )
 
 
-@base.sees
+@base.requires_viewer
 async def file(request: Request) -> Response:
     """GET /ui/videos/{id}/media: the file, or the range of it that is asked for."""
-    house = house_of(request)
-    video = await store.get(house.database, video_id_of(request))
-    url = await live_url(house, video)
+    ctx = context_of(request)
+    video = await store.get(ctx.database, video_id_of(request))
+    url = await live_url(ctx, video)
     headers = {"range": asked} if (asked := request.headers.get("range")) else {}
     stack = AsyncExitStack()
     try:
-        upstream = await _open(stack, house, url, headers, FILE_SECONDS, own_allowed=True)
+        upstream = await _open(stack, ctx, url, headers, FILE_SECONDS, own_allowed=True)
         kind = _kind(upstream)
         if upstream.status_code not in (200, 206, 416) or (kind not in VIDEO_TYPES and upstream.status_code != 416):
-            raise RunwayAway(f"the file's host answered {upstream.status_code} {kind}: try again in a minute")
+            raise RunwayUnavailable(f"the file's host answered {upstream.status_code} {kind}: try again in a minute")
     except BaseException:
         await stack.aclose()
         raise
@@ -67,12 +67,12 @@ async def file(request: Request) -> Response:
     return StreamingResponse(_pieces(stack, upstream, LARGEST_FILE_BYTES), upstream.status_code, headers=headers)
 
 
-@base.sees
+@base.requires_viewer
 async def image(request: Request) -> Response:
     """GET /ui/videos/{id}/image: the first image of the request; a placeholder where it cannot be had."""
-    house = house_of(request)
-    video = await store.get(house.database, video_id_of(request))
-    found = await _image(house, image_of(video) or "")
+    ctx = context_of(request)
+    video = await store.get(ctx.database, video_id_of(request))
+    found = await _image(ctx, image_of(video) or "")
     content, kind = found or (PLACEHOLDER.encode(), "image/svg+xml")
     age = "private, max-age=3600" if found else "private, max-age=60"
     return Response(content, media_type=kind, headers=APART | {"Cache-Control": age})
@@ -86,12 +86,12 @@ def image_of(video: Video) -> str | None:
     return given if isinstance(given, str) and given else None
 
 
-async def _image(house: House, uri: str) -> tuple[bytes, str] | None:
+async def _image(ctx: Context, uri: str) -> tuple[bytes, str] | None:
     if uri.startswith("data:"):
         return _image_of_data(uri)
     try:
         async with AsyncExitStack() as stack:
-            upstream = await _open(stack, house, uri, {}, IMAGE_SECONDS, own_allowed=False)
+            upstream = await _open(stack, ctx, uri, {}, IMAGE_SECONDS, own_allowed=False)
             if upstream.status_code != 200 or (kind := _kind(upstream)) not in IMAGE_TYPES:
                 return None
             content = bytearray()
@@ -100,7 +100,7 @@ async def _image(house: House, uri: str) -> tuple[bytes, str] | None:
                 if len(content) > LARGEST_IMAGE_BYTES:
                     return None
             return bytes(content), kind
-    except (RunwayAway, httpx.HTTPError):
+    except (RunwayUnavailable, httpx.HTTPError):
         return None
 
 
@@ -115,13 +115,13 @@ def _image_of_data(uri: str) -> tuple[bytes, str] | None:
 
 
 async def _open(
-    stack: AsyncExitStack, house: House, url: str, headers: dict[str, str], seconds: float, *, own_allowed: bool
+    stack: AsyncExitStack, ctx: Context, url: str, headers: dict[str, str], seconds: float, *, own_allowed: bool
 ) -> httpx.Response:
-    """An answer whose body is still to be read; closed with `stack`. Raises RunwayAway."""
-    is_own = own_allowed and _origin(url) == _origin(house.settings.runway_url)
-    if not is_own and (why := guard.complaint(url)):
-        raise RunwayAway(f"the address of the file {why}")
-    transport = house.transport() if house.transport and is_own else _transport(is_own)
+    """An answer whose body is still to be read; closed with `stack`. Raises RunwayUnavailable."""
+    is_own = own_allowed and _origin(url) == _origin(ctx.settings.runway_url)
+    if not is_own and (why := ssrf.complaint(url)):
+        raise RunwayUnavailable(f"the address of the file {why}")
+    transport = ctx.transport() if ctx.transport and is_own else _transport(is_own)
     timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
     client = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False, timeout=timeout)
     await stack.enter_async_context(client)
@@ -131,12 +131,12 @@ async def _open(
             client.stream("GET", url, headers={"accept-encoding": "identity"} | headers)
         )
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
-        raise RunwayAway(f"the file's host does not answer ({type(exc).__name__})") from exc
+        raise RunwayUnavailable(f"the file's host does not answer ({type(exc).__name__})") from exc
 
 
 def _transport(is_own: bool) -> httpx.AsyncBaseTransport:
     def session() -> aiohttp.ClientSession:
-        resolver = None if is_own else guard.PublicResolver()
+        resolver = None if is_own else ssrf.PublicResolver()
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
         return aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
@@ -161,5 +161,5 @@ async def _pieces(stack: AsyncExitStack, upstream: httpx.Response, limit: int) -
         async for piece in upstream.aiter_raw(CHUNK_BYTES):
             left -= len(piece)
             if left < 0:
-                raise RunwayAway("the file is too large")
+                raise RunwayUnavailable("the file is too large")
             yield piece

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from service.store.stats import Bucket, Span
-from service.web.page.words import duration, number
+from service.web.page.formats import duration, number
 
 WIDTH, HEIGHT = 480, 210
 LEFT, RIGHT, TOP, BOTTOM = 66, 6, 10, 26  # margins: room for the marks of both axes

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from service.errors import NotConfigured
 from service.settings import Settings
-from service.web.auth import house_of, matches
+from service.web.auth import context_of, matches
 
 COOKIE = "taxiway_session"
 LONGEST_SESSION_SECONDS = 12 * 3600
@@ -31,7 +31,7 @@ Role = Literal["admin", "viewer"]
 
 
 @dataclass(frozen=True)
-class Visitor:
+class User:
     """Somebody who is logged in. `csrf` must come with every POST of the session."""
 
     role: Role
@@ -65,18 +65,18 @@ def end(request: Request, response: Response) -> None:
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=_is_https(request))
 
 
-def visitor(request: Request) -> Visitor | None:
+def user(request: Request) -> User | None:
     """Who is logged in, if anybody. Raises NotConfigured if nobody could be."""
-    house = house_of(request)
-    role_of(house.settings, "")
+    ctx = context_of(request)
+    role_of(ctx.settings, "")
     value = request.cookies.get(COOKIE, "")
-    for role, token in _tokens(house.settings) if value else ():
+    for role, token in _tokens(ctx.settings) if value else ():
         try:
             nonce, signed_at = _serializer(role, token).loads(value, return_timestamp=True)
         except BadData:
             continue
-        if house.wall() - signed_at.timestamp() < LONGEST_SESSION_SECONDS:
-            return Visitor(role, hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest())
+        if ctx.now() - signed_at.timestamp() < LONGEST_SESSION_SECONDS:
+            return User(role, hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest())
     return None
 
 

@@ -1,4 +1,4 @@
-"""/ui/studio: make a video by hand. Checked and priced as one types; then its own page shows it until it plays."""
+"""/ui/studio: make a video manually. Checked and priced as one types; then its own page shows it until it plays."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.context import Context
 from service.errors import InvalidRequest, NotFound, Problem
-from service.house import House
 from service.store import videos as store
 from service.videos import Video
 from service.web import bodies
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.bulk import quote_of
 from service.web.models import VideoRequest
 from service.web.page import base, studio_form
@@ -26,65 +26,65 @@ ROOM_BYTES = 40_000  # for everything else in the form
 RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
 
 
-@base.sees
+@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/studio: `?from=` a video that is to be made again, `?what=` an operation and a model."""
-    house, params = house_of(request), request.query_params
-    source = await _source(house, params.get("from", ""))
+    ctx, params = context_of(request), request.query_params
+    source = await _source(ctx, params.get("from", ""))
     typed = {name.removeprefix(studio_form.PREFIX): value for name, value in params.items()}
     values = (source.input or {"promptText": prompt_of(source)}) if source else {}
     if base.is_htmx(request):
         values = values | {name: value for name, value in typed.items() if value}
     what = params.get("what") or (f"{source.operation} {source.model}" if source else "")
-    operation, model = studio_form.chosen(what, house.settings)
+    operation, model = studio_form.chosen(what, ctx.settings)
     return base.render(
         request, "studio_fields.html" if base.is_htmx(request) else "studio.html",
-        parts_of_model=studio_form.parts(operation, model, values, house.settings), source=source,
+        parts_of_model=studio_form.parts(operation, model, values, ctx.settings), source=source,
         keeps_image=bool(source and (image_of(source) or "").startswith("data:")),
-        what=f"{operation} {model}", kinds=studio_form.kinds(), limit=_largest_file(house),
+        what=f"{operation} {model}", kinds=studio_form.kinds(), limit=_largest_file(ctx),
         priority=source.priority if source else 0,
     )  # fmt: skip
 
 
-@base.acts
+@base.requires_admin
 async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
-    house, form = house_of(request), await base.form(request)
+    ctx, form = context_of(request), await base.form(request)
     image = studio_form.STANDS_FOR_A_FILE if form.get("image_has_file") or form.get("image_from") else ""
     if form.get("f.promptImage", "").strip():
         image = ""
     try:
         asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-        return base.render(request, "studio_quote.html", quote=await quote_of(house, asked), problems=[])
+        return base.render(request, "studio_quote.html", quote=await quote_of(ctx, asked), problems=[])
     except InvalidRequest as exc:
         return base.render(request, "studio_quote.html", quote=None, problems=[_for_people(p) for p in exc.problems])
 
 
-@base.acts
+@base.requires_admin
 async def enqueue(request: Request) -> Response:
     """POST /ui/studio: queue what the form asks for."""
-    house, form = house_of(request), await base.form(request)
+    ctx, form = context_of(request), await base.form(request)
     image = form.get("image_data", "")
     if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
-        source = await _source(house, form["image_from"])
+        source = await _source(ctx, form["image_from"])
         image = (image_of(source) if source else None) or ""
     asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-    video, _ = await store.enqueue(house.database, new_video(asked, house.settings, None, ""))
+    video, _ = await store.enqueue(ctx.database, new_video(asked, ctx.settings, None, ""))
     return base.done(request, f"/ui/videos/{video.id}")
 
 
-async def _source(house: House, text: str) -> Video | None:
+async def _source(ctx: Context, text: str) -> Video | None:
     if not text:
         return None
     try:
-        return await store.get(house.database, UUID(text))
+        return await store.get(ctx.database, UUID(text))
     except ValueError:
         raise NotFound(f"{text[:100]!r} is not the id of a video") from None
 
 
-def _largest_file(house: House) -> int:
+def _largest_file(ctx: Context) -> int:
     """Bytes of an image that may be chosen as a file."""
-    sent = (house.settings.max_body_bytes - ROOM_BYTES) / BYTES_OF_A_BYTE
+    sent = (ctx.settings.max_body_bytes - ROOM_BYTES) / BYTES_OF_A_BYTE
     return max(0, int(min(sent, RUNWAY_IMAGE_CHARACTERS * 3 / 4 - 100)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from service.errors import InvalidRequest, Problem
 from service.runway import catalogue
 from service.runway.fields import Choice, Field, Frames, ImageUri, Integer, Object, Text
-from service.runway.words import plain
+from service.runway.messages import as_text
 from service.settings import Settings
 
 PREFIX = "f."  # of the names of the catalogue's fields
@@ -76,14 +76,16 @@ def _part(prefix: str, name: str, field: Field, value: Any) -> Part:
         given = value if isinstance(value, dict) else {}
         inner = tuple(_part(f"{prefix}{name}.", key, one, given.get(key)) for key, one in field.fields.items())
     if isinstance(field, Choice):
-        choices = tuple(map(plain, field.values))
+        choices = tuple(map(as_text, field.values))
     if isinstance(field, Text | Integer):
         least, most = field.min, field.max
     only = [f"only with {other} {' or '.join(rules)}" for other, rules in field.only_with.items()]
     bounds = [f"{least:,} to {most:,}" + (" characters" if isinstance(field, Text) else "")] if most is not None else []
-    shown = value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else plain(value)
+    truncate = (
+        value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else as_text(value)
+    )
     return Part(
-        f"{prefix}{name}", LABELS.get(name, name), _kind(field), field.required, "; ".join(bounds + only), shown,
+        f"{prefix}{name}", LABELS.get(name, name), _kind(field), field.required, "; ".join(bounds + only), truncate,
         choices, least, most, inner,
     )  # fmt: skip
 
@@ -133,7 +135,7 @@ def _values(prefix: str, fields: Mapping[str, Field], form: Mapping[str, str], i
 
 def _choice(field: Field, text: str) -> Any:
     if isinstance(field, Choice):
-        return next((value for value in field.values if plain(value) == text), text)
+        return next((value for value in field.values if as_text(value) == text), text)
     return _number(text)
 
 

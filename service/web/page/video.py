@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.context import Context
 from service.errors import Conflict
-from service.house import House
-from service.operations import attach as adoption
+from service.operations import attach as attaching
 from service.settings import need
 from service.steps import poll
 from service.store import audit, ledger
@@ -18,7 +18,7 @@ from service.store import timeline as timelines
 from service.store import videos as store
 from service.videos import Status, Video
 from service.web import bodies
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.models import VideoView
 from service.web.models_operations import AdoptRequest
 from service.web.page import base, live
@@ -28,18 +28,18 @@ from service.web.videos import video_id_of
 
 KINDS = {
     "completed": "ok", "failed": "bad", "task_ended": "info", "consent": "warn", "waiting": "warn", "callback": "info",
-    "delete_due": "warn", "task_deleted": "off", "looked": "off",
+    "delete_due": "warn", "task_deleted": "off", "polled": "off",
 }  # fmt: skip
 OUTCOMES = {"accepted": "ok", "rejected": "bad", "not_sent": "warn", "unknown": "bad"}
 HIDDEN = ("promptText", "promptImage", "model")  # of the request: they have their own place
 
 
-@base.sees
+@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/videos/{id}"""
-    house = house_of(request)
-    video = await poll.look_now(house, video_id_of(request))
-    parts = await _parts(request, house, video)
+    ctx = context_of(request)
+    video = await poll.poll_now(ctx, video_id_of(request))
+    parts = await _parts(request, ctx, video)
     settings = {name: _plain(value) for name, value in (video.input or {}).items() if name not in HIDDEN}
     return base.render(
         request, "video.html", video=video, live=parts, seen=live.version(parts), goes_on=_goes_on(video),
@@ -47,45 +47,45 @@ async def show(request: Request) -> Response:
     )  # fmt: skip
 
 
-@base.sees
+@base.requires_viewer
 async def events(request: Request) -> Response:
     """GET /ui/videos/{id}/events: whoever waits for it makes its task be looked at when that is due."""
-    house, video_id = house_of(request), video_id_of(request)
+    ctx, video_id = context_of(request), video_id_of(request)
 
-    async def look() -> tuple[live.Parts, bool]:
-        video = await poll.look_now(house, video_id)
-        return await _parts(request, house, video), _goes_on(video)
+    async def render_parts() -> tuple[live.Parts, bool]:
+        video = await poll.poll_now(ctx, video_id)
+        return await _parts(request, ctx, video), _goes_on(video)
 
-    return await live.stream(request, look)
+    return await live.stream(request, render_parts)
 
 
-@base.acts
+@base.requires_admin
 async def retry(request: Request) -> Response:
     """POST /ui/videos/{id}/retry: with the field `consent`, also what may have been paid for already."""
-    house, video_id = house_of(request), video_id_of(request)
+    ctx, video_id = context_of(request), video_id_of(request)
     consent = (await base.form(request)).get("consent") == "yes"
-    await store.retry(house.database, video_id, consent=consent, patience_seconds=house.settings.queue_patience)
+    await store.retry(ctx.database, video_id, consent=consent, timeout_seconds=ctx.settings.queue_timeout)
     return base.done(request, f"/ui/videos/{video_id}")
 
 
-@base.acts
+@base.requires_admin
 async def cancel(request: Request) -> Response:
     """POST /ui/videos/{id}/cancel"""
     video_id = video_id_of(request)
-    await store.cancel(house_of(request).database, video_id)
+    await store.cancel(context_of(request).database, video_id)
     return base.done(request, f"/ui/videos/{video_id}")
 
 
-@base.acts
-async def adopt(request: Request) -> Response:
-    """POST /ui/videos/{id}/adopt: the field `task_id` names the task that an unknown submission made."""
-    house, video_id = house_of(request), video_id_of(request)
+@base.requires_admin
+async def attach(request: Request) -> Response:
+    """POST /ui/videos/{id}/attach: the field `task_id` names the task that an unknown submission made."""
+    ctx, video_id = context_of(request), video_id_of(request)
     task_id = (await base.form(request)).get("task_id", "").strip()
     asked = bodies.validated(AdoptRequest, {"task_id": task_id})
-    need(house.settings, "runway_key")
-    await store.get(house.database, video_id)
-    if await adoption.adopt(house, video_id, asked.task_id) == "held":
-        holder = await ledger.holder(house.database, asked.task_id)
+    need(ctx.settings, "runway_key")
+    await store.get(ctx.database, video_id)
+    if await attaching.attach(ctx, video_id, asked.task_id) == "held":
+        holder = await ledger.holder(ctx.database, asked.task_id)
         if holder != video_id:
             raise Conflict(f"the task {asked.task_id} belongs to the video {holder}")
     return base.done(request, f"/ui/videos/{video_id}")
@@ -95,20 +95,20 @@ def _goes_on(video: Video) -> bool:
     return not video.status.terminal
 
 
-async def _parts(request: Request, house: House, video: Video) -> dict[str, str]:
-    account = [one async for one in audit.audits(house.database, video.id)]
-    money = account[0] if account else audit.nothing(video.id)
-    rows = await ledger.of_video(house.database, video.id)
+async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]:
+    account = [one async for one in audit.audits(ctx.database, video.id)]
+    cost = account[0] if account else audit.nothing(video.id)
+    rows = await ledger.of_video(ctx.database, video.id)
     needs_consent = video.status is Status.FAILED and any(
         row["outcome"] == "unknown" and row["settled_at"] is None and row["consent"] is None for row in rows
     )
     shown = json.dumps(VideoView.of(video).model_dump(mode="json"), indent=2, ensure_ascii=False)
-    entries = await timelines.timeline(house.database, video.id)
+    entries = await timelines.timeline(ctx.database, video.id)
     return {
         "state": base.text(request, "video_state.html", video=video),
         "actions": base.text(request, "video_actions.html", video=video, needs_consent=needs_consent),
-        "money": base.text(
-            request, "video_money.html", video=video, account=money, verdict=money.verdict,
+        "cost": base.text(
+            request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,
             estimated=rows[-1]["estimated_credits"] if rows else None,
         ),
         "timeline": base.text(request, "video_timeline.html", entries=entries, kinds=KINDS, outcomes=OUTCOMES),

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequest
-from service.store import lanes, listing, reasons
+from service.store import failure_counts, listing
+from service.store import models as model_store
 from service.store.listing import Page
 from service.store.search import Wanted
 from service.videos import Status, Video
 from service.web import bodies
-from service.web.auth import house_of
+from service.web.auth import context_of
 from service.web.models import ListQuery, cursor_of, position
 from service.web.page import base, live
 from service.web.page.media import image_of
@@ -53,7 +54,7 @@ def asked_of(params: QueryParams) -> Asked:
     return Asked(filters, params.get("cursor", ""), back)
 
 
-@base.sees
+@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/videos"""
     asked = asked_of(request.query_params)
@@ -61,33 +62,35 @@ async def show(request: Request) -> Response:
         parts = await _parts(request, asked)
     except InvalidRequest as exc:
         parts = {"found": base.text(request, "videos_refused.html", problems=exc.problems)}
-    models = [row["model"] for row in await lanes.every(house_of(request).database) if row["model"] != "*"]
+    models = [row["model"] for row in await model_store.every(context_of(request).database) if row["model"] != "all"]
     return base.render(
         request, "videos.html", asked=asked, live=parts, seen=live.version(parts), models=models,
         statuses=[status.value for status in Status],
     )  # fmt: skip
 
 
-@base.sees
+@base.requires_viewer
 async def events(request: Request) -> Response:
     """GET /ui/videos/events"""
     asked = asked_of(request.query_params)
 
-    async def look() -> tuple[live.Parts, bool]:
+    async def render_parts() -> tuple[live.Parts, bool]:
         return await _parts(request, asked), True
 
-    return await live.stream(request, look)
+    return await live.stream(request, render_parts)
 
 
 async def _parts(request: Request, asked: Asked) -> dict[str, str]:
-    database, query = house_of(request).database, asked.query
+    database, query = context_of(request).database, asked.query
     wanted = Wanted(query.status, query.model, query.error_code, query.q)
     before = position(query.cursor) if query.cursor else None
     page = await listing.page(database, wanted, before=before, limit=ON_A_PAGE)
-    why = await reasons.reasons(database)
+    why = await failure_counts.failure_counts(database)
     return {
         "found": base.text(request, "videos_found.html", asked=asked, page=page, **_neighbours(asked, page)),
-        "reasons": base.text(request, "videos_reasons.html", asked=asked, reasons=why, most=reasons.MOST_COUNTED),
+        "reasons": base.text(
+            request, "videos_reasons.html", asked=asked, reasons=why, most=failure_counts.MOST_COUNTED
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""The floors: what asyncpg and aiohttp can do when nothing is promised. No retries, no errors, no lanes, no ledger."""
+"""The floors: what asyncpg and aiohttp can do when nothing is promised. No retries, no errors, no models, no ledger."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Floor(Contender):
     @property
     def configuration(self) -> str:  # type: ignore[override]
         how = "an UPDATE for each answer" if self.storing == "row" else "an UPDATE for all answers that are there"
-        return f"asyncpg and aiohttp by hand: claims of up to 50, {how}; no errors, retries or ledger"
+        return f"asyncpg and aiohttp manually: claims of up to 50, {how}; no errors, retries or ledger"
 
     def arguments(self) -> list[str]:
         return [self.storing]

@@ -18,7 +18,7 @@ from tests.database import connected
 from tests.world import API_KEY, CRON_SECRET
 
 STORED = "SELECT count(*) FROM submissions WHERE task_id IS NOT NULL"
-# Only of the last seconds: a later look at the task writes the row again.
+# Only of the last seconds: a later poll of the task writes the row again.
 DELAYS = """
 SELECT s.id, extract(epoch FROM pg_xact_commit_timestamp(s.xmin) - v.created_at)::float8
 FROM submissions s JOIN videos v ON v.id = s.video_id
@@ -36,7 +36,7 @@ def environment(database: str, runway: str, slots: int = 50, **others: str) -> d
         "RUNWAYML_BASE_URL": runway,
         "API_KEYS": API_KEY,
         "CRON_SECRET": CRON_SECRET,
-        "SUBMIT_SLOTS": str(slots),
+        "SUBMIT_CONCURRENCY": str(slots),
         "LOG_LEVEL": "WARNING",
     } | others
 
@@ -66,7 +66,7 @@ encode(overlay(uuid_send(gen_random_uuid()) PLACING
                substring(int8send((extract(epoch FROM now()) * 1000)::bigint + n - {count}) FROM 3) FROM 1 FOR 6),
        'hex')::uuid
 """
-# Handed in one after the other.
+# Created one after the other.
 QUEUED = dict.fromkeys(("run_after", "created_at"), "clock_timestamp()") | {"prompt": "'a boat, number ' || n"}
 
 
@@ -89,7 +89,7 @@ class Taxiway(Contender):
     name = "Taxiway"
     store = "postgres"
     client = "its own"
-    configuration = "`taxiway worker` with SUBMIT_SLOTS=50 and LOG_LEVEL=WARNING"
+    configuration = "`taxiway worker` with SUBMIT_CONCURRENCY=50 and LOG_LEVEL=WARNING"
 
     def worker(self, site: Site) -> Command:
         return Command([sys.executable, "-m", "service", "worker"], environment(site.database, site.runway, site.slots))

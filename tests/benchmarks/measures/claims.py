@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from service import house as houses
-from service.house import House
-from service.operations.saving import as_answer
-from service.runway.outcomes import ALL_LANES, Decision, Kind, Outcome
-from service.store import lanes, permits, submissions
+from service import context as contexts
+from service.context import Context
+from service.operations.saving import as_outcome_row
+from service.runway.outcomes import ALL_MODELS, Decision, Kind, Outcome
+from service.store import claim as claims
+from service.store import models, submissions
 from service.tick import tick
 from service.videos import Status
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
@@ -50,15 +51,15 @@ async def run(lab: Lab) -> Measured:
 
 
 @asynccontextmanager
-async def _house(lab: Lab, url: str) -> AsyncIterator[House]:
-    house = houses.build(settings(url, runway_url=lab.servers.runway.url))
+async def _house(lab: Lab, url: str) -> AsyncIterator[Context]:
+    ctx = contexts.build(settings(url, runway_url=lab.servers.runway.url))
     try:
-        yield house
+        yield ctx
     finally:
-        await house.database.close()
+        await ctx.database.close()
 
 
-async def _round(by_name: dict[str, House], repeats: int, ticks: int, number: int) -> dict[str, Values]:
+async def _round(by_name: dict[str, Context], repeats: int, ticks: int, number: int) -> dict[str, Values]:
     order = list(by_name) if number % 2 == 0 else list(reversed(by_name))
     took: dict[str, dict[str, list[float]]] = {name: {} for name in by_name}
     for many in CLAIMS:
@@ -66,15 +67,15 @@ async def _round(by_name: dict[str, House], repeats: int, ticks: int, number: in
             for name in order:
                 took[name].setdefault(f"{many}", []).append(await _claim(by_name[name], many))
     for name in order:
-        house = by_name[name]
-        await lanes.pause(house.database, ALL_LANES, 3600, "no_credits", "the benchmark looks at a tick without claims")
-        await house.database.execute(NOT_DUE)
-        await tick(house)
+        ctx = by_name[name]
+        await models.pause(ctx.database, ALL_MODELS, 3600, "no_credits", "the benchmark looks at a tick without claims")
+        await ctx.database.execute(NOT_DUE)
+        await tick(ctx)
         for _ in range(ticks):
             began = time.perf_counter()
-            await tick(house)
+            await tick(ctx)
             took[name].setdefault("tick", []).append(time.perf_counter() - began)
-        await lanes.resume(house.database, ALL_LANES)
+        await models.resume(ctx.database, ALL_MODELS)
     return {name: _values(times) for name, times in took.items()}
 
 
@@ -84,17 +85,17 @@ def _values(times: dict[str, list[float]]) -> Values:
     return values | {"tick": 1000 * percentile(times["tick"], 0.99)}
 
 
-async def _claim(house: House, many: int) -> float:
+async def _claim(ctx: Context, many: int) -> float:
     began = time.perf_counter()
-    permitted = await permits.claim(house.database, many, CALL_SECONDS, claim_id=secrets.randbits(63))
+    permitted = await claims.claim(ctx.database, many, CALL_SECONDS, claim_id=secrets.randbits(63))
     seconds = time.perf_counter() - began
     assert len(permitted) == many
     answers = [
-        as_answer(
+        as_outcome_row(
             one.submission_id, one.video_id,
             Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=str(uuid4())), Decision(Status.PROCESSING),
         )
         for one in permitted
     ]  # fmt: skip
-    await submissions.save_each(house.database, answers)
+    await submissions.save_each(ctx.database, answers)
     return seconds

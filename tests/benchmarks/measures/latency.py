@@ -55,12 +55,12 @@ async def _first(contender: Contender, site: Site, enqueuer: Enqueuer) -> int:
     for _ in range(10):
         await enqueuer.one()
         with suppress(TimeoutError):
-            return len(await _stored(contender, site, 1, patience=3))
+            return len(await _stored(contender, site, 1, timeout=3))
     raise TimeoutError(f"{contender.name} stores nothing")
 
 
-async def _stored(contender: Contender, site: Site, count: int, patience: float = PATIENCE_SECONDS) -> list[float]:
-    give_up = now() + patience
+async def _stored(contender: Contender, site: Site, count: int, timeout: float = PATIENCE_SECONDS) -> list[float]:
+    give_up = now() + timeout
     while len(delays := await contender.delays(site)) < count:
         if now() > give_up:
             raise TimeoutError(f"{contender.name} stored {len(delays)} of {count}")

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from service import house as houses
-from service.house import House
-from service.store import listing, permits, standing
-from service.store.overview import overview
+from service import context as contexts
+from service.context import Context
+from service.store import claim as claims
+from service.store import listing, queue_stats
+from service.store.pending_work import pending_work
 from service.store.search import Wanted
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
-from tests.benchmarks.turned import CALL_SECONDS, arrive, found, go_by, live, tick_on, turn
+from tests.benchmarks.rotation import CALL_SECONDS, arrive, found, go_by, live, tick_on, turn
 from tests.database import execute
 from tests.world import settings
 
@@ -76,15 +77,15 @@ async def run(lab: Lab) -> Measured:
     sizes = Sizes(lab.size(30, 12), lab.size(25_000, 40), lab.size(6, 1), lab.size(20, 1))
     days: list[Values] = []
     async with _hurrying(lab), lab.database() as url:
-        house = await _begin(lab, url, sizes)
+        ctx = await _begin(lab, url, sizes)
         try:
             for day in range(sizes.days):
-                values = await _day(url, house, sizes, day)
+                values = await _day(url, ctx, sizes, day)
                 if values:
                     days.append(values)
                     lab.say(f"    day {day + 1}: " + ", ".join(f"{k} {v:.3g}" for k, v in values.items()))
         finally:
-            await house.database.close()
+            await ctx.database.close()
     third = len(days) // 3
     rounds = [{FIRST: _middle(days[:third]), LAST: _middle(days[-third:])}]
     title = f"A month of {sizes.a_day:,} videos a day, kept for {RETENTION_DAYS} days, once that has set in"
@@ -110,40 +111,40 @@ async def _hurrying(lab: Lab) -> AsyncIterator[None]:
         await execute(server, *(f"ALTER SYSTEM RESET {name}" for name in HURRY), "SELECT pg_reload_conf()")
 
 
-async def _begin(lab: Lab, url: str, sizes: Sizes) -> House:
+async def _begin(lab: Lab, url: str, sizes: Sizes) -> Context:
     """The schema, made in the clock's beginning, and what always waits."""
     await found(url, f"{sizes.days} days")
     await arrive(url, min(WAITING, sizes.a_day), f"{sizes.days} days")
     retention = RETENTION_DAYS * 86_400.0
-    return houses.build(settings(url, runway_url=lab.servers.runway.url, video_retention=retention))
+    return contexts.build(settings(url, runway_url=lab.servers.runway.url, video_retention=retention))
 
 
-async def _day(url: str, house: House, sizes: Sizes, day: int) -> Values:
+async def _day(url: str, ctx: Context, sizes: Sizes, day: int) -> Values:
     """One day, in parts; what was measured at its end, with the queue full, once retention has set in."""
     count = sizes.a_day // sizes.parts
     values: Values = {}
     for part in range(sizes.parts):
         hours = 24 / sizes.parts
-        await house.database.close()
+        await ctx.database.close()
         await turn(url, f"{(sizes.days - day) * 24 - (part + 1) * hours} hours")
         await go_by(url, count - count // LIVING, f"{hours} hours")
         await arrive(url, count // LIVING, f"{hours} hours")
         if day >= SETTLED_DAYS and part == sizes.parts - 1:
-            values = await _measured(house, sizes)
-        await live(house, count // LIVING)
-        await tick_on(url, house, TICKS_A_DAY // sizes.parts)
+            values = await _measured(ctx, sizes)
+        await live(ctx, count // LIVING)
+        await tick_on(url, ctx, TICKS_A_DAY // sizes.parts)
     return values
 
 
-async def _measured(house: House, sizes: Sizes) -> Values:
+async def _measured(ctx: Context, sizes: Sizes) -> Values:
     """Milliseconds, and megabytes."""
-    database = house.database
-    await _claim(house)  # a new connection plans everything once
-    claims = [await _claim(house) for _ in range(sizes.repeats)]
+    database = ctx.database
+    await _claim(ctx)  # a new connection plans everything once
+    claims = [await _claim(ctx) for _ in range(sizes.repeats)]
     values = {"claim": 1000 * median(claims), "claim_p99": 1000 * percentile(claims, 0.99)}
     reads: dict[str, Callable[[], Awaitable[object]]] = {
-        "overview": lambda: overview(database, house.settings.video_retention),
-        "health": lambda: standing.report(database),
+        "overview": lambda: pending_work(database, ctx.settings.video_retention),
+        "health": lambda: queue_stats.report(database),
     }
     for name, wanted in LOOKS.items():
         reads[name] = partial(listing.page, database, wanted, before=None, limit=50)
@@ -165,12 +166,12 @@ class _Undo(Exception):
     """Ends a transaction without a trace."""
 
 
-async def _claim(house: House) -> float:
+async def _claim(ctx: Context) -> float:
     """Seconds of a claim, which is taken back."""
     with suppress(_Undo):
-        async with house.database.transaction():
+        async with ctx.database.transaction():
             began = time.perf_counter()
-            await permits.claim(house.database, 10, CALL_SECONDS)
+            await claims.claim(ctx.database, 10, CALL_SECONDS)
             took = time.perf_counter() - began
             raise _Undo
     return took

@@ -8,7 +8,7 @@ from random import Random
 
 from service.operations.finalize import poll_delay
 from service.store.submissions import FIRST_POLL_SECONDS
-from service.store.tasks import Before
+from service.store.tasks import PreviousPoll
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
 
@@ -65,8 +65,8 @@ def taxiway(task: Simulated, random: Random) -> Looks:
     while True:
         yield age
         status, progress = task.seen(age)
-        gap = poll_delay(age, random.random(), status=status, progress=progress, before=before)
-        before = Before(gap, status, progress)
+        gap = poll_delay(age, random.random(), status=status, progress=progress, previous=before)
+        before = PreviousPoll(gap, status, progress)
         age += gap
 
 

@@ -1,0 +1,134 @@
+"""Commands about what runs and what rests: `ticks`, `models`, `pause`, `resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands import completion
+from service.commands.console import fail, run_quietly
+from service.commands.output import AsJson, ago, console, for_people, print_json, table, until
+from service.context import Context
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+cli = typer.Typer()
+
+Watch = Annotated[bool, typer.Option("--watch", help="Go on, and show what changes, until Ctrl-C.")]
+Every = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch.")]
+
+
+@cli.command()
+def ticks(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most, the newest first.")] = 20,
+    watch: Watch = False,
+    every: Every = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """The last ticks, and what each of them did."""
+
+    async def fetch(ctx: Context) -> list[dict[str, Any]]:
+        from service.store import ticks
+        from service.web.models_operations import TickView
+
+        return [TickView(**row).model_dump(mode="json") for row in await ticks.recent(ctx.database, limit)]
+
+    _show(fetch, "id", _ticks, every if watch else None, people=for_people(as_json))
+
+
+def _ticks(found: list[dict[str, Any]]) -> RenderableType:
+    from service.tick import summary
+
+    if not found:
+        return "no tick has run yet: `taxiway worker`, or whatever calls /process-queued, does it"
+    rows = [
+        (
+            ago(tick["started_at"]), tick["kind"], tick["ref"],
+            None if tick["seconds"] is None else f"{tick['seconds']:.2f} s",
+            "failed" if tick["error"] else "ok", ": ".join(filter(None, (tick["error"], summary(tick["counts"])))),
+        )
+        for tick in found
+    ]  # fmt: skip
+    return table(("ago", "kind", "tick", "took", "result", "what"), rows, wide=["what"])
+
+
+@cli.command("models")
+def models_(watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -> None:
+    """Every model: what waits in it, what is at Runway, and whether it is paused, why and until when."""
+
+    async def fetch(ctx: Context) -> list[dict[str, Any]]:
+        from service.store import models
+        from service.web.models_operations import ModelView
+
+        return [ModelView.of(dict(row)).model_dump(mode="json") for row in await models.every(ctx.database)]
+
+    _show(fetch, "model", _models, every if watch else None, people=for_people(as_json))
+
+
+def _models(found: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        (
+            model["model"], "paused" if model["paused"] else "open", model["queued"], model["in_flight"],
+            model["reason"], until(model["paused_until"]), model["detail"],
+        )
+        for model in found
+    ]  # fmt: skip
+    return table(("model", "state", "queued", "in flight", "reason", "for", "why"), rows, wide=["why"])
+
+
+def _show(
+    fetch: Callable[[Context], Awaitable[list[dict[str, Any]]]], key: str,
+    draw: Callable[[list[dict[str, Any]]], RenderableType], every: float | None, *, people: bool,
+) -> None:  # fmt: skip
+    async def work(ctx: Context) -> None:
+        from service.commands.output import watch
+
+        if every is not None:
+            await watch(lambda: fetch(ctx), key, draw, lambda: ctx.sleep(every), people=people)
+        elif people:
+            console().print(draw(await fetch(ctx)))
+        else:
+            print_json(await fetch(ctx))
+
+    run_quietly(work)
+
+
+@cli.command()
+def pause(
+    model: Annotated[str, typer.Argument(help="A model, or all.", autocompletion=completion.models_or_all)],
+    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 3600,
+    why: Annotated[str, typer.Option(help="For whoever reads it later.")] = "paused manually",
+    as_json: AsJson = False,
+) -> None:
+    """Send nothing for a model, or for all, for a while. What is queued stays queued."""
+    from service.store import models
+
+    known = completion.known_models()
+    if model not in ("all", *known):
+        fail(f"taxiway: there is no model {model!r}; there are: all, {', '.join(known)}")
+    run_quietly(lambda ctx: models.pause(ctx.database, model, seconds, "manual", why))
+    if for_people(as_json):
+        print(f"{model} is paused for {seconds:g} s")
+    else:
+        print_json([{"model": model, "paused": True, "seconds": seconds}])
+
+
+@cli.command()
+def resume(
+    model: Annotated[
+        str, typer.Argument(help="A model, or all: the pause of all.", autocompletion=completion.models_or_all)
+    ] = "all",
+    as_json: AsJson = False,
+) -> None:
+    """End a pause now."""
+    from service.store import models
+
+    if not run_quietly(lambda ctx: models.resume(ctx.database, model)):
+        fail(f"taxiway: {model} was not paused")
+    if for_people(as_json):
+        print(f"{model} is open")
+    else:
+        print_json([{"model": model, "paused": False}])

@@ -1,0 +1,90 @@
+"""What every part of the service is given: settings, database, Runway, and time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from random import random as _draw
+from typing import TYPE_CHECKING
+
+from service import settings as environment
+from service.errors import BadSettings
+from service.runway.client import Runway
+from service.runway.transport import load_session
+from service.settings import Settings
+from service.store.database import Database
+from service.store.url import normalise
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger(__name__)
+
+Counts = dict[str, int]  # what one run of a step did, by name
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every step is given: settings, database, Runway, and the things that tests replace."""
+
+    settings: Settings
+    database: Database
+    transport: Callable[[], httpx.AsyncBaseTransport] | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = _draw  # in [0, 1)
+    open_client: Runway | None = None
+
+    @asynccontextmanager
+    async def runway(self) -> AsyncIterator[Runway]:
+        """A client for the time of one step: none of its connections outlives it, unless one is shared."""
+        if self.open_client is not None:
+            yield self.open_client
+            return
+        runway = Runway(self.settings, self.transport() if self.transport else None, self.monotonic)
+        try:
+            yield runway
+        finally:
+            await runway.aclose()
+
+    @asynccontextmanager
+    async def shared_client(self) -> AsyncIterator[Context]:
+        """This context with one client for all steps, for a process that stays: a connection may serve the next step.
+
+        Not for long: what has rested for a moment (`IDLE_SECONDS`) is not used again.
+        """
+        load_session()
+        async with self.runway() as runway:
+            yield replace(self, open_client=runway)
+
+
+def build(settings: Settings) -> Context:
+    """The context of one process. Raises BadSettings if DATABASE_URL cannot be read."""
+    target = normalise(settings.database_url, pooler=settings.database_pooler) if settings.database_url else None
+    for note in target.notes if target else ():
+        log.info("DATABASE_URL: %s", note)
+    return Context(settings, Database(target, pool_size=settings.database_pool_size))
+
+
+def from_environment() -> Context:
+    """The context that the environment describes. Raises BadSettings with everything that is wrong with it."""
+    complaints: list[str] = []
+    try:
+        settings = environment.load()
+    except BadSettings as exc:
+        complaints += exc.complaints
+        settings = None
+    try:
+        if settings is not None:
+            return build(settings)
+        if url := os.environ.get("DATABASE_URL"):
+            normalise(url)
+    except BadSettings as exc:
+        complaints += exc.complaints
+    raise BadSettings(complaints)

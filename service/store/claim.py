@@ -1,0 +1,164 @@
+"""The claim: the statement whose commit is the permission to POST."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from service.settings import LEASE_MARGIN_SECONDS
+from service.store.database import Database
+from service.store.submissions import FIRST_POLL_SECONDS
+
+# What forbids another create for the video `v`. Consent was given for an outcome that nobody knew: once that turns out
+# to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
+# video_id; as a join, the whole ledger would be read for each claim.
+_BLOCKED = """EXISTS (
+    SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
+      AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
+
+# Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
+# the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
+# reading its rows.
+_CLAIM = """
+WITH model AS (
+    SELECT l.model FROM models l WHERE l.model <> 'all' AND {model}
+), due AS MATERIALIZED (
+    SELECT d.* FROM model CROSS JOIN LATERAL (
+        SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM videos v
+        WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = model.model
+          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {blocked}
+        ORDER BY v.priority DESC, v.run_after, v.id
+        LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
+    ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT {limit}
+), {affordable} opened AS (
+    INSERT INTO submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
+    SELECT id, model, quoted_credits, $2,
+           now() + make_interval(secs => $1), now() + make_interval(secs => $1 + {margin})
+    FROM {source} RETURNING id, video_id
+)
+UPDATE videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL, submitted_at = now(),
+    poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
+    progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
+    updated_at = now()
+FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
+RETURNING o.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
+    v.resubmissions, v.quoted_credits
+"""
+_OPEN_MODELS = "l.reason IS NULL AND NOT EXISTS (SELECT FROM models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
+# For a probe: one paused model; 'all': any that is not paused itself, although all are.
+_PROBED_MODEL = "CASE WHEN $3 = 'all' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = $3 END"
+
+# With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
+# models; and, by model, for those that have a limit of their own.
+_AFFORDABLE = """affordable AS MATERIALIZED (
+    SELECT d.* FROM (
+        SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
+               sum(COALESCE(quoted_credits, 0))
+                   OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
+        FROM due
+    ) d LEFT JOIN jsonb_each_text(${by_model}::jsonb) AS own(model, room) ON own.model = d.model
+    WHERE (${for_all}::numeric IS NULL OR d.in_all <= ${for_all})
+      AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
+),"""
+
+
+def size(free: int) -> int:
+    """The size of a claim for so many free slots: a little less, for PostgreSQL keeps a plan for each size.
+
+    1, 2, 3, 4, 6, 8, 12, 16, 24 and so on; 0 for none.
+    """
+    if free < 1:
+        return 0
+    power = 1 << (free.bit_length() - 1)
+    return power + power // 2 if free >= power + power // 2 else power
+
+
+@cache
+def claim_statement(limit: int, *, probing: bool = False, within: bool = False) -> str:
+    """The claim of at most so many, with the limit inside: as a parameter, it would be planned anew each time.
+
+    Its parameters: the seconds of the call, the claim's id; `probing`: the model; `within`: the room for all, by model.
+    """
+    first = 4 if probing else 3
+    return _CLAIM.format(
+        limit=int(limit),
+        model=_PROBED_MODEL if probing else _OPEN_MODELS,
+        blocked=_BLOCKED,
+        affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
+        source="affordable" if within else "due",
+        margin=LEASE_MARGIN_SECONDS,
+        first_poll=FIRST_POLL_SECONDS,
+    )
+
+
+@dataclass(frozen=True)
+class OpenSubmission:
+    """The permission to send one create for one video. `body`: what to send, as JSON."""
+
+    submission_id: int
+    video_id: UUID
+    operation: str
+    model: str
+    body: str
+    retries: int
+    resubmissions: int
+    quoted_credits: Decimal | None
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The body, as Runway's names and values."""
+        values: dict[str, Any] = json.loads(self.body)
+        return values
+
+
+@dataclass(frozen=True)
+class Room:
+    """Credits that may still be permitted today: for all models (None: no limit), and for those with a limit."""
+
+    for_all: Decimal | None
+    by_model: Mapping[str, Decimal]
+
+
+async def claim(
+    database: Database,
+    limit: int,
+    call_seconds: float,
+    model: str | None = None,
+    room: Room | None = None,
+    claim_id: int | None = None,
+) -> list[OpenSubmission]:
+    """Permit at most `limit` creates, each to end within `call_seconds` from before this call."""
+    arguments: list[object] = [call_seconds, claim_id]
+    if model is not None:
+        arguments.append(model)
+    if room is not None:
+        arguments += [room.for_all, json.dumps(dict(room.by_model), default=str)]
+    statement = claim_statement(limit, probing=model is not None, within=room is not None)
+    rows = await database.fetch(statement, *arguments)
+    return [OpenSubmission(*row) for row in rows]
+
+
+_OF_CLAIM = "SELECT id, video_id FROM submissions WHERE outcome IS NULL AND claim_id = $1"
+
+
+async def of_claim(database: Database, claim_id: int) -> list[tuple[int, UUID]]:
+    """What a claim permitted whose answer was lost: (submission, video)."""
+    return [(row["id"], row["video_id"]) for row in await database.fetch(_OF_CLAIM, claim_id)]
+
+
+_P95_SECONDS = """
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at))::float8
+FROM (SELECT opened_at, closed_at FROM submissions
+      WHERE outcome = 'accepted' AND settled_at IS NULL LIMIT 100) AS recent
+"""
+
+
+async def p95_seconds(database: Database) -> float | None:
+    """The 95th percentile of how long creates took whose tasks are under way, claim to answer; None without any."""
+    seconds: float | None = await database.fetchval(_P95_SECONDS)
+    return seconds

@@ -1,0 +1,47 @@
+"""Why videos failed, counted by reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.store.database import Database
+
+MOST_REASONS = 20
+MOST_COUNTED = 10_000  # of one reason: what is more is told as "more than"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One `error_code`, how many videos failed for it (at most MOST_COUNTED are counted), and the newest message."""
+
+    code: str
+    videos: int
+    message: str | None
+
+
+# Each reason once, by jumps from one to the next in the index; then a bounded count, and one message as an example.
+_REASONS = """
+WITH RECURSIVE reason AS (
+    (SELECT v.error_code FROM videos v WHERE v.error_code IS NOT NULL ORDER BY v.error_code LIMIT 1)
+    UNION ALL
+    SELECT (SELECT v.error_code FROM videos v WHERE v.error_code > r.error_code ORDER BY v.error_code LIMIT 1)
+    FROM reason r WHERE r.error_code IS NOT NULL
+)
+SELECT r.error_code AS code, counted.n AS videos, newest.error_message AS message
+FROM reason r
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM videos v WHERE v.error_code = r.error_code AND v.status = 'failed' LIMIT $2) AS some_of_them
+) AS counted
+CROSS JOIN LATERAL (
+    SELECT v.error_message FROM videos v WHERE v.error_code = r.error_code AND v.status = 'failed'
+    ORDER BY v.created_at DESC, v.id DESC LIMIT 1
+) AS newest
+WHERE r.error_code IS NOT NULL AND counted.n > 0
+ORDER BY counted.n DESC, r.error_code LIMIT $1
+"""
+
+
+async def failure_counts(database: Database) -> list[Reason]:
+    """Why videos failed, the most frequent reason first."""
+    return [Reason(**row) for row in await database.fetch(_REASONS, MOST_REASONS, MOST_COUNTED)]

@@ -1,0 +1,79 @@
+"""Statements on `taxiway_maintenance`: what was seen last of things that are too dear to look at each time."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from service.store.database import Database
+
+LARGE_TABLE_BYTES = 32 * 1024 * 1024  # of `videos`, about 40,000 rows: counting less than that takes a few milliseconds
+COUNTS_SECONDS = 60.0  # counts are not older than this, plus the time between two ticks ...
+COUNTS_SHARE = 100  # ... or than so many times what counting takes, if that is more: at most 1 % of the time
+ACCOUNT_SECONDS = 300.0
+LEASE_SECONDS = 120.0  # whoever takes its turn and is gone costs this much
+
+# Which of them are due: 'counts' only of a large table. The walks in there are no snapshots (retention.py).
+DUE = f"""
+SELECT COALESCE(string_agg(name, ','), '') FROM taxiway_maintenance
+WHERE due_at <= now() AND (
+    name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('videos')) > {LARGE_TABLE_BYTES})
+"""
+
+# One process takes it: for all others it is not due any more.
+_TAKE_TURN = """
+UPDATE taxiway_maintenance SET due_at = now() + make_interval(secs => $2)
+WHERE name = $1 AND due_at <= now()
+"""
+
+
+async def take_turn(database: Database, name: str) -> bool:
+    """Whether this caller is to look again, and nobody else."""
+    return await database.execute(_TAKE_TURN, name, LEASE_SECONDS) > 0
+
+
+# Every video by its status, from the two indexes that have all of them between them.
+BY_STATUS = """
+    SELECT COALESCE(status::text, 'none') AS status, count(*) AS n FROM videos
+    WHERE status <> 'processing' OR status IS NULL GROUP BY 1
+    UNION ALL
+    SELECT 'processing', count(*) FROM videos WHERE status = 'processing'
+"""
+# The time that it took spaces it from the next.
+_COUNT = f"""
+UPDATE taxiway_maintenance SET facts = s.facts, taken_at = s.began_at,
+    due_at = now() + make_interval(secs => GREATEST($1::float8, $2 * s.seconds))
+FROM (
+    SELECT facts, now() AS began_at, date_part('epoch', clock_timestamp() - statement_timestamp()) AS seconds
+    FROM (SELECT COALESCE(jsonb_object_agg(status, n), '{{}}') AS facts
+          FROM ({BY_STATUS}) AS each
+          OFFSET 0) AS whole
+) AS s
+WHERE name = 'counts'
+"""
+
+
+async def count(database: Database) -> None:
+    """Count the whole table."""
+    await database.execute(_COUNT, COUNTS_SECONDS, COUNTS_SHARE)
+
+
+_KEEP = """
+UPDATE taxiway_maintenance SET facts = $2::jsonb, taken_at = now(), due_at = now() + make_interval(secs => $3)
+WHERE name = $1
+"""
+
+
+async def keep_account(database: Database, facts: dict[str, Any]) -> None:
+    """Write down what Runway says of the account."""
+    await database.execute(_KEEP, "account", json.dumps(facts), ACCOUNT_SECONDS)
+
+
+_ACCOUNT = "SELECT facts, taken_at FROM taxiway_maintenance WHERE name = 'account' AND taken_at IS NOT NULL"
+
+
+async def account(database: Database) -> tuple[dict[str, Any], datetime] | None:
+    """What Runway said last of the account, and when; None if it was never asked."""
+    row = await database.fetchrow(_ACCOUNT)
+    return (json.loads(row["facts"]), row["taken_at"]) if row else None

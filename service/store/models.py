@@ -1,0 +1,84 @@
+"""Statements on `models`: one row for each model, and 'all' for all of them."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from service.store.database import Database
+from service.store.stats import IN_FLIGHT
+
+# Pause; the longer of two pauses stands. True if the model was open before.
+_PAUSE = """
+WITH before AS (SELECT reason FROM models WHERE model = $1)
+INSERT INTO models AS l (model, paused_until, reason, detail, paused_at)
+VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
+ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
+    reason = EXCLUDED.reason, detail = EXCLUDED.detail, paused_at = COALESCE(l.paused_at, now())
+RETURNING (SELECT reason FROM before) IS NULL AS newly
+"""
+
+
+async def pause(database: Database, model: str, seconds: float, reason: str, detail: str) -> bool:
+    """Pause a model; whether it was open before."""
+    return bool(await database.fetchval(_PAUSE, model, seconds, reason, detail))
+
+
+# A model whose time is over and that has something to send. It is put off for the time of the probe, so that one
+# process probes. While all models are paused, only 'all' is probed, with a video whose own model is open or due
+# as well.
+_PROBE = """
+UPDATE models SET paused_until = now() + make_interval(secs => $1)
+WHERE model = (
+    SELECT l.model FROM models l
+    WHERE l.reason IS NOT NULL AND l.paused_until <= now()
+      AND (l.model = 'all' OR NOT EXISTS (SELECT FROM models a WHERE a.model = 'all' AND a.reason IS NOT NULL))
+      AND EXISTS (SELECT FROM videos v JOIN models own ON own.model = v.model
+                  WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now()
+                    AND (v.model = l.model OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= now())))
+    ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING model
+"""
+
+
+async def take_probe(database: Database, lease_seconds: float) -> str | None:
+    """The model that this caller may probe with one create, if any."""
+    model: str | None = await database.fetchval(_PROBE, lease_seconds)
+    return model
+
+
+_RESUME = """
+UPDATE models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
+WHERE model = $1 AND reason IS NOT NULL
+"""
+
+
+async def resume(database: Database, model: str) -> bool:
+    """Open a model; whether it was paused."""
+    return await database.execute(_RESUME, model) > 0
+
+
+_PAUSED = "SELECT model, paused_until, reason, detail, paused_at FROM models WHERE reason IS NOT NULL ORDER BY model"
+
+
+async def paused(database: Database) -> list[asyncpg.Record]:
+    """Every paused model: model, paused_until, reason, detail, paused_at."""
+    return await database.fetch(_PAUSED)
+
+
+# Every model, 'all' first, with what waits in it and what is at Runway; those of 'all' are the sums.
+_EVERY = f"""
+WITH waiting AS (
+    SELECT v.model, count(*) AS n FROM videos v
+    WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL GROUP BY 1
+), flying AS ({IN_FLIGHT})
+SELECT named.model, l.reason, l.detail, l.paused_until, l.paused_at,
+       (SELECT COALESCE(sum(n), 0) FROM waiting w WHERE named.model IN (w.model, 'all'))::bigint AS queued,
+       (SELECT COALESCE(sum(n), 0) FROM flying f WHERE named.model IN (f.model, 'all'))::bigint AS in_flight
+FROM (SELECT model FROM models UNION SELECT 'all') AS named LEFT JOIN models l ON l.model = named.model
+ORDER BY named.model <> 'all', named.model
+"""
+
+
+async def every(database: Database) -> list[asyncpg.Record]:
+    """Every model, 'all' first: model, reason (None: open), detail, paused_until, paused_at, queued, in_flight."""
+    return await database.fetch(_EVERY)

@@ -1,0 +1,49 @@
+"""Errors for people: what happened, and what to do about it, as a page or as a notice on the page that is open."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import BadSettings, DatabaseUnavailable, NotConfigured, RunwayUnavailable, TaxiwayError
+from service.logs import Redactor
+from service.web.page import base
+
+_redact = Redactor()  # what was sent is often repeated in what is wrong with it
+
+ADVICE: dict[type[TaxiwayError], str] = {
+    DatabaseUnavailable: "Nothing can be seen or done until PostgreSQL answers. What is queued there is safe. Look at "
+    "the database's own page, or run `taxiway doctor` where Taxiway runs: it says what is wrong and how to fix it.",
+    NotConfigured: "Set it where Taxiway runs, and start it again; `taxiway doctor` lists everything that is missing.",
+    BadSettings: "Correct it where Taxiway runs, and start it again.",
+    RunwayUnavailable: "Nothing is lost: Taxiway goes on asking. Try again in a minute.",
+}
+
+
+def render(request: Request, exc: Exception) -> Response:
+    """The page, or for htmx the notice, that tells of an error."""
+    with suppress(NotConfigured):
+        base.authenticate(request)
+    if isinstance(exc, TaxiwayError):
+        status, title, detail = exc.status, exc.title, exc.detail
+        advice = next((words for kind, words in ADVICE.items() if isinstance(exc, kind)), "")
+        user = base.user_of(request)
+        if isinstance(exc, DatabaseUnavailable) and not (user and user.may_act):
+            detail = ""  # it may name the host
+    elif isinstance(exc, HTTPException):
+        status, title, detail, advice = exc.status_code, HTTPStatus(exc.status_code).phrase, exc.detail, ""
+        if status == HTTPStatus.NOT_FOUND:
+            detail, advice = "There is no such page.", "Begin at the first one."
+    else:
+        status, title, detail = 500, "Something went wrong in Taxiway", "This is a defect; the log has its trace."
+        advice = "Nothing is lost by it: every video's state is in the database."
+    values = {"title": title, "detail": _redact(detail), "advice": advice}
+    if not base.is_htmx(request):
+        return base.render(request, "error.html", status=status, **values)
+    notice = base.render(request, "error_notice.html", status=status, passing=request.method == "GET", **values)
+    notice.headers.update({"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".notice"})
+    return notice

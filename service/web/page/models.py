@@ -1,0 +1,80 @@
+"""/ui/models: each model, open or paused, and by whom; pause and resume go the same way as over the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.operations import models as manual
+from service.store import models as store
+from service.web import bodies
+from service.web.auth import context_of
+from service.web.models_operations import PauseRequest
+from service.web.page import account as accounts
+from service.web.page import base, checks
+from service.web.page.formats import duration, model_name
+
+REFRESH_SECONDS = 5
+PATH = "/ui/models"
+PAUSES_SECONDS = (300, 3_600, 6 * 3_600, 86_400, 7 * 86_400)
+
+
+@base.requires_viewer
+async def show(request: Request) -> Response:
+    """GET /ui/models"""
+    return await _page(request)
+
+
+@base.requires_viewer
+async def listed(request: Request) -> Response:
+    """GET /ui/models/list: the part that refreshes itself."""
+    return base.render(request, "models_list.html", **await _models(request))
+
+
+@base.requires_viewer
+async def limits(request: Request) -> Response:
+    """GET /ui/models/limits: each model's limit, once Runway has told it."""
+    return base.render(request, "models_limits.html", account=await accounts.ask(context_of(request)))
+
+
+@base.requires_admin
+async def pause(request: Request) -> Response:
+    """POST /ui/models/pause: the fields `model_name`, `seconds` and `why`. Raises NoSuchModel and InvalidRequest."""
+    fields = await base.form(request)
+    given = {name: fields[name] for name in ("seconds", "why") if fields.get(name)}
+    asked = bodies.validated(PauseRequest, given)
+    await manual.pause(context_of(request), fields.get("model", ""), asked.seconds, asked.why)
+    words = f"{model_name(fields['model'])} for {duration(asked.seconds)}; of two pauses, the longer stands."
+    return await _done(request, "Paused", words)
+
+
+@base.requires_admin
+async def resume(request: Request) -> Response:
+    """POST /ui/models/resume: the field `model_name`. Raises NoSuchModel."""
+    name = (await base.form(request)).get("model", "")
+    was_paused = await manual.resume(context_of(request), name)
+    return await _done(request, "Resumed" if was_paused else "Open already", f"{model_name(name)}.")
+
+
+async def _done(request: Request, title: str, words: str) -> Response:
+    return await _page(request, (title, words)) if base.is_htmx(request) else base.redirect(PATH)
+
+
+async def _page(request: Request, told: tuple[str, str] | None = None) -> Response:
+    return base.render(
+        request, "models.html", told=told, names=manual.known(), pauses=PAUSES_SECONDS, **await _models(request)
+    )
+
+
+async def _models(request: Request) -> dict[str, Any]:
+    ctx = context_of(request)
+    now = datetime.fromtimestamp(ctx.now(), UTC)
+    rows = [dict(row) for row in await store.every(ctx.database)]
+    # A model that was never asked for has no row yet: it is open.
+    never = set(manual.known()) - {row["model"] for row in rows}
+    rows += [{"model": name, "reason": None, "queued": 0, "in_flight": 0} for name in sorted(never)]
+    known = [row | {"until": checks.until(row["paused_until"], now) if row["reason"] else ""} for row in rows]
+    return {"models": known, "refresh_seconds": REFRESH_SECONDS}

@@ -1,0 +1,80 @@
+"""/: is it well, what is under way, and how the last hour, day or week went. Its parts refresh themselves."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.store import doctor_queries, models, queue_stats, spending, stats
+from service.store.stats import BUCKETS, Span
+from service.videos import Status
+from service.web.auth import context_of
+from service.web.page import account as accounts
+from service.web.page import base, checks, plots
+
+REFRESH_SECONDS = 3
+LARGEST_SHARE = 0.05  # of the time, at most, that the database counts for one page that is open
+
+
+@base.requires_viewer
+async def show(request: Request) -> Response:
+    """GET /"""
+    return base.render(request, "overview.html", window=_window(request), **await _state(request))
+
+
+@base.requires_viewer
+async def state(request: Request) -> Response:
+    """GET /ui/overview/state: everything of it that the database knows."""
+    return base.render(request, "overview_state.html", **await _state(request))
+
+
+@base.requires_viewer
+async def account(request: Request) -> Response:
+    """GET /ui/overview/account: what Runway says of the account, or that it cannot be asked."""
+    ctx = context_of(request)
+    flying = await stats.in_flight(ctx.database)
+    return base.render(request, "overview_account.html", account=await accounts.ask(ctx), in_flight=flying)
+
+
+@base.requires_viewer
+async def plot(request: Request) -> Response:
+    """GET /ui/overview/plots"""
+    window = _window(request)
+    buckets = await stats.series(context_of(request).database, window)
+    return base.render(
+        request, "overview_plots.html", window=window, buckets=buckets, bucket_seconds=BUCKETS[window][0],
+        counts=plots.counts(buckets, window), times=plots.times(buckets, window),
+    )  # fmt: skip
+
+
+def _window(request: Request) -> Span:
+    asked = request.query_params.get("window", "")
+    return Span(asked) if asked in list(Span) else Span.HOUR
+
+
+async def _state(request: Request) -> dict[str, Any]:
+    ctx = context_of(request)
+    database, now = ctx.database, datetime.fromtimestamp(ctx.now(), UTC)
+    before = ctx.monotonic()
+    report = await queue_stats.report(database)
+    took = ctx.monotonic() - before
+    recent = await doctor_queries.recent_ticks(database)
+    paused = [dict(row) for row in await models.paused(database)]
+    spent = await spending.today(database)
+    rhythm = checks.cron(report, recent)
+    statuses = [status.value for status in Status]
+    return {
+        "report": report,
+        "counts": {name: report["counts"].get(name, 0) for name in statuses},
+        "others": {name: count for name, count in report["counts"].items() if name not in statuses},
+        "summary": checks.summary(ctx.settings, report, paused, recent, now),
+        "last_tick": recent[0] if recent else None,
+        "cron_kind": checks.KINDS[rhythm[0].status],
+        "spent_today": sum(spent.values()),
+        "most_a_day": ctx.settings.max_credits_per_day,
+        "refresh_seconds": max(REFRESH_SECONDS, math.ceil(took / LARGEST_SHARE)),
+    }

@@ -1,0 +1,85 @@
+"""/ui/ticks: the last ticks and their rhythm, and one that is run manually, inside the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import tick
+from service.store import doctor_queries, queue_stats, ticks
+from service.web.auth import context_of
+from service.web.page import base, checks
+
+REFRESH_SECONDS = 5
+LISTED = 100
+BUDGET_SECONDS = 5.0  # somebody is waiting; a create that was sent is waited for all the same
+MANUAL = "page"  # the kind of tick
+
+
+@base.requires_viewer
+async def show(request: Request) -> Response:
+    """GET /ui/ticks"""
+    return await _page(request)
+
+
+@base.requires_viewer
+async def ticked(request: Request) -> Response:
+    """GET /ui/ticks/list: the part that refreshes itself."""
+    return base.render(request, "ticks_list.html", **await _ticks(request))
+
+
+@base.requires_admin
+async def run(request: Request) -> Response:
+    """POST /ui/ticks/run: one tick. Raises NotConfigured and DatabaseUnavailable, as the tick does."""
+    stopping = getattr(request.app.state, "stopping", lambda: False)
+    counts = await tick.tick(context_of(request), budget=BUDGET_SECONDS, stopping=stopping, kind=MANUAL)
+    return await _page(request, counts)
+
+
+async def _page(request: Request, ran: dict[str, Any] | None = None) -> Response:
+    errors = ran.get("errors") if ran else None
+    return base.render(
+        request, "ticks.html", ran=did(ran or {}), seconds=(ran or {}).get("seconds"), errors=errors,
+        has_run=ran is not None, budget=BUDGET_SECONDS, **await _ticks(request),
+    )  # fmt: skip
+
+
+async def _ticks(request: Request) -> dict[str, Any]:
+    database = context_of(request).database
+    recent = await ticks.recent(database, LISTED)
+    rhythm = await doctor_queries.recent_ticks(database)
+    # Without a tick it matters whether anything waits; with one, nothing need be counted.
+    rhythm_checks = checks.cron({"counts": {}} if rhythm else await queue_stats.report(database), rhythm)
+    return {
+        "groups": grouped(recent),
+        "checks": [(checks.KINDS[one.status], one) for one in rhythm_checks],
+        "refresh_seconds": REFRESH_SECONDS,
+    }
+
+
+def grouped(recent: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Ticks, newest first, with what each did as `did`; neighbours that had nothing to do are one group."""
+    groups: list[list[dict[str, Any]]] = []
+    for one in recent:
+        told = one | {"did": did(one["counts"])}
+        idle = not told["did"] and not told["error"]
+        before = groups[-1][-1] if groups else None
+        if idle and before and not before["did"] and not before["error"] and before["kind"] == told["kind"]:
+            groups[-1].append(told)
+        else:
+            groups.append([told])
+    return groups
+
+
+def did(counts: dict[str, Any]) -> str:
+    """What a tick did, as `3 accepted, 1 poll failed`; empty if nothing."""
+    done = [
+        (f"{value} {name.replace('_', ' ')}")
+        for step in counts.values()
+        if isinstance(step, dict)
+        for name, value in step.items()
+        if value
+    ]
+    return ", ".join(done)

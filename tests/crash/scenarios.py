@@ -1,0 +1,227 @@
+"""The life of a video in scenes: what stands before a process begins, and the one thing that it then does.
+
+Together they run every statement of the service that moves a video, and every call to Runway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from service.operations.saving import as_outcome_row
+from service.runway import outcomes
+from service.settings import Settings
+from service.store import claim as claims
+from service.store import inbox, models, submissions
+from service.store.submissions import Guard
+from tests.crash.harness import POST_TIMEOUT_SECONDS, Field, callback
+from tests.crash.proxy import Cut, Step, named
+from tests.database import connected
+from tests.simulator_server import HEADERS, body
+from tests.world import API_KEY, IMAGE
+
+TEXT_MODEL = "gen4.5"
+CLAIM = named(claims.claim_statement(claims.size(Settings().submit_concurrency)))
+SAVE = named(submissions._SAVE_BY_GUARD[Guard.LIVE])
+FINISHED = {"seconds": 60}  # by then a task is done, and a permit has lapsed
+AS_APP = {"authorization": f"Bearer {API_KEY}"}
+
+
+class Run:
+    """One process that does one thing, and is killed at a step, or lives to its end (`at` is None)."""
+
+    def __init__(self, field: Field, at: Step | None = None) -> None:
+        self.field, self.at = field, at
+        self.killed = False
+
+    async def _hook(self, step: Step) -> None:
+        if step == self.at and not self.killed:
+            self.field.started[-1].kill()
+            self.killed = True
+        if self.killed:
+            raise Cut
+
+    async def tick(self) -> None:
+        """`taxiway tick`"""
+        self.field.watch.restart(self._hook)
+        output = await self.field.start("tick").end()
+        assert self.killed or '"errors"' not in output, output
+
+    async def request(self, method: str, url: str, **options: Any) -> httpx.Response | None:
+        """`taxiway web`, and one request; None if it died before it could answer."""
+        async with self.field.web() as (_, client):
+            self.field.watch.restart(self._hook)
+            try:
+                response = await client.request(method, url, **options)
+            except httpx.TransportError:
+                assert self.killed
+                return None
+            assert response.status_code < 400, response.text
+            return response
+
+
+Scenario = Callable[[Field, Run], Awaitable[None]]
+
+
+async def everything_in_one_tick(field: Field, run: Run) -> None:
+    """A tick for which every step of it has something to do."""
+    w = field.world
+    await _past(field)
+    await w.later(**FINISHED)
+    await _present(field)
+    await run.tick()
+
+
+async def submitted(field: Field, run: Run) -> None:
+    """A tick with one video to send."""
+    await field.enqueue()
+    await run.tick()
+
+
+async def refused(field: Field, run: Run) -> None:
+    """A tick whose create is answered with 429: the model is paused."""
+    await field.enqueue()
+    field.world.faults({"simulate": "daily_limit"})
+    await run.tick()
+    field.world.runway.state.runway.faults.clear()
+
+
+def inside_the_call(steps: list[Step]) -> list[Step]:
+    """Those from the answer to the claim that permits a call until the answer to the last statement that saves it."""
+    first = next(i for i, step in enumerate(steps) if (step.name, step.moment) == (CLAIM, "after"))
+    last = max(i for i, step in enumerate(steps) if step.name == SAVE)
+    return steps[first : last + 1]
+
+
+async def enqueued(field: Field, run: Run) -> None:
+    """POST /videos. Whatever came of it, the same request again makes it one video."""
+    key, prompt = uuid4().hex, f"video {uuid4()}"
+    asked = {"input": {"promptText": prompt, "promptImage": IMAGE}}
+    headers = AS_APP | {"idempotency-key": key}
+    first = await run.request("POST", "/videos", json=asked, headers=headers)
+    again = await field.world.api.post("/videos", json=asked, headers=headers)
+    assert again.status_code == 202, again.text
+    assert first is None or first.json()["id"] == again.json()["id"]
+    assert len(await field.world.rows("SELECT FROM videos WHERE prompt = $1", prompt)) == 1
+
+
+async def called_back(field: Field, run: Run) -> None:
+    """A callback for a task that is done."""
+    video_id = await sent(field)
+    await field.world.later(**FINISHED)
+    await run.request("POST", **callback((await field.world.row(video_id))["runway_video_id"]))
+
+
+async def evidence_arrives(field: Field, run: Run) -> None:
+    """A callback that names a video whose submission is unknown, and the task that it did make."""
+    video_id = await sent(field, fault="drop_after")
+    await run.request("POST", **callback(await lost_task(field, video_id), video_id))
+
+
+async def looked_at(field: Field, run: Run) -> None:
+    """GET /videos/{id} of a task that is done."""
+    video_id = await sent(field)
+    await field.world.later(**FINISHED)
+    await run.request("GET", f"/videos/{video_id}", headers=AS_APP)
+
+
+async def cancelled(field: Field, run: Run) -> None:
+    """POST /videos/{id}/cancel while Runway works on it."""
+    video_id = await sent(field)
+    await run.request("POST", f"/videos/{video_id}/cancel", headers=AS_APP)
+
+
+async def retried(field: Field, run: Run) -> None:
+    """POST /videos/{id}/retry of a video that may have been paid, with consent."""
+    video_id = await sent(field, fault="drop_after", policy="fail")
+    consent = {"accept_double_charge": True}
+    await run.request("POST", f"/videos/{video_id}/retry", json=consent, headers=AS_APP)
+
+
+async def sent(field: Field, *, fault: str = "", policy: str = "", row_is_held: bool = False) -> UUID:
+    """A video whose create was sent and saved, as a tick does it; `row_is_held`: by the app, at that moment."""
+    w = field.world
+    video_id, submission = await permitted(field)
+    if fault:
+        w.faults({"simulate": fault})
+    async with w.ctx.runway() as runway:
+        give_up_at = w.ctx.monotonic() + POST_TIMEOUT_SECONDS
+        result = await runway.create(submission.operation, submission.input, give_up_at=give_up_at)
+    outcome = outcomes.classify(result)
+    settings = w.ctx.settings.model_copy(update={"unknown_policy": policy} if policy else {})
+    decision = outcomes.decide(
+        outcome, model=submission.model, retries=0, resubmissions=0, bound=submission.quoted_credits,
+        settings=settings, random=0
+    )  # fmt: skip
+    answer = as_outcome_row(submission.submission_id, video_id, outcome, decision)
+    async with held(w.url, video_id) if row_is_held else contextlib.nullcontext():
+        await submissions.save(w.ctx.database, [answer])
+    return video_id
+
+
+async def permitted(field: Field) -> tuple[UUID, claims.OpenSubmission]:
+    """A video that was claimed, and its open submission."""
+    video_id = await field.enqueue(priority=1)
+    [submission] = await claims.claim(field.world.ctx.database, 1, POST_TIMEOUT_SECONDS)
+    assert submission.video_id == video_id
+    return video_id, submission
+
+
+@contextlib.asynccontextmanager
+async def held(url: str, video_id: UUID) -> AsyncIterator[None]:
+    """The app holds this row in a transaction of its own."""
+    async with connected(url) as app, app.transaction():
+        await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", video_id)
+        yield
+
+
+async def lost_task(field: Field, video_id: UUID) -> str:
+    """The task in Runway's book that was made for this video."""
+    prompt = (await field.world.row(video_id))["prompt"]
+    return next(str(entry.task_id) for entry in field.world.creates if entry.prompt == prompt)
+
+
+async def _past(field: Field) -> None:
+    """What began before.
+
+    Videos with Runway: done, failed, cancelled, put back manually, called back for. And an answer that found its row
+    locked, a lost task for which evidence came, a permit whose holder died.
+    """
+    w = field.world
+    await sent(field)
+    await sent(field, fault="fail=INTERNAL.BAD_OUTPUT.CODE01")
+    unwanted, dragged, called = [await sent(field) for _ in range(3)]
+    await sent(field, row_is_held=True)
+    lost = await sent(field, fault="drop_after")
+    await permitted(field)
+    await w.api.post(f"/videos/{unwanted}/cancel")
+    await w.rows("UPDATE videos SET status = 'queued', runway_video_id = NULL WHERE id = $1", dragged)
+    known = (await w.row(called))["runway_video_id"]
+    for task_id, video_id in ((known, None), (await lost_task(field, lost), lost)):
+        await inbox.receive(w.ctx.database, f"msg_{uuid4().hex}", b"hash", task_id, video_id)
+
+
+async def _present(field: Field) -> None:
+    """What comes now.
+
+    A request, a row of the app's, one that waited too long, a task that the app brought, and a video for a paused
+    model whose time is over.
+    """
+    w = field.world
+    await field.enqueue()
+    await w.rows("INSERT INTO videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE)
+    late = await field.enqueue()
+    await w.rows("UPDATE videos SET expires_at = now() WHERE id = $1", late)
+    prompt = f"foreign {uuid4()}"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=w.runway), headers=HEADERS) as runway:
+        made = await runway.post("http://runway.test/v1/image_to_video", json=body(promptText=prompt))
+    await w.rows(
+        "INSERT INTO videos (prompt, image_url, status, runway_video_id) VALUES ($1, $2, 'processing', $3)",
+        prompt, IMAGE, made.json()["id"],
+    )  # fmt: skip
+    await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})
+    await models.pause(w.ctx.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached.")
