@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 
 from service.errors import RunwayAway, TaxiwayError
 from service.house import House
 from service.logs import RUNWAY, VIDEO, event
-from service.runway.account import summary
+from service.runway.account import Account
 from service.store import snapshots
 
 log = logging.getLogger(__name__)
@@ -39,9 +38,9 @@ async def _look(house: House) -> None:
         event(log, RUNWAY, "account_not_seen", f"Credits left are not known: {words}", level=logging.WARNING)
 
 
-async def account(house: House) -> dict[str, Any]:
+async def account(house: House) -> Account:
     """Ask Runway for credits left and limits by model, and write them down. Raises RunwayAway."""
     async with house.runway() as runway:
-        seen = summary(await runway.organization())
-    await snapshots.keep_account(house.database, seen)
+        seen = await runway.organization()
+    await snapshots.keep_account(house.database, seen.model_dump(mode="json"))
     return seen

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from service import replies
 from service.errors import RunwayAway
 from service.logs import RUNWAY, event
+from service.runway.account import Account
 from service.runway.outcomes import Answer, Broken
 from service.runway.task import Task
 from service.runway.transport import AiohttpWire, Content, Reply, Sight, Wire, current
@@ -106,17 +107,17 @@ class Runway:
         """Cancel or delete a task. True: it was there; False: it was gone already. Raises RunwayAway otherwise."""
         return await self._ask("DELETE", task_id, 204) is not None
 
-    async def organization(self) -> dict[str, Any]:
-        """The account behind the key, as Runway describes it: `creditBalance`, `tier`, `usage`. It costs nothing.
+    async def organization(self) -> Account:
+        """The account behind the key, as Runway describes it. It costs nothing.
 
         Raises RunwayAway; its `extra` has `runway_status` if there was an answer, also a 200 that is no account.
         """
         path = "/v1/organization"
         answer = await self._whole("GET", path)
-        account = replies.read(answer.body)
-        if answer.status != 200 or "creditBalance" not in account:
+        said = replies.read(answer.body)
+        if answer.status != 200 or "creditBalance" not in said:
             raise self._not_that("GET", path, answer)
-        return account
+        return Account.of(said)
 
     async def _ask(self, method: str, task_id: str, wanted: int) -> Answer | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
