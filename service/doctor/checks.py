@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices
 
 from service.env_parsing import RUNWAY_URL, WRONG_RUNWAY_HOST
 from service.errors import RunwayUnavailable
+from service.runway.account import Account, Limits
 from service.settings import ENV_NAMES, Settings, doubts
 
 FEW_CREDITS = 120  # what ten seconds of gen4.5 cost
@@ -145,47 +145,40 @@ def callbacks(loaded: Settings) -> Check:
     return Check("callbacks", ENV_NAMES["callback_secrets"], CheckStatus.OK, f"{taken}; not needed, Runway sends none")
 
 
-def account(loaded: Settings, facts: Mapping[str, Any]) -> list[Check]:
-    """What `GET /v1/organization` says, its numbers as Decimal: credits left, the tier's limits for what is used."""
+def account(loaded: Settings, seen: Account) -> list[Check]:
+    """What `GET /v1/organization` says: credits left, the tier's limits for what is used."""
     found = [
         Check("Runway", "endpoint", CheckStatus.OK, f"{loaded.runway_url} answers"),
         Check("Runway", "key", CheckStatus.OK, "accepted"),
-        _credits(facts["creditBalance"]),
+        _credits(seen.credits),
     ]
-    return found + [_limits(facts, model) for model in dict.fromkeys([loaded.image_model, loaded.text_model])]
+    return found + [_limits(seen, model) for model in dict.fromkeys([loaded.image_model, loaded.text_model])]
 
 
-def _credits(left: object) -> Check:
-    if not isinstance(left, Decimal):
+def _credits(left: Decimal | None) -> Check:
+    if left is None:
         return unchecked("Runway", "credits", "Runway's number cannot be read")
     status = CheckStatus.ERROR if left <= 0 else CheckStatus.WARNING if left < FEW_CREDITS else CheckStatus.OK
     fix = "" if status is CheckStatus.OK else "buy credits at https://dev.runwayml.com"
-    return Check("Runway", "credits", status, f"{_number(left)} left", fix)
+    return Check("Runway", "credits", status, f"{left:f} left", fix)
 
 
-def _limits(facts: Mapping[str, Any], model: str) -> Check:
-    limits, used = _part(facts, "tier", "models", model), _part(facts, "usage", "models", model)
-    if not limits:
+def _limits(seen: Account, model: str) -> Check:
+    limits = seen.models.get(model)
+    if limits is None:
         fix = "raise the tier at https://dev.runwayml.com, or use another model"
         return Check("Runway", model, CheckStatus.WARNING, "the account's tier does not name this model", fix)
-    at_once, daily = limits.get("maxConcurrentGenerations"), limits.get("maxDailyGenerations")
-    made = used.get("dailyGenerations", Decimal(0))
-    words = f"{_number(at_once)} at once, {_number(daily)} a day ({_number(made)} made)"
-    if isinstance(daily, Decimal) and isinstance(made, Decimal) and made >= daily:
+    at_once, daily, made = (_number(limits, name) for name in ("at_once", "a_day", "made_today"))
+    words = f"{at_once} at once, {daily} a day ({made} made)"
+    if limits.a_day is not None and limits.made_today is not None and limits.made_today >= limits.a_day:
         fix = "wait, videos stay queued; or raise the tier at https://dev.runwayml.com"
         return Check("Runway", model, CheckStatus.WARNING, f"the day's limit is reached: {words}", fix)
     return Check("Runway", model, CheckStatus.OK, words)
 
 
-def _part(facts: Any, *path: str) -> dict[str, Any]:
-    """A part of an answer that may have any shape; empty if it is not there."""
-    for key in path:
-        facts = facts.get(key) if isinstance(facts, Mapping) else None
-    return dict(facts) if isinstance(facts, Mapping) else {}
-
-
-def _number(value: object) -> str:
-    return "any number" if value is None else f"{value:f}" if isinstance(value, Decimal) else "?"
+def _number(limits: Limits, name: str) -> str:
+    value = getattr(limits, name)
+    return "?" if name in limits.unreadable else "any number" if value is None else f"{value:f}"
 
 
 def no_account(loaded: Settings, exc: RunwayUnavailable) -> list[Check]:

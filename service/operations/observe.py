@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 
 from service.context import Context
 from service.errors import RunwayUnavailable, TaxiwayError
 from service.logs import RUNWAY, VIDEO, event
-from service.runway.account import summary
+from service.runway.account import Account
 from service.store import maintenance
 
 log = logging.getLogger(__name__)
@@ -39,9 +38,9 @@ async def _ask(ctx: Context) -> None:
         event(log, RUNWAY, "account_not_seen", f"Credits left are not known: {words}", level=logging.WARNING)
 
 
-async def account(ctx: Context) -> dict[str, Any]:
+async def account(ctx: Context) -> Account:
     """Ask Runway for credits left and limits by model, and write them down. Raises RunwayUnavailable."""
     async with ctx.runway() as runway:
-        seen = summary(await runway.organization())
-    await maintenance.keep_account(ctx.database, seen)
+        seen = await runway.organization()
+    await maintenance.keep_account(ctx.database, seen.model_dump(mode="json"))
     return seen

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from service import response_parsing
 from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
+from service.runway.account import Account
 from service.runway.outcomes import Broken, HttpResult
 from service.runway.task import Task
 from service.runway.transport import AiohttpTransport, ConnectionTrace, Content, Response, Transport, current
@@ -106,17 +107,17 @@ class Runway:
         """Cancel or delete a task. True: it was there; False: gone already. Raises RunwayUnavailable otherwise."""
         return await self._ask("DELETE", task_id, 204) is not None
 
-    async def organization(self) -> dict[str, Any]:
-        """The account behind the key, as Runway describes it: `creditBalance`, `tier`, `usage`. It costs nothing.
+    async def organization(self) -> Account:
+        """The account behind the key, as Runway describes it. It costs nothing.
 
         Raises RunwayUnavailable; its `extra` has `runway_status` if there was an answer, also a 200 that is no account.
         """
         path = "/v1/organization"
         answer = await self._whole("GET", path)
-        account = response_parsing.read(answer.body)
-        if answer.status != 200 or "creditBalance" not in account:
+        said = response_parsing.read(answer.body)
+        if answer.status != 200 or "creditBalance" not in said:
             raise self._not_that("GET", path, answer)
-        return account
+        return Account.of(said)
 
     async def _ask(self, method: str, task_id: str, wanted: int) -> HttpResult | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""

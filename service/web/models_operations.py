@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from service.runway.account import Account
 from service.store.stats import BUCKETS, Bucket, Span
 from service.web.models import PlainText, Schema
 
@@ -140,7 +141,8 @@ class AccountView(Schema):
     models: list[ModelLimits]
 
     @classmethod
-    def of(cls, seen: dict[str, Any], spent: float, cap: float | None) -> AccountView:
-        """The public view of `runway.account.summary`."""
-        models = [ModelLimits(model=model, **limits) for model, limits in seen["models"].items()]
-        return cls(credits=seen["credits"], spent_today=spent, max_a_day=cap, models=models)
+    def of(cls, seen: Account, spent: float, cap: float | None) -> AccountView:
+        """The public view of what Runway says of the account."""
+        told = seen.model_dump(mode="json")
+        models = [ModelLimits(model=model, **limits) for model, limits in told["models"].items()]
+        return cls(credits=told["credits"], spent_today=spent, max_a_day=cap, models=models)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from service.context import Context
 from service.doctor import checks
@@ -41,40 +39,22 @@ async def ask(ctx: Context) -> Account:
         return Account(None, checks=[Check("Runway", "RUNWAYML_API_SECRET", CheckStatus.ERROR, means, fix)])
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), ctx.runway() as runway:
-            facts = await runway.organization()
+            seen = await runway.organization()
     except TimeoutError:
         words = f"Runway did not answer within {PATIENCE_SECONDS:g} s"
         return Account(None, checks=[Check("Runway", "endpoint", CheckStatus.WARNING, words)])
     except RunwayUnavailable as exc:
         return Account(None, checks=_not_well(checks.no_account(ctx.settings, exc)))
-    left = facts["creditBalance"]
-    found = _not_well(checks.account(ctx.settings, facts))
-    return Account(left if isinstance(left, Decimal) else None, _limits(facts), found)
+    limits = {
+        model: Limit(_whole(one.at_once), _whole(one.a_day), _whole(one.made_today) or 0)
+        for model, one in seen.models.items()
+    }
+    return Account(seen.credits, limits, _not_well(checks.account(ctx.settings, seen)))
 
 
 def _not_well(checks: list[Check]) -> list[Check]:
     return [one for one in checks if one.status is not CheckStatus.OK and not one.message.startswith("not checked")]
 
 
-def _limits(facts: Mapping[str, Any]) -> dict[str, Limit]:
-    """By model; an answer may have any shape."""
-    allowed, used = _part(facts, "tier", "models"), _part(facts, "usage", "models")
-    return {
-        model: Limit(
-            _whole(one, "maxConcurrentGenerations"), _whole(one, "maxDailyGenerations"),
-            _whole(_part(used, model), "dailyGenerations") or 0,
-        )
-        for model in sorted(allowed)
-        if (one := _part(allowed, model))
-    }  # fmt: skip
-
-
-def _part(facts: Any, *path: str) -> dict[str, Any]:
-    for key in path:
-        facts = facts.get(key) if isinstance(facts, Mapping) else None
-    return dict(facts) if isinstance(facts, Mapping) else {}
-
-
-def _whole(facts: Mapping[str, Any], name: str) -> int | None:
-    value = facts.get(name)
-    return int(value) if isinstance(value, Decimal) and 0 <= value < 10**9 else None
+def _whole(value: Decimal | None) -> int | None:
+    return None if value is None else int(value)
