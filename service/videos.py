@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
@@ -137,14 +137,11 @@ class Video:
 
     @classmethod
     def from_row(cls, row: Row) -> Video:
-        """Build one from a row that has the columns of this class; jsonb arrives as text, old times without a zone."""
+        """Build one from a row that has the columns of this class; jsonb arrives as text."""
         values = {name: row[name] for name in COLUMN_NAMES}
         for name in ("input", "metadata", "output"):
             if isinstance(values[name], str):
                 values[name] = json.loads(values[name])
-        for name in ("created_at", "updated_at"):
-            if values[name] is not None and values[name].tzinfo is None:
-                values[name] = values[name].replace(tzinfo=UTC)
         return cls(**(values | {"status": Status(values["status"])}))
 
 

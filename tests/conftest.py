@@ -74,7 +74,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def _migrated(url: str) -> None:
     """The newest schema. Nobody looks at the account at Runway by the clock: tests that want it make it due."""
     await migrate(url)
-    await execute(url, "UPDATE taxiway_maintenance SET due_at = 'infinity' WHERE name = 'account'")
+    await execute(url, "UPDATE taxiway.maintenance SET due_at = 'infinity' WHERE name = 'account'")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ async def later(where: str | Connection, **interval: float) -> None:
         """
         SELECT table_name, array_agg(column_name::text) AS names
           FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
-         WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
+         WHERE table_schema = 'taxiway' AND table_type = 'BASE TABLE'
            AND data_type = 'timestamp with time zone' AND is_generated = 'NEVER'
          GROUP BY table_name ORDER BY table_name
         """
@@ -95,4 +95,4 @@ async def later(where: str | Connection, **interval: float) -> None:
         for table, names in columns:
             # One UPDATE for all columns: constraints between them hold before and after, not half-way.
             changes = ", ".join(f'"{name}" = "{name}" - $1::interval' for name in names)
-            await where.execute(f'UPDATE "{table}" SET {changes}', timedelta(**interval))
+            await where.execute(f'UPDATE taxiway."{table}" SET {changes}', timedelta(**interval))

@@ -311,7 +311,7 @@ async def test_without_its_secret_nothing_opens(database_url: str, heard: Heard)
             else:
                 refused(response, 401)
         assert (await t.world.row(video_id))["status"] == "queued"
-        assert await t.world.rows("SELECT FROM ticks") == []
+        assert await t.world.rows("SELECT FROM taxiway.ticks") == []
         assert t.world.creates == []
 
 
@@ -341,7 +341,7 @@ async def test_what_has_no_secret_is_closed_and_says_which(database_url: str, he
                     assert response.status_code == 200
                 elif method not in ("HEAD", "OPTIONS") or not path.startswith(("/process", "/poll")):
                     refused(response, 503)
-        assert await t.world.rows("SELECT FROM ticks") == []
+        assert await t.world.rows("SELECT FROM taxiway.ticks") == []
 
 
 async def test_other_methods_do_nothing(database_url: str, heard: Heard) -> None:
@@ -354,7 +354,7 @@ async def test_other_methods_do_nothing(database_url: str, heard: Heard) -> None
                 response = await t.api.request(method, path)
                 refused(response, 405)
                 assert response.headers["allow"]
-        assert await t.world.rows("SELECT FROM ticks") == []
+        assert await t.world.rows("SELECT FROM taxiway.ticks") == []
 
 
 TRICKS = [
@@ -405,7 +405,7 @@ async def test_no_path_leads_round_a_check(database_url: str, heard: Heard) -> N
             scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
             sent = await raw_call(app, scope)
             assert sent[0]["status"] in (401, 404, 405), (method, path[:40])
-        assert await t.world.rows("SELECT FROM ticks") == []
+        assert await t.world.rows("SELECT FROM taxiway.ticks") == []
 
 
 async def raw_call(app: ASGIApp, scope: dict[str, Any], body: bytes = b"") -> list[Message]:
@@ -441,7 +441,7 @@ TEXTS = [
     "\ud800",
     "a\udfff\ud800b",
     "\u202e\ufeff",
-    "'; DROP TABLE videos; --",
+    "'; DROP TABLE taxiway.videos; --",
     "%s%n%x",
     "${jndi:ldap://x/a}",
     "{{7*7}}",
@@ -499,12 +499,9 @@ def places(value: str) -> list[str]:
     fine = json.dumps(ordinary())[:-1]
     texts = [
         f'{fine}, "{name}": {value}}}'
-        for name in ("operation", "priority", "run_after", "expires_at", "metadata", "columns", "unknown", "input")
+        for name in ("operation", "priority", "run_after", "expires_at", "metadata", "user_id", "unknown", "input")
     ]
-    texts += [f'{fine}, "{name}": {{"k": {value}}}}}' for name in ("metadata", "columns")]
-    texts += [
-        f'{fine}, "columns": {{"{column}": {value}}}}}' for column in ("user_id", "prompt", "image_url", "status", "id")
-    ]
+    texts += [f'{fine}, "{name}": {{"k": {value}}}}}' for name in ("metadata", "user_id")]
     names = ("model", "promptText", "promptImage", "ratio", "duration", "seed", "contentModeration", "unknown")
     for name in names:
         rest = {"promptText": "a boat", "promptImage": IMAGE} | {name: "VALUE"}
@@ -515,7 +512,6 @@ def places(value: str) -> list[str]:
         texts += [
             f"{fine}, {value}: 1}}",
             f'{fine}, "metadata": {{{value}: {value}}}}}',
-            f'{fine}, "columns": {{{value}: 1}}}}',
         ]
         texts.append(
             json.dumps({"input": {"promptText": "a boat", "promptImage": IMAGE, "KEY": 1}}).replace('"KEY"', value)
@@ -731,7 +727,7 @@ async def test_an_image_in_the_request_is_seen_by_runway_alone(database_url: str
             await t.api.post("/videos", json={"input": {"promptImage": image, "ratio": image, "model": image}}), 422
         )
         refused(await t.api.post("/videos", json={"input": {image: image}, image: image, "operation": image}), 422)
-        refused(await t.api.post("/videos", json=body | {"columns": {image: image}}), 422)
+        refused(await t.api.post("/videos", json=body | {"user_id": image}), 422)
         refused(await t.api.get("/videos", params={"status": image}), 422)
         refused(await t.api.get(f"/videos/{quote(image, safe='')}"), 404)
         t.world.faults("status=500")

@@ -29,7 +29,8 @@ async def fail(w: World, code: str, count: int) -> list[UUID]:
     """Videos that failed for this reason."""
     ids = [await w.enqueue() for _ in range(count)]
     await w.rows(
-        """UPDATE videos SET status = 'failed', error_code = $1, error_message = 'no', finished_at = now(), retries = 3
+        """UPDATE taxiway.videos SET status = 'failed', error_code = $1, error_message = 'no', finished_at = now(),
+            retries = 3
            WHERE status = 'queued' AND id IN (SELECT CAST(value AS uuid) FROM jsonb_array_elements_text($2::jsonb))""",
         code, "[" + ",".join(f'"{one}"' for one in ids) + "]",
     )  # fmt: skip
@@ -37,7 +38,7 @@ async def fail(w: World, code: str, count: int) -> list[UUID]:
 
 
 async def statuses(w: World) -> dict[str, int]:
-    return {row[0]: row[1] for row in await w.rows("SELECT status, count(*) FROM videos GROUP BY 1")}
+    return {row[0]: row[1] for row in await w.rows("SELECT status, count(*) FROM taxiway.videos GROUP BY 1")}
 
 
 async def test_a_retry_goes_batch_by_batch_until_none_is_left(database_url: str) -> None:
@@ -53,7 +54,7 @@ async def test_a_retry_goes_batch_by_batch_until_none_is_left(database_url: str)
         assert await batch(w, "retry", wanted, limit=2) == counts(1, 1)
         assert await batch(w, "retry", wanted, limit=2) == counts(0, 0)
         assert await statuses(w) == {"failed": 2, "queued": 6}
-        rows = await w.rows("SELECT error_message, finished_at, retries FROM videos WHERE status = 'queued'")
+        rows = await w.rows("SELECT error_message, finished_at, retries FROM taxiway.videos WHERE status = 'queued'")
         assert {tuple(row) for row in rows} == {(None, None, 0)}
 
 
@@ -74,7 +75,7 @@ async def test_what_somebody_holds_is_skipped_and_ends_the_round(database_url: s
     async with world(database_url) as w:
         held, *_ = await fail(w, "INTERNAL", 3)
         async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", held)
+            await app.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
             assert await batch(w, "retry") == counts(3, 2, skipped=1)
         assert await batch(w, "retry") == counts(1, 1)
 
@@ -85,7 +86,9 @@ async def test_what_fails_again_meanwhile_is_not_retried_for_ever(database_url: 
         begin = datetime.now(UTC).isoformat()
         wanted = {"finished_before": begin}
         assert (await batch(w, "retry", wanted, limit=1))["left"] == 1
-        await execute(database_url, "UPDATE videos SET status = 'failed', finished_at = now() WHERE status = 'queued'")
+        await execute(
+            database_url, "UPDATE taxiway.videos SET status = 'failed', finished_at = now() WHERE status = 'queued'"
+        )
         assert await batch(w, "retry", wanted) == counts(1, 1)
         assert await batch(w, "retry", wanted) == counts(0, 0)
         assert await batch(w, "retry") == counts(1, 1)

@@ -73,7 +73,7 @@ async def unknown_video(w: World, fault: str = "drop_after") -> tuple[UUID, str]
 
 
 async def inbox(w: World) -> list[dict[str, Any]]:
-    return [dict(row) for row in await w.rows("SELECT * FROM inbox ORDER BY received_at, id")]
+    return [dict(row) for row in await w.rows("SELECT * FROM taxiway.inbox ORDER BY received_at, id")]
 
 
 def finished(caplog: pytest.LogCaptureFixture) -> list[Any]:
@@ -105,10 +105,10 @@ async def hand_in(client: httpx.AsyncClient) -> str:
 
 async def until_finished(ctx: Context, *, poller: bool = False) -> None:
     """Wait until no video is under way; `poller` looks at every task again and again meanwhile."""
-    hurry = """UPDATE videos SET poll_after = now(), polled_at = NULL
+    hurry = """UPDATE taxiway.videos SET poll_after = now(), polled_at = NULL
                WHERE status = 'processing' AND open_submission_id IS NULL"""
     async with asyncio.timeout(30):
-        while await ctx.database.fetchval("SELECT count(*) FROM videos WHERE finished_at IS NULL"):
+        while await ctx.database.fetchval("SELECT count(*) FROM taxiway.videos WHERE finished_at IS NULL"):
             if poller:
                 await ctx.database.execute(hurry)
                 await poll_only(ctx)
@@ -191,11 +191,11 @@ async def test_an_unknown_task_is_kept_and_matched_by_a_later_tick(database_url:
         async with connected(w.url) as connection:
             # As if this had been the id that Runway gave: the row is not due for another hour.
             await connection.execute(
-                "UPDATE videos SET runway_video_id = $2, poll_after = now() + interval '1 hour' WHERE id = $1",
+                "UPDATE taxiway.videos SET runway_video_id = $2, poll_after = now() + interval '1 hour' WHERE id = $1",
                 video_id,
                 early,
             )
-            await connection.execute("UPDATE submissions SET task_id = $2 WHERE video_id = $1", video_id, early)
+            await connection.execute("UPDATE taxiway.submissions SET task_id = $2 WHERE video_id = $1", video_id, early)
         assert (await w.tick())["rescue"]["matched"] == 1
         [kept] = await inbox(w)
         assert kept["result"] == "matched"
@@ -221,7 +221,7 @@ async def test_a_callback_that_comes_before_the_id_is_saved_is_not_lost(database
         assert (await inbox(w))[0]["handled_at"] is None
         await w.later(minutes=1)
         async with connected(w.url) as connection:
-            await connection.execute("UPDATE videos SET poll_after = now() + interval '1 hour'")
+            await connection.execute("UPDATE taxiway.videos SET poll_after = now() + interval '1 hour'")
         counts = await w.tick()
         assert (counts["rescue"]["matched"], counts["poll"]["completed"]) == (1, 1)
         assert len(w.creates) == 1
@@ -285,7 +285,7 @@ async def test_a_row_that_somebody_holds_keeps_the_callback_for_a_tick(database_
         video_id, task_id = await with_runway(w)
         await w.later(minutes=1)
         async with connected(w.url) as holder, holder.transaction():
-            await holder.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", video_id)
+            await holder.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", video_id)
             response = await call(w, about(task_id))
             assert (response.status_code, response.json()) == (202, {"result": "kept"})
         assert (await w.tick())["rescue"]["matched"] == 1
@@ -593,15 +593,15 @@ async def test_evidence_of_a_task_that_is_held_already_changes_nothing(database_
         await w.tick()
         video_id, _ = await unknown_video(w)
         before = (
-            await w.rows("SELECT * FROM videos ORDER BY id"),
-            await w.rows("SELECT * FROM submissions ORDER BY id"),
+            await w.rows("SELECT * FROM taxiway.videos ORDER BY id"),
+            await w.rows("SELECT * FROM taxiway.submissions ORDER BY id"),
         )
         response = await call(w, about(task_id, video_id=str(video_id)))
         assert (response.status_code, response.json()) == (200, {"result": "finalized"})
         await w.tick()
         after = (
-            await w.rows("SELECT * FROM videos ORDER BY id"),
-            await w.rows("SELECT * FROM submissions ORDER BY id"),
+            await w.rows("SELECT * FROM taxiway.videos ORDER BY id"),
+            await w.rows("SELECT * FROM taxiway.submissions ORDER BY id"),
         )
         assert before == after
         assert (await w.row(held))["runway_video_id"] == task_id
@@ -686,7 +686,7 @@ async def test_a_callback_overtakes_a_poller_that_waits_for_its_answer(
         polling = asyncio.create_task(poll.run_once(replace(w.ctx, transport=Held)))
         await asked.wait()
         async with connected(w.url) as connection:
-            await connection.execute("UPDATE videos SET polled_at = polled_at - interval '6 seconds'")
+            await connection.execute("UPDATE taxiway.videos SET polled_at = polled_at - interval '6 seconds'")
         assert (await call(w, about(task_id))).json() == {"result": "finalized"}
         first = await w.row(video_id), await w.ledger(video_id)
         go_on.set()
@@ -703,15 +703,15 @@ async def test_the_relay_alone_completes_videos_over_real_sockets(
         ids = [await hand_in(client) for _ in range(3)]
         await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
         await until_finished(ctx)
-        rows = await ctx.database.fetch("SELECT id, status, polled_at, submitted_at FROM videos")
+        rows = await ctx.database.fetch("SELECT id, status, polled_at, submitted_at FROM taxiway.videos")
         assert {row["status"] for row in rows} == {"completed"}
         assert sorted(map(str, finished(caplog))) == sorted(ids)
         async with asyncio.timeout(30):  # a handler notes what it came to after its video has ended
             while await ctx.database.fetchval(  # noqa: ASYNC110  # it is the database that is asked
-                "SELECT count(*) FROM inbox WHERE handled_at IS NULL"
+                "SELECT count(*) FROM taxiway.inbox WHERE handled_at IS NULL"
             ):
                 await asyncio.sleep(0.02)
-        results = await ctx.database.fetch("SELECT result FROM inbox")
+        results = await ctx.database.fetch("SELECT result FROM taxiway.inbox")
         assert {row["result"] for row in results} <= {"finalized", "matched"}
 
 
@@ -724,5 +724,5 @@ async def test_with_relay_and_poller_racing_there_is_one_finalization(
         await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
         await until_finished(ctx, poller=True)
         assert sorted(map(str, finished(caplog))) == sorted(ids)
-        booked = "SELECT count(*) FROM submissions WHERE cost_credits = 25 AND settled_at IS NOT NULL"
+        booked = "SELECT count(*) FROM taxiway.submissions WHERE cost_credits = 25 AND settled_at IS NOT NULL"
         assert await ctx.database.fetchval(booked) == len(ids)

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.anyio
 
 VIDEOS, TICKS_AT_ONCE = 200, 4
 QUEUE = f"""
-    INSERT INTO videos (user_id, prompt, image_url, status)
+    INSERT INTO taxiway.videos (user_id, prompt, image_url, status)
     SELECT 'someone', 'video ' || n, '{IMAGE}', 'queued' FROM generate_series(1, {VIDEOS}) AS n
 """
 
@@ -134,7 +134,7 @@ async def test_worker_completes_a_video_and_ends_on_sigterm(database_url: str, t
         with command(tmp_path, "worker", "--every", 0.2, **values) as worker:
             async with world(database_url) as w:
                 video_id = await w.enqueue()
-            completed = f"SELECT FROM videos WHERE id = '{video_id}' AND status = 'completed'"
+            completed = f"SELECT FROM taxiway.videos WHERE id = '{video_id}' AND status = 'completed'"
             assert await eventually(lambda: sees(database_url, completed)), worker.log
             assert await asyncio.to_thread(worker.end) == 0
 
@@ -157,9 +157,9 @@ async def test_four_ticks_at_once_pay_each_video_once(database_url: str) -> None
     assert sum(each["submit"]["accepted"] for each in counts) == VIDEOS
     entries = runway.state.runway.ledger.entries
     assert sorted(entry.prompt for entry in entries) == sorted(f"video {n}" for n in range(1, VIDEOS + 1))
-    rows = await fetch(database_url, "SELECT runway_video_id AS id FROM videos WHERE status = 'processing'")
+    rows = await fetch(database_url, "SELECT runway_video_id AS id FROM taxiway.videos WHERE status = 'processing'")
     assert {row["id"] for row in rows} == {entry.task_id for entry in entries}
-    ledger = await fetch(database_url, "SELECT DISTINCT video_id FROM submissions WHERE outcome = 'accepted'")
+    ledger = await fetch(database_url, "SELECT DISTINCT video_id FROM taxiway.submissions WHERE outcome = 'accepted'")
     assert len(ledger) == len(rows) == VIDEOS
 
 
@@ -171,7 +171,7 @@ async def test_tick_prints_one_line_of_json(database_url: str) -> None:
 
 
 async def test_a_tick_with_a_broken_step_says_which_and_fails(database_url: str) -> None:
-    await execute(database_url, "ALTER TABLE models RENAME TO gone")
+    await execute(database_url, "ALTER TABLE taxiway.models RENAME TO gone")
     answer = await cli.taxiway(database_url, "tick")
     assert answer.exit_code == 1
     assert json.loads(answer.stdout)["errors"]
@@ -181,7 +181,7 @@ async def test_poll_once_and_in_a_loop(database_url: str, tmp_path: Path) -> Non
     [counts] = cli.told(await cli.taxiway(database_url, "poll"))
     assert counts["poll"]["polled"] == 0
     with command(tmp_path, "poll", "--every", 0.1, **environment(database_url)) as poller:
-        twice = "SELECT count(*) FROM ticks WHERE kind = 'poll' HAVING count(*) > 2"
+        twice = "SELECT count(*) FROM taxiway.ticks WHERE kind = 'poll' HAVING count(*) > 2"
         assert await eventually(lambda: sees(database_url, twice)), poller.log
         assert await asyncio.to_thread(poller.end, signal.SIGINT) == 0
 
@@ -228,15 +228,15 @@ def test_migrate_twice(empty_database_url: str) -> None:
 
 def test_a_migration_that_is_blocked_prints_the_sql_to_run(empty_database_url: str) -> None:
     statements = (
-        "CREATE TABLE videos (id uuid PRIMARY KEY, status text CHECK (status IN ('processing', 'done')))",
-        "INSERT INTO videos VALUES (gen_random_uuid(), 'done')",
+        "CREATE TABLE taxiway.videos (id uuid PRIMARY KEY, status text CHECK (status IN ('processing', 'done')))",
+        "INSERT INTO taxiway.videos VALUES (gen_random_uuid(), 'done')",
     )
     run(execute(empty_database_url, *statements))
     ended = cli.invoke(empty_database_url, "migrate")
     assert ended.exit_code == 1
     assert "ALTER TABLE" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not sees(empty_database_url, "SELECT WHERE to_regclass('submissions') IS NOT NULL")
+    assert not sees(empty_database_url, "SELECT WHERE to_regclass('taxiway.submissions') IS NOT NULL")
 
 
 def test_migrate_without_a_database_names_the_setting() -> None:
@@ -278,13 +278,13 @@ async def test_callback_completes_a_video(database_url: str) -> None:
                 body = {"input": {"promptText": "a boat", "promptImage": IMAGE}}
                 await client.post("/videos", json=body, headers={"authorization": f"Bearer {API_KEY}"})
                 await client.post("/process-queued", headers={"authorization": f"Bearer {CRON_SECRET}"})
-            [row] = await fetch(database_url, "SELECT id, runway_video_id FROM videos")
+            [row] = await fetch(database_url, "SELECT id, runway_video_id FROM taxiway.videos")
             assert await eventually(lambda: runway_has_finished(runway, row["runway_video_id"]))
             listens = ("--url", f"{url}/callbacks/runway")
             values = {"CALLBACK_SECRETS": CALLBACK_SECRET}
             sent = await taxiway("callback", row["runway_video_id"], *listens, "--video", row["id"], **values)
             assert sent.code == 0, sent
-            [after] = await fetch(database_url, "SELECT status FROM videos")
+            [after] = await fetch(database_url, "SELECT status FROM taxiway.videos")
             other = {"CALLBACK_SECRETS": "whsec_" + "A" * 43 + "="}
             forged = await cli.taxiway(None, "callback", row["runway_video_id"], *listens, **other)
     assert after["status"] == "completed"
@@ -335,7 +335,7 @@ def test_the_release_line_migrates(
     with running(tmp_path, [*line, "release"], **values | {"DATABASE_URL": empty_database_url}) as release:
         assert release.process.wait(PATIENCE_SECONDS) == 0, release.log
     assert "applied 0001_videos_and_submissions" in release.said
-    assert sees(empty_database_url, "SELECT FROM taxiway_migrations")
+    assert sees(empty_database_url, "SELECT FROM taxiway.migrations")
 
 
 def test_the_other_lines_run_side_by_side_until_sigterm(
@@ -345,7 +345,7 @@ def test_the_other_lines_run_side_by_side_until_sigterm(
     with running(tmp_path, [*line, "web", "worker", "poller"], **values) as procfile:
         procfile.wait_for(f"listening on http://0.0.0.0:{port}")
         assert httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).status_code == 200
-        both = "SELECT count(DISTINCT kind) FROM ticks HAVING count(DISTINCT kind) = 2"
+        both = "SELECT count(DISTINCT kind) FROM taxiway.ticks HAVING count(DISTINCT kind) = 2"
         assert until(lambda: sees(database_url, both), PATIENCE_SECONDS), procfile.said
         pids = [int(pid) for pid in re.findall(r"started \(pid=(\d+)\)", procfile.said + procfile.log)]
         assert len(pids) == 3

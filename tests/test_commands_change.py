@@ -36,7 +36,9 @@ async def failures(w: World, count: int) -> None:
 
 
 async def statuses(w: World) -> dict[str, int]:
-    return {row["status"]: row["n"] for row in await w.rows("SELECT status, count(*) AS n FROM videos GROUP BY 1")}
+    return {
+        row["status"]: row["n"] for row in await w.rows("SELECT status, count(*) AS n FROM taxiway.videos GROUP BY 1")
+    }
 
 
 async def test_all_that_match_are_retried_after_a_question(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +70,7 @@ async def test_a_row_that_is_held_ends_no_loop(database_url: str) -> None:
         await w.enqueue()
         held = await w.enqueue()
         async with w.ctx.database.transaction() as raw:
-            await raw.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", held)
+            await raw.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
             [told_] = told(await taxiway(database_url, "cancel", "--model", "gen4_turbo", "--yes"))
         assert told_ == {"matched": 2, "done": 1, "skipped": 1}
 
@@ -96,7 +98,7 @@ async def test_the_last_ticks(database_url: str, monkeypatch: pytest.MonkeyPatch
         await w.enqueue()
         await w.tick()
         await w.tick(kind="worker")
-        await execute(database_url, "UPDATE ticks SET error = 'poll: it \x1b[2J broke' WHERE kind = 'worker'")
+        await execute(database_url, "UPDATE taxiway.ticks SET error = 'poll: it \x1b[2J broke' WHERE kind = 'worker'")
         rows = told(await taxiway(database_url, "ticks"))
         assert [row["kind"] for row in rows] == ["worker", "tick"]
         assert rows[1]["counts"]["submit"]["accepted"] == 1

@@ -140,7 +140,7 @@ class TestRequest:
 async def test_a_video_is_queued_as_by_the_api(database_url: str) -> None:
     async with world(database_url) as w:
         arguments = ("enqueue", "--no-wait", *BOAT, "--metadata", '{"order": 7}', "--priority", 5,
-                     "--columns", '{"user_id": "7"}', "--idempotency-key", "order-7")  # fmt: skip
+                     "--user", "7", "--idempotency-key", "order-7")  # fmt: skip
         [first] = told(await taxiway(database_url, *arguments))
         assert (first["status"], first["priority"], first["metadata"]) == ("queued", 5, {"order": 7})
         row = await w.row(UUID(first["id"]))
@@ -149,13 +149,13 @@ async def test_a_video_is_queued_as_by_the_api(database_url: str) -> None:
         assert told(again)[0]["id"] == first["id"]
         assert first["id"] in again.stderr
         body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "priority": 5, "metadata": {"order": 7},
-                "columns": {"user_id": "7"}}  # fmt: skip
+                "user_id": "7"}  # fmt: skip
         over_http = await w.api.post("/videos", json=body, headers={"idempotency-key": "order-7"})
         assert over_http.json()["id"] == first["id"]
         other = await taxiway(database_url, *arguments, "--duration", 10)
         assert "used before with another body" in complaint(other)
-        await execute(database_url, "ALTER TABLE videos ADD COLUMN team text NOT NULL DEFAULT 'x'",
-                      "ALTER TABLE videos ALTER team DROP DEFAULT")  # fmt: skip
+        await execute(database_url, "ALTER TABLE taxiway.videos ADD COLUMN team text NOT NULL DEFAULT 'x'",
+                      "ALTER TABLE taxiway.videos ALTER team DROP DEFAULT")  # fmt: skip
         assert "/columns/team: is required" in complaint(await taxiway(database_url, "enqueue", *BOAT))
 
 
@@ -167,7 +167,7 @@ async def test_from_edits_and_resubmits(database_url: str) -> None:
         assert edited["input"]["duration"] == 10
         assert edited["input"]["promptImage"] == IMAGE
         assert (edited["metadata"], edited["priority"], edited["quoted_credits"]) == ({"order": 7}, 3, 50)
-        [row] = await w.rows("INSERT INTO videos (prompt, status) VALUES ('a ship', 'cancelled') RETURNING id")
+        [row] = await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a ship', 'cancelled') RETURNING id")
         [other] = told(await taxiway(database_url, "enqueue", "--no-wait", "--from", row["id"]))
         assert (other["operation"], other["input"]["promptText"]) == ("text_to_video", "a ship")
         missing = uuid4()
@@ -250,7 +250,7 @@ async def test_it_says_that_nobody_ticks(
             nonlocal looks
             looks += 1
             if looks == 2:
-                await w.api.post(f"/videos/{(await w.rows('SELECT id FROM videos'))[0]['id']}/cancel")
+                await w.api.post(f"/videos/{(await w.rows('SELECT id FROM taxiway.videos'))[0]['id']}/cancel")
 
         monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.ctx, sleep=sleep))
         result = await taxiway(database_url, "enqueue", *BOAT)
@@ -260,7 +260,7 @@ async def test_it_says_that_nobody_ticks(
         await w.tick()
         await w.later(hours=2)
         looks = 0
-        await execute(database_url, "DELETE FROM videos")
+        await execute(database_url, "DELETE FROM taxiway.videos")
         again = await taxiway(database_url, "enqueue", *BOAT)
         assert "the last tick was 2 h ago" in again.stderr
 

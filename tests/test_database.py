@@ -194,14 +194,14 @@ async def test_a_wrong_setting_of_the_client_is_our_mistake(database_url: str) -
             await database.fetchval("SELECT 1")
 
 
-@pytest.mark.parametrize("sql", ["SELECT * FROM videos", "SELECT * FROM submissions"])
+@pytest.mark.parametrize("sql", ["SELECT * FROM taxiway.videos", "SELECT * FROM taxiway.submissions"])
 async def test_a_missing_table_or_column_says_what_to_run(empty_database_url: str, sql: str) -> None:
     async with opened(empty_database_url) as database:
         with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
             await database.fetch(sql)
-        await database.execute("CREATE TABLE videos (id uuid)")
+        await database.execute("CREATE TABLE taxiway.videos (id uuid)")
         with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
-            await database.fetch("SELECT open_submission_id FROM videos")
+            await database.fetch("SELECT open_submission_id FROM taxiway.videos")
 
 
 # A server that is not there, or refuses.
@@ -301,11 +301,11 @@ async def test_a_statement_that_takes_too_long_is_given_up(database_url: str, mo
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 async def test_a_time_limit_of_the_server_is_no_defect(database_url: str, setting: str) -> None:
     async with connected(database_url) as holder, opened(with_option(database_url, f"{setting}=50")) as database:
-        await holder.execute("BEGIN; LOCK TABLE videos")
+        await holder.execute("BEGIN; LOCK TABLE taxiway.videos")
         with pytest.raises(DatabaseUnavailable):
-            await database.fetchval("SELECT count(*) FROM videos")
+            await database.fetchval("SELECT count(*) FROM taxiway.videos")
         await holder.execute("ROLLBACK")
-        assert await database.fetchval("SELECT count(*) FROM videos") == 0
+        assert await database.fetchval("SELECT count(*) FROM taxiway.videos") == 0
 
 
 async def test_a_deadlock_is_no_defect(database_url: str) -> None:

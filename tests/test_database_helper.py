@@ -43,14 +43,14 @@ async def test_every_time_in_every_table_moves_and_nothing_else(empty_database_u
 
 async def test_it_takes_a_url_and_a_whole_life(database_url: str) -> None:
     async with connected(database_url) as connection:
-        await connection.execute("INSERT INTO videos (prompt) VALUES ('a cat')")
-        before = await connection.fetchval("SELECT run_after FROM videos")
+        await connection.execute("INSERT INTO taxiway.videos (prompt) VALUES ('a cat')")
+        before = await connection.fetchval("SELECT run_after FROM taxiway.videos")
         await later(database_url, days=8)
-        assert before - await connection.fetchval("SELECT run_after FROM videos") == timedelta(days=8)
+        assert before - await connection.fetchval("SELECT run_after FROM taxiway.videos") == timedelta(days=8)
 
 
 async def test_databases_are_separate(database_url: str, empty_database_url: str) -> None:
     async with connected(database_url) as migrated, connected(empty_database_url) as empty:
-        assert await migrated.fetchval("SELECT count(*) FROM videos") == 0
+        assert await migrated.fetchval("SELECT count(*) FROM taxiway.videos") == 0
         with pytest.raises(asyncpg.UndefinedTableError):
-            await empty.fetchval("SELECT count(*) FROM videos")
+            await empty.fetchval("SELECT count(*) FROM taxiway.videos")

@@ -220,7 +220,7 @@ def assert_the_log_tells_the_story(up: Dev, video_id: str) -> None:
 def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder: Path, database_url: str) -> None:
     async def inbox() -> int:
         async with connected(database_url) as connection:
-            return int(await connection.fetchval("SELECT count(*) FROM inbox"))
+            return int(await connection.fetchval("SELECT count(*) FROM taxiway.inbox"))
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -315,7 +315,7 @@ def test_a_process_loads_no_other_command(command: str, loads: bool) -> None:
         f"import sys; sys.argv[1:] = ['{command}', '--help']\n"
         "from service.__main__ import main\n"
         "try: main()\n"
-        "except SystemExit: print('service.commands.adopt' in sys.modules)"
+        "except SystemExit: print('service.commands.operate' in sys.modules)"
     )
     asked = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert asked.stdout.startswith(f"Usage: taxiway {command}")

@@ -36,7 +36,6 @@ OPEN_SHAPES = {
     "last_tick",
     "eta_seconds",
     "error",
-    "columns",
 }
 
 

@@ -29,7 +29,7 @@ from service.settings import Settings, load
 from service.store import doctor_queries, models
 from service.store.url import normalise
 from service.web import health
-from tests.database import connected, execute, renamed
+from tests.database import connected, renamed
 from tests.simulator_server import on_socket
 from tests.wire import nobody
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, world
@@ -42,12 +42,6 @@ COMPLETE = {
     "RUNWAYML_API_SECRET": RUNWAY_KEY, "API_KEYS": API_KEY, "CRON_SECRET": CRON_SECRET,
     "CALLBACK_SECRETS": CALLBACK_SECRET,
 }  # fmt: skip
-OWN_TABLE = """
-    CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
-        status text, error_message text, runway_video_id text, created_at timestamptz NOT NULL DEFAULT now(),
-        updated_at timestamptz NOT NULL DEFAULT now())
-"""
-
 Found = dict[tuple[str, str], Check]
 
 
@@ -171,14 +165,6 @@ class TestRootCauses:
         assert found["queue", "stuck"].status is CheckStatus.ERROR
         assert "function ends with the response: 1 " in found["queue", "stuck"].message
         assert found["cron", "last tick"].status is CheckStatus.ERROR
-
-    async def test_function_ends_with_the_response_in_a_table_of_the_apps_own(self, empty_database_url: str) -> None:
-        stuck = "INSERT INTO videos (status) VALUES ('processing')"
-        await execute(empty_database_url, OWN_TABLE, stuck, "ALTER TABLE videos ADD COLUMN input text")
-        async with world(empty_database_url) as w:
-            found = await ask(w.ctx)
-        assert "function ends with the response: 1 rows of public.videos" in found["database", "stuck rows"].message
-        assert found["database", "migration"].status is CheckStatus.ERROR
 
     async def test_key_missing(self, database_url: str) -> None:
         told = await doctor(DATABASE_URL=database_url)
@@ -442,7 +428,7 @@ class TestQueueAndCron:
     async def test_polls_alone_are_no_cron(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
-            await w.rows("INSERT INTO ticks (kind, finished_at) VALUES ('poll', now())")
+            await w.rows("INSERT INTO taxiway.ticks (kind, finished_at) VALUES ('poll', now())")
             assert (await ask(w.ctx))["cron", "last tick"].status is CheckStatus.ERROR
 
     async def test_the_oldest(self, database_url: str) -> None:
@@ -506,7 +492,7 @@ class TestOutside:
                 ("TLS", "service", "cron route", "callbacks"), CheckStatus.OK
             )
             assert "refused" in found["outside", "callbacks"].message
-            assert await w.rows("SELECT FROM ticks") == await w.rows("SELECT FROM inbox") == []
+            assert await w.rows("SELECT FROM taxiway.ticks") == await w.rows("SELECT FROM taxiway.inbox") == []
             assert w.creates == []
 
     async def test_the_command_looks_at_a_real_socket(self, database_url: str) -> None:

@@ -15,13 +15,12 @@ import pytest
 
 from service.deadline import Deadline, Wake
 from service.errors import NotConfigured
-from service.installer.migrate import migrate
 from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
-from service.steps import poll, prune, submit
+from service.steps import poll, submit
 from service.store import claim as claims
-from service.store import models, retention, submissions, tasks
+from service.store import models, submissions, tasks
 from service.store.database import Database
 from service.store.listener import Listener
 from service.store.pending_work import pending_work
@@ -29,7 +28,7 @@ from service.store.url import normalise
 from service.tick import submit_now, tick
 from service.videos import Status
 from service.worker import CHANNEL, Stop, _submit_forever, work_forever
-from tests.database import connected, execute
+from tests.database import connected
 from tests.simulator_server import until
 from tests.world import World, world
 
@@ -76,7 +75,7 @@ async def test_the_overview_names_each_step_that_has_something_to_do(database_ur
             return {name for name, value in vars(found).items() if value}
 
         assert await due() == set()
-        await w.rows("INSERT INTO videos (prompt, status) VALUES ('a boat', 'queued')")
+        await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
         assert await due() == {"intake"}
         await w.tick()
         assert await due() == set()
@@ -98,10 +97,10 @@ PLANS = {
 async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
     sql, arguments, index = PLANS[name]
     async with connected(database_url) as connection:
-        await connection.execute("INSERT INTO models (model) VALUES ('gen4_turbo')")
+        await connection.execute("INSERT INTO taxiway.models (model) VALUES ('gen4_turbo')")
         await connection.execute(
             """
-            INSERT INTO videos (model, input, status, finished_at)
+            INSERT INTO taxiway.videos (model, input, status, finished_at)
             SELECT 'gen4_turbo', '{}', CASE WHEN i % 10 = 0 THEN 'queued' ELSE 'completed' END,
                    CASE WHEN i % 10 > 0 THEN now() END
             FROM generate_series(1, 20000) AS i
@@ -109,14 +108,14 @@ async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
         )
         await connection.execute(
             """
-            INSERT INTO submissions (video_id, model, call_deadline, deadline, outcome, closed_at, settled_at)
+            INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at, settled_at)
             SELECT id, model, now() + interval '1 s', now() + interval '6 s', 'rejected', now(), now()
-            FROM videos WHERE status = 'completed'
+            FROM taxiway.videos WHERE status = 'completed'
             """
         )
-        await connection.execute("ANALYZE videos")
-        await connection.execute("ANALYZE submissions")
-        one = await connection.fetchrow("SELECT id FROM videos LIMIT 1")
+        await connection.execute("ANALYZE taxiway.videos")
+        await connection.execute("ANALYZE taxiway.submissions")
+        one = await connection.fetchrow("SELECT id FROM taxiway.videos LIMIT 1")
         answer = [{"submission_id": 1, "video_id": str(one and one["id"]), "outcome": "rejected"}]
         plan = await connection.fetch(f"EXPLAIN {sql}", *(arguments or (json.dumps(answer),)))
         text = "\n".join(row[0] for row in plan)
@@ -132,7 +131,7 @@ async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database
         async with connected(database_url) as connection:
 
             async def ticks() -> int:
-                found: int = await connection.fetchval("SELECT count(*) FROM ticks")
+                found: int = await connection.fetchval("SELECT count(*) FROM taxiway.ticks")
                 return found
 
             while await ticks() == 0:  # noqa: ASYNC110  # another process's work, as it were
@@ -177,7 +176,7 @@ async def test_a_worker_goes_on_submitting_while_a_look_takes_its_time(
         seen.set()
         stop.set()
         await working
-        assert len(await w.rows("SELECT FROM submissions WHERE task_id IS NOT NULL")) == 2
+        assert len(await w.rows("SELECT FROM taxiway.submissions WHERE task_id IS NOT NULL")) == 2
 
 
 async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_url: str) -> None:
@@ -185,7 +184,7 @@ async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_
         await w.enqueue()
         with pytest.raises(NotConfigured):
             await submit_now(w.ctx, stopping=Stop(), wake=Wake())
-        assert not await w.rows("SELECT FROM submissions")
+        assert not await w.rows("SELECT FROM taxiway.submissions")
 
 
 async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> None:
@@ -197,7 +196,7 @@ async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> 
             await asyncio.sleep(0)
         stop.set()
         await working
-        assert not await w.rows("SELECT FROM submissions")
+        assert not await w.rows("SELECT FROM taxiway.submissions")
 
 
 async def test_a_worker_probes_a_model_whose_pause_is_over(database_url: str) -> None:
@@ -210,7 +209,7 @@ async def test_a_worker_probes_a_model_whose_pause_is_over(database_url: str) ->
         await until(lambda: len(w.creates) == 1)
         stop.set()
         await working
-        assert not await w.rows("SELECT FROM models WHERE reason IS NOT NULL")
+        assert not await w.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL")
 
 
 async def test_a_worker_tells_that_the_database_is_away(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -233,10 +232,10 @@ async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         await w.rows(
-            "INSERT INTO videos (model, operation, input, status)"
+            "INSERT INTO taxiway.videos (model, operation, input, status)"
             " SELECT 'gen4_turbo', 'image_to_video', '{}', 'queued' FROM generate_series(1, 5000)"
         )
-        await w.rows("ANALYZE videos")
+        await w.rows("ANALYZE taxiway.videos")
         async with w.ctx.database.connection() as connection:
             for _ in range(8):
                 await claims.claim(w.ctx.database, 1, 60.0)
@@ -279,7 +278,7 @@ async def test_old_videos_are_removed_where_that_is_asked_for(database_url: str)
         await kept.finish()
         await kept.later(days=30)
         await kept.tick()
-        assert await kept.rows("SELECT FROM videos WHERE id = $1", old)
+        assert await kept.rows("SELECT FROM taxiway.videos WHERE id = $1", old)
     async with world(database_url, video_retention=86_400.0) as w:
         w.faults({"simulate": "drop_after"})
         unknown = await w.enqueue()
@@ -289,28 +288,10 @@ async def test_old_videos_are_removed_where_that_is_asked_for(database_url: str)
         await w.finish()
         counts = await w.tick()
         assert counts["prune"]["removed"] in (0, 1)  # the ticks of `finish` were the first to see it
-        left = {row["id"] for row in await w.rows("SELECT id FROM videos")}
+        left = {row["id"] for row in await w.rows("SELECT id FROM taxiway.videos")}
         assert left == {unknown, young}  # Runway may still have made the unknown one
         assert await w.ledger(old)
-        assert not await w.rows("SELECT FROM taxiway_search WHERE video_id = $1", old)
-
-
-async def test_an_adopted_table_keeps_every_row(empty_database_url: str) -> None:
-    await execute(
-        empty_database_url,
-        "CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,"
-        " status text, error_message text, runway_video_id text, created_at timestamptz, updated_at timestamptz)",
-    )
-    await migrate(empty_database_url)
-    async with world(empty_database_url, video_retention=86_400.0) as w:
-        await w.enqueue()
-        await w.finish()
-        await w.later(days=30)
-        assert (await prune.run_once(w.ctx))["removed"] == 0
-        await w.rows("COMMENT ON TABLE videos IS 'made by Taxiway'")  # what tells the two apart
-        assert await retention.remove_videos(w.ctx.database, 86_400.0, 10) == 0  # it rests
-        await w.later(minutes=11)
-        assert await retention.remove_videos(w.ctx.database, 86_400.0, 10) == 1
+        assert not await w.rows("SELECT FROM taxiway.search WHERE video_id = $1", old)
 
 
 async def test_only_where_a_worker_listens_is_anybody_notified(
@@ -334,7 +315,7 @@ async def test_only_where_a_worker_listens_is_anybody_notified(
         try:
             await listener.ensure()
             assert await hears()
-            await w.rows("UPDATE taxiway_maintenance SET taken_at = now() - interval '1 hour' WHERE name = 'listener'")
+            await w.rows("UPDATE taxiway.maintenance SET taken_at = now() - interval '1 hour' WHERE name = 'listener'")
             assert not await hears()
             await listener.ensure()  # within the minute, nothing is said again
             assert not await hears()
@@ -347,7 +328,7 @@ async def test_only_where_a_worker_listens_is_anybody_notified(
 
 WRITTEN = """
 SELECT pg_stat_get_xact_tuples_updated(oid) AS updated, pg_stat_get_xact_tuples_hot_updated(oid) AS hot
-FROM pg_class WHERE oid = 'videos'::regclass
+FROM pg_class WHERE oid = 'taxiway.videos'::regclass
 """
 
 
@@ -379,7 +360,7 @@ async def test_the_first_look_is_five_seconds_after_the_claim_or_the_late_answer
         await w.later(seconds=took)
         await submissions.save(w.ctx.database, [accepted(submission)])
         [row] = await w.rows(
-            "SELECT extract(epoch FROM poll_after - now())::float8 AS left FROM videos WHERE id = $1", video_id
+            "SELECT extract(epoch FROM poll_after - now())::float8 AS left FROM taxiway.videos WHERE id = $1", video_id
         )
         assert row["left"] == pytest.approx(first_look, abs=0.4)
 
@@ -393,7 +374,7 @@ async def test_a_permit_is_a_submission_of_its_own_video(database_url: str, whos
         other = await w.enqueue()
         with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_open_submission_is_its_own"):
             await w.rows(
-                "UPDATE videos SET status = 'processing', open_submission_id = $2 WHERE id = $1", other, number
+                "UPDATE taxiway.videos SET status = 'processing', open_submission_id = $2 WHERE id = $1", other, number
             )
 
 
@@ -409,4 +390,4 @@ async def test_a_client_that_cannot_be_made_leaves_nothing_running(database_url:
         with pytest.raises(RuntimeError):
             await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
         assert asyncio.all_tasks() == before
-        assert [row["status"] for row in await w.rows("SELECT status FROM videos")] == ["queued"]
+        assert [row["status"] for row in await w.rows("SELECT status FROM taxiway.videos")] == ["queued"]

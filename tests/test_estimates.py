@@ -22,7 +22,7 @@ async def test_a_quote_is_what_handing_it_in_would_say(database_url: str) -> Non
             "quoted_credits": 50,
             "eta_seconds": None,
         }
-        assert await w.rows("SELECT FROM videos") == []
+        assert await w.rows("SELECT FROM taxiway.videos") == []
         queued = (await w.api.post("/videos", json=GOOD)).json()
         assert (queued["input"], queued["quoted_credits"]) == (quote.json()["input"], 50)
 
@@ -38,7 +38,7 @@ async def test_a_bad_request_is_refused_like_the_video_itself(database_url: str)
 async def test_the_time_is_that_of_recent_videos_of_the_model(database_url: str) -> None:
     async with world(database_url) as w:
         await w.rows(
-            """INSERT INTO videos (status, model, created_at, finished_at)
+            """INSERT INTO taxiway.videos (status, model, created_at, finished_at)
                SELECT CASE WHEN n > 100 THEN 'failed' ELSE 'completed' END,
                       CASE WHEN n > 50 THEN 'gen4.5' ELSE 'gen4_turbo' END,
                       now() - make_interval(secs => n), now()

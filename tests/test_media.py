@@ -122,7 +122,9 @@ async def test_images_of_data_uris_and_placeholders(database_url: str) -> None:
             "",
         ):
             await c.world.rows(
-                "UPDATE videos SET input = jsonb_build_object('promptImage', $2::text) WHERE id = $1", video_id, odd
+                "UPDATE taxiway.videos SET input = jsonb_build_object('promptImage', $2::text) WHERE id = $1",
+                video_id,
+                odd,
             )
             shown = await c.viewer.get(f"/ui/videos/{video_id}/image")
             assert (shown.status_code, shown.headers["content-type"]) == (200, "image/svg+xml")
@@ -223,7 +225,7 @@ async def test_a_file_that_is_not_there(database_url: str, upstream: Any) -> Non
         video_id = await completed(c)
 
         async def at(url: str) -> int:
-            await c.world.rows("UPDATE videos SET video_url = $2 WHERE id = $1", video_id, url)
+            await c.world.rows("UPDATE taxiway.videos SET video_url = $2 WHERE id = $1", video_id, url)
             return (await c.admin.get(f"/ui/videos/{video_id}/media")).status_code
 
         seen = upstream(lambda _request: httpx.Response(200, headers={"content-type": "text/html"}, content=b"<p>"))

@@ -149,7 +149,7 @@ async def test_the_alerts_speak_of_metrics_that_there_are(database_url: str) -> 
     assert len(named) >= 6
     assert named <= there
     readme = (ALERTS.parents[2] / "README.md").read_text(encoding="utf-8")
-    assert {name for name in re.findall(r"`(taxiway_[a-z_]+)`", readme) if name != "taxiway_maintenance"} == there
+    assert {name for name in re.findall(r"`(taxiway_[a-z_]+)`", readme) if name != "taxiway.maintenance"} == there
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_the_library_is_imported_when_it_is_needed_and_not_before() -> None:
 
 async def seen(w: World) -> None:
     """Let a tick look at the account."""
-    await execute(w.url, "UPDATE taxiway_maintenance SET due_at = now()")
+    await execute(w.url, "UPDATE taxiway.maintenance SET due_at = now()")
     await w.tick()
 
 
@@ -213,7 +213,7 @@ async def test_a_tick_sees_the_credits_and_not_each_one(database_url: str) -> No
         assert ("credits_left", ()) not in await samples(w)
         await w.tick()
         assert ("credits_left", ()) not in await samples(w)
-        await execute(w.url, "UPDATE taxiway_maintenance SET due_at = now() WHERE name = 'account'")
+        await execute(w.url, "UPDATE taxiway.maintenance SET due_at = now() WHERE name = 'account'")
         await w.tick()
         told = await samples(w)
         assert told["credits_left", ()] == 1234
@@ -291,17 +291,19 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
 @pytest.mark.usefixtures("everything_is_large")
 async def test_the_oldest_is_found_in_every_model_and_priority(database_url: str) -> None:
     rows = """
-        INSERT INTO videos (status, model, input, priority, run_after)
+        INSERT INTO taxiway.videos (status, model, input, priority, run_after)
         SELECT 'queued', model, '{}', priority, now() - make_interval(secs => age)
         FROM (VALUES ('gen4_turbo', 0, 10), ('gen4_turbo', -5, 500), ('gen4_turbo', 7, 30), ('gen4.5', 3, 90),
                      ('gen4.5', 3, -60)) AS v(model, priority, age)
     """
     async with world(database_url) as w:
-        await execute(database_url, "INSERT INTO models (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
+        await execute(database_url, "INSERT INTO taxiway.models (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
         assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(500, abs=30)
-        await execute(database_url, "INSERT INTO videos (status, run_after) VALUES ('queued', now() - interval '1 h')")
+        await execute(
+            database_url, "INSERT INTO taxiway.videos (status, run_after) VALUES ('queued', now() - interval '1 h')"
+        )
         assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(3600, abs=30)
-        await execute(database_url, "UPDATE videos SET run_after = now() + interval '1 h'")
+        await execute(database_url, "UPDATE taxiway.videos SET run_after = now() + interval '1 h'")
         assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] is None
 
 
@@ -340,9 +342,10 @@ async def test_a_large_table_is_never_read_whole(database_url: str) -> None:
     async with world(database_url) as w:
         await execute(
             database_url,
-            "INSERT INTO videos (status, prompt, created_at, finished_at) SELECT 'completed', repeat('x', 1500), "
+            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) SELECT 'completed', "
+            "repeat('x', 1500), "
             "now(), now() FROM generate_series(1, 25000) g",
-            "VACUUM ANALYZE videos",
+            "VACUUM ANALYZE taxiway.videos",
         )
         await maintenance.count(w.ctx.database)
         plan = [line for (line,) in await w.ctx.database.fetch(f"EXPLAIN ANALYZE {queue_stats._REPORT}")]

@@ -71,8 +71,12 @@ async def test_each_video_has_its_verdict(database_url: str) -> None:
         async for audit in audits(w.ctx.database):
             totals.add(audit)
         assert totals == Totals(8, 10, Decimal(125), Decimal(200), Decimal(25), 2, 0)
-        await execute(database_url, "UPDATE submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
-                      "WHERE outcome = 'unknown'", "UPDATE submissions SET settled_at = now()")  # fmt: skip
+        await execute(
+            database_url,
+            "UPDATE taxiway.submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
+            "WHERE outcome = 'unknown'",
+            "UPDATE taxiway.submissions SET settled_at = now()",
+        )
         after = await verdicts(w)
         assert after[ids["twice"]] == "paid more than once (at most 25 credits too many)"
 
@@ -104,7 +108,7 @@ async def test_taxiway_audit(database_url: str) -> None:
         assert both[1].endswith(" unknown: at most 25 credits, consent: operator")
         none = (await taxiway(w, "audit", str(ids["nothing"]))).stdout.splitlines()
         assert none[1].endswith(" rejected: 0 credits")
-        await execute(database_url, "UPDATE submissions SET quoted_credits = NULL WHERE outcome = 'unknown'")
+        await execute(database_url, "UPDATE taxiway.submissions SET quoted_credits = NULL WHERE outcome = 'unknown'")
         unpriced = (await taxiway(w, "audit", str(ids["unknown"]))).stdout.splitlines()
         assert unpriced[1].endswith(" unknown: unknown")
         as_json = await taxiway(w, "audit", "--json")

@@ -44,7 +44,7 @@ async def test_only_an_operator_may_act(database_url: str, path: str) -> None:
     async with world(database_url, **TOKENS) as w:
         for response in (await ask(w, "POST", path, VIEWER), await w.api.post(path), await w.anyone.post(path)):
             assert response.status_code == 401
-        assert await w.rows("SELECT FROM models WHERE reason IS NOT NULL") == []
+        assert await w.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL") == []
     async with world(database_url) as w:
         assert (await ask(w, "POST", path)).json()["missing"] == ["ADMIN_TOKENS"]
 
@@ -140,7 +140,7 @@ async def test_ticks_say_what_each_did(database_url: str) -> None:
 
 async def test_a_row_of_an_older_version_is_a_tick_too(database_url: str) -> None:
     async with world(database_url) as w:
-        await execute(database_url, "INSERT INTO ticks (kind) VALUES ('tick')")
+        await execute(database_url, "INSERT INTO taxiway.ticks (kind) VALUES ('tick')")
         [row] = await ticks.recent(w.ctx.database, 5)
         assert (row["ref"], row["counts"], row["seconds"]) == (None, {}, None)
 
@@ -162,15 +162,17 @@ async def test_a_window_is_full_of_buckets(database_url: str, window: str, count
 
 async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_url: str) -> None:
     rows = """
-        INSERT INTO videos (status, created_at, submitted_at, finished_at)
+        INSERT INTO taxiway.videos (status, created_at, submitted_at, finished_at)
         SELECT status, at - make_interval(secs => done), at - make_interval(secs => done - submit), at
         FROM (VALUES ('completed', 10, 60), ('completed', 20, 120), ('failed', 900, 1000), ('cancelled', NULL, 30))
             AS v(status, submit, done),
              (SELECT date_trunc('hour', now()) - interval '26 hours 30 minutes') AS t(at)
     """
     async with world(database_url) as w:
-        under_way = "INSERT INTO videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
-        await execute(database_url, rows, "INSERT INTO videos (status) VALUES ('queued')", under_way)
+        under_way = (
+            "INSERT INTO taxiway.videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
+        )
+        await execute(database_url, rows, "INSERT INTO taxiway.videos (status) VALUES ('queued')", under_way)
         week = await stats.series(w.ctx.database, "week")
         [ended] = [bucket for bucket in week if bucket.completed]
         assert (ended.completed, ended.failed, ended.enqueued) == (2, 1, 4)
@@ -191,7 +193,7 @@ async def test_in_flight_by_model(database_url: str) -> None:
         await w.enqueue()
         await execute(
             database_url,
-            "INSERT INTO submissions (video_id, model, call_deadline, deadline) "
+            "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) "
             "VALUES (gen_random_uuid(), 'gen4.5', now() + interval '1 min', now() + interval '2 min')",
         )
         assert await stats.in_flight(w.ctx.database) == {"gen4_turbo": 2, "gen4.5": 1}
@@ -203,9 +205,10 @@ async def test_statistics_come_from_indexes_alone(database_url: str, window: str
     async with world(database_url) as w:
         await execute(
             database_url,
-            "INSERT INTO videos (status, prompt, created_at, finished_at) SELECT 'completed', repeat('x', 500), "
+            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) SELECT 'completed', "
+            "repeat('x', 500), "
             "now() - g * interval '4 min', now() - g * interval '4 min' FROM generate_series(1, 20000) g",
-            "VACUUM ANALYZE videos",
+            "VACUUM ANALYZE taxiway.videos",
         )
         seconds, count = stats.BUCKETS[stats.Span(window)]
         plan = await w.ctx.database.fetch(f"EXPLAIN {stats._SERIES}", seconds, count)

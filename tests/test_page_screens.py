@@ -48,7 +48,7 @@ async def busy(people: Control) -> None:
     await world.tick()
     await world.rows(
         """
-        INSERT INTO models (model, paused_until, reason, detail, paused_at)
+        INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at)
         VALUES ('gen4.5', now() + interval '1 hour', 'no_credits', $1, now()),
                ('all', now() - interval '1 s', 'manual', $1, now())
         ON CONFLICT (model) DO UPDATE SET paused_until = EXCLUDED.paused_until, reason = EXCLUDED.reason,
@@ -56,8 +56,8 @@ async def busy(people: Control) -> None:
         """,
         EVIL,
     )
-    await world.rows("INSERT INTO ticks (kind, error, counts) VALUES ($1, $1, '{\"poll\": 3}')", EVIL)
-    await world.rows("INSERT INTO ticks (kind, finished_at, counts) VALUES ('tick', now(), NULL)")
+    await world.rows("INSERT INTO taxiway.ticks (kind, error, counts) VALUES ($1, $1, '{\"poll\": 3}')", EVIL)
+    await world.rows("INSERT INTO taxiway.ticks (kind, finished_at, counts) VALUES ('tick', now(), NULL)")
 
 
 class TestEveryScreen:
@@ -160,8 +160,8 @@ class TestOverview:
 
     async def test_a_foreign_status_is_counted_as_well(self, database_url: str) -> None:
         async with control(database_url) as people:
-            await execute(database_url, "ALTER TABLE videos DROP CONSTRAINT videos_status_check")
-            await execute(database_url, "INSERT INTO videos (status) VALUES ('draft')")
+            await execute(database_url, "ALTER TABLE taxiway.videos DROP CONSTRAINT videos_status_check")
+            await execute(database_url, "INSERT INTO taxiway.videos (status) VALUES ('draft')")
             assert "draft 1" in check(await people.viewer.get("/"))
 
     async def test_it_refreshes_itself_and_less_often_where_counting_takes_long(self, database_url: str) -> None:
@@ -248,7 +248,7 @@ class TestTicks:
                 ran = re.findall(r"One tick ran in [\d.a-z ]+: ([^.]+)\.", text)
                 assert ran == ["1 claimed, 1 accepted" if part else "nothing to do"]
             assert (await people.world.row(video))["status"] == "processing"
-            kinds = [row["kind"] for row in await people.world.rows("SELECT kind FROM ticks")]
+            kinds = [row["kind"] for row in await people.world.rows("SELECT kind FROM taxiway.ticks")]
             assert kinds == [ticks.MANUAL] * 2
 
     async def test_a_step_that_fails_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +325,7 @@ class TestModels:
             assert response.status_code == status
             check(response)
             assert response.headers["hx-retarget"] == "#notice"
-            assert await people.world.rows("SELECT FROM models WHERE reason IS NOT NULL") == []
+            assert await people.world.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL") == []
 
     def test_every_pause_on_offer_is_allowed(self) -> None:
         for seconds in models.PAUSES_SECONDS:

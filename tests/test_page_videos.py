@@ -143,7 +143,7 @@ async def test_a_stream_ends_when_the_server_stops_and_when_the_database_is_away
         assert len(looks) == 2
 
         async def away() -> None:
-            await c.world.rows("ALTER TABLE videos RENAME TO gone")
+            await c.world.rows("ALTER TABLE taxiway.videos RENAME TO gone")
 
         events = await followed(c, "/ui/videos/events", c.viewer, [away, count])
         assert [event for event, _, _ in events] == ["begin", "parts"]
@@ -286,11 +286,11 @@ async def test_bulk_counts_first_and_goes_on_until_none_is_left(
         for _ in range(5):
             await c.world.enqueue()
         await c.world.rows(
-            "UPDATE videos SET status = 'failed', error_code = 'EXPIRED', finished_at = now() - interval '1 h'"
+            "UPDATE taxiway.videos SET status = 'failed', error_code = 'EXPIRED', finished_at = now() - interval '1 h'"
         )
         page = await c.admin.get("/ui/bulk?action=retry&error_code=EXPIRED")
         assert "5 videos match" in check(page)
-        assert (await c.world.rows("SELECT count(*) FROM videos WHERE status = 'failed'"))[0][0] == 5
+        assert (await c.world.rows("SELECT count(*) FROM taxiway.videos WHERE status = 'failed'"))[0][0] == 5
         rounds = []
         text = page.text
         hidden = r'<input type="hidden" name="(\w+)" value="([^"]*)">'

@@ -29,11 +29,11 @@ pytestmark = pytest.mark.anyio
 SIZES = Sizes(finished=40_000, queued=10_000)
 # A hundred that are with Runway, a few of them due.
 UNDER_WAY = """
-UPDATE videos SET status = 'processing', runway_video_id = gen_random_uuid()::text, finished_at = NULL,
+UPDATE taxiway.videos SET status = 'processing', runway_video_id = gen_random_uuid()::text, finished_at = NULL,
     submitted_at = now(), poll_after = now() + interval '5 minutes', error_code = NULL, error_message = NULL
-WHERE id IN (SELECT id FROM videos WHERE finished_at IS NOT NULL LIMIT 100)
+WHERE id IN (SELECT id FROM taxiway.videos WHERE finished_at IS NOT NULL LIMIT 100)
 """
-GREAT = {"videos", "submissions", "taxiway_search"}  # tables that grow for ever
+GREAT = {"videos", "submissions", "taxiway.search"}  # tables that grow for ever
 
 
 class Explaining(Database):
@@ -94,7 +94,7 @@ def filled_url(server_url: str, template_name: str) -> Iterator[str]:
     with temporary_database(server_url, template=template_name) as url:
         run(fill_queue(url, SIZES))
         run(fill_past(url, SIZES))
-        run(execute(url, UNDER_WAY, "VACUUM ANALYZE videos"))
+        run(execute(url, UNDER_WAY, "VACUUM ANALYZE taxiway.videos"))
         yield url
 
 
@@ -142,7 +142,7 @@ async def test_an_idle_tick_reads_no_table_whole(ctx: Context) -> None:
 
 
 async def test_a_walk_reads_its_own_batch(ctx: Context, filled_url: str) -> None:
-    await execute(filled_url, "UPDATE taxiway_maintenance SET due_at = now() WHERE name LIKE '%_walk'")
+    await execute(filled_url, "UPDATE taxiway.maintenance SET due_at = now() WHERE name LIKE '%_walk'")
     await retention.walk(ctx.database, 500)
     explaining(ctx).check("submissions_opened", "taxiway_search_pkey", "videos_pkey")
 
@@ -183,7 +183,7 @@ async def test_health_is_not_compiled(database_url: str) -> None:
     """PostgreSQL compiles what it takes for dear; a small table that was never analyzed must not look like that."""
     database = Explaining(database_url)
     try:
-        await execute(database_url, "INSERT INTO models (model) VALUES ('gen4_turbo')")
+        await execute(database_url, "INSERT INTO taxiway.models (model) VALUES ('gen4_turbo')")
         await queue_stats.report(database)
         limit = float(await Database.fetchval(database, "SELECT current_setting('jit_above_cost')"))
         assert max(plan["Total Cost"] for _, plan in database.plans) < limit
@@ -192,6 +192,6 @@ async def test_health_is_not_compiled(database_url: str) -> None:
 
 
 async def test_a_plan_that_reads_everything_is_noticed(ctx: Context) -> None:
-    await ctx.database.fetchval("SELECT count(*) FROM videos WHERE prompt = 'nobody wrote this'")
+    await ctx.database.fetchval("SELECT count(*) FROM taxiway.videos WHERE prompt = 'nobody wrote this'")
     with pytest.raises(AssertionError):
         explaining(ctx).check()

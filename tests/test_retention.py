@@ -19,13 +19,13 @@ from tests.world import World, world
 
 pytestmark = pytest.mark.anyio
 
-DUE = "UPDATE taxiway_maintenance SET due_at = now() WHERE name LIKE '%_walk'"
+DUE = "UPDATE taxiway.maintenance SET due_at = now() WHERE name LIKE '%_walk'"
 FROM_THE_BEGINNING = """
-UPDATE taxiway_maintenance SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
+UPDATE taxiway.maintenance SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
 WHERE name = 'ledger_walk'
 """
 APPS_TABLE = """
-CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
+CREATE TABLE taxiway.videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
     status text, error_message text, runway_video_id text, created_at timestamptz, updated_at timestamptz)
 """
 
@@ -44,7 +44,7 @@ async def entry(w: World, video_id: UUID) -> dict[str, Any]:
 
 async def position(w: World, walk: str) -> tuple[Any, bool]:
     """After which key a walk goes on, and whether it rests."""
-    (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway_maintenance WHERE name = $1", walk)
+    (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway.maintenance WHERE name = $1", walk)
     return json.loads(row["facts"])["after"], row["rests"]
 
 
@@ -87,13 +87,14 @@ async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None
         assert (await position(w, "ledger_walk"))[1]
         assert not (await pending_work(w.ctx.database)).prune
         assert (await entry(w, video_id))["recent_polls"] is None
-        await w.rows("UPDATE submissions SET recent_polls = '[[0, null, null]]'")
+        await w.rows("UPDATE taxiway.submissions SET recent_polls = '[[0, null, null]]'")
         await w.rows(DUE)
         assert await walked(w) == 0
 
 
 OPENED = """
-INSERT INTO submissions (video_id, model, recent_polls, outcome, opened_at, call_deadline, deadline, closed_at, task_id,
+INSERT INTO taxiway.submissions (video_id, model, recent_polls, outcome, opened_at, call_deadline, deadline,
+    closed_at, task_id,
                          settled_at)
 SELECT gen_random_uuid(), 'gen4_turbo', '[[0, null, null]]', $1, at, at + interval '60 s', at + interval '70 s',
        CASE WHEN $1::text IS NOT NULL THEN at END, CASE WHEN $1 = 'accepted' THEN gen_random_uuid()::text END,
@@ -115,7 +116,7 @@ async def opened(w: World, outcome: str | None, age: float, settled: float | Non
 
 async def kept(w: World) -> set[int]:
     """The entries that still have their polls."""
-    return {row["id"] for row in await w.rows("SELECT id FROM submissions WHERE recent_polls <> '[]'")}
+    return {row["id"] for row in await w.rows("SELECT id FROM taxiway.submissions WHERE recent_polls <> '[]'")}
 
 
 async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
@@ -127,10 +128,10 @@ async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
         await w.rows(FROM_THE_BEGINNING)
         assert await walked(w) == 2
         assert await kept(w) == {under_way, *behind}
-        await w.rows("UPDATE submissions SET settled_at = now() WHERE id = $1", under_way)
+        await w.rows("UPDATE taxiway.submissions SET settled_at = now() WHERE id = $1", under_way)
         await w.rows(DUE)
         assert await walked(w) == 0
-        await w.rows("UPDATE submissions SET settled_at = now() - interval '7 days' WHERE id = $1", under_way)
+        await w.rows("UPDATE taxiway.submissions SET settled_at = now() - interval '7 days' WHERE id = $1", under_way)
         await w.rows(DUE)
         assert await walked(w) == 3
         assert await kept(w) == set()
@@ -146,7 +147,8 @@ async def test_the_walk_stops_at_what_is_young(database_url: str, outcome: str |
         assert await walked(w) == len(passed)
         assert await kept(w) == {old, young} - passed
         await w.rows(
-            "UPDATE submissions SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = now()"
+            "UPDATE taxiway.submissions SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, "
+            "settled_at = now()"
         )
         await w.later(days=7, hours=1)
         assert await walked(w) == 2 - len(passed)
@@ -173,7 +175,7 @@ async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
         at = retention.KEEP_DAYS + 0.1
         await w.rows(OPENED.replace("AS opened", "AS opened, generate_series(1, 5)"), "accepted", days(at), days(8))
         await w.rows(FROM_THE_BEGINNING)
-        await w.rows("UPDATE taxiway_maintenance SET taken_at = now() - interval '8 days' WHERE name = 'ledger_walk'")
+        await w.rows("UPDATE taxiway.maintenance SET taken_at = now() - interval '8 days' WHERE name = 'ledger_walk'")
         counts = [(await w.tick())["prune"]["pruned"] for _ in range(8)]
         assert [n for n in counts if n] == [2, 2, 1]  # all of one moment, and none twice
         assert (await position(w, "ledger_walk"))[1]
@@ -185,7 +187,7 @@ async def test_an_entry_that_somebody_holds_is_not_waited_for(database_url: str)
         held, free = await opened(w, "accepted", 9, 9), await opened(w, "accepted", 9, 9)
         await w.rows(FROM_THE_BEGINNING)
         async with connected(database_url) as other, other.transaction():
-            await other.execute("SELECT FROM submissions WHERE id = $1 FOR UPDATE", held)
+            await other.execute("SELECT FROM taxiway.submissions WHERE id = $1 FOR UPDATE", held)
             async with asyncio.timeout(5):
                 assert await walked(w) == 1
         assert await kept(w) == {held}
@@ -198,7 +200,7 @@ async def test_a_walk_has_one_walker_at_a_time(database_url: str) -> None:
             await opened(w, "accepted", age, 8)
         await w.rows(FROM_THE_BEGINNING)
         async with connected(database_url) as other, other.transaction():
-            await other.execute("SELECT FROM taxiway_maintenance FOR UPDATE")
+            await other.execute("SELECT FROM taxiway.maintenance FOR UPDATE")
             async with asyncio.timeout(5):
                 assert await retention.walk(w.ctx.database, 10) == 0
         assert sum(await asyncio.gather(*(walked(w) for _ in range(4)))) == 4
@@ -216,14 +218,14 @@ async def test_what_is_searched_goes_after_its_video_also_where_the_table_is_the
         await w.later(days=30)
         for _ in range(4):
             await w.tick()
-        assert len(await w.rows("SELECT FROM videos")) == 5  # that is the app's to do
-        await w.rows("DELETE FROM videos WHERE id = ANY($1)", ids[:4])
-        assert len(await w.rows("SELECT FROM taxiway_search")) == 5
+        assert len(await w.rows("SELECT FROM taxiway.videos")) == 5  # that is the app's to do
+        await w.rows("DELETE FROM taxiway.videos WHERE id = ANY($1)", ids[:4])
+        assert len(await w.rows("SELECT FROM taxiway.search")) == 5
         assert (await w.tick())["prune"]["pruned"] == 0  # it rests
         await w.later(days=1, minutes=1)
         pruned = [(await w.tick())["prune"]["pruned"] for _ in range(4)]
         assert sum(pruned) == 4
-        assert [row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway_search")] == [ids[4]]
+        assert [row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway.search")] == [ids[4]]
         assert await position(w, "search_walk") == (str(UUID(int=0)), True)
-        assert len(await w.rows("SELECT FROM submissions")) == 5
+        assert len(await w.rows("SELECT FROM taxiway.submissions")) == 5
         assert (await w.tick())["prune"]["pruned"] == 0

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service.store import ledger, listing
+from service.store import listing
 from service.store.database import Database
 from service.store.search import Arguments, Wanted, tsquery
 from tests.database import connected, execute
@@ -98,15 +98,6 @@ async def test_by_id_by_task_and_by_a_task_that_it_had(database_url: str) -> Non
         assert other in await found(w)
 
 
-async def test_a_task_from_before_a_table_was_adopted(database_url: str) -> None:
-    async with world(database_url) as w:
-        await execute(database_url, "COMMENT ON TABLE videos IS NULL")  # as the app's own table has it
-        video_id = await enqueue(w, "a boat")
-        await execute(database_url, "UPDATE videos SET status = 'completed', runway_video_id = 'old task 7'")
-        assert await found(w, q="old task 7") == [video_id]
-        assert str(await ledger.holder(w.ctx.database, "old task 7")) == video_id  # so no other video adopts it
-
-
 async def test_words_with_filters(database_url: str) -> None:
     async with world(database_url) as w:
         kept, gone = await enqueue(w, "a boat"), await enqueue(w, "a boat")
@@ -123,9 +114,11 @@ async def test_words_with_filters(database_url: str) -> None:
 
 
 async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None:
-    await execute(database_url, "ALTER TABLE videos ADD COLUMN wish text")
-    async with world(database_url, prompt_column="wish") as w:
-        insert = "INSERT INTO videos (wish, image_url, status, metadata) VALUES ($1, $2, 'queued', $3) RETURNING id"
+    async with world(database_url) as w:
+        insert = (
+            "INSERT INTO taxiway.videos (prompt, image_url, status, metadata) VALUES ($1, $2, 'queued', "
+            "$3) RETURNING id"
+        )
         [good] = await w.rows(insert, "a boat", IMAGE, json.dumps({"order": 12}))
         [bad] = await w.rows(insert, "a boat without an image that can be had", "ftp://x", None)
         assert await found(w, q="boat") == []
@@ -135,7 +128,9 @@ async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None
         assert await found(w, q="12") == [str(good["id"])]
         # What is put back in the queue manually is mapped again.
         await w.rows(
-            "UPDATE videos SET status = 'queued', wish = 'a ship', image_url = $2 WHERE id = $1", bad["id"], IMAGE
+            "UPDATE taxiway.videos SET status = 'queued', prompt = 'a ship', image_url = $2 WHERE id = $1",
+            bad["id"],
+            IMAGE,
         )
         await w.tick()
         assert await found(w, q="boat") == [str(good["id"])]
@@ -144,7 +139,7 @@ async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None
 
 async def test_metadata_and_prompts_of_any_size_delay_nobody(database_url: str) -> None:
     async with world(database_url) as w:
-        insert = "INSERT INTO videos (prompt, status, metadata) VALUES ($1, 'queued', $2) RETURNING id"
+        insert = "INSERT INTO taxiway.videos (prompt, status, metadata) VALUES ($1, 'queued', $2) RETURNING id"
         large = json.dumps({str(n): f"word{n}" for n in range(200_000)})
         [one] = await w.rows(insert, "boat " * 400_000, large)
         [two] = await w.rows(insert, "a boat", None)
@@ -183,16 +178,16 @@ async def test_pages_of_every_kind_go_through_everything_once(
 
 
 FILL = """
-INSERT INTO videos (prompt, status, created_at, model, error_code, finished_at, input)
+INSERT INTO taxiway.videos (prompt, status, created_at, model, error_code, finished_at, input)
 SELECT 'a boat number ' || n, CASE WHEN n % 5000 = 7 THEN 'failed' ELSE 'completed' END,
        now() - make_interval(secs => n), CASE WHEN n % 4000 = 9 THEN 'gen4.5' ELSE 'gen4_turbo' END,
        CASE WHEN n % 5000 = 7 THEN 'INTERNAL.BAD_OUTPUT.CODE01' END, now(),
        jsonb_build_object('promptText', 'a boat number ' || n || CASE WHEN n % 9000 = 8011 THEN ' zebra' ELSE '' END)
 FROM generate_series(1, 40000) AS n;
-INSERT INTO taxiway_search (video_id, created_at, model, words)
-SELECT id, created_at, model, to_tsvector('simple', input ->> 'promptText') FROM videos;
-VACUUM ANALYZE videos;
-VACUUM ANALYZE taxiway_search
+INSERT INTO taxiway.search (video_id, created_at, model, words)
+SELECT id, created_at, model, to_tsvector('simple', input ->> 'promptText') FROM taxiway.videos;
+VACUUM ANALYZE taxiway.videos;
+VACUUM ANALYZE taxiway.search
 """
 
 

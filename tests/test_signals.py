@@ -56,7 +56,7 @@ async def test_every_line_of_a_tick_bears_its_id(database_url: str, lines: Lines
         first = (await w.tick())["ref"]
         await w.later(minutes=1)
         second = (await w.tick())["ref"]
-        rows = await w.rows("SELECT ref FROM ticks ORDER BY id")
+        rows = await w.rows("SELECT ref FROM taxiway.ticks ORDER BY id")
     assert [row["ref"] for row in rows] == [first, second]
     assert len(first) == 8
     told = [line for line in lines.json if line.get("video") == str(video_id)]

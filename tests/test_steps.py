@@ -63,7 +63,7 @@ async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url
             await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
         )  # fmt: skip
         assert [submission.video_id for submission in await claim(w, 2)] != []
-        taken = {row["id"] for row in await w.rows("SELECT id FROM videos WHERE status = 'processing'")}
+        taken = {row["id"] for row in await w.rows("SELECT id FROM taxiway.videos WHERE status = 'processing'")}
         assert taken == {high, first}
         assert {submission.video_id for submission in await claim(w, 1)} == {second}
         assert {submission.video_id for submission in await claim(w, 1)} == {low}
@@ -84,7 +84,7 @@ async def test_a_claim_does_not_wait_for_a_row_that_is_held(database_url: str) -
     async with world(database_url) as w:
         held, free = await w.enqueue(), await w.enqueue()
         async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", held)
+            await app.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
             assert [submission.video_id for submission in await claim(w)] == [free]
 
 
@@ -150,7 +150,7 @@ async def test_the_usual_time_of_a_create_is_read_from_the_ledger(database_url: 
         for _ in range(3):
             await w.enqueue()
         await w.tick()
-        await execute(database_url, "UPDATE submissions SET opened_at = closed_at - interval '4 s'")
+        await execute(database_url, "UPDATE taxiway.submissions SET opened_at = closed_at - interval '4 s'")
         assert await claims.p95_seconds(w.ctx.database) == pytest.approx(4)
 
 
@@ -189,7 +189,7 @@ async def test_one_task_id_for_two_submissions_is_stored_once(database_url: str)
             as_outcome_row(submission.submission_id, submission.video_id, outcome, ACCEPT) for submission in (one, two)
         ]
         await submissions.save_each(w.ctx.database, answers)
-        ledger = await w.rows("SELECT outcome FROM submissions ORDER BY id")
+        ledger = await w.rows("SELECT outcome FROM taxiway.submissions ORDER BY id")
         assert [row["outcome"] for row in ledger] == ["accepted", "unknown"]
         assert (await w.row(two.video_id))["error_code"] == "SUBMISSION_UNKNOWN"
 
@@ -206,7 +206,7 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
 
         [submission] = await claim(w)
         outcome = await send(w, submission)
-        await execute(database_url, "ALTER TABLE submissions RENAME TO gone")
+        await execute(database_url, "ALTER TABLE taxiway.submissions RENAME TO gone")
         patient = replace(w.ctx, sleep=sleep)
         with pytest.raises(NotConfigured):
             await ledger.of_video(w.ctx.database, video_id)
@@ -224,7 +224,7 @@ async def test_an_answer_for_a_held_row_goes_to_the_ledger_and_rescue_completes_
         [submission] = await claim(w)
         outcome = await send(w, submission)
         async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM videos FOR UPDATE")
+            await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
             assert await save(w, submission, outcome, ACCEPT) == "locked"
             assert (await rescue.run_once(w.ctx))["completed"] == 0
             assert (await w.ledger(video_id))[0]["task_id"] == outcome.task_id
@@ -479,7 +479,7 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
         await w.later(minutes=1)
         [due] = await tasks.claim_due(w.ctx.database, 10, 30)
         async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM videos FOR UPDATE")
+            await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
             assert (await poll.run_once(w.ctx))["polled"] == 0
         assert due.video.id == video_id
         await w.later(seconds=31)
@@ -512,7 +512,7 @@ async def test_polling_alone(database_url: str) -> None:
         counts = await poll_only(w.ctx)
         assert set(counts) == {"poll", "seconds", "ref"}
         assert (await w.row(video_id))["status"] == "completed"
-        assert (await w.rows("SELECT kind FROM ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
+        assert (await w.rows("SELECT kind FROM taxiway.ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
 
 
 # Cancel
@@ -599,7 +599,7 @@ async def test_a_tick_is_written_down_and_an_old_one_removed(database_url: str) 
         counts = await w.tick()
         assert counts["prune"]["pruned"] == 1
         assert await prune.run_once(w.ctx) == {"pruned": 0, "removed": 0}
-        [row] = await w.rows("SELECT * FROM ticks")
+        [row] = await w.rows("SELECT * FROM taxiway.ticks")
         assert (row["kind"], row["error"]) == ("tick", None)
 
 
@@ -624,7 +624,7 @@ async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
         counts = await tick(w.ctx)
         assert counts["submit"]["accepted"] == 1
         assert counts["errors"] == {"poll": "RuntimeError"}
-        assert (await w.rows("SELECT error FROM ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"
+        assert (await w.rows("SELECT error FROM taxiway.ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"
 
 
 async def test_a_tick_that_cannot_be_written_down_still_tells_what_it_did(
@@ -691,7 +691,7 @@ async def test_no_statement_makes_asyncpg_change_the_session(
         await w.tick()
         failed = await w.enqueue()
         await w.tick()
-        await w.rows("INSERT INTO videos (prompt, status) VALUES ('a boat', 'queued')")
+        await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
         await w.finish()
         await w.api.post(f"/videos/{unknown}/retry", json={"accept_double_charge": True})
         await w.api.post(f"/videos/{failed}/retry")

@@ -8,7 +8,6 @@ from uuid import UUID
 import pytest
 
 from service.context import build
-from service.installer.migrate import migrate
 from service.logs import ConsoleFormatter, Redactor
 from tests.database import connected, execute
 from tests.world import IMAGE, RUNWAY_KEY, World, settings, world
@@ -16,16 +15,19 @@ from tests.world import IMAGE, RUNWAY_KEY, World, settings, world
 pytestmark = pytest.mark.anyio
 
 THEIR_TABLE = """
-CREATE TABLE videos (
+CREATE TABLE taxiway.videos (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid NOT NULL, prompt text NOT NULL, image_url text,
     status text NOT NULL DEFAULT 'queued', error_message text, runway_video_id text,
     created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
     plan text NOT NULL)
 """
 THEIR_QUERY = """
-SELECT id, status, error_message, runway_video_id, created_at, updated_at FROM videos ORDER BY created_at DESC LIMIT 5;
+SELECT id, status, error_message, runway_video_id, created_at, updated_at FROM taxiway.videos
+    ORDER BY created_at DESC LIMIT 5;
 """
-THEIR_INSERT = "INSERT INTO videos (user_id, prompt, image_url, status) VALUES ($1, $2, $3, 'queued') RETURNING id"
+THEIR_INSERT = (
+    "INSERT INTO taxiway.videos (user_id, prompt, image_url, status) VALUES ($1, $2, $3, 'queued') RETURNING id"
+)
 
 
 async def insert(w: World, prompt: str | None = "a boat", image: str | None = IMAGE) -> UUID:
@@ -71,21 +73,11 @@ async def test_a_row_that_makes_no_request_fails_and_delays_nobody(
         assert len(w.creates) == 1
 
 
-async def test_names_of_columns_are_settings(database_url: str) -> None:
-    await execute(database_url, 'ALTER TABLE videos ADD COLUMN "Words" varchar, ADD COLUMN picture text')
-    async with world(database_url, prompt_column="Words", image_column="picture") as w:
-        [row] = await w.rows(
-            """INSERT INTO videos (status, "Words", picture) VALUES ('queued', 'a boat', $1) RETURNING id""", IMAGE
-        )
-        await w.finish()
-        assert (await w.row(row["id"]))["status"] == "completed"
-        video_id = await w.enqueue()
-        assert (await w.row(video_id))["Words"] == "a boat"
-
-
 async def test_an_app_with_a_column_model_chooses_its_model(database_url: str) -> None:
     async with world(database_url) as w:
-        sql = "INSERT INTO videos (prompt, image_url, model, status) VALUES ('a', $1, $2, 'queued') RETURNING id"
+        sql = (
+            "INSERT INTO taxiway.videos (prompt, image_url, model, status) VALUES ('a', $1, $2, 'queued') RETURNING id"
+        )
         [good] = await w.rows(sql, IMAGE, "gen4.5")
         [bad] = await w.rows(sql, IMAGE, "sora")
         await w.finish()
@@ -93,67 +85,12 @@ async def test_an_app_with_a_column_model_chooses_its_model(database_url: str) -
         assert (await w.row(bad["id"]))["error_code"] == "INVALID_REQUEST"
 
 
-async def test_their_table_adopted_with_a_row_inserted_afterwards(empty_database_url: str) -> None:
-    url = empty_database_url
-    owner = "5b3a2f0e-0000-4000-8000-000000000001"
-    await execute(
-        url, THEIR_TABLE,
-        f"INSERT INTO videos (user_id, prompt, status, plan) VALUES ('{owner}', 'stuck', 'processing', 'pro')",
-    )  # fmt: skip
-    await migrate(url)
-    async with world(url) as w:
-        [stuck] = await w.rows("SELECT * FROM videos")
-        assert (stuck["status"], stuck["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
-        [row] = await w.rows(
-            "INSERT INTO videos (user_id, prompt, image_url, status, plan) "
-            "VALUES ($1, 'a boat', $2, 'queued', 'pro') RETURNING id",
-            owner, IMAGE,
-        )  # fmt: skip
-        body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "columns": {"user_id": owner, "plan": "free"}}
-        assert (await w.api.post("/videos", json=body)).status_code == 202
-        del body["columns"]["plan"]
-        missing = await w.api.post("/videos", json=body)
-        assert missing.json()["errors"][0]["pointer"] == "/columns/plan"
-        await w.finish()
-        answer = await w.rows(THEIR_QUERY)
-        assert [found["status"] for found in answer] == ["completed", "completed", "failed"]
-        assert list(answer[0].keys()) == [
-            "id", "status", "error_message", "runway_video_id", "created_at", "updated_at",
-        ]  # fmt: skip
-        assert (await w.row(row["id"]))["plan"] == "pro"
-        assert len(w.creates) == 2
-
-
-async def test_an_adopted_enum_status_works_throughout(empty_database_url: str) -> None:
-    url = empty_database_url
-    await execute(
-        url,
-        "CREATE TYPE video_status AS ENUM ('queued', 'processing', 'completed', 'failed', 'cancelled', 'draft')",
-        THEIR_TABLE.replace("status text NOT NULL DEFAULT 'queued'", "status video_status NOT NULL DEFAULT 'queued'"),
-    )
-    await migrate(url)
-    async with world(url) as w:
-        columns = {"user_id": "5b3a2f0e-0000-4000-8000-000000000001", "plan": "pro"}
-        w.faults("drop_before", "fail=ASSET.INVALID")
-        first = await w.enqueue(columns=columns)
-        await w.tick()
-        assert (await w.row(first))["error_code"] == "SUBMISSION_UNKNOWN"
-        assert (await w.api.post(f"/videos/{first}/retry", json={"accept_double_charge": True})).status_code == 202
-        second = await w.enqueue(columns=columns)
-        await w.tick()
-        assert (await w.api.post(f"/videos/{second}/cancel")).status_code == 200
-        await w.finish()
-        assert {(await w.row(v))["status"] for v in (first, second)} == {"failed", "cancelled"}
-        assert (await w.api.get("/videos?status=cancelled")).json()["videos"][0]["id"] == str(second)
-        assert (await w.anyone.get("/health")).json()["counts"] == {"failed": 1, "cancelled": 1}
-
-
 async def test_a_row_dragged_back_while_its_task_runs_returns_to_its_task(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
         await w.tick()
         task_id = (await w.row(video_id))["runway_video_id"]
-        await execute(database_url, "UPDATE videos SET status = 'queued', runway_video_id = NULL")
+        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued', runway_video_id = NULL")
         assert (await w.tick())["rescue"]["restored"] == 1
         assert (await w.row(video_id))["runway_video_id"] == task_id
         await w.finish()
@@ -166,7 +103,7 @@ async def test_a_row_dragged_back_after_an_unknown_outcome_is_not_sent_again(dat
         w.faults("drop_after")
         video_id = await w.enqueue()
         await w.tick()
-        await execute(database_url, "UPDATE videos SET status = 'queued'")
+        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued'")
         await w.tick()
         row = await w.row(video_id)
         assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
@@ -178,7 +115,7 @@ async def test_a_row_dragged_back_after_a_settled_failure_is_sent_again_with_its
         w.faults("fail=SAFETY.INPUT.TEXT")
         video_id = await insert(w, prompt="something refused")
         await w.finish()
-        await execute(database_url, "UPDATE videos SET status = 'queued', prompt = 'a boat'")
+        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued', prompt = 'a boat'")
         await w.finish()
         row = await w.row(video_id)
         assert row["status"] == "completed"
@@ -190,7 +127,7 @@ async def test_an_api_row_dragged_back_keeps_its_request(database_url: str) -> N
         w.faults("fail=SAFETY.INPUT.TEXT")
         await w.enqueue(input={"promptText": "a boat", "promptImage": IMAGE, "duration": 3})
         await w.finish()
-        await execute(database_url, "UPDATE videos SET status = 'queued'")
+        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued'")
         await w.finish()
         assert [entry.charged for entry in w.creates] == [15, 15]
 
@@ -200,7 +137,7 @@ async def test_a_row_dragged_back_with_its_permit_open_poisons_nobody(database_u
         dragged = await w.enqueue()
         # A process that claimed and then died: the permit is open, and the app has cancelled and re-queued the row.
         await w.rows(
-            "INSERT INTO submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
+            "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
             "now() + interval '60 s', now() + interval '90 s') RETURNING id", dragged,
         )  # fmt: skip
         other = await w.enqueue()
@@ -213,73 +150,40 @@ async def test_a_row_dragged_back_with_its_permit_open_poisons_nobody(database_u
         assert len(w.creates) == 1
 
 
-async def test_rows_with_a_status_of_the_apps_own_are_left_alone(empty_database_url: str) -> None:
-    url = empty_database_url
-    owner = "5b3a2f0e-0000-4000-8000-000000000001"
-    await execute(
-        url, THEIR_TABLE.replace("status text NOT NULL", "status text"),
-        f"INSERT INTO videos (user_id, prompt, status, plan) VALUES ('{owner}', 'a', 'draft', 'pro'), "
-        f"('{owner}', 'b', NULL, 'pro')",
-    )  # fmt: skip
-    await migrate(url)
-    async with world(url) as w:
-        await w.tick()
-        assert (await w.api.get("/videos")).json()["videos"] == []
-        [row, _] = await w.rows("SELECT id FROM videos ORDER BY prompt")
-        assert (await w.api.get(f"/videos/{row['id']}")).status_code == 404
-        assert (await w.anyone.get("/health")).json()["counts"] == {"draft": 1, "none": 1}
-
-
 async def test_the_app_cannot_store_a_stuck_row(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         with pytest.raises(Exception, match="videos_never_stuck"):
-            await execute(database_url, "UPDATE videos SET status = 'processing'")
-
-
-async def test_a_task_that_the_app_wrote_itself_is_booked_and_followed(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        task_id = (await w.row(video_id))["runway_video_id"]
-        await execute(database_url, "DELETE FROM videos", "DELETE FROM submissions")
-        [row] = await w.rows(
-            "INSERT INTO videos (prompt, status, runway_video_id) VALUES ('a boat', 'processing', $1) RETURNING id",
-            task_id,
-        )
-        assert (await w.tick())["intake"]["booked"] == 1
-        await w.finish()
-        assert (await w.row(row["id"]))["status"] == "completed"
-        assert (await w.ledger(row["id"]))[0]["task_status"] == "SUCCEEDED"
+            await execute(database_url, "UPDATE taxiway.videos SET status = 'processing'")
 
 
 async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         [submission] = await claim_by_hand(w)
-        await execute(database_url, "DELETE FROM videos")
+        await execute(database_url, "DELETE FROM taxiway.videos")
         await w.later(minutes=5)
         counts = await w.tick()
         assert counts["rescue"]["lapsed"] == 1
-        assert submission == (await w.rows("SELECT id FROM submissions WHERE outcome = 'unknown'"))[0]["id"]
+        assert submission == (await w.rows("SELECT id FROM taxiway.submissions WHERE outcome = 'unknown'"))[0]["id"]
 
 
 # Another entry of the same book, which is closed.
 REJECTED_BEFORE = """
-INSERT INTO submissions (video_id, model, opened_at, call_deadline, deadline, outcome, closed_at, settled_at)
+INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, outcome, closed_at, settled_at)
 SELECT id, model, now() - interval '1 hour', now() - interval '59 min', now() - interval '58 min', 'rejected',
-       now() - interval '1 hour', now() - interval '1 hour' FROM videos
+       now() - interval '1 hour', now() - interval '1 hour' FROM taxiway.videos
 """
 
 
 @pytest.mark.parametrize(
     ("sql", "deleted"),
     [
-        ("UPDATE videos SET status = 'cancelled'", True),
-        ("UPDATE videos SET status = 'failed'", True),
-        ("UPDATE videos SET runway_video_id = '5b3a2f0e-0000-4000-8000-000000000001'", True),
-        ("DELETE FROM videos", True),
-        ("UPDATE videos SET status = 'completed'", False),
+        ("UPDATE taxiway.videos SET status = 'cancelled'", True),
+        ("UPDATE taxiway.videos SET status = 'failed'", True),
+        ("UPDATE taxiway.videos SET runway_video_id = '5b3a2f0e-0000-4000-8000-000000000001'", True),
+        ("DELETE FROM taxiway.videos", True),
+        ("UPDATE taxiway.videos SET status = 'completed'", False),
     ],
 )
 async def test_a_task_that_nobody_waits_for_any_more_is_ended(database_url: str, sql: str, deleted: bool) -> None:

@@ -31,7 +31,7 @@ def events(entries: list[dict[str, Any]]) -> list[str]:
 async def look(w: World, seconds: float) -> None:
     """Let Runway work for a while, and look at every task, without moving what the database remembers."""
     w.clock.now += seconds
-    await execute(w.url, "UPDATE videos SET poll_after = now(), polled_at = NULL WHERE poll_after IS NOT NULL")
+    await execute(w.url, "UPDATE taxiway.videos SET poll_after = now(), polled_at = NULL WHERE poll_after IS NOT NULL")
     await w.tick()
 
 
@@ -67,7 +67,7 @@ async def test_errors_are_told_in_full_with_each_task(database_url: str) -> None
         w.faults("status=503", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT")
         video_id = await w.enqueue()
         for _ in range(12):
-            await execute(w.url, "UPDATE videos SET run_after = now() WHERE status = 'queued'")
+            await execute(w.url, "UPDATE taxiway.videos SET run_after = now() WHERE status = 'queued'")
             await look(w, 10)
         entries = await story(w, video_id)
         answers = [entry for entry in entries if entry["event"] == "answered"]
@@ -119,7 +119,7 @@ async def test_only_the_newest_polls_are_kept(database_url: str, monkeypatch: py
         video_id = await w.enqueue()
         await w.tick()
         polls = json.dumps([[n, "RUNNING", n / 100] for n in range(50)])
-        await w.rows("UPDATE submissions SET polls = 53, recent_polls = $1::jsonb", polls)
+        await w.rows("UPDATE taxiway.submissions SET polls = 53, recent_polls = $1::jsonb", polls)
         await look(w, 5)
         [row] = await w.ledger(video_id)
         kept = json.loads(row["recent_polls"])

@@ -49,7 +49,7 @@ async def test_looking_at_a_cron_route_processes_nothing(database_url: str, meth
         response = await w.cron.request(method, path)
         assert (response.status_code, response.headers["allow"]) == (204, "GET, POST")
         assert w.creates == []
-        assert await w.rows("SELECT FROM ticks") == []
+        assert await w.rows("SELECT FROM taxiway.ticks") == []
 
 
 @pytest.mark.parametrize("path", ["/process-queued", "/poll-processing"])
@@ -152,9 +152,9 @@ async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_s
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE submissions SET opened_at = now() - interval '1 day', call_deadline = now() - interval '23 h', "
+        "UPDATE taxiway.submissions SET opened_at = now() - interval '1 day', call_deadline = now() - interval '23 h', "
         "deadline = now() - interval '22 h', outcome = NULL, closed_at = NULL, task_id = NULL",
-        "UPDATE videos SET poll_after = now() - interval '2 h'",
+        "UPDATE taxiway.videos SET poll_after = now() - interval '2 h'",
     ],
 )
 async def test_what_is_stuck_is_counted(database_url: str, sql: str) -> None:

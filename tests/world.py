@@ -89,7 +89,8 @@ class World:
         await later(self.url, **interval)
         await execute(
             self.url,
-            f"UPDATE videos SET video_url_expires_at = video_url_expires_at + interval '{passed.total_seconds()} s'",
+            f"UPDATE taxiway.videos SET video_url_expires_at = video_url_expires_at + interval "
+            f"'{passed.total_seconds()} s'",
         )
         for task in self.runway.state.runway.tasks.values():
             created = datetime.fromisoformat(task.created_at) - passed
@@ -97,7 +98,7 @@ class World:
 
     async def row(self, video_id: UUID) -> asyncpg.Record:
         """The video as the app sees it."""
-        return (await self.rows("SELECT * FROM videos WHERE id = $1", video_id))[0]
+        return (await self.rows("SELECT * FROM taxiway.videos WHERE id = $1", video_id))[0]
 
     async def rows(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database directly."""
@@ -106,7 +107,7 @@ class World:
 
     async def ledger(self, video_id: UUID) -> list[asyncpg.Record]:
         """The submissions of a video, oldest first."""
-        return await self.rows("SELECT * FROM submissions WHERE video_id = $1 ORDER BY id", video_id)
+        return await self.rows("SELECT * FROM taxiway.submissions WHERE video_id = $1 ORDER BY id", video_id)
 
     @property
     def creates(self) -> list[Any]:
@@ -121,10 +122,10 @@ class World:
         """Tick, a minute apart, until no video is under way."""
         for _ in range(rounds):
             await self.tick()
-            if not await self.rows("SELECT FROM videos WHERE status IN ('queued', 'processing')"):
+            if not await self.rows("SELECT FROM taxiway.videos WHERE status IN ('queued', 'processing')"):
                 return
             await self.later(minutes=1)
-        raise AssertionError(await self.rows("SELECT status, error_message, run_after, poll_after FROM videos"))
+        raise AssertionError(await self.rows("SELECT status, error_message, run_after, poll_after FROM taxiway.videos"))
 
 
 @asynccontextmanager

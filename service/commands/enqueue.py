@@ -38,7 +38,7 @@ def enqueue(
     ] = None,
     input: Annotated[str | None, typer.Option(help=f"Runway's own request body: {JSON_OR_FILE}.")] = None,
     metadata: Annotated[str | None, typer.Option(help=f"Yours, returned as it came: {JSON_OR_FILE}.")] = None,
-    columns: Annotated[str | None, typer.Option(help=f"For columns of your own in videos: {JSON_OR_FILE}.")] = None,
+    user_id: Annotated[str | None, typer.Option("--user", help="Whose video it is, in your words.")] = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100; higher is sent first.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
     source: Annotated[
@@ -55,7 +55,7 @@ def enqueue(
     if output is not None and not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--output")
     wishes = Wishes(
-        prompt, image, model, ratio, duration, operation, input, metadata, columns, priority, source
+        prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, source
     )  # fmt: skip
     people = for_people(as_json)
 

@@ -28,7 +28,7 @@ class Wishes:
     operation: str | None
     input: str | None
     metadata: str | None
-    columns: str | None
+    user_id: str | None
     priority: int | None
     source: UUID | None
 
@@ -51,7 +51,7 @@ async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
         "operation": wishes.operation,
         "priority": wishes.priority,
         "metadata": read_object(wishes.metadata, "--metadata"),
-        "columns": read_object(wishes.columns, "--columns"),
+        "user_id": wishes.user_id,
     }
     body |= {name: value for name, value in others.items() if value is not None}
     if "operation" not in body and "promptImage" not in body["input"]:

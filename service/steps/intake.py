@@ -10,24 +10,22 @@ from service.logs import VIDEO, event
 from service.runway.catalogue import build_request
 from service.settings import Settings
 from service.store import intake as store
-from service.store import ledger
 from service.store.intake import Mapped, Unmapped
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-NOTHING: Counts = {"booked": 0, "mapped": 0, "refused": 0, "expired": 0}
+NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0}
 
 
 async def run_once(ctx: Context) -> Counts:
-    """One batch: book tasks written manually, map the app's rows, expire what is over."""
+    """One batch: map the app's rows, expire what is over."""
     settings, database = ctx.settings, ctx.database
-    booked = await ledger.book_foreign_tasks(database, BATCH)
-    rows = await store.unmapped(database, settings.prompt_column, settings.image_column, BATCH)
+    rows = await store.unmapped(database, BATCH)
     written = []
     if rows:
         mapped = [map_row(row, settings) for row in rows]
-        written = await store.map_rows(database, mapped, settings.prompt_column, settings.queue_timeout)
+        written = await store.map_rows(database, mapped, settings.queue_timeout)
     for row in written:
         if row["refusal"]:
             event(
@@ -40,7 +38,7 @@ async def run_once(ctx: Context) -> Counts:
             )
     refused = sum(row["refusal"] is not None for row in written)
     expired = await store.expire(database, BATCH)
-    return {"booked": booked, "mapped": len(written) - refused, "refused": refused, "expired": expired}
+    return {"mapped": len(written) - refused, "refused": refused, "expired": expired}
 
 
 def map_row(row: Unmapped, settings: Settings) -> Mapped:

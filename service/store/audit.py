@@ -20,13 +20,13 @@ WITH entry AS (
     SELECT s.*, CASE WHEN s.outcome IN ('not_sent', 'rejected') THEN 0
                      ELSE COALESCE(s.cost_credits, s.estimated_credits, s.quoted_credits, 0) END AS most,
            s.outcome = 'accepted' AND s.error IS NOT NULL AS failed
-    FROM submissions s
+    FROM taxiway.submissions s
     WHERE s.video_id = ANY(ARRAY(
-        SELECT DISTINCT video_id FROM submissions
+        SELECT DISTINCT video_id FROM taxiway.submissions
         WHERE ($1::uuid IS NULL OR video_id > $1) AND ($2::uuid IS NULL OR video_id = $2)
         ORDER BY video_id LIMIT $3))
 )
-SELECT e.video_id, min(v.status::text) AS status, count(*) AS submissions,
+SELECT e.video_id, min(v.status) AS status, count(*) AS submissions,
        count(*) FILTER (WHERE e.outcome = 'accepted') AS tasks,
        COALESCE(sum(e.cost_credits), 0) AS paid, sum(e.most) AS most,
        COALESCE(sum(e.most) FILTER (WHERE e.failed), 0) AS wasted,
@@ -34,7 +34,7 @@ SELECT e.video_id, min(v.status::text) AS status, count(*) AS submissions,
        bool_or(e.outcome IS NULL OR e.outcome = 'accepted' AND e.settled_at IS NULL) AS under_way,
        bool_or(e.outcome = 'unknown') AS unknown,
        bool_or(e.consent IS NOT NULL) AS consented
-FROM entry e LEFT JOIN videos v ON v.id = e.video_id
+FROM entry e LEFT JOIN taxiway.videos v ON v.id = e.video_id
 GROUP BY e.video_id ORDER BY e.video_id
 """
 

@@ -23,23 +23,23 @@ class Bulk:
 
 # How many videos match, and how many of them wait for somebody's consent.
 _COUNT = f"""
-SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT}) AS unknown FROM videos v WHERE {{where}}
+SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT}) AS unknown FROM taxiway.videos v WHERE {{where}}
 """
 
 # Retry: as manually, without consent: what may have cost something stays as it is. The oldest first.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
-    SELECT v.id FROM videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
+    SELECT v.id FROM taxiway.videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
     ORDER BY v.created_at, v.id LIMIT {{limit}} FOR UPDATE OF v SKIP LOCKED
 )
-UPDATE videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
+UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
 FROM asked a WHERE v.id = a.id
 """
 
 # Cancel: as manually. The oldest first.
 _CANCEL = CANCEL.format(
     asked="""
-    SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v WHERE {where}
+    SELECT v.id, v.runway_video_id, v.status FROM taxiway.videos v WHERE {where}
     ORDER BY v.created_at, v.id LIMIT {limit} FOR UPDATE OF v SKIP LOCKED"""
 )
 
@@ -72,7 +72,7 @@ async def _where(database: Database, wanted: Wanted, event: Event) -> tuple[str,
         found.append(search.among(ids, arguments))
     elif text:
         words = search.tsquery(text, arguments)
-        found.append(f"v.id IN (SELECT s.video_id FROM taxiway_search s WHERE s.words @@ {words})")
+        found.append(f"v.id IN (SELECT s.video_id FROM taxiway.search s WHERE s.words @@ {words})")
     return " AND ".join(found), arguments
 
 

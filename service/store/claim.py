@@ -18,7 +18,7 @@ from service.store.submissions import FIRST_POLL_SECONDS
 # to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
 # video_id; as a join, the whole ledger would be read for each claim.
 _BLOCKED = """EXISTS (
-    SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
+    SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
       AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
@@ -26,22 +26,23 @@ _BLOCKED = """EXISTS (
 # reading its rows.
 _CLAIM = """
 WITH model AS (
-    SELECT l.model FROM models l WHERE l.model <> 'all' AND {model}
+    SELECT l.model FROM taxiway.models l WHERE l.model <> 'all' AND {model}
 ), due AS MATERIALIZED (
     SELECT d.* FROM model CROSS JOIN LATERAL (
-        SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM videos v
+        SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM taxiway.videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = model.model
           AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {blocked}
         ORDER BY v.priority DESC, v.run_after, v.id
         LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
     ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT {limit}
 ), {affordable} opened AS (
-    INSERT INTO submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
+    INSERT INTO taxiway.submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
     SELECT id, model, quoted_credits, $2,
            now() + make_interval(secs => $1), now() + make_interval(secs => $1 + {margin})
     FROM {source} RETURNING id, video_id
 )
-UPDATE videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL, submitted_at = now(),
+UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL, submitted_at =
+    now(),
     poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
     progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
     updated_at = now()
@@ -49,7 +50,9 @@ FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING o.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits
 """
-_OPEN_MODELS = "l.reason IS NULL AND NOT EXISTS (SELECT FROM models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
+_OPEN_MODELS = (
+    "l.reason IS NULL AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
+)
 # For a probe: one paused model; 'all': any that is not paused itself, although all are.
 _PROBED_MODEL = "CASE WHEN $3 = 'all' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = $3 END"
 
@@ -143,7 +146,7 @@ async def claim(
     return [OpenSubmission(*row) for row in rows]
 
 
-_OF_CLAIM = "SELECT id, video_id FROM submissions WHERE outcome IS NULL AND claim_id = $1"
+_OF_CLAIM = "SELECT id, video_id FROM taxiway.submissions WHERE outcome IS NULL AND claim_id = $1"
 
 
 async def of_claim(database: Database, claim_id: int) -> list[tuple[int, UUID]]:
@@ -153,7 +156,7 @@ async def of_claim(database: Database, claim_id: int) -> list[tuple[int, UUID]]:
 
 _P95_SECONDS = """
 SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM closed_at - opened_at))::float8
-FROM (SELECT opened_at, closed_at FROM submissions
+FROM (SELECT opened_at, closed_at FROM taxiway.submissions
       WHERE outcome = 'accepted' AND settled_at IS NULL LIMIT 100) AS recent
 """
 

@@ -33,9 +33,11 @@ async def clock(database: Database) -> float:
 
 _MISSING_RIGHTS = """
 SELECT wanted || ' on ' || name AS missing
-FROM unnest(ARRAY['videos', 'submissions', 'models', 'inbox', 'ticks', 'taxiway_maintenance']) AS name,
+FROM unnest(ARRAY['videos', 'submissions', 'models', 'inbox', 'ticks', 'maintenance', 'search', 'events', 'links',
+    'rows',
+                  'mirror_queue']) AS name,
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
-WHERE (wanted <> 'DELETE' OR name IN ('inbox', 'ticks')) AND NOT has_table_privilege(name, wanted)
+WHERE NOT has_table_privilege('taxiway.' || name, wanted)
 ORDER BY name, wanted
 """
 
@@ -48,7 +50,7 @@ async def missing_rights(database: Database) -> list[str]:
 # A poll alone sends nothing: a second cron that only polls must not hide that the first has stopped.
 _RECENT = """
 SELECT kind, error, extract(epoch FROM now() - started_at)::float8 AS began_seconds_ago
-FROM ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT $1
+FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT $1
 """
 
 

@@ -23,7 +23,7 @@ _USUAL = """
 SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS usual
 FROM (
     SELECT extract(epoch FROM r.finished_at - r.created_at)::float8 AS seconds FROM (
-        SELECT model, created_at, finished_at FROM videos v WHERE v.status = 'completed'
+        SELECT model, created_at, finished_at FROM taxiway.videos v WHERE v.status = 'completed'
         ORDER BY v.created_at DESC, v.id DESC LIMIT $2
     ) AS r WHERE r.model = $1 AND r.finished_at > r.created_at LIMIT $3
 ) AS sample

@@ -22,19 +22,19 @@ class Reason:
 # Each reason once, by jumps from one to the next in the index; then a bounded count, and one message as an example.
 _REASONS = """
 WITH RECURSIVE reason AS (
-    (SELECT v.error_code FROM videos v WHERE v.error_code IS NOT NULL ORDER BY v.error_code LIMIT 1)
+    (SELECT v.error_code FROM taxiway.videos v WHERE v.error_code IS NOT NULL ORDER BY v.error_code LIMIT 1)
     UNION ALL
-    SELECT (SELECT v.error_code FROM videos v WHERE v.error_code > r.error_code ORDER BY v.error_code LIMIT 1)
+    SELECT (SELECT v.error_code FROM taxiway.videos v WHERE v.error_code > r.error_code ORDER BY v.error_code LIMIT 1)
     FROM reason r WHERE r.error_code IS NOT NULL
 )
 SELECT r.error_code AS code, counted.n AS videos, newest.error_message AS message
 FROM reason r
 CROSS JOIN LATERAL (
     SELECT count(*) AS n FROM (
-        SELECT FROM videos v WHERE v.error_code = r.error_code AND v.status = 'failed' LIMIT $2) AS some_of_them
+        SELECT FROM taxiway.videos v WHERE v.error_code = r.error_code AND v.status = 'failed' LIMIT $2) AS some_of_them
 ) AS counted
 CROSS JOIN LATERAL (
-    SELECT v.error_message FROM videos v WHERE v.error_code = r.error_code AND v.status = 'failed'
+    SELECT v.error_message FROM taxiway.videos v WHERE v.error_code = r.error_code AND v.status = 'failed'
     ORDER BY v.created_at DESC, v.id DESC LIMIT 1
 ) AS newest
 WHERE r.error_code IS NOT NULL AND counted.n > 0

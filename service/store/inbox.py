@@ -8,13 +8,13 @@ import asyncpg
 
 from service.errors import Conflict
 from service.store.database import Database
-from service.store.search import of_task
+from service.store.search import OF_TASK
 
 _RECEIVE = """
-INSERT INTO inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
+INSERT INTO taxiway.inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
 ON CONFLICT (id) DO NOTHING RETURNING id
 """
-_KNOWN = "SELECT body_hash, handled_at FROM inbox WHERE id = $1"
+_KNOWN = "SELECT body_hash, handled_at FROM taxiway.inbox WHERE id = $1"
 
 
 async def receive(database: Database, message_id: str, body_hash: bytes, task_id: str, video_id: UUID | None) -> bool:
@@ -33,7 +33,7 @@ async def receive(database: Database, message_id: str, body_hash: bytes, task_id
     return known["handled_at"] is None
 
 
-_HANDLED = "UPDATE inbox SET handled_at = now(), result = $2 WHERE id = $1 AND handled_at IS NULL"
+_HANDLED = "UPDATE taxiway.inbox SET handled_at = now(), result = $2 WHERE id = $1 AND handled_at IS NULL"
 
 
 async def handled(database: Database, message_id: str, result: str) -> None:
@@ -43,35 +43,34 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 
 # Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
 # can miss each other, so every tick matches again: the task becomes due, unless it was looked at since.
-_MATCH = """
+_MATCH = f"""
 WITH match AS MATERIALIZED (
-    SELECT i.id, v.id AS video_id FROM inbox i JOIN videos v
-        ON v.id = ANY(ARRAY({of_task})) AND v.runway_video_id = i.task_id
+    SELECT i.id, v.id AS video_id FROM taxiway.inbox i JOIN taxiway.videos v
+        ON v.id = ANY(ARRAY({OF_TASK.format(task="i.task_id")})) AND v.runway_video_id = i.task_id
     WHERE i.handled_at IS NULL ORDER BY i.received_at LIMIT $1
 ), hastened AS (
-    UPDATE videos v SET poll_after = now()
+    UPDATE taxiway.videos v SET poll_after = now()
     WHERE v.id = ANY(ARRAY(
-        SELECT id FROM videos WHERE id IN (SELECT video_id FROM match) AND status = 'processing'
+        SELECT id FROM taxiway.videos WHERE id IN (SELECT video_id FROM match) AND status = 'processing'
         FOR UPDATE SKIP LOCKED))
     RETURNING v.id
 )
-UPDATE inbox i SET handled_at = now(), result = 'matched' FROM match m
+UPDATE taxiway.inbox i SET handled_at = now(), result = 'matched' FROM match m
 WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
-                       OR EXISTS (SELECT FROM videos v WHERE v.id = m.video_id AND v.status <> 'processing'))
+                       OR EXISTS (SELECT FROM taxiway.videos v WHERE v.id = m.video_id AND v.status <> 'processing'))
 """
 
 
 async def match(database: Database, limit: int) -> int:
     """Match waiting callbacks with tasks that are known by now; how many."""
-    sql = _MATCH.format(of_task=await of_task(database, "i.task_id"))
-    return await database.execute(sql, limit)
+    return await database.execute(_MATCH, limit)
 
 
 # Callbacks that name a video which nobody knows the task of: evidence for an unknown submission.
 _EVIDENCE = """
-SELECT i.id, i.task_id, i.video_id FROM inbox i JOIN videos v ON v.id = i.video_id
+SELECT i.id, i.task_id, i.video_id FROM taxiway.inbox i JOIN taxiway.videos v ON v.id = i.video_id
 WHERE i.handled_at IS NULL AND EXISTS (
-    SELECT FROM submissions s WHERE s.video_id = i.video_id AND s.outcome = 'unknown' AND s.settled_at IS NULL)
+    SELECT FROM taxiway.submissions s WHERE s.video_id = i.video_id AND s.outcome = 'unknown' AND s.settled_at IS NULL)
 ORDER BY i.received_at LIMIT $1
 """
 

@@ -16,8 +16,8 @@ from service.store.search import WORDS
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
 _UNMAPPED = """
-SELECT v.id, v.origin, v.model, v.{prompt}::text AS prompt, v.{image}::text AS image
-FROM videos v
+SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image
+FROM taxiway.videos v
 WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
 ORDER BY v.run_after LIMIT $1
 """
@@ -34,10 +34,9 @@ class Unmapped:
     image: str | None
 
 
-async def unmapped(database: Database, prompt_column: str, image_column: str, limit: int) -> list[Unmapped]:
+async def unmapped(database: Database, limit: int) -> list[Unmapped]:
     """Rows that have no request yet, or that the app put back in the queue."""
-    sql = _UNMAPPED.format(prompt=f'"{prompt_column}"', image=f'"{image_column}"')
-    return [Unmapped(**row) for row in await database.fetch(sql, limit)]
+    return [Unmapped(**row) for row in await database.fetch(_UNMAPPED, limit)]
 
 
 @dataclass(frozen=True)
@@ -52,58 +51,56 @@ class Mapped:
     refusal: str | None = None
 
 
+_WORDS = WORDS.format(prompt="v.input ->> 'promptText', v.prompt")
+
 # Give the app's rows their request and their words, or fail them. Only what is still unmapped; a row that the app
 # holds comes later.
-_MAP = """
+_MAP = f"""
 WITH mapped AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
         AS m(id uuid, operation text, model text, input jsonb, quoted_credits numeric, refusal text)
 ), held AS MATERIALIZED (
-    SELECT v.id FROM videos v
+    SELECT v.id FROM taxiway.videos v
     WHERE v.id = ANY(ARRAY(SELECT id FROM mapped))
       AND v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
     ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), model AS (
-    INSERT INTO models (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING
+    INSERT INTO taxiway.models (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING
 ), v AS (
-    UPDATE videos v SET
+    UPDATE taxiway.videos v SET
         operation = COALESCE(m.operation, v.operation), model = COALESCE(m.model, v.model),
         input = COALESCE(m.input, v.input), quoted_credits = COALESCE(m.quoted_credits, v.quoted_credits),
         origin = COALESCE(v.origin, 'table'),
-        status = CASE WHEN m.refusal IS NULL THEN v.status::text ELSE 'failed' END,
+        status = CASE WHEN m.refusal IS NULL THEN v.status ELSE 'failed' END,
         error_code = CASE WHEN m.refusal IS NOT NULL THEN $2 END,
         error_message = m.refusal,
         finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
         expires_at = now() + make_interval(secs => $3),
         retries = 0, task_retries = 0, updated_at = now()
     FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
-    RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.{prompt}::text AS prompt, m.refusal
+    RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.prompt, m.refusal
 ), found AS (
-    INSERT INTO taxiway_search (video_id, created_at, model, words)
-    SELECT v.id, COALESCE(v.created_at, now()), v.model, {words} FROM v
+    INSERT INTO taxiway.search (video_id, created_at, model, words)
+    SELECT v.id, v.created_at, v.model, {_WORDS} FROM v
     ON CONFLICT (video_id)
     DO UPDATE SET created_at = excluded.created_at, model = excluded.model, words = excluded.words
 )
 SELECT id, refusal FROM v
 """
-_WORDS = WORDS.format(prompt="v.input ->> 'promptText', v.prompt")
 
 
-async def map_rows(
-    database: Database, rows: Sequence[Mapped], prompt_column: str, timeout_seconds: float
-) -> list[asyncpg.Record]:
+async def map_rows(database: Database, rows: Sequence[Mapped], timeout_seconds: float) -> list[asyncpg.Record]:
     """Write what intake made of these rows; (id, refusal) of those that were written."""
-    sql = _MAP.format(prompt=f'"{prompt_column}"', words=_WORDS)
-    return await database.fetch(sql, as_records(rows), videos.INVALID_REQUEST, timeout_seconds)
+    return await database.fetch(_MAP, as_records(rows), videos.INVALID_REQUEST, timeout_seconds)
 
 
 # Patience is over: what is still queued by now fails, and says so.
 _EXPIRE = """
-UPDATE videos v SET status = 'failed', error_code = $1, finished_at = now(), updated_at = now(),
+UPDATE taxiway.videos v SET status = 'failed', error_code = $1, finished_at = now(), updated_at = now(),
     error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
                     || COALESCE('. Last reason: ' || v.error_message, '') || '.'
 WHERE v.id = ANY(ARRAY(
-    SELECT id FROM videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL
+    SELECT id FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL
     ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
 """
 

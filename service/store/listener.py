@@ -14,9 +14,9 @@ from service.store.url import Target
 AGAIN_SECONDS = 60.0
 # Transactions that notify commit one after the other, which is dear where nobody listens: so it is written down that
 # somebody does, and believed for a while, for a worker may be in the middle of a long tick.
-_LISTENS = "UPDATE taxiway_maintenance SET taken_at = now() WHERE name = 'listener'"
+_LISTENS = "UPDATE taxiway.maintenance SET taken_at = now() WHERE name = 'listener'"
 SOMEBODY_LISTENS = """EXISTS (
-    SELECT FROM taxiway_maintenance WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
+    SELECT FROM taxiway.maintenance WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
 
 
 class Listener:

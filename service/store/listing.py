@@ -62,7 +62,7 @@ async def page(database: Database, wanted: Wanted, *, before: Position | None, l
 
 
 # How many videos a model has, if they are few.
-_COUNT_MODEL = "SELECT count(*) FROM (SELECT FROM taxiway_search WHERE model = $1 LIMIT $2) AS few"
+_COUNT_MODEL = "SELECT count(*) FROM (SELECT FROM taxiway.search WHERE model = $1 LIMIT $2) AS few"
 
 
 async def _is_rare(database: Database, wanted: Wanted) -> bool:
@@ -111,7 +111,7 @@ class _Asked:
         """By status: each of its walks stops when the page is full."""
         where = " AND ".join([*self._filters, self._older_than("v.created_at", "v.id"), *more])
         parts = " UNION ALL ".join(
-            f"(SELECT v.id, v.created_at AS at FROM videos v WHERE v.status = '{status}' AND {where}"
+            f"(SELECT v.id, v.created_at AS at FROM taxiway.videos v WHERE v.status = '{status}' AND {where}"
             f" ORDER BY v.created_at DESC, v.id DESC LIMIT {limit})"
             for status in self._states
         )
@@ -121,8 +121,8 @@ class _Asked:
         """By model: those of other statuses are passed over."""
         where = " AND ".join([*self._filters, search.in_states(self._states)])
         model = self.arguments.bind(self._model)
-        return f"""SELECT s.video_id AS id, s.created_at AS at FROM taxiway_search s CROSS JOIN LATERAL (
-                       SELECT FROM videos v WHERE v.id = s.video_id AND {where} OFFSET 0) AS v
+        return f"""SELECT s.video_id AS id, s.created_at AS at FROM taxiway.search s CROSS JOIN LATERAL (
+                       SELECT FROM taxiway.videos v WHERE v.id = s.video_id AND {where} OFFSET 0) AS v
                    WHERE s.model = {model} AND {self._older_than("s.created_at", "s.video_id")}
                    ORDER BY s.created_at DESC, s.video_id DESC LIMIT {limit}"""
 
@@ -130,13 +130,13 @@ class _Asked:
         """Words, among the newest rows that pass the filters."""
         words = search.tsquery(text, self.arguments)
         if not self.is_filtered:
-            newest = f"""SELECT s.video_id, s.created_at, s.words FROM taxiway_search s
+            newest = f"""SELECT s.video_id, s.created_at, s.words FROM taxiway.search s
                          WHERE {self._older_than("s.created_at", "s.video_id")}
                          ORDER BY s.created_at DESC, s.video_id DESC LIMIT {WALK_ROWS}"""
         else:
             newest = f"""SELECT k.id AS video_id, k.at AS created_at, s.words
                          FROM ({self.walk(FILTERED_WALK_ROWS)}) AS k CROSS JOIN LATERAL (
-                             SELECT words FROM taxiway_search WHERE video_id = k.id OFFSET 0) AS s"""
+                             SELECT words FROM taxiway.search WHERE video_id = k.id OFFSET 0) AS s"""
         return f"""SELECT n.video_id AS id, n.created_at AS at FROM ({newest}) AS n WHERE n.words @@ {words}
                    ORDER BY n.created_at DESC, n.video_id DESC LIMIT {limit}"""
 
@@ -146,16 +146,17 @@ class _Asked:
         where = " AND ".join([*self._filters, search.in_states(self._states)])
         return f"""SELECT f.video_id AS id, f.created_at AS at FROM (
                        WITH found AS MATERIALIZED (
-                           SELECT s.video_id, s.created_at FROM taxiway_search s
+                           SELECT s.video_id, s.created_at FROM taxiway.search s
                            WHERE s.words @@ {words} AND {self._older_than("s.created_at", "s.video_id")}
                        ) SELECT * FROM found ORDER BY created_at DESC, video_id DESC
-                   ) AS f CROSS JOIN LATERAL (SELECT FROM videos v WHERE v.id = f.video_id AND {where} OFFSET 0) AS v
+                   ) AS f CROSS JOIN LATERAL (SELECT FROM taxiway.videos v WHERE v.id = f.video_id
+                       AND {where} OFFSET 0) AS v
                    ORDER BY f.created_at DESC, f.video_id DESC LIMIT {limit}"""
 
     async def run(self, database: Database, keys: str, limit: int) -> Page:
         """The page of these keys, which are asked for with one more than there is room for."""
         sql = f"""WITH page AS MATERIALIZED ({keys})
-                  SELECT {COLUMNS}, page.at FROM page JOIN videos v ON v.id = page.id
+                  SELECT {COLUMNS}, page.at FROM page JOIN taxiway.videos v ON v.id = page.id
                   ORDER BY page.at DESC, page.id DESC"""
         rows = await database.fetch(sql, *self.arguments)
         more = len(rows) > limit

@@ -1,4 +1,4 @@
-"""Statements on `taxiway_maintenance`: what was seen last of things that are too dear to look at each time."""
+"""Statements on `taxiway.maintenance`: what was seen last of things that are too dear to look at each time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LEASE_SECONDS = 120.0  # whoever takes its turn and is gone costs this much
 
 # Which of them are due: 'counts' only of a large table. The walks in there are no snapshots (retention.py).
 DUE = f"""
-SELECT COALESCE(string_agg(name, ','), '') FROM taxiway_maintenance
+SELECT COALESCE(string_agg(name, ','), '') FROM taxiway.maintenance
 WHERE due_at <= now() AND (
-    name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('videos')) > {LARGE_TABLE_BYTES})
+    name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES})
 """
 
 # One process takes it: for all others it is not due any more.
 _TAKE_TURN = """
-UPDATE taxiway_maintenance SET due_at = now() + make_interval(secs => $2)
+UPDATE taxiway.maintenance SET due_at = now() + make_interval(secs => $2)
 WHERE name = $1 AND due_at <= now()
 """
 
@@ -35,14 +35,13 @@ async def take_turn(database: Database, name: str) -> bool:
 
 # Every video by its status, from the two indexes that have all of them between them.
 BY_STATUS = """
-    SELECT COALESCE(status::text, 'none') AS status, count(*) AS n FROM videos
-    WHERE status <> 'processing' OR status IS NULL GROUP BY 1
+    SELECT status, count(*) AS n FROM taxiway.videos WHERE status <> 'processing' GROUP BY 1
     UNION ALL
-    SELECT 'processing', count(*) FROM videos WHERE status = 'processing'
+    SELECT 'processing', count(*) FROM taxiway.videos WHERE status = 'processing'
 """
 # The time that it took spaces it from the next.
 _COUNT = f"""
-UPDATE taxiway_maintenance SET facts = s.facts, taken_at = s.began_at,
+UPDATE taxiway.maintenance SET facts = s.facts, taken_at = s.began_at,
     due_at = now() + make_interval(secs => GREATEST($1::float8, $2 * s.seconds))
 FROM (
     SELECT facts, now() AS began_at, date_part('epoch', clock_timestamp() - statement_timestamp()) AS seconds
@@ -60,7 +59,7 @@ async def count(database: Database) -> None:
 
 
 _KEEP = """
-UPDATE taxiway_maintenance SET facts = $2::jsonb, taken_at = now(), due_at = now() + make_interval(secs => $3)
+UPDATE taxiway.maintenance SET facts = $2::jsonb, taken_at = now(), due_at = now() + make_interval(secs => $3)
 WHERE name = $1
 """
 
@@ -70,7 +69,7 @@ async def keep_account(database: Database, facts: dict[str, Any]) -> None:
     await database.execute(_KEEP, "account", json.dumps(facts), ACCOUNT_SECONDS)
 
 
-_ACCOUNT = "SELECT facts, taken_at FROM taxiway_maintenance WHERE name = 'account' AND taken_at IS NOT NULL"
+_ACCOUNT = "SELECT facts, taken_at FROM taxiway.maintenance WHERE name = 'account' AND taken_at IS NOT NULL"
 
 
 async def account(database: Database) -> tuple[dict[str, Any], datetime] | None:

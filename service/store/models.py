@@ -9,8 +9,8 @@ from service.store.stats import IN_FLIGHT
 
 # Pause; the longer of two pauses stands. True if the model was open before.
 _PAUSE = """
-WITH before AS (SELECT reason FROM models WHERE model = $1)
-INSERT INTO models AS l (model, paused_until, reason, detail, paused_at)
+WITH before AS (SELECT reason FROM taxiway.models WHERE model = $1)
+INSERT INTO taxiway.models AS l (model, paused_until, reason, detail, paused_at)
 VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
 ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
     reason = EXCLUDED.reason, detail = EXCLUDED.detail, paused_at = COALESCE(l.paused_at, now())
@@ -27,12 +27,12 @@ async def pause(database: Database, model: str, seconds: float, reason: str, det
 # process probes. While all models are paused, only 'all' is probed, with a video whose own model is open or due
 # as well.
 _PROBE = """
-UPDATE models SET paused_until = now() + make_interval(secs => $1)
+UPDATE taxiway.models SET paused_until = now() + make_interval(secs => $1)
 WHERE model = (
-    SELECT l.model FROM models l
+    SELECT l.model FROM taxiway.models l
     WHERE l.reason IS NOT NULL AND l.paused_until <= now()
-      AND (l.model = 'all' OR NOT EXISTS (SELECT FROM models a WHERE a.model = 'all' AND a.reason IS NOT NULL))
-      AND EXISTS (SELECT FROM videos v JOIN models own ON own.model = v.model
+      AND (l.model = 'all' OR NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL))
+      AND EXISTS (SELECT FROM taxiway.videos v JOIN taxiway.models own ON own.model = v.model
                   WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now()
                     AND (v.model = l.model OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= now())))
     ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -47,7 +47,7 @@ async def take_probe(database: Database, lease_seconds: float) -> str | None:
 
 
 _RESUME = """
-UPDATE models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
+UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
 WHERE model = $1 AND reason IS NOT NULL
 """
 
@@ -57,7 +57,9 @@ async def resume(database: Database, model: str) -> bool:
     return await database.execute(_RESUME, model) > 0
 
 
-_PAUSED = "SELECT model, paused_until, reason, detail, paused_at FROM models WHERE reason IS NOT NULL ORDER BY model"
+_PAUSED = (
+    "SELECT model, paused_until, reason, detail, paused_at FROM taxiway.models WHERE reason IS NOT NULL ORDER BY model"
+)
 
 
 async def paused(database: Database) -> list[asyncpg.Record]:
@@ -68,13 +70,13 @@ async def paused(database: Database) -> list[asyncpg.Record]:
 # Every model, 'all' first, with what waits in it and what is at Runway; those of 'all' are the sums.
 _EVERY = f"""
 WITH waiting AS (
-    SELECT v.model, count(*) AS n FROM videos v
+    SELECT v.model, count(*) AS n FROM taxiway.videos v
     WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL GROUP BY 1
 ), flying AS ({IN_FLIGHT})
 SELECT named.model, l.reason, l.detail, l.paused_until, l.paused_at,
        (SELECT COALESCE(sum(n), 0) FROM waiting w WHERE named.model IN (w.model, 'all'))::bigint AS queued,
        (SELECT COALESCE(sum(n), 0) FROM flying f WHERE named.model IN (f.model, 'all'))::bigint AS in_flight
-FROM (SELECT model FROM models UNION SELECT 'all') AS named LEFT JOIN models l ON l.model = named.model
+FROM (SELECT model FROM taxiway.models UNION SELECT 'all') AS named LEFT JOIN taxiway.models l ON l.model = named.model
 ORDER BY named.model <> 'all', named.model
 """
 

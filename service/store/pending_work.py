@@ -7,31 +7,30 @@ from dataclasses import dataclass
 from service.store.database import Database
 from service.store.retention import DUE, KEEP_DAYS
 
-# What each step begins with, as the question whether there is any of it. A task written manually has no time to be
-# looked at, and such rows come first in their index; the books that are open are compared with what their videos say.
+# What each step begins with, as the question whether there is any of it. What is open in the ledger is compared with
+# what its videos say.
 _PENDING_WORK = f"""
 SELECT
-    EXISTS (SELECT FROM videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL))
-    OR EXISTS (SELECT FROM videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL)
-    OR EXISTS (SELECT FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
-               AND COALESCE(poll_after, '-infinity') = '-infinity' AND submitted_at IS NULL) AS intake,
-    EXISTS (SELECT FROM submissions WHERE outcome IS NULL AND deadline <= now())
-    OR EXISTS (SELECT FROM submissions WHERE unsaved IS NOT NULL)
-    OR EXISTS (SELECT FROM inbox WHERE handled_at IS NULL)
+    EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL))
+    OR EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now()
+        AND finished_at IS NULL) AS intake,
+    EXISTS (SELECT FROM taxiway.submissions WHERE outcome IS NULL AND deadline <= now())
+    OR EXISTS (SELECT FROM taxiway.submissions WHERE unsaved IS NOT NULL)
+    OR EXISTS (SELECT FROM taxiway.inbox WHERE handled_at IS NULL)
     OR EXISTS (
-        SELECT FROM submissions s LEFT JOIN videos v ON v.id = s.video_id
+        SELECT FROM taxiway.submissions s LEFT JOIN taxiway.videos v ON v.id = s.video_id
         WHERE s.settled_at IS NULL AND s.outcome = 'accepted' AND s.cancel_due IS NULL
-          AND (v.status::text IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM s.task_id))
+          AND (v.status IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM s.task_id))
     OR EXISTS (
-        SELECT FROM submissions s JOIN videos v ON v.id = s.video_id
+        SELECT FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
         WHERE s.settled_at IS NULL AND s.outcome = 'unknown' AND s.cancel_due IS NULL AND s.consent IS NULL
           AND v.status = 'queued') AS rescue,
-    EXISTS (SELECT FROM submissions WHERE cancel_due <= now()) AS cancel,
-    EXISTS (SELECT FROM models WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
-    EXISTS (SELECT FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
+    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= now()) AS cancel,
+    EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
+    EXISTS (SELECT FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
             AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
-    EXISTS (SELECT FROM ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
-    OR EXISTS (SELECT FROM inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
+    EXISTS (SELECT FROM taxiway.ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
+    OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
     OR {DUE.format(retention="$1::float8")} AS prune
 """
 

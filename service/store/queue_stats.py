@@ -20,45 +20,46 @@ MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are ta
 # be looked at.
 _REPORT = f"""
 WITH RECURSIVE ready AS (
-    SELECT l.model, first.priority, first.run_after FROM (SELECT model FROM models LIMIT {MOST_MODELS}) AS l
+    SELECT l.model, first.priority, first.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
     CROSS JOIN LATERAL (
-        SELECT v.priority, v.run_after FROM videos v
+        SELECT v.priority, v.run_after FROM taxiway.videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
         ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
     ) AS first
     UNION ALL
     SELECT r.model, next.priority, next.run_after FROM ready r CROSS JOIN LATERAL (
-        SELECT v.priority, v.run_after FROM videos v
+        SELECT v.priority, v.run_after FROM taxiway.videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = r.model
           AND v.priority < r.priority
         ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
     ) AS next
 ), large AS (
-    SELECT taken_at, facts, pg_relation_size(to_regclass('videos')) > {LARGE_TABLE_BYTES} AS yes
-    FROM taxiway_maintenance WHERE name = 'counts'
+    SELECT taken_at, facts, pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES} AS yes
+    FROM taxiway.maintenance WHERE name = 'counts'
 )
 SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jsonb_build_object(
         'queued', (SELECT CASE WHEN n > {MOST_COUNTED}
                                THEN GREATEST(n, COALESCE((large.facts ->> 'queued')::bigint, 0)) ELSE n END
                    FROM (SELECT count(*) AS n FROM (
-                       SELECT FROM videos WHERE status = 'queued' LIMIT {MOST_COUNTED} + 1) AS those) AS counted),
-        'processing', (SELECT count(*) FROM videos WHERE status = 'processing'))
+                       SELECT FROM taxiway.videos
+                           WHERE status = 'queued' LIMIT {MOST_COUNTED} + 1) AS those) AS counted),
+        'processing', (SELECT count(*) FROM taxiway.videos WHERE status = 'processing'))
     ELSE (SELECT jsonb_object_agg(status, n) FROM ({BY_STATUS}) AS s)
     END AS counts, large.yes AS from_snapshot,
     (SELECT extract(epoch FROM now() - min(run_after))::float8 FROM (
         SELECT run_after FROM ready
         UNION ALL
-        (SELECT run_after FROM videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL)
+        (SELECT run_after FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL)
          ORDER BY run_after LIMIT 1)
      ) AS waiting WHERE run_after <= now()) AS oldest_queued_seconds,
-    (SELECT count(*) FROM submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes')
-    + (SELECT count(*) FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
+    (SELECT count(*) FROM taxiway.submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes')
+    + (SELECT count(*) FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
        AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour') AS stuck,
     open.unknown, open.unknown_credits
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
            COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits
-    FROM submissions WHERE outcome = 'unknown' AND settled_at IS NULL) AS open
+    FROM taxiway.submissions WHERE outcome = 'unknown' AND settled_at IS NULL) AS open
 """
 
 

@@ -2,7 +2,7 @@
 
 Two tables are walked, a batch at a time, from where the batch before ended: finding what is old costs the same however
 much there is, and needs no index that each write would pay for. How far a walk has come, and when it
-goes on, stands in `taxiway_maintenance`; one process at a time takes a step.
+goes on, stands in `taxiway.maintenance`; one process at a time takes a step.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LEDGER_REST = "1 hour"
 SEARCH_REST = "1 day"
 
 _PRUNE_TICKS = """
-DELETE FROM ticks WHERE id = ANY(ARRAY(
-    SELECT id FROM ticks WHERE started_at < now() - make_interval(days => $1) ORDER BY started_at LIMIT $2))
+DELETE FROM taxiway.ticks WHERE id = ANY(ARRAY(
+    SELECT id FROM taxiway.ticks WHERE started_at < now() - make_interval(days => $1) ORDER BY started_at LIMIT $2))
 """
 _PRUNE_INBOX = """
-DELETE FROM inbox WHERE id = ANY(ARRAY(
-    SELECT id FROM inbox WHERE received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2))
+DELETE FROM taxiway.inbox WHERE id = ANY(ARRAY(
+    SELECT id FROM taxiway.inbox WHERE received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2))
 """
 
 
@@ -37,7 +37,7 @@ async def prune(database: Database, limit: int) -> int:
 
 
 # Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
-DUE = """EXISTS (SELECT FROM taxiway_maintenance WHERE due_at <= now()
+DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= now()
                 AND (name IN ('ledger_walk', 'search_walk') OR name = 'removal' AND {retention} IS NOT NULL))"""
 
 # Of the ledger, what was seen at each look goes; every column about money, outcomes and errors stays for good. By age
@@ -49,14 +49,14 @@ WITH walk AS MATERIALIZED (
     SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,
            GREATEST(taken_at, LEAST(taken_at + interval '{SPAN}', now() - make_interval(days => $1))) AS until,
            now() - make_interval(days => $1) AS young
-    FROM taxiway_maintenance WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    FROM taxiway.maintenance WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), batch AS MATERIALIZED (
     SELECT s.place, s.id, s.opened_at, row_number() OVER (ORDER BY s.opened_at, s.id) AS n,
            s.opened_at >= now() - interval '{WAIT_DAYS} days'
                AND (s.outcome IS NULL
                     OR s.outcome = 'accepted' AND COALESCE(s.settled_at, 'infinity') >= walk.young) AS waits
     FROM walk CROSS JOIN LATERAL (
-        SELECT ctid AS place, id, opened_at, outcome, settled_at FROM submissions
+        SELECT ctid AS place, id, opened_at, outcome, settled_at FROM taxiway.submissions
         WHERE opened_at >= walk.at AND opened_at < walk.until AND (opened_at, id) > (walk.at, walk.after)
         ORDER BY opened_at, id LIMIT $2) AS s
 ), passed AS MATERIALIZED (
@@ -66,7 +66,7 @@ WITH walk AS MATERIALIZED (
                 WHEN (SELECT bool_or(waits) FROM batch) THEN 'waits'
                 ELSE 'end' END AS came_to
 ), moved AS (
-    UPDATE taxiway_maintenance w SET
+    UPDATE taxiway.maintenance w SET
         taken_at = CASE came_to WHEN 'end' THEN walk.until ELSE COALESCE(last.opened_at, walk.at) END,
         facts = jsonb_build_object('after', CASE came_to WHEN 'end' THEN 0 ELSE COALESCE(last.id, walk.after) END),
         due_at = now() + CASE WHEN came_to = 'waits' OR came_to = 'end' AND walk.until >= walk.young
@@ -74,20 +74,20 @@ WITH walk AS MATERIALIZED (
     FROM walk CROSS JOIN step LEFT JOIN (SELECT * FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
     WHERE w.name = 'ledger_walk'
 )
-UPDATE submissions SET recent_polls = NULL WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM submissions
+UPDATE taxiway.submissions SET recent_polls = NULL WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM taxiway.submissions
     WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND recent_polls <> '[]' FOR UPDATE SKIP LOCKED))
 """
 # What is searched of videos that are gone: the app deletes from its own table as it likes.
 _REMOVE_ORPHANS = f"""
 WITH walk AS MATERIALIZED (
-    SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway_maintenance
+    SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway.maintenance
     WHERE name = 'search_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), passed AS MATERIALIZED (
     SELECT s.video_id FROM walk CROSS JOIN LATERAL (
-        SELECT video_id FROM taxiway_search WHERE video_id > walk.after ORDER BY video_id LIMIT $1) AS s
+        SELECT video_id FROM taxiway.search WHERE video_id > walk.after ORDER BY video_id LIMIT $1) AS s
 ), moved AS (
-    UPDATE taxiway_maintenance w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
+    UPDATE taxiway.maintenance w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
         due_at = now() + CASE WHEN n.is_end THEN interval '{SEARCH_REST}' ELSE '0' END
     FROM walk, LATERAL (
         SELECT is_end, CASE WHEN is_end THEN '{UUID(int=0)}'
@@ -96,8 +96,8 @@ WITH walk AS MATERIALIZED (
     ) AS n
     WHERE w.name = 'search_walk'
 )
-DELETE FROM taxiway_search WHERE video_id = ANY(ARRAY(
-    SELECT p.video_id FROM passed p WHERE NOT EXISTS (SELECT FROM videos v WHERE v.id = p.video_id OFFSET 0)))
+DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(
+    SELECT p.video_id FROM passed p WHERE NOT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = p.video_id OFFSET 0)))
 """
 
 
@@ -110,28 +110,29 @@ async def walk(database: Database, limit: int) -> int:
     return emptied + await database.execute(_REMOVE_ORPHANS, limit)
 
 
-# Videos that ended long ago, with what is searched of them. Only from a table that was made by Taxiway, which its
-# comment says (migrations/0001): an adopted one is the app's. A video stays for as long as anything may still come of
-# it at Runway, and its ledger stays for good. Those that stay are passed over anew at each step, so after the last of
-# the others it rests.
+# Videos that ended long ago, with what is searched of them. A video stays for as long as anything may still come of it
+# at Runway, and while a linked table has not been shown its end; its ledger is never removed. Those that stay are
+# passed
+# over again at each step, so after the last of the others it rests.
 _REMOVE = f"""
 WITH turn AS MATERIALIZED (
-    SELECT FROM taxiway_maintenance WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    SELECT FROM taxiway.maintenance WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), old AS MATERIALIZED (
-    SELECT v.id FROM videos v
+    SELECT v.id FROM taxiway.videos v
     WHERE EXISTS (SELECT FROM turn) AND v.finished_at < now() - make_interval(secs => $1)
       AND v.status IN ('completed', 'failed', 'cancelled')
-      AND obj_description(to_regclass('videos'), 'pg_class') = 'made by Taxiway'
-      AND NOT EXISTS (SELECT FROM submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
+      AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
+      AND (v.link_id IS NULL OR NOT EXISTS (
+          SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version))
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
 ), searched AS (
-    DELETE FROM taxiway_search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
+    DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
 ), rested AS (
-    UPDATE taxiway_maintenance SET taken_at = now(),
+    UPDATE taxiway.maintenance SET taken_at = now(),
         due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{REMOVAL_REST}' ELSE '0' END
     WHERE name = 'removal' AND EXISTS (SELECT FROM turn)
 )
-DELETE FROM videos WHERE id = ANY(ARRAY(SELECT id FROM old))
+DELETE FROM taxiway.videos WHERE id = ANY(ARRAY(SELECT id FROM old))
 """
 
 

@@ -21,7 +21,6 @@ WORDS = """to_tsvector('simple', translate(left(COALESCE({prompt}, ''), 10000), 
 
 SHORTEST_PREFIX = 2  # characters of a last word that may be the beginning of one
 
-# A status of the app's own ('draft') is none of these: such a row is not a video yet, or no longer.
 KNOWN_STATUSES = tuple(status.value for status in Status)
 
 
@@ -52,26 +51,13 @@ class Arguments(list[object]):
         return f"${len(self)}"
 
 
-# Whether `videos` is an app's own table: migrations/0001 marks the one that it makes.
-_IS_ADOPTED = "SELECT obj_description(to_regclass('videos'), 'pg_class') IS DISTINCT FROM 'made by Taxiway'"
-
-
-async def of_task(database: Database, task: str) -> str:
-    """SQL of the videos that have or had this task: by the ledger, which knows every task of Taxiway's.
-
-    In an adopted table also such as had their task before, by an index that only such a table has. Elsewhere that part
-    must not even stand there: it would be skipped, but the statement looks so dear that PostgreSQL compiles it (JIT).
-    """
-    by_ledger = f"SELECT video_id AS id FROM submissions WHERE task_id = {task}"
-    if not await database.fetchval(_IS_ADOPTED):
-        return by_ledger
-    return f"{by_ledger} UNION SELECT id FROM videos WHERE runway_video_id = {task}"
-
+# The videos that have or had a task: every task is in the ledger.
+OF_TASK = "SELECT video_id AS id FROM taxiway.submissions WHERE task_id = {task}"
 
 # Videos that a text names: by their own id, or by a task that they have or had.
-_NAMED = """
-SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM videos WHERE id = $1)
-UNION {of_task}
+_NAMED = f"""
+SELECT $1::uuid AS id WHERE $1::uuid IS NOT NULL AND EXISTS (SELECT FROM taxiway.videos WHERE id = $1)
+UNION {OF_TASK.format(task="$2")}
 LIMIT 100
 """
 
@@ -82,8 +68,7 @@ async def named(database: Database, text: str) -> list[UUID]:
         video_id = UUID(text)
     except ValueError:
         video_id = None
-    sql = _NAMED.format(of_task=await of_task(database, "$2"))
-    return [row["id"] for row in await database.fetch(sql, video_id, text)]
+    return [row["id"] for row in await database.fetch(_NAMED, video_id, text)]
 
 
 def tsquery(text: str, arguments: Arguments) -> str:

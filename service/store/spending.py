@@ -11,7 +11,9 @@ from service.store.database import Database
 # One claim at a time while there is a limit: two that counted side by side would both find room. It holds only until
 # the claim commits; a process that freezes in between is cut off by the server.
 _PATIENCE = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'"
-_TURN = "INSERT INTO models AS l (model) VALUES ('all') ON CONFLICT (model) DO UPDATE SET model = EXCLUDED.model"
+_TURN = (
+    "INSERT INTO taxiway.models AS l (model) VALUES ('all') ON CONFLICT (model) DO UPDATE SET model = EXCLUDED.model"
+)
 
 
 async def take_turn(database: Database) -> None:
@@ -22,7 +24,7 @@ async def take_turn(database: Database) -> None:
 
 
 _TODAY = """
-SELECT model, sum(COALESCE(cost_credits, estimated_credits, quoted_credits, 0)) AS credits FROM submissions
+SELECT model, sum(COALESCE(cost_credits, estimated_credits, quoted_credits, 0)) AS credits FROM taxiway.submissions
 WHERE opened_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
   AND (outcome IS NULL OR outcome IN ('accepted', 'unknown'))
 GROUP BY model
@@ -39,8 +41,8 @@ _NEXT = """
 SELECT l.model, d.quoted_credits,
        extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
                           - now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
-FROM models l CROSS JOIN LATERAL (
-    SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM videos v
+FROM taxiway.models l CROSS JOIN LATERAL (
+    SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM taxiway.videos v
     WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
       AND v.run_after <= now()
     ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1

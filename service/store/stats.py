@@ -29,7 +29,7 @@ WITH bucket AS (
     SELECT to_timestamp((number - n) * $1::float8) AS at, to_timestamp((number - n + 1) * $1::float8) AS ends_at
     FROM floor(date_part('epoch', now()) / $1::float8) AS number, generate_series($2::int - 1, 0, -1) AS n
 ), under_way AS MATERIALIZED (
-    SELECT created_at FROM videos WHERE status = 'processing'
+    SELECT created_at FROM taxiway.videos WHERE status = 'processing'
 )
 SELECT b.at, entered.enqueued + (
            SELECT count(*) FROM under_way u WHERE u.created_at >= b.at AND u.created_at < b.ends_at) AS enqueued,
@@ -38,18 +38,18 @@ SELECT b.at, entered.enqueued + (
        ended.done[1] AS done_p50, ended.done[2] AS done_p95
 FROM bucket b
 CROSS JOIN LATERAL (
-    SELECT count(*) AS enqueued FROM videos v
+    SELECT count(*) AS enqueued FROM taxiway.videos v
     WHERE {states} AND v.created_at >= b.at AND v.created_at < b.ends_at
 ) AS entered
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE status::text = 'completed') AS completed,
-           count(*) FILTER (WHERE status::text = 'failed') AS failed,
+    SELECT count(*) FILTER (WHERE status = 'completed') AS completed,
+           count(*) FILTER (WHERE status = 'failed') AS failed,
            percentile_cont('{0.5,0.95}'::float8[])
                WITHIN GROUP (ORDER BY date_part('epoch', submitted_at - created_at)) AS submit,
            percentile_cont('{0.5,0.95}'::float8[])
                WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
-               FILTER (WHERE status::text = 'completed') AS done
-    FROM videos WHERE finished_at >= b.at AND finished_at < b.ends_at
+               FILTER (WHERE status = 'completed') AS done
+    FROM taxiway.videos WHERE finished_at >= b.at AND finished_at < b.ends_at
 ) AS ended
 ORDER BY b.at
 """.replace("{states}", in_states([name for name in KNOWN_STATUSES if name != "processing"]))
@@ -82,9 +82,9 @@ async def series(database: Database, window: str) -> list[Bucket]:
 # Tasks at Runway, and creates on their way there.
 IN_FLIGHT = """
 SELECT COALESCE(one.model, 'unknown') AS model, count(*) AS n FROM (
-    SELECT v.model FROM videos v WHERE v.status = 'processing' AND v.runway_video_id IS NOT NULL
+    SELECT v.model FROM taxiway.videos v WHERE v.status = 'processing' AND v.runway_video_id IS NOT NULL
     UNION ALL
-    SELECT s.model FROM submissions s WHERE s.outcome IS NULL
+    SELECT s.model FROM taxiway.submissions s WHERE s.outcome IS NULL
 ) AS one GROUP BY 1
 """
 
@@ -96,19 +96,19 @@ async def in_flight(database: Database) -> dict[str, int]:
 
 # What ended in the last hour, and how long it had taken.
 _LAST_HOUR = """
-SELECT count(*) FILTER (WHERE status::text = 'completed') AS completed,
-       count(*) FILTER (WHERE status::text = 'failed') AS failed,
-       count(*) FILTER (WHERE status::text = 'cancelled') AS cancelled,
+SELECT count(*) FILTER (WHERE status = 'completed') AS completed,
+       count(*) FILTER (WHERE status = 'failed') AS failed,
+       count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
        percentile_cont('{0.5,0.95}'::float8[])
            WITHIN GROUP (ORDER BY date_part('epoch', submitted_at - created_at)) AS submit,
        percentile_cont('{0.5,0.95}'::float8[])
            WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
-           FILTER (WHERE status::text = 'completed') AS done
-FROM videos WHERE finished_at >= now() - interval '1 hour'
+           FILTER (WHERE status = 'completed') AS done
+FROM taxiway.videos WHERE finished_at >= now() - interval '1 hour'
 """
 # What was permitted in the last hour, by what it came to.
 _OUTCOMES = """
-SELECT COALESCE(outcome, 'open') AS outcome, count(*) AS n FROM submissions
+SELECT COALESCE(outcome, 'open') AS outcome, count(*) AS n FROM taxiway.submissions
 WHERE opened_at >= now() - interval '1 hour' GROUP BY 1
 """
 

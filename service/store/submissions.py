@@ -65,18 +65,18 @@ WITH answer AS (
              error text, estimated_credits numeric, next_status text, error_code text, error_message text,
              delay_seconds float8, retry boolean, resubmit boolean)
 ), held AS MATERIALIZED (
-    SELECT v.id, v.open_submission_id, v.status::text AS status, v.error_code FROM videos v
+    SELECT v.id, v.open_submission_id, v.status, v.error_code FROM taxiway.videos v
     WHERE v.id = ANY(ARRAY(SELECT video_id FROM answer)) ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), entry AS MATERIALIZED (
     SELECT a.*, CASE
         WHEN h.open_submission_id = a.submission_id THEN 'holds'
         WHEN h.open_submission_id IS NULL
             AND (h.status = 'queued' OR h.status = 'failed' AND h.error_code = '{unknown}') THEN 'waits'
-        WHEN h.id IS NULL AND EXISTS (SELECT FROM videos v WHERE v.id = a.video_id) THEN 'locked'
+        WHEN h.id IS NULL AND EXISTS (SELECT FROM taxiway.videos v WHERE v.id = a.video_id) THEN 'locked'
         ELSE 'elsewhere' END AS stand
     FROM answer a LEFT JOIN held h ON h.id = a.video_id
 ), closed AS (
-    UPDATE submissions s SET
+    UPDATE taxiway.submissions s SET
         outcome = e.outcome, closed_at = now(), task_id = e.task_id, http_status = e.http_status,
         request_id = e.request_id, error = e.error, estimated_credits = e.estimated_credits,
         settled_at = CASE WHEN e.outcome IN ('not_sent', 'rejected') THEN now() END,
@@ -89,7 +89,7 @@ WITH answer AS (
       AND s.video_id = ANY(ARRAY(SELECT video_id FROM answer))
     RETURNING e.*
 ), moved AS (
-    UPDATE videos v SET
+    UPDATE taxiway.videos v SET
         status = c.next_status, open_submission_id = NULL, runway_video_id = c.task_id,
         submitted_at = CASE WHEN c.outcome = 'accepted' THEN COALESCE(v.submitted_at, now()) END,
         task_status = CASE WHEN c.outcome = 'accepted' THEN 'PENDING' END,
@@ -107,7 +107,7 @@ WITH answer AS (
         c.stand = 'holds'
         OR c.stand = 'waits' AND c.outcome = 'accepted'
         OR c.stand = 'waits' AND c.outcome IN ('not_sent', 'rejected') AND v.status = 'failed'
-           AND NOT EXISTS (SELECT FROM submissions o WHERE o.video_id = v.id AND o.id <> c.submission_id
+           AND NOT EXISTS (SELECT FROM taxiway.submissions o WHERE o.video_id = v.id AND o.id <> c.submission_id
                            AND o.settled_at IS NULL AND o.consent IS NULL))
     RETURNING v.id
 )
@@ -170,7 +170,7 @@ class Lapsed:
 _LAPSED = """
 SELECT s.id AS submission_id, s.video_id, s.model, s.quoted_credits,
        COALESCE(v.retries, 0) AS retries, COALESCE(v.resubmissions, 0) AS resubmissions
-FROM submissions s LEFT JOIN videos v ON v.id = s.video_id
+FROM taxiway.submissions s LEFT JOIN taxiway.videos v ON v.id = s.video_id
 WHERE s.outcome IS NULL AND s.deadline <= now() ORDER BY s.id LIMIT $1
 """
 
@@ -180,7 +180,7 @@ async def lapsed(database: Database, limit: int) -> list[Lapsed]:
     return [Lapsed(**row) for row in await database.fetch(_LAPSED, limit)]
 
 
-_UNSAVED = "SELECT unsaved FROM submissions WHERE unsaved IS NOT NULL ORDER BY id LIMIT $1"
+_UNSAVED = "SELECT unsaved FROM taxiway.submissions WHERE unsaved IS NOT NULL ORDER BY id LIMIT $1"
 
 
 async def unsaved(database: Database, limit: int) -> list[OutcomeRow]:

@@ -21,7 +21,7 @@ LEAST_GAP_SECONDS = 5
 KEPT_POLLS = 50  # of one task, the newest; older ones are only counted
 
 _CLAIMED = f"""
-UPDATE videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
+UPDATE taxiway.videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
     submitted_at = COALESCE(v.submitted_at, now())
 FROM due WHERE v.id = due.id
 RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds,
@@ -31,7 +31,7 @@ RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_s
 # Claim tasks to look at, the longest due first; put off while this caller looks.
 _DUE = f"""
 WITH due AS MATERIALIZED (
-    SELECT id, polled_at FROM videos
+    SELECT id, polled_at FROM taxiway.videos
     WHERE status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now()
     ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED)
 {_CLAIMED}
@@ -40,7 +40,7 @@ WITH due AS MATERIALIZED (
 # One video, for somebody who waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
 _DUE_ONE = f"""
 WITH due AS MATERIALIZED (
-    SELECT id, polled_at FROM videos
+    SELECT id, polled_at FROM taxiway.videos
     WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
       AND ($3 OR COALESCE(poll_after, '-infinity') <= now())
       AND (polled_at IS NULL OR polled_at <= now() - interval '{LEAST_GAP_SECONDS} seconds')
@@ -89,10 +89,10 @@ async def claim_one(
 
 # A hint came that could not be followed at once: look as soon as Runway's gap allows.
 _HASTEN = f"""
-UPDATE videos v SET
+UPDATE taxiway.videos v SET
     poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
 WHERE v.id = ANY(ARRAY(
-    SELECT id FROM videos WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
+    SELECT id FROM taxiway.videos WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
     FOR UPDATE SKIP LOCKED))
 """
 
@@ -133,10 +133,10 @@ WITH seen AS (
              error_message text, delay_seconds float8, task_retry boolean, output jsonb, video_url text,
              video_url_expires_at timestamptz, cost_credits numeric, settled boolean, cancel_reason text)
 ), held AS MATERIALIZED (
-    SELECT v.id FROM videos v JOIN seen s ON s.video_id = v.id AND s.task_id = v.runway_video_id
+    SELECT v.id FROM taxiway.videos v JOIN seen s ON s.video_id = v.id AND s.task_id = v.runway_video_id
     WHERE v.status = 'processing' ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
 ), moved AS (
-    UPDATE videos v SET
+    UPDATE taxiway.videos v SET
         status = s.next_status, task_status = COALESCE(s.task_status, v.task_status),
         progress = CASE WHEN s.next_status = 'completed' THEN 1 ELSE COALESCE(s.progress, v.progress) END,
         error_code = s.error_code, error_message = s.error_message,
@@ -154,7 +154,7 @@ WITH seen AS (
     WHERE v.id = s.video_id AND v.runway_video_id = s.task_id AND v.id = ANY(ARRAY(SELECT id FROM held))
     RETURNING v.id, v.task_retries
 ), booked AS (
-    UPDATE submissions b SET
+    UPDATE taxiway.submissions b SET
         task_status = COALESCE(s.task_status, b.task_status), cost_credits = COALESCE(s.cost_credits, b.cost_credits),
         settled_at = CASE WHEN s.settled THEN now() ELSE b.settled_at END,
         cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN now() ELSE b.cancel_due END,
@@ -180,7 +180,7 @@ async def finalize(database: Database, results: Sequence[PollResult]) -> set[UUI
 
 # A succeeded task was asked again for fresh URLs.
 _RENEW = """
-UPDATE videos v SET output = $3::jsonb, video_url = $4, video_url_expires_at = $5
+UPDATE taxiway.videos v SET output = $3::jsonb, video_url = $4, video_url_expires_at = $5
 WHERE v.id = $1 AND v.runway_video_id = $2 AND v.status = 'completed'
 """
 

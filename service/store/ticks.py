@@ -11,7 +11,7 @@ from service.store.maintenance import DUE
 
 # Asked along with it: which snapshots are to be taken anew.
 _RECORD = f"""
-INSERT INTO ticks (kind, started_at, finished_at, counts, error, ref)
+INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts, error, ref)
 VALUES ($1, now() - make_interval(secs => $2), now(), $3::jsonb, $4, $5)
 RETURNING ({DUE}) AS due
 """
@@ -31,7 +31,7 @@ async def record(
 _RECENT = """
 SELECT id, ref, kind, started_at, finished_at,
        extract(epoch FROM finished_at - started_at)::float8 AS seconds, counts, error
-FROM ticks ORDER BY id DESC LIMIT $1
+FROM taxiway.ticks ORDER BY id DESC LIMIT $1
 """
 
 
@@ -44,7 +44,7 @@ async def recent(database: Database, limit: int) -> list[dict[str, Any]]:
 # A poll alone sends nothing: a second cron that only polls must not hide that the first has stopped.
 _LAST = """
 SELECT kind, finished_at, extract(epoch FROM now() - finished_at)::float8 AS age_seconds
-FROM ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT 1
+FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT 1
 """
 
 

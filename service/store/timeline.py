@@ -39,14 +39,14 @@ _SUBMISSIONS = """
 SELECT id, model, opened_at, closed_at, quoted_credits, outcome, http_status, request_id, error, task_id,
        estimated_credits, task_status, cost_credits, settled_at, consent, consented_at, cancel_due, cancel_reason,
        polls, recent_polls
-FROM submissions WHERE video_id = $1 ORDER BY id
+FROM taxiway.submissions WHERE video_id = $1 ORDER BY id
 """
 
 # Callbacks that name the video, or a task that it has or had.
 _CALLBACKS = """
-SELECT received_at, task_id, handled_at, result FROM inbox
+SELECT received_at, task_id, handled_at, result FROM taxiway.inbox
 WHERE video_id = $1
-   OR task_id IN (SELECT task_id FROM submissions WHERE video_id = $1 AND task_id IS NOT NULL)
+   OR task_id IN (SELECT task_id FROM taxiway.submissions WHERE video_id = $1 AND task_id IS NOT NULL)
 ORDER BY received_at
 """
 

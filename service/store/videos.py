@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -16,25 +14,24 @@ from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.listener import SOMEBODY_LISTENS
-from service.store.search import KNOWN_STATUSES, WORDS, in_states, of_task
+from service.store.search import OF_TASK, WORDS
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
-# An adopted table may have an enum for its status: as text, it needs no look-up of the type.
-COLUMNS = ", ".join("v.status::text AS status" if name == "status" else f"v.{name}" for name in COLUMN_NAMES)
+COLUMNS = ", ".join(f"v.{name}" for name in COLUMN_NAMES)
 
 
 @dataclass(frozen=True)
 class NewVideo:
-    """What is stored of a request.
-
-    `columns`: the caller's values for the app's own columns; `mirrored`: prompt and image, where the app looks.
-    """
+    """What is stored of a request. `prompt` and `image_url`: as the view `public.videos` shows them."""
 
     id: UUID
     operation: str
     model: str
     input: dict[str, Any]
     quoted_credits: Any
+    user_id: str | None
+    prompt: str | None
+    image_url: str | None
     metadata: Any
     priority: int
     run_after: datetime | None
@@ -42,66 +39,41 @@ class NewVideo:
     timeout_seconds: float
     idempotency_key: str | None
     request_hash: str | None  # with a key alone
-    mirrored: dict[str, Any]
-    columns: dict[str, Any]
 
 
-# Columns of Taxiway's own: nobody else writes them through the API.
-_PROTECTED = frozenset(COLUMN_NAMES) | {"origin", "idempotency_key", "request_hash"}
-
-_APP_COLUMNS = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = to_regclass('videos') AND attnum > 0 AND NOT attisdropped
-"""
-
-# Enqueue: the video, its words and, for a new model, its model; nothing if the idempotency key is taken. A worker that
+# Enqueue: the video, its words and, for a new model, its row; nothing if the idempotency key is taken. A worker that
 # listens is woken.
-_INSERT = """
-WITH model AS (INSERT INTO models (model) VALUES ($3) ON CONFLICT DO NOTHING),
+_INSERT = f"""
+WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
-    INSERT INTO videos AS v (id, operation, model, input, quoted_credits, priority, run_after, expires_at,
-                             idempotency_key, request_hash, status, origin, created_at, updated_at{names})
+    INSERT INTO taxiway.videos AS v (
+        id, operation, model, input, quoted_credits, priority, run_after, expires_at, idempotency_key, request_hash,
+        user_id, prompt, image_url, metadata, origin)
     SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
-           COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)),
-           $10, $11, 'queued', 'api', now(), now(){values}
-    FROM jsonb_populate_record(NULL::videos, $12::jsonb) AS app
+           COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)), $10, $11,
+           $12, $13, $14, $15::jsonb, 'api'
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING {columns}
+    RETURNING {COLUMNS}
 ), found AS (
-    INSERT INTO taxiway_search (video_id, created_at, model, words) SELECT v.id, v.created_at, v.model, {words} FROM v
+    INSERT INTO taxiway.search (video_id, created_at, model, words)
+    SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
 )
-SELECT v.*, CASE WHEN {listens} THEN pg_notify('taxiway', '') END FROM v
+SELECT v.*, CASE WHEN {SOMEBODY_LISTENS} THEN pg_notify('taxiway', '') END FROM v
 """
-_WORDS = WORDS.format(prompt="v.input ->> 'promptText'")
 
-_BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM videos v WHERE v.idempotency_key = $1"
-
-
-@lru_cache(maxsize=64)
-def _insert(names: tuple[str, ...]) -> str:
-    written = "".join(f', "{name}"' for name in names)
-    values = "".join(f', app."{name}"' for name in names)
-    return _INSERT.format(names=written, values=values, columns=COLUMNS, words=_WORDS, listens=SOMEBODY_LISTENS)
+_BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM taxiway.videos v WHERE v.idempotency_key = $1"
 
 
 async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     """Store a request; (the video, whether it is new). An Idempotency-Key that is taken returns the first video.
 
-    Raises InvalidRequest for columns that do not exist, are missing or do not fit, and for a key that was used
-    with another body.
+    Raises InvalidRequest for a key that was used with another body.
     """
-    if new.columns:
-        await _check_columns(database, list(new.columns))
-    # The table may be the app's own, with a `metadata` that is NOT NULL and has a default: it is written if given.
-    others = new.mirrored | new.columns | ({} if new.metadata is None else {"metadata": new.metadata})
-    try:
-        row = await database.fetchrow(
-            _insert(tuple(others)), new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits,
-            new.priority, new.run_after,
-            new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, json.dumps(others),
-        )  # fmt: skip
-    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as exc:
-        raise _refused_by_table(exc) from exc
+    row = await database.fetchrow(
+        _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,
+        new.run_after, new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, new.user_id,
+        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata),
+    )  # fmt: skip
     if row is not None:
         return Video.from_row(row), True
     # A second statement: in the first one, the row of a request that ran at the same time cannot be seen.
@@ -114,34 +86,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     return Video.from_row(row), False
 
 
-async def _check_columns(database: Database, names: Sequence[str]) -> None:
-    known = {row["attname"] for row in await database.fetch(_APP_COLUMNS)}
-    own = known - _PROTECTED | {"prompt", "image_url"}
-    problems = [
-        Problem(
-            f"/columns/{name}",
-            f"is not a column of the app's own in videos (there is: {', '.join(sorted(own))})",
-        )
-        for name in names
-        if name not in own
-    ]
-    if problems:
-        raise InvalidRequest(problems)
-
-
-def _refused_by_table(exc: asyncpg.PostgresError) -> InvalidRequest:
-    column = exc.column_name
-    if isinstance(exc, asyncpg.NotNullViolationError):
-        detail = 'is required by the table videos: send it in "columns"'
-    else:
-        detail = f"the table videos refuses this value: {exc.message or exc}"
-    return InvalidRequest([Problem(f"/columns/{column}" if column else "/columns", detail)])
-
-
-# Rows of an adopted table may have a status of the app's own ('draft'): those are not videos yet, or no longer.
-_KNOWN = in_states(KNOWN_STATUSES)
-
-_GET = f"SELECT {COLUMNS} FROM videos v WHERE v.id = $1 AND {_KNOWN}"
+_GET = f"SELECT {COLUMNS} FROM taxiway.videos v WHERE v.id = $1"
 
 
 async def get(database: Database, video_id: UUID) -> Video:
@@ -152,11 +97,15 @@ async def get(database: Database, video_id: UUID) -> Video:
     return Video.from_row(row)
 
 
+_BY_TASK = f"""
+SELECT {COLUMNS} FROM taxiway.videos v
+WHERE v.id = ANY(ARRAY({OF_TASK.format(task="$1")})) AND v.runway_video_id = $1 LIMIT 1
+"""
+
+
 async def by_task(database: Database, task_id: str) -> Video | None:
     """The video that holds this task, if any."""
-    ids = await of_task(database, "$1")
-    sql = f"SELECT {COLUMNS} FROM videos v WHERE v.id = ANY(ARRAY({ids})) AND v.runway_video_id = $1 AND {_KNOWN}"
-    row = await database.fetchrow(f"{sql} LIMIT 1", task_id)
+    row = await database.fetchrow(_BY_TASK, task_id)
     return Video.from_row(row) if row else None
 
 
@@ -177,7 +126,7 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
 
 # That Runway may have taken an earlier create of the video `v`, and nobody has consented to another yet.
 NEEDS_CONSENT = """EXISTS (
-        SELECT FROM submissions s
+        SELECT FROM taxiway.submissions s
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
 # What a retry manually makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {timeout}),
@@ -188,12 +137,12 @@ QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + mak
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id, {NEEDS_CONSENT} AS needs_consent
-    FROM videos v WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE
+    FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE
 ), consented AS (
-    UPDATE submissions s SET consent = 'operator', consented_at = now() FROM asked a
+    UPDATE taxiway.submissions s SET consent = 'operator', consented_at = now() FROM asked a
     WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
 )
-UPDATE videos v SET {QUEUED_AGAIN.format(timeout="$4")}
+UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="$4")}
 FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
 RETURNING {COLUMNS}
 """
@@ -219,18 +168,18 @@ async def retry(database: Database, video_id: UUID, *, consent: bool, timeout_se
 CANCEL = """
 WITH asked AS MATERIALIZED ({asked}
 ), due AS (
-    UPDATE submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
+    UPDATE taxiway.submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
     WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
 )
-UPDATE videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(),
+UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(),
     error_code = NULL, error_message = NULL
 FROM asked a WHERE v.id = a.id
 """
 _CANCEL = (
     CANCEL.format(
         asked="""
-    SELECT v.id, v.runway_video_id, v.status::text AS status FROM videos v
-    WHERE v.id = $1 AND $2::jsonb ? v.status::text FOR UPDATE"""
+    SELECT v.id, v.runway_video_id, v.status FROM taxiway.videos v
+    WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE"""
     )
     + f"RETURNING {COLUMNS}"
 )

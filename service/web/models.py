@@ -41,7 +41,7 @@ class VideoRequest(Schema):
     run_after: AwareDatetime | None = Field(None, description="not submitted before this time")
     expires_at: AwareDatetime | None = Field(None, description="fails as EXPIRED if still queued by then")
     metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
-    columns: dict[str, Any] | None = Field(None, description="values for columns of your own in the table `videos`")
+    user_id: PlainText | None = Field(None, description="whose video it is, in your words")
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -50,7 +50,7 @@ class VideoRequest(Schema):
             raise ValueError(f"must be a time in the years {FIRST_YEAR} to {LAST_YEAR}")
         return value
 
-    @field_validator("metadata", "columns")
+    @field_validator("metadata")
     @classmethod
     def _storable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         text = json.dumps(value)

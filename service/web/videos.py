@@ -74,6 +74,9 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
         model=request.model,
         input=request.input,
         quoted_credits=request.quoted_credits,
+        user_id=asked.user_id,
+        prompt=request.input.get("promptText"),
+        image_url=_image_address(request.input),
         metadata=asked.metadata,
         priority=asked.priority,
         run_after=asked.run_after,
@@ -81,17 +84,14 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
         timeout_seconds=settings.queue_timeout,
         idempotency_key=key,
         request_hash=request_hash,
-        mirrored=_app_columns(request.input, settings),
-        columns=asked.columns or {},
     )
 
 
-def _app_columns(body: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The prompt and the image in the columns where the app looks for them; a data URI is no address."""
+def _image_address(body: dict[str, Any]) -> str | None:
+    """The address of the first image; a data URI is none."""
     image = body.get("promptImage")
     uri = image[0].get("uri") if isinstance(image, list) else image
-    values = {settings.prompt_column: body.get("promptText"), settings.image_column: uri}
-    return {name: value for name, value in values.items() if value and not value.startswith("data:")}
+    return uri if isinstance(uri, str) and not uri.startswith("data:") else None
 
 
 def checked_key(key: str | None) -> str | None:

@@ -34,27 +34,28 @@ FINISHED = {
     "|| (ARRAY['dawn', 'noon', 'dusk', 'night', 'sea'])[1 + n % 5] || ', number ' || n",
 }
 LEDGER = """
-INSERT INTO submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome, closed_at,
+INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome,
+    closed_at,
                          http_status, task_id, estimated_credits, task_status, cost_credits, settled_at)
 SELECT id, model, submitted_at, submitted_at + interval '60 s', submitted_at + interval '70 s', quoted_credits,
        'accepted', submitted_at + interval '1 s', 200, runway_video_id, quoted_credits, 'SUCCEEDED', cost_credits,
        finished_at
-FROM videos WHERE finished_at IS NOT NULL ORDER BY submitted_at
+FROM taxiway.videos WHERE finished_at IS NOT NULL ORDER BY submitted_at
 """
 # What POST /videos writes for the search.
 SEARCH = """
-INSERT INTO taxiway_search (video_id, created_at, model, words)
-SELECT id, created_at, model, to_tsvector('simple', COALESCE(prompt, '')) FROM videos ON CONFLICT DO NOTHING
+INSERT INTO taxiway.search (video_id, created_at, model, words)
+SELECT id, created_at, model, to_tsvector('simple', COALESCE(prompt, '')) FROM taxiway.videos ON CONFLICT DO NOTHING
 """
 TICKS = """
-INSERT INTO ticks (kind, started_at, finished_at, counts)
+INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts)
 SELECT 'tick', now() - n * interval '1 minute', now() - n * interval '1 minute' + interval '1 second', '{}'
 FROM generate_series(1, 10000) AS n
 """
 # Those that no constraint, and no ON CONFLICT of what fills the tables, needs.
 INDEXES = """
 SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i
-WHERE i.indrelid = ANY(ARRAY['videos', 'submissions', 'taxiway_search']::regclass[])
+WHERE i.indrelid = ANY(ARRAY['videos', 'submissions', 'taxiway.search']::regclass[])
   AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)
 """
 

@@ -35,24 +35,25 @@ $$ SELECT pg_catalog.now() - CAST(current_setting('month.past') AS interval) $$
 """
 # What POST /videos writes for the search; and the ledger of those that are written as they end.
 SEARCH = """
-INSERT INTO taxiway_search (video_id, created_at, model, words)
-SELECT id, created_at, model, to_tsvector('simple', prompt) FROM videos
+INSERT INTO taxiway.search (video_id, created_at, model, words)
+SELECT id, created_at, model, to_tsvector('simple', prompt) FROM taxiway.videos
 WHERE status IN ('queued', 'completed', 'failed') AND created_at >= now() - CAST('{}' AS interval)
 ON CONFLICT DO NOTHING
 """
 LEDGER = """
-INSERT INTO submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome, closed_at,
+INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome,
+    closed_at,
                          http_status, task_id, estimated_credits, task_status, cost_credits, settled_at,
                          polls, recent_polls)
 SELECT id, model, created_at, created_at + interval '60 s', created_at + interval '70 s', quoted_credits, 'accepted',
        created_at + interval '1 s', 200, runway_video_id, quoted_credits, 'SUCCEEDED', cost_credits, finished_at, 6,
        (SELECT jsonb_agg(jsonb_build_array(1700000000.123 + n, 'RUNNING', n / 10.0)) FROM generate_series(1, 6) AS n)
-FROM videos v
+FROM taxiway.videos v
 WHERE status IN ('completed', 'failed') AND created_at >= now() - CAST('{}' AS interval)
-  AND NOT EXISTS (SELECT FROM submissions s WHERE s.video_id = v.id) ORDER BY created_at
+  AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id) ORDER BY created_at
 """
 TICKS = """
-INSERT INTO ticks (kind, started_at, finished_at, counts)
+INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts)
 SELECT 'tick', now() - n * interval '1 minute', now() - n * interval '1 minute', '{}' FROM generate_series(1, $1) AS n
 """
 
@@ -64,7 +65,7 @@ async def found(url: str, past: str) -> None:
     await turn(url, past)
     await migrate(url)
     await enqueue_one(url)
-    await execute(url, "CREATE TABLE template AS SELECT * FROM videos")
+    await execute(url, "CREATE TABLE template AS SELECT * FROM taxiway.videos")
 
 
 async def turn(url: str, past: str) -> None:

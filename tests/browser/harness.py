@@ -52,7 +52,7 @@ PHONE: ViewportSize = {"width": 375, "height": 740}
 LOCAL_SCHEMES = ("data", "blob", "about")
 
 # Looks at tasks are due at once: Runway's gap of 5 s is not what these tests are about.
-HURRY = "UPDATE videos SET poll_after = now() WHERE poll_after > now()"
+HURRY = "UPDATE taxiway.videos SET poll_after = now() WHERE poll_after > now()"
 
 
 @asynccontextmanager

@@ -65,10 +65,10 @@ async def settle(site: Site, rounds: int = 40) -> None:
     """Tick until no video is under way."""
     for _ in range(rounds):
         await site.hurried_tick()
-        if not await site.rows("SELECT FROM videos WHERE status IN ('queued', 'processing')"):
+        if not await site.rows("SELECT FROM taxiway.videos WHERE status IN ('queued', 'processing')"):
             return
         await site.later(minutes=1)
-    raise AssertionError(await site.rows("SELECT status, error_message, run_after FROM videos"))
+    raise AssertionError(await site.rows("SELECT status, error_message, run_after FROM taxiway.videos"))
 
 
 async def an_hour(site: Site, videos: int = 28) -> None:

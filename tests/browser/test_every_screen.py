@@ -21,7 +21,7 @@ Scheme = Literal["light", "dark"]
 RULES: dict[Scheme, str | None] = {"light": None, "dark": "color-contrast"}  # nothing else differs between them
 
 ONE_OF_EACH = """
-SELECT DISTINCT ON (status::text, error_code = 'SUBMISSION_UNKNOWN') id FROM videos
+SELECT DISTINCT ON (status::text, error_code = 'SUBMISSION_UNKNOWN') id FROM taxiway.videos
 ORDER BY status::text, error_code = 'SUBMISSION_UNKNOWN', created_at
 """
 

@@ -12,9 +12,10 @@ from tests.database import execute
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 COPIES = """
-INSERT INTO videos (prompt, status, error_code, error_message, operation, model, input, quoted_credits, finished_at)
+INSERT INTO taxiway.videos (prompt, status, error_code, error_message, operation, model, input, quoted_credits,
+    finished_at)
 SELECT prompt, status, error_code, error_message, operation, model, input, quoted_credits, finished_at
-FROM videos, generate_series(1, 249)
+FROM taxiway.videos, generate_series(1, 249)
 """
 SEEN = """() => {
   window.seen = [];
@@ -86,10 +87,10 @@ async def test_failures_are_grouped_by_reason_and_retried_all_at_once(visits: Vi
     await expect(page.get_by_test_id("video")).to_have_count(2)
     await safety.get_by_role("link", name="Retry all").click()
     await expect(page.get_by_test_id("counted")).to_contain_text("2 videos match")
-    assert await site.rows("SELECT FROM videos WHERE status = 'queued'") == []
+    assert await site.rows("SELECT FROM taxiway.videos WHERE status = 'queued'") == []
     await page.get_by_test_id("confirm").click()
     await expect(page.get_by_test_id("progress")).to_contain_text("2 of 2 videos queued again")
-    assert len(await site.rows("SELECT FROM videos WHERE status = 'queued'")) == 2
+    assert len(await site.rows("SELECT FROM taxiway.videos WHERE status = 'queued'")) == 2
     await settle(site)
     await page.goto("/ui/bulk?action=retry")
     await expect(page.get_by_test_id("counted")).to_contain_text("1 of them is left alone")
@@ -108,7 +109,7 @@ async def test_a_bar_shows_how_far_many_batches_are(visits: Visits) -> None:
     await expect(bar).to_have_attribute("value", "250")
     await expect(page.get_by_test_id("progress")).to_contain_text("Done")
     assert await page.evaluate("() => window.seen") == ["150", "50", "0"]
-    assert len(await site.rows("SELECT FROM videos WHERE status = 'queued'")) == 250
+    assert len(await site.rows("SELECT FROM taxiway.videos WHERE status = 'queued'")) == 250
 
 
 async def test_all_that_wait_are_cancelled(visits: Visits) -> None:
@@ -122,4 +123,4 @@ async def test_all_that_wait_are_cancelled(visits: Visits) -> None:
     await page.get_by_test_id("count").click()
     await page.get_by_test_id("confirm").click()
     await expect(page.get_by_test_id("progress")).to_contain_text("3 of 3 videos cancelled")
-    assert len(await site.rows("SELECT FROM videos WHERE status = 'queued'")) == 1
+    assert len(await site.rows("SELECT FROM taxiway.videos WHERE status = 'queued'")) == 1

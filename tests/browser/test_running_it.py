@@ -134,4 +134,4 @@ async def test_who_only_looks_is_refused_by_the_service_as_well(visits: Visits) 
     assert statuses == [403, 403]
     await page.reload()
     await row(page, "gen4_turbo", "open")
-    assert await visits.site.rows("SELECT FROM ticks") == []
+    assert await visits.site.rows("SELECT FROM taxiway.ticks") == []

@@ -65,9 +65,9 @@ async def settle(
 ) -> Accounts:
     """Judge every video of `prompts`, whose text tells its creates apart. `removed`: rows that the app deleted."""
     found = Accounts()
-    videos = {row["id"]: row for row in await connection.fetch("SELECT * FROM videos")}
+    videos = {row["id"]: row for row in await connection.fetch("SELECT * FROM taxiway.videos")}
     submissions: dict[UUID, list[Any]] = defaultdict(list)
-    for row in await connection.fetch("SELECT * FROM submissions ORDER BY id"):
+    for row in await connection.fetch("SELECT * FROM taxiway.submissions ORDER BY id"):
         submissions[row["video_id"]].append(row)
     creates: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -155,11 +155,12 @@ def _judge_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
 
 _NEXT_EVENT = """
 SELECT extract(epoch FROM min(at) - now())::float8 FROM (
-    SELECT GREATEST(v.run_after, (SELECT max(l.paused_until) FROM models l WHERE l.model IN ('all', v.model))) AS at
-        FROM videos v WHERE v.status = 'queued'
-    UNION ALL SELECT poll_after FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
-    UNION ALL SELECT deadline FROM submissions WHERE outcome IS NULL
-    UNION ALL SELECT cancel_due FROM submissions WHERE cancel_due IS NOT NULL
+    SELECT GREATEST(v.run_after, (SELECT max(l.paused_until) FROM taxiway.models l
+        WHERE l.model IN ('all', v.model))) AS at
+        FROM taxiway.videos v WHERE v.status = 'queued'
+    UNION ALL SELECT poll_after FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
+    UNION ALL SELECT deadline FROM taxiway.submissions WHERE outcome IS NULL
+    UNION ALL SELECT cancel_due FROM taxiway.submissions WHERE cancel_due IS NOT NULL
 ) AS events
 """
 

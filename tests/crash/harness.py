@@ -87,7 +87,9 @@ class Field:
             if not await self.world.rows(_UNFINISHED):
                 return
             await self.world.later(minutes=1)
-        raise AssertionError(await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
+        raise AssertionError(
+            await self.world.rows("SELECT * FROM taxiway.videos WHERE status IN ('queued', 'processing')")
+        )
 
     async def recover(self) -> None:
         """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
@@ -113,13 +115,14 @@ class Field:
 
     async def clear(self) -> None:
         """Forget everything on both sides, as if nothing had been asked for yet."""
-        await self.world.rows("TRUNCATE videos, submissions, models, inbox, ticks")
+        await self.world.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
         begin_afresh(self.world)
 
 
 _UNFINISHED = """
-SELECT id::text FROM videos WHERE status IN ('queued', 'processing')
-UNION ALL SELECT id::text FROM submissions WHERE outcome IS NULL OR unsaved IS NOT NULL OR cancel_due IS NOT NULL
+SELECT id::text FROM taxiway.videos WHERE status IN ('queued', 'processing')
+UNION ALL SELECT id::text FROM taxiway.submissions
+    WHERE outcome IS NULL OR unsaved IS NOT NULL OR cancel_due IS NOT NULL
 """
 
 
@@ -189,12 +192,12 @@ def callback(task_id: str, video_id: object = None, *, at: float | None = None) 
 
 async def videos_by_prompt(w: World) -> dict[str, UUID]:
     """Which video a prompt belongs to."""
-    return {row["prompt"]: row["id"] for row in await w.rows("SELECT id, prompt FROM videos")}
+    return {row["prompt"]: row["id"] for row in await w.rows("SELECT id, prompt FROM taxiway.videos")}
 
 
 async def task_ids(w: World) -> set[str]:
     """Every task in the ledger."""
-    return {row["task_id"] for row in await w.rows("SELECT task_id FROM submissions WHERE task_id IS NOT NULL")}
+    return {row["task_id"] for row in await w.rows("SELECT task_id FROM taxiway.submissions WHERE task_id IS NOT NULL")}
 
 
 async def assert_invariants(w: World) -> Accounts:
@@ -207,5 +210,5 @@ async def assert_invariants(w: World) -> Accounts:
 async def accounts(w: World) -> Accounts:
     """What the judge finds, without a verdict."""
     async with connected(w.url) as connection:
-        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM videos")}
+        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM taxiway.videos")}
         return await settle(connection, [asdict(entry) for entry in w.creates], prompts)

@@ -106,7 +106,7 @@ async def enqueued(field: Field, run: Run) -> None:
     again = await field.world.api.post("/videos", json=asked, headers=headers)
     assert again.status_code == 202, again.text
     assert first is None or first.json()["id"] == again.json()["id"]
-    assert len(await field.world.rows("SELECT FROM videos WHERE prompt = $1", prompt)) == 1
+    assert len(await field.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
 
 
 async def called_back(field: Field, run: Run) -> None:
@@ -175,7 +175,7 @@ async def permitted(field: Field) -> tuple[UUID, claims.OpenSubmission]:
 async def held(url: str, video_id: UUID) -> AsyncIterator[None]:
     """The app holds this row in a transaction of its own."""
     async with connected(url) as app, app.transaction():
-        await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", video_id)
+        await app.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", video_id)
         yield
 
 
@@ -199,7 +199,7 @@ async def _past(field: Field) -> None:
     lost = await sent(field, fault="drop_after")
     await permitted(field)
     await w.api.post(f"/videos/{unwanted}/cancel")
-    await w.rows("UPDATE videos SET status = 'queued', runway_video_id = NULL WHERE id = $1", dragged)
+    await w.rows("UPDATE taxiway.videos SET status = 'queued', runway_video_id = NULL WHERE id = $1", dragged)
     known = (await w.row(called))["runway_video_id"]
     for task_id, video_id in ((known, None), (await lost_task(field, lost), lost)):
         await inbox.receive(w.ctx.database, f"msg_{uuid4().hex}", b"hash", task_id, video_id)
@@ -213,14 +213,16 @@ async def _present(field: Field) -> None:
     """
     w = field.world
     await field.enqueue()
-    await w.rows("INSERT INTO videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE)
+    await w.rows(
+        "INSERT INTO taxiway.videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE
+    )
     late = await field.enqueue()
-    await w.rows("UPDATE videos SET expires_at = now() WHERE id = $1", late)
+    await w.rows("UPDATE taxiway.videos SET expires_at = now() WHERE id = $1", late)
     prompt = f"foreign {uuid4()}"
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=w.runway), headers=HEADERS) as runway:
         made = await runway.post("http://runway.test/v1/image_to_video", json=body(promptText=prompt))
     await w.rows(
-        "INSERT INTO videos (prompt, image_url, status, runway_video_id) VALUES ($1, $2, 'processing', $3)",
+        "INSERT INTO taxiway.videos (prompt, image_url, status, runway_video_id) VALUES ($1, $2, 'processing', $3)",
         prompt, IMAGE, made.json()["id"],
     )  # fmt: skip
     await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})

@@ -40,9 +40,11 @@ LEAST_KILLS = 4
 DAY_SECONDS = 86_400.0
 FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
 NOTHING_UNCONSENTED = " 0 videos of that without consent"
-_UNDER_WAY = "SELECT count(*) FROM videos WHERE status IN ('queued', 'processing')"
-_UNKNOWN = "SELECT id, prompt FROM videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
-_PERMITS = "SELECT task_id FROM submissions WHERE task_id IS NOT NULL"
+_UNDER_WAY = "SELECT count(*) FROM taxiway.videos WHERE status IN ('queued', 'processing')"
+_UNKNOWN = (
+    "SELECT id, prompt FROM taxiway.videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
+)
+_PERMITS = "SELECT task_id FROM taxiway.submissions WHERE task_id IS NOT NULL"
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ SELECT count(pg_terminate_backend(pid)) FROM (
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
     ORDER BY random() LIMIT $1) AS some
 """
-_DRAG = "UPDATE videos SET status = 'queued', updated_at = now() WHERE id = $1 AND status = 'processing'"
+_DRAG = "UPDATE taxiway.videos SET status = 'queued', updated_at = now() WHERE id = $1 AND status = 'processing'"
 # What `taxiway resume` does: whoever runs the service has bought credits, or has a new key.
 _RESUME = """
-UPDATE models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL WHERE reason IS NOT NULL
+UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL WHERE reason IS NOT NULL
 """
 
 

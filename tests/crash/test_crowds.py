@@ -118,9 +118,9 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_tick(field: Field) -> Non
         await asyncio.gather(call, return_exceptions=True)
         await client.aclose()
         gone.set()
-        while not await field.world.rows("SELECT FROM ticks"):  # noqa: ASYNC110  # another process writes it
+        while not await field.world.rows("SELECT FROM taxiway.ticks"):  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.01)
-        [counts] = await field.world.rows("SELECT error, counts->'submit'->>'accepted' AS accepted FROM ticks")
+        [counts] = await field.world.rows("SELECT error, counts->'submit'->>'accepted' AS accepted FROM taxiway.ticks")
         assert (counts["error"], counts["accepted"]) == (None, str(len(videos)))
     await field.recover()
     assert (await assert_invariants(field.world)).tasks == len(videos)
@@ -182,13 +182,13 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(field: Field, seed: 
     w = field.world
     videos = [await sent(field, fault="drop_after") for _ in range(8)]
     tasks = {video: await lost_task(field, video) for video in videos}
-    claims = {row["video_id"]: row["id"] for row in await w.rows("SELECT id, video_id FROM submissions")}
+    claims = {row["video_id"]: row["id"] for row in await w.rows("SELECT id, video_id FROM taxiway.submissions")}
 
     async def operator(video: UUID) -> None:
         try:
             await attach(w.ctx, video, tasks[video])
         except Conflict:  # somebody was faster: no submission is unknown any more
-            assert await w.rows("SELECT FROM submissions WHERE task_id = $1", tasks[video])
+            assert await w.rows("SELECT FROM taxiway.submissions WHERE task_id = $1", tasks[video])
 
     async def zombie(video: UUID) -> None:
         outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=tasks[video])

@@ -176,7 +176,7 @@ async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
     async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
         await two_lives(g)
-        await g.world.rows("TRUNCATE videos, submissions, models, inbox, ticks")
+        await g.world.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
     return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
 
 
@@ -202,7 +202,7 @@ async def cut_at(step: Step, url: str) -> None:
         # The one loss that cannot be helped: a permit was committed, and nobody was told. Nothing was sent on it.
         if not (step.name.startswith(CLAIM) and step.moment == "after"):
             assert not found.errors, (step, found.errors)
-        await w.rows("TRUNCATE videos, submissions, models, inbox, ticks")
+        await w.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
 
 
 async def test_a_cut_at_every_statement_loses_nothing(
@@ -259,7 +259,9 @@ async def test_an_accepted_id_is_saved_after_a_time_of_silence(
         ctx, slept = waits(g.runway(once(silent)), heard)
         await tick(ctx)
         assert len(slept) >= 3
-        assert (await g.world.rows("SELECT task_id FROM submissions"))[0]["task_id"] == g.world.creates[0].task_id
+        assert (await g.world.rows("SELECT task_id FROM taxiway.submissions"))[0]["task_id"] == g.world.creates[
+            0
+        ].task_id
         await completed(g.world, 1)
 
 
@@ -409,9 +411,10 @@ def _limit(server: Server, pids: list[int], limit: int | str) -> None:
 async def fill_up(w: World) -> int:
     """Make the table larger than a segment of the log, without room in its pages; the bytes of its file."""
     async with connected(w.url) as connection:
-        await connection.execute("ALTER TABLE videos SET (autovacuum_enabled = off)")
+        await connection.execute("ALTER TABLE taxiway.videos SET (autovacuum_enabled = off)")
         await connection.execute(
-            "INSERT INTO videos (status, prompt, finished_at) SELECT 'completed', repeat(md5(n::text), 58), now()"
+            "INSERT INTO taxiway.videos (status, prompt, finished_at) SELECT 'completed', "
+            "repeat(md5(n::text), 58), now()"
             " FROM generate_series(1, 9500) AS n"
         )
         return int(await connection.fetchval("SELECT pg_relation_size('videos')"))
@@ -446,7 +449,7 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
             ctx, slept = waits(g.runway(once(fill)), make_room)
             await tick(ctx)
         assert len(slept) >= 3
-        await w.rows("DELETE FROM videos WHERE input IS NULL")
+        await w.rows("DELETE FROM taxiway.videos WHERE input IS NULL")
         await completed(w, 1)
 
 
@@ -456,7 +459,8 @@ async def until_full(connection: asyncpg.Connection[asyncpg.Record], length: int
     for _ in range(5_000):
         try:
             await connection.execute(
-                "INSERT INTO videos (status, prompt, finished_at) VALUES ('completed', repeat('x', $1), now())", length
+                "INSERT INTO taxiway.videos (status, prompt, finished_at) VALUES ('completed', repeat('x', $1), now())",
+                length,
             )
         except asyncpg.InternalServerError:  # could not extend file: File too large
             return
@@ -470,7 +474,7 @@ async def until_full(connection: asyncpg.Connection[asyncpg.Record], length: int
 async def held(w: World, *video_ids: UUID) -> AsyncIterator[None]:
     """An app's transaction has changed these rows, and neither commits nor ends."""
     async with connected(w.url) as app, app.transaction():
-        await app.execute("UPDATE videos SET user_id = 'app' WHERE id = ANY($1)", list(video_ids))
+        await app.execute("UPDATE taxiway.videos SET user_id = 'app' WHERE id = ANY($1)", list(video_ids))
         yield
 
 
@@ -479,7 +483,7 @@ async def due(w: World, *video_ids: UUID) -> None:
     w.clock.now += 60
     async with connected(w.url) as connection:
         await connection.execute(
-            "UPDATE videos SET poll_after = now(), polled_at = NULL WHERE id = ANY($1) AND finished_at IS NULL",
+            "UPDATE taxiway.videos SET poll_after = now(), polled_at = NULL WHERE id = ANY($1) AND finished_at IS NULL",
             list(video_ids),
         )
 
@@ -505,7 +509,7 @@ async def test_a_row_held_at_the_save_goes_to_the_ledger_alone(database_url: str
 
         async def hold() -> None:
             await app.execute("BEGIN")
-            await app.execute("UPDATE videos SET user_id = 'app' WHERE id = $1", ids[0])
+            await app.execute("UPDATE taxiway.videos SET user_id = 'app' WHERE id = $1", ids[0])
 
         try:
             async with asyncio.timeout(10):
@@ -585,14 +589,14 @@ async def test_a_transaction_that_is_open_for_an_hour_delays_no_other_row(databa
         ids = [await g.enqueue() for _ in range(3)]
         async with connected(w.url) as app, app.transaction(isolation="repeatable_read"):
             # It has read everything, written rows of its own, and holds one of ours.
-            await app.fetch("SELECT * FROM videos")
-            await app.execute("INSERT INTO videos (prompt, status) VALUES ('not yet', 'queued')")
-            await app.execute("SELECT FROM videos WHERE id = $1 FOR UPDATE", ids[0])
+            await app.fetch("SELECT * FROM taxiway.videos")
+            await app.execute("INSERT INTO taxiway.videos (prompt, status) VALUES ('not yet', 'queued')")
+            await app.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", ids[0])
             for _ in range(3):
                 async with asyncio.timeout(10):
                     await g.tick()
                 await due(w, *ids[1:])
-            rows = await w.rows("SELECT status FROM videos WHERE id = ANY($1)", ids[1:])
+            rows = await w.rows("SELECT status FROM taxiway.videos WHERE id = ANY($1)", ids[1:])
             assert [row["status"] for row in rows] == ["completed", "completed"]
             assert (await w.row(ids[0]))["status"] == "queued"
             assert (await g.api.get("/health")).status_code == 200

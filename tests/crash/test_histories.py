@@ -57,31 +57,31 @@ PAUSES = st.one_of(st.none(), st.sampled_from((1, 31, 601)))  # None: it is resu
 # What the promises exclude; each returns rows only if one is broken.
 NEVER: dict[str, str] = {
     "stuck by what is stored": """
-        SELECT id, status FROM videos
+        SELECT id, status FROM taxiway.videos
         WHERE status = 'processing' AND num_nonnulls(open_submission_id, runway_video_id) <> 1
            OR status <> 'processing' AND open_submission_id IS NOT NULL""",
     "a row that no tick looks at": """
-        SELECT v.id, v.status FROM videos v LEFT JOIN submissions s ON s.id = v.open_submission_id
+        SELECT v.id, v.status FROM taxiway.videos v LEFT JOIN taxiway.submissions s ON s.id = v.open_submission_id
         WHERE v.status = 'processing' AND v.open_submission_id IS NOT NULL
               AND (s.outcome IS NOT NULL OR s.video_id <> v.id)
            OR v.status = 'queued' AND (v.run_after IS NULL OR v.input IS NOT NULL AND v.expires_at IS NULL
                                        AND v.finished_at IS NULL)""",
     "two open submissions": """
-        SELECT video_id, count(*) FROM submissions WHERE outcome IS NULL GROUP BY 1 HAVING count(*) > 1""",
+        SELECT video_id, count(*) FROM taxiway.submissions WHERE outcome IS NULL GROUP BY 1 HAVING count(*) > 1""",
     "a create while another may cost, without consent": """
-        SELECT video_id, count(*) FROM submissions WHERE settled_at IS NULL AND consent IS NULL
+        SELECT video_id, count(*) FROM taxiway.submissions WHERE settled_at IS NULL AND consent IS NULL
         GROUP BY 1 HAVING count(*) > 1""",
     "an end without a reason or a file": """
-        SELECT id, status, error_code FROM videos
+        SELECT id, status, error_code FROM taxiway.videos
         WHERE status = 'failed' AND (error_code IS NULL OR error_message IS NULL)
            OR status = 'completed' AND video_url IS NULL""",
     "one task in two videos": """
-        SELECT runway_video_id, count(*) FROM videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
+        SELECT runway_video_id, count(*) FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
         GROUP BY 1 HAVING count(*) > 1""",
 }
 # After a tick: a task is held by its video, or is over, or is about to be deleted.
 NOBODYS = """
-SELECT s.id, s.task_id, s.video_id, v.status FROM submissions s LEFT JOIN videos v ON v.id = s.video_id
+SELECT s.id, s.task_id, s.video_id, v.status FROM taxiway.submissions s LEFT JOIN taxiway.videos v ON v.id = s.video_id
 WHERE s.outcome = 'accepted' AND s.settled_at IS NULL AND s.cancel_due IS NULL AND s.unsaved IS NULL
   AND NOT (v.id IS NOT NULL AND v.status = 'processing' AND v.runway_video_id = s.task_id)
 """
@@ -175,7 +175,10 @@ class History(RuleBasedStateMachine):
     @rule()
     def app_inserts(self) -> None:
         prompt = f"history {len(self.prompts)}"
-        sql = "INSERT INTO videos (user_id, prompt, image_url, status) VALUES ('app', $1, $2, 'queued') RETURNING id"
+        sql = (
+            "INSERT INTO taxiway.videos (user_id, prompt, image_url, status) VALUES ('app', $1, $2, "
+            "'queued') RETURNING id"
+        )
         [row] = self.do(self.connection.fetch(sql, prompt, IMAGE))
         self.prompts[row["id"]] = prompt
 
@@ -187,7 +190,9 @@ class History(RuleBasedStateMachine):
 
     @rule(index=SOME, consent=st.booleans())
     def retry(self, index: int, consent: bool) -> None:
-        failed = self.do(self.connection.fetch("SELECT id FROM videos WHERE status = 'failed' ORDER BY created_at"))
+        failed = self.do(
+            self.connection.fetch("SELECT id FROM taxiway.videos WHERE status = 'failed' ORDER BY created_at")
+        )
         video_id = failed[index % len(failed)]["id"] if failed else self.pick(index)
         if video_id is not None:
             answer = self.do(self.w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": consent}))
@@ -205,7 +210,7 @@ class History(RuleBasedStateMachine):
     def app_drags(self, index: int) -> None:
         if (video_id := self.pick(index)) is not None:
             try:
-                self.do(self.connection.fetch("UPDATE videos SET status = 'queued' WHERE id = $1", video_id))
+                self.do(self.connection.fetch("UPDATE taxiway.videos SET status = 'queued' WHERE id = $1", video_id))
             except asyncpg.CheckViolationError:
                 self.happened["drags refused"] += 1
             else:
@@ -215,7 +220,7 @@ class History(RuleBasedStateMachine):
     @rule(index=SOME, really=st.booleans())
     def app_deletes(self, index: int, really: bool) -> None:
         if really and (video_id := self.pick(index)) is not None:
-            self.do(self.connection.fetch("DELETE FROM videos WHERE id = $1", video_id))
+            self.do(self.connection.fetch("DELETE FROM taxiway.videos WHERE id = $1", video_id))
             self.removed.add(video_id)
 
     # What drives the service.
@@ -314,7 +319,9 @@ class History(RuleBasedStateMachine):
     @rule(index=SOME, early=st.booleans(), video=st.one_of(st.none(), SOME))
     def callback(self, index: int, early: bool, video: int | None) -> None:
         """About a task that is known, or about one that nobody ever heard of; it may name the wrong video."""
-        booked = self.do(self.connection.fetch("SELECT task_id FROM submissions WHERE task_id IS NOT NULL ORDER BY id"))
+        booked = self.do(
+            self.connection.fetch("SELECT task_id FROM taxiway.submissions WHERE task_id IS NOT NULL ORDER BY id")
+        )
         task_id = str(uuid4()) if early or not booked else booked[index % len(booked)]["task_id"]
         data = {"task_id": task_id}
         if video is not None and (video_id := self.pick(video)) is not None:
@@ -327,7 +334,7 @@ class History(RuleBasedStateMachine):
     def evidence(self, index: int) -> None:
         """Somebody found out which video's task this is; often before its id was saved."""
         entries = [entry for entry in self.w.creates if entry.task_id]
-        booked = {row["task_id"] for row in self.do(self.connection.fetch("SELECT task_id FROM submissions"))}
+        booked = {row["task_id"] for row in self.do(self.connection.fetch("SELECT task_id FROM taxiway.submissions"))}
         entries = [entry for entry in entries if entry.task_id not in booked] or entries
         if entries:
             entry = entries[index % len(entries)]
@@ -366,7 +373,7 @@ class History(RuleBasedStateMachine):
     async def _check(self) -> None:
         for promise, sql in NEVER.items():
             assert not (rows := await self.connection.fetch(sql)), f"{promise}: {rows}"
-        rows = await self.connection.fetch("SELECT id, status, error_code FROM videos")
+        rows = await self.connection.fetch("SELECT id, status, error_code FROM taxiway.videos")
         now = {row["id"]: (row["status"], row["error_code"]) for row in rows}
         for video_id, (status, error_code) in self.ends.items():
             later = now.get(video_id)

@@ -23,7 +23,7 @@ VIDEOS = 240
 PROCESSES = 4
 # The app's own rows, all at once: workers make requests of them, claim them and finish them, side by side.
 ROWS = """
-INSERT INTO videos (prompt, image_url, status)
+INSERT INTO taxiway.videos (prompt, image_url, status)
 SELECT 'video ' || n, 'https://example.com/boat.jpg', 'queued' FROM generate_series(1, $1) AS n
 """
 
@@ -42,16 +42,18 @@ def pooler(server_url: str) -> Iterator[Pooler]:
 
 async def all_begun(w: World, workers: list[Process]) -> None:
     """They have ticked for a while: the last of them, too."""
-    while len(await w.rows("SELECT FROM ticks")) < 8 * PROCESSES:
+    while len(await w.rows("SELECT FROM taxiway.ticks")) < 8 * PROCESSES:
         assert not [one.output for one in workers if one.has_ended]
         await asyncio.sleep(0.05)
 
 
 async def all_ended(w: World, workers: list[Process]) -> None:
     """Let time pass at Runway, and every task be due, until no video is under way."""
-    while await w.rows("SELECT FROM videos WHERE finished_at IS NULL LIMIT 1"):
+    while await w.rows("SELECT FROM taxiway.videos WHERE finished_at IS NULL LIMIT 1"):
         w.clock.now += 60
-        await w.rows("UPDATE videos SET poll_after = now() WHERE status = 'processing' AND runway_video_id IS NOT NULL")
+        await w.rows(
+            "UPDATE taxiway.videos SET poll_after = now() WHERE status = 'processing' AND runway_video_id IS NOT NULL"
+        )
         await asyncio.sleep(0.1)
         assert not [one.output for one in workers if one.has_ended]
 
@@ -91,4 +93,4 @@ async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str,
         assert set(Counter(video for share in shares for video in share).values()) == {1}
         assert len(w.creates) == sum(map(len, shares)) == VIDEOS
         assert dict((await assert_invariants(w)).statuses) == {"completed": VIDEOS}
-        assert not await w.rows("SELECT error FROM ticks WHERE error IS NOT NULL")
+        assert not await w.rows("SELECT error FROM taxiway.ticks WHERE error IS NOT NULL")

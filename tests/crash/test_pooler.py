@@ -51,10 +51,10 @@ async def finish(g: Ground) -> None:
     """Tick through the pooler, a minute apart, until nothing is under way."""
     for _ in range(12):
         await g.tick()
-        if not await g.world.rows("SELECT FROM videos WHERE finished_at IS NULL"):
+        if not await g.world.rows("SELECT FROM taxiway.videos WHERE finished_at IS NULL"):
             return
         await g.world.later(minutes=1)
-    raise AssertionError(await g.world.rows("SELECT status, error_message FROM videos"))
+    raise AssertionError(await g.world.rows("SELECT status, error_message FROM taxiway.videos"))
 
 
 async def test_the_pooler_is_known_and_pools_transactions(pooler: Pooler, database_url: str) -> None:

@@ -139,7 +139,9 @@ async def order(w: World, prompts: list[str], **changes: Any) -> dict[UUID, str]
 
 async def paused_models(w: World) -> dict[str, str]:
     """The models that are paused, with their reasons."""
-    return {row["model"]: row["reason"] for row in await w.rows("SELECT * FROM models WHERE reason IS NOT NULL")}
+    return {
+        row["model"]: row["reason"] for row in await w.rows("SELECT * FROM taxiway.models WHERE reason IS NOT NULL")
+    }
 
 
 def once(faults: dict[str, str], on: On) -> Script:
@@ -159,7 +161,7 @@ async def test_every_single_fault_ends_as_the_tables_say(
         prompts = await order(w, list(faults))
         await until_idle(w)
         accounts = await judged(w, prompts)
-        rows = await w.rows("SELECT id, status, error_code, error_message FROM videos")
+        rows = await w.rows("SELECT id, status, error_code, error_message FROM taxiway.videos")
         ends = {faults[prompts[row["id"]]]: (row["status"], row["error_code"]) for row in rows}
         assert ends == table
         again = sum(f"fail={code}" in table for code in RETRIED)
@@ -230,7 +232,9 @@ async def test_a_queue_survives_that_credits_or_key_go_half_way(
         prompts = await order(w, [f"video {number}" for number in range(30)])
         await w.tick()
         assert await paused_models(w) == {"all": reason}
-        [queued] = await w.rows("SELECT count(*), max(retries), max(error_code) FROM videos WHERE status = 'queued'")
+        [queued] = await w.rows(
+            "SELECT count(*), max(retries), max(error_code) FROM taxiway.videos WHERE status = 'queued'"
+        )
         assert tuple(queued) == (16, 0, None)
         assert len(w.creates) == 15
         for probes in range(1, 4):
@@ -279,14 +283,14 @@ async def test_a_long_paused_model_does_not_slow_the_claims_of_another(database_
         await order(w, ["turbo 0"])
         alone = await _claim_seconds(w, "gen4.5")
         await w.rows(
-            """INSERT INTO videos (operation, model, input, status, origin)
+            """INSERT INTO taxiway.videos (operation, model, input, status, origin)
                SELECT 'image_to_video', 'gen4_turbo', '{}', 'queued', 'api' FROM generate_series(1, 20000)"""
         )
         await w.rows(
-            """UPDATE models SET reason = 'daily_limit', paused_until = now() + interval '1 day'
+            """UPDATE taxiway.models SET reason = 'daily_limit', paused_until = now() + interval '1 day'
                WHERE model = 'gen4_turbo'"""
         )
-        await w.rows("ANALYZE videos")
+        await w.rows("ANALYZE taxiway.videos")
         crowded = await _claim_seconds(w, "gen4.5")
         assert crowded < alone * 4 + 0.02, f"{alone * 1000:.1f} ms alone, {crowded * 1000:.1f} ms beside 20,000 paused"
 
@@ -296,7 +300,7 @@ async def _claim_seconds(w: World, model: str) -> float:
     best = float("inf")
     for number in range(4):
         [video_id] = await order(w, [f"{model} {number}"], model=model)
-        await w.rows("UPDATE models SET reason = 'busy', paused_until = now() WHERE model <> $1", model)
+        await w.rows("UPDATE taxiway.models SET reason = 'busy', paused_until = now() WHERE model <> $1", model)
         started = time.perf_counter()
         taken = await claims.claim(w.ctx.database, 20, 5.0)
         best = min(best, time.perf_counter() - started)
@@ -310,7 +314,7 @@ async def test_throttled_for_most_of_a_day_is_waiting_and_not_failing(database_u
         for _ in range(23):
             await w.tick()
             await w.later(hours=1)
-        rows = await w.rows("SELECT status, task_status, error_code FROM videos")
+        rows = await w.rows("SELECT status, task_status, error_code FROM taxiway.videos")
         assert [tuple(row) for row in rows] == [("processing", "THROTTLED", None)] * 2
         w.runway.state.runway.change(concurrency=5)
         await until_idle(w)

@@ -84,7 +84,7 @@ async def rescued(field: Field) -> None:
 async def retried_by_an_operator(field: Field) -> None:
     """Somebody else gives the call up, and the operator pays again if need be."""
     await field.world.tick()
-    [video] = await field.world.rows("SELECT id FROM videos")
+    [video] = await field.world.rows("SELECT id FROM taxiway.videos")
     await field.world.api.post(f"/videos/{video['id']}/retry", json={"accept_double_charge": True})
     await field.world.tick()
 
@@ -144,7 +144,7 @@ async def test_a_zombie_that_wakes_too_late_does_not_send(database_url: str, for
         assert process is not None
         assert (await process.counts())["submit"]["not_sent"] == 1
         assert not field.world.creates
-        [video] = await field.world.rows("SELECT status FROM videos")
+        [video] = await field.world.rows("SELECT status FROM taxiway.videos")
         assert video["status"] == "queued"
         assert (await ended(field)).tasks == 1
 

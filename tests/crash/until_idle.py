@@ -22,7 +22,7 @@ async def until_idle(w: World, rounds: int = 70) -> int:
         if wait is None:
             return round_ + 1
         await w.later(seconds=max(wait + 0.01, 2 ** (round_ / 3)))
-    raise AssertionError(await w.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
+    raise AssertionError(await w.rows("SELECT * FROM taxiway.videos WHERE status IN ('queued', 'processing')"))
 
 
 async def judged(w: World, prompts: Mapping[UUID, str], removed: frozenset[UUID] = frozenset()) -> Accounts:

@@ -21,7 +21,6 @@ LABELS = {
 }  # fmt: skip
 # A picture of one point: what stands for a chosen file while a form is only checked and priced.
 STANDS_FOR_A_FILE = "data:image/png;base64,iVBORw0KGgo="
-JSON_FIELDS = ("metadata", "columns")
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,15 @@ def body(form: Mapping[str, str], image: str) -> dict[str, Any]:
         raise InvalidRequest([Problem("/operation", "choose a model")])
     given = dict(_values(PREFIX, fields.fields, form, image))
     found: dict[str, Any] = {"operation": operation, "input": {"model": model} | given}
+    if user_id := form.get("user_id", "").strip():
+        found["user_id"] = user_id
     if priority := form.get("priority", "").strip():
         found["priority"] = _number(priority)
-    problems = []
-    for name in JSON_FIELDS:
-        if text := form.get(name, "").strip():
-            try:
-                found[name] = json.loads(text)
-            except ValueError as exc:
-                problems.append(Problem(f"/{name}", f"is not JSON: {exc}"))
-    if problems:
-        raise InvalidRequest(problems)
+    if text := form.get("metadata", "").strip():
+        try:
+            found["metadata"] = json.loads(text)
+        except ValueError as exc:
+            raise InvalidRequest([Problem("/metadata", f"is not JSON: {exc}")]) from exc
     return found
 
 

@@ -17,11 +17,11 @@ from tests.benchmarks.processes import cores, free_port, listening, spawn, stop,
 from tests.database import connected
 from tests.world import API_KEY, CRON_SECRET
 
-STORED = "SELECT count(*) FROM submissions WHERE task_id IS NOT NULL"
+STORED = "SELECT count(*) FROM taxiway.submissions WHERE task_id IS NOT NULL"
 # Only of the last seconds: a later poll of the task writes the row again.
 DELAYS = """
 SELECT s.id, extract(epoch FROM pg_xact_commit_timestamp(s.xmin) - v.created_at)::float8
-FROM submissions s JOIN videos v ON v.id = s.video_id
+FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
 WHERE s.outcome = 'accepted' AND s.closed_at > now() - interval '4 seconds'
 ORDER BY s.id
 """
@@ -77,7 +77,7 @@ async def multiply(url: str, count: int, changes: dict[str, str], *, source: str
         changed = {"id": _ID.format(count=count)} | changes
         chosen = [f"({changed[name]})" if name in changed else f"t.{name}" for name in names]
         await connection.execute(
-            f"INSERT INTO videos ({', '.join(names)}) SELECT {', '.join(chosen)} "
+            f"INSERT INTO taxiway.videos ({', '.join(names)}) SELECT {', '.join(chosen)} "
             f"FROM (SELECT * FROM {source} ORDER BY id LIMIT 1) AS t CROSS JOIN generate_series(1, {count}) AS n",
             timeout=900,
         )

@@ -29,7 +29,7 @@ FIGURES = (
 NAMES = ("no history", "history")
 CALL_SECONDS = 60.0
 # The tasks that were claimed here are nobody's: no tick is to ask for them.
-NOT_DUE = "UPDATE videos SET poll_after = now() + interval '1 hour' WHERE status = 'processing'"
+NOT_DUE = "UPDATE taxiway.videos SET poll_after = now() + interval '1 hour' WHERE status = 'processing'"
 
 
 async def run(lab: Lab) -> Measured:

@@ -29,14 +29,15 @@ async def run(lab: Lab) -> Measured:
 
 # All are there, and hear, before there is anything to do: otherwise some would still start while others work.
 PAUSE = """
-INSERT INTO models (model, paused_until, reason, paused_at) VALUES ('all', now() + interval '1 hour', 'wait', now())
+INSERT INTO taxiway.models (model, paused_until, reason, paused_at)
+    VALUES ('all', now() + interval '1 hour', 'wait', now())
 """
 # What a worker says last on the connection on which it listens.
 HEARING = """
 SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND query LIKE 'UPDATE taxiway_maintenance % ''listener''%' AND state = 'idle'
+WHERE datname = current_database() AND query LIKE 'UPDATE taxiway.maintenance % ''listener''%' AND state = 'idle'
 """
-GO = ("DELETE FROM models WHERE model = 'all'", "NOTIFY taxiway")
+GO = ("DELETE FROM taxiway.models WHERE model = 'all'", "NOTIFY taxiway")
 
 
 async def _shared(lab: Lab, workers: int, count: int) -> Values:

@@ -1,0 +1,359 @@
+-- The schema of Taxiway.
+--
+-- Everything that Taxiway keeps is in the schema `taxiway`, and each statement names it in full: no search_path, no
+-- pooler and no role setting leads elsewhere. Nothing is ever added to a table of the app, and nothing here refers to
+-- one, so the app may rename, retype and migrate its tables as it likes.
+--
+--   videos         what the app asked for, and how far it has come
+--   submissions    one permitted create each: while it is open the lease and the fence, afterwards the ledger entry
+--   models         what each of Runway's models is allowed at the moment
+--   inbox          every callback that was verified, once
+--   events         what happened to a video and is not a state of it: refusals, restores, decisions
+--   ticks          what each bounded round of work did
+--   maintenance    when something was last counted, asked or pruned
+--   search         the words by which a video is found
+--   links          tables of the app whose rows are videos
+--   rows           which row of a linked table is which video, and what is known of that row
+--   mirror_queue   videos whose row in a linked table is behind
+--
+-- The runner (service/installer/migrate.py) runs this file in one transaction, and keeps its SHA-256: once applied, a
+-- file is never edited.
+
+CREATE SCHEMA IF NOT EXISTS taxiway;
+COMMENT ON SCHEMA taxiway IS 'Taxiway: the durable queue in front of Runway. Managed by `taxiway migrate` alone.';
+REVOKE ALL ON SCHEMA taxiway FROM PUBLIC;
+
+-- Every script that was applied. `sha256`: of its text, with LF at the end of each line.
+CREATE TABLE taxiway.migrations (
+    name        text        PRIMARY KEY,
+    sha256      text        NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- A table of the app whose rows are videos. No foreign key and no other object refers to that table: it is found by its
+-- name, and if it is renamed, by its oid.
+CREATE TABLE taxiway.links (
+    id           integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schema_name  text        NOT NULL,
+    table_name   text        NOT NULL,
+    table_oid    oid         NOT NULL,
+    mapping      jsonb       NOT NULL,            -- the link as the operator decided it (service/installer/mapping.py)
+    columns      jsonb       NOT NULL,            -- of the mapped columns, by key: {name, attnum, type}
+    made         jsonb       NOT NULL DEFAULT '[]',  -- what was added to the table with consent: columns, an index
+    state        text        NOT NULL DEFAULT 'open',
+    reason       text,                            -- why it is paused, with the command that fixes it
+    linked_at    timestamptz NOT NULL DEFAULT now(),
+    -- Intake: the newest row that was seen, when all rows are read again, and how long that took.
+    seen_until   text,
+    sweep_due    timestamptz NOT NULL DEFAULT now(),
+    sweep_seconds  double precision NOT NULL DEFAULT 0,
+    look_due     timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT links_table UNIQUE (schema_name, table_name),
+    -- open: works; paused: does not fit its table, or asks; closing: unlinked, shows what has ended; closed: kept for
+    -- `rows`, so that a table which is linked again pays for no row twice.
+    CONSTRAINT links_state_known CHECK (state IN ('open', 'paused', 'closing', 'closed')),
+    CONSTRAINT links_paused_has_reason CHECK (state <> 'paused' OR reason IS NOT NULL)
+);
+
+-- A video. First what was asked for, which stays as it is; then how far it has come; then how it ended.
+--
+-- A video changes four times in its life. More than half of each page is left free, so that a new version of a row
+-- finds room beside the old one, and all that changes stands together behind all that does not: PostgreSQL then logs
+-- the difference only, which is less than half of what it would write otherwise.
+CREATE TABLE taxiway.videos (
+    id                    uuid         PRIMARY KEY DEFAULT gen_random_uuid(),
+    user_id               text,
+    prompt                text,                   -- of a row that was inserted with SQL; the API has it in `input`
+    image_url             text,
+    created_at            timestamptz  NOT NULL DEFAULT now(),
+    model                 text,
+    metadata              jsonb,                  -- the app's own, returned as it came
+    origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
+    link_id               integer      REFERENCES taxiway.links (id),
+    operation             text,
+    idempotency_key       text,
+    request_hash          text,
+    quoted_credits        numeric,
+    priority              smallint     NOT NULL DEFAULT 0,
+    expires_at            timestamptz,            -- still queued by then: EXPIRED
+    input                 jsonb,                  -- the body of the POST, as Runway takes it
+
+    run_after             timestamptz  NOT NULL DEFAULT now(),
+    status                text         NOT NULL DEFAULT 'queued',
+    submitted_at          timestamptz,            -- when its create was permitted
+    poll_after            timestamptz,
+    retries               smallint     NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
+    task_retries          smallint     NOT NULL DEFAULT 0,  -- tasks that failed and were requested again
+    resubmissions         smallint     NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
+    round                 integer      NOT NULL DEFAULT 1,  -- grows when it is queued again after an end
+    version               integer      NOT NULL DEFAULT 0,  -- of what a linked table shows; grows with each change of it
+    open_submission_id    bigint,
+    runway_video_id       text,
+    task_status           text,
+    progress              real,
+    polled_at             timestamptz,
+
+    error_code            text,
+    error_message         text,
+    output                jsonb,
+    video_url             text,
+    video_url_expires_at  timestamptz,
+    cost_credits          numeric,
+    finished_at           timestamptz,
+    updated_at            timestamptz  NOT NULL DEFAULT now(),
+
+    CONSTRAINT videos_status_known
+        CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')),
+    -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
+    -- open submission.
+    CONSTRAINT videos_never_stuck
+        CHECK (CASE WHEN status = 'processing' THEN num_nonnulls(open_submission_id, runway_video_id) = 1
+                    ELSE open_submission_id IS NULL END)
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02);
+
+-- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's lease and
+-- fence; afterwards it is an entry in the ledger. It outlives the video's row.
+-- What has a fixed width stands first, so that next to nothing is lost between two columns: each is written twice.
+CREATE TABLE taxiway.submissions (
+    video_id           uuid        NOT NULL,
+    id                 bigint      GENERATED ALWAYS AS IDENTITY,  -- grows, never reused: the fence
+    claim_id           bigint,                 -- the claim that permitted it, so that one without an answer is found
+    opened_at          timestamptz NOT NULL DEFAULT now(),
+    call_deadline      timestamptz NOT NULL,   -- the POST has ended by then, whatever happens to it
+    deadline           timestamptz NOT NULL,   -- without an outcome by then, the outcome is unknown
+    model              text        NOT NULL,
+    quoted_credits     numeric,                -- our own price, before the call: the bound of what it may cost
+    closed_at          timestamptz,
+    http_status        integer,
+    outcome            text,
+    request_id         text,                   -- Runway's apigw-requestid, for its support
+    error              text,                   -- Runway's words, or the transport's
+    task_id            text,
+    estimated_credits  numeric,                -- Runway's bound, from the answer
+    task_status        text,                   -- the last that Runway said of the task
+    cost_credits       numeric,                -- what the task cost, from the finished task
+    settled_at         timestamptz,            -- nothing more can come of it: no task, or the task has ended
+    consent            text,                   -- who allowed another create although this one may have cost
+    unsaved            jsonb,                  -- the answer, while another transaction held the video's row
+    cancel_due         timestamptz,            -- the task must be deleted at Runway, at this time
+    cancel_reason      text,
+    polls              integer,                -- how often its task was polled; NULL: never
+    recent_polls       jsonb,                  -- the newest of them, each [seconds since 1970, status, progress]
+    consented_at       timestamptz,
+    -- The ledger of one video. Any entry in it that is not settled forbids another create, unless there is consent.
+    PRIMARY KEY (video_id, id),
+    CONSTRAINT submissions_outcome_known
+        CHECK (outcome IN ('accepted', 'not_sent', 'rejected', 'unknown')),
+    CONSTRAINT submissions_closed_with_outcome
+        CHECK ((outcome IS NULL) = (closed_at IS NULL)),
+    CONSTRAINT submissions_accepted_has_task
+        CHECK ((outcome IS NOT DISTINCT FROM 'accepted') = (task_id IS NOT NULL)),
+    CONSTRAINT submissions_consent_known
+        CHECK (consent IN ('policy', 'operator')),
+    -- The lease outlasts the call, so nobody else decides about a video while its POST may still be sent.
+    CONSTRAINT submissions_lease_outlasts_call
+        CHECK (deadline >= call_deadline + interval '5 seconds' AND call_deadline > opened_at)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+
+-- The open submission of a video is a submission of this very video.
+ALTER TABLE taxiway.videos ADD CONSTRAINT videos_open_submission
+    FOREIGN KEY (id, open_submission_id) REFERENCES taxiway.submissions (video_id, id);
+
+-- At most one open submission for a video: two permissions at once cannot be stored.
+CREATE UNIQUE INDEX submissions_one_open ON taxiway.submissions (video_id) WHERE outcome IS NULL;
+-- One task, one submission.
+CREATE UNIQUE INDEX submissions_task ON taxiway.submissions (task_id) WHERE task_id IS NOT NULL;
+-- Tasks under way: almost all that is not settled. Each video writes here once, when its id is saved, and at the end of
+-- the index, because ids grow; by video, an entry is found by the primary key.
+CREATE INDEX submissions_under_way ON taxiway.submissions (id) WHERE settled_at IS NULL AND outcome = 'accepted';
+-- Unknown outcomes, until they are resolved: there may be more of them from month to month, and /health counts them, so
+-- everything that is asked of all of them stands in the index.
+CREATE INDEX submissions_unknown
+    ON taxiway.submissions (video_id) INCLUDE (consent, cancel_due, estimated_credits, quoted_credits)
+    WHERE settled_at IS NULL AND outcome = 'unknown';
+CREATE INDEX submissions_unsaved ON taxiway.submissions (id) WHERE unsaved IS NOT NULL;
+-- The day's credits are summed by time; a BRIN index costs next to nothing to keep.
+CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
+CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
+
+-- Ready videos only, in the order in which they are claimed.
+CREATE INDEX videos_ready ON taxiway.videos (model, priority DESC, run_after, id)
+    WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
+-- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
+CREATE INDEX videos_intake ON taxiway.videos (run_after)
+    WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
+CREATE INDEX videos_expiry ON taxiway.videos (expires_at) WHERE status = 'queued';
+-- All that is at Runway or on its way there, by when to poll its task; a video without a time is due at once. The claim
+-- sets the time of the first poll: an answer that comes before it changes no column that an index names, so that the id
+-- is saved without writing to any of them.
+CREATE INDEX videos_poll ON taxiway.videos (COALESCE(poll_after, '-infinity')) WHERE status = 'processing';
+CREATE UNIQUE INDEX videos_idempotency ON taxiway.videos (idempotency_key) WHERE idempotency_key IS NOT NULL;
+-- Lists, newest first, by status: a few failures among a million videos are next to each other. A list of several
+-- statuses merges their parts. The model comes last, so that others are passed over in the index alone. What is
+-- processing is little, and can be sorted: it is not in here.
+CREATE INDEX videos_listed ON taxiway.videos (status, created_at DESC, id DESC, model) WHERE status <> 'processing';
+-- Lists by reason. Only what failed, or waits with a reason, is in it: the usual life of a video never writes here.
+CREATE INDEX videos_reason ON taxiway.videos (error_code, status, created_at DESC, id DESC, model)
+    WHERE error_code IS NOT NULL;
+-- What ended when, and how long it took. It costs little: only a video that ends gets an entry, and the UPDATE that ends
+-- it changes its status, which other indexes name, so that it writes to indexes anyway. With these columns inside, a
+-- week of 25,000 videos a day is summed up from the index, without reading the rows themselves.
+CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, created_at, submitted_at)
+    WHERE finished_at IS NOT NULL;
+
+-- A model's state, or that of 'all' of them: paused until when, and why.
+-- 'restored' on 'all' means that this database is a copy, or went back in time: it lasts until `taxiway resume all`.
+CREATE TABLE taxiway.models (
+    model         text        PRIMARY KEY,
+    paused_until  timestamptz,
+    reason        text,                        -- a word: daily_limit, no_credits, key_refused, restored, ...
+    detail        text,                        -- Runway's words, or the sentence for the operator
+    paused_at     timestamptz,
+    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
+);
+
+-- The inbox: every callback that was verified, once.
+CREATE TABLE taxiway.inbox (
+    id           text        PRIMARY KEY,      -- the sender's webhook-id
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    body_hash    bytea       NOT NULL,
+    task_id      text        NOT NULL,
+    video_id     uuid,
+    handled_at   timestamptz,
+    result       text
+);
+CREATE INDEX inbox_waiting ON taxiway.inbox (task_id) WHERE handled_at IS NULL;
+CREATE INDEX inbox_received ON taxiway.inbox (received_at);
+-- The callbacks of one video, by its task or by its own id.
+CREATE INDEX inbox_task ON taxiway.inbox (task_id);
+CREATE INDEX inbox_video ON taxiway.inbox (video_id) WHERE video_id IS NOT NULL;
+
+-- What happened to a video, or to the whole, that its row does not say: appended, never rewritten. It holds ids, codes
+-- and PostgreSQL's or the app's words about a refusal, never a prompt.
+CREATE TABLE taxiway.events (
+    id        bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at        timestamptz NOT NULL DEFAULT now(),
+    video_id  uuid,
+    kind      text        NOT NULL,            -- refused_row, mirror_refused, gate_refused, restored, resumed, ...
+    actor     text        NOT NULL,            -- a step, a command, an API
+    detail    jsonb       NOT NULL DEFAULT '{}'
+);
+CREATE INDEX events_video ON taxiway.events (video_id, id) WHERE video_id IS NOT NULL;
+CREATE INDEX events_newest ON taxiway.events (at);
+
+-- A tick: one bounded round of work. `ref` is its short name, which each line that it logs bears.
+CREATE TABLE taxiway.ticks (
+    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind         text        NOT NULL,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    counts       jsonb,
+    error        text,
+    ref          text
+);
+CREATE INDEX ticks_started ON taxiway.ticks (started_at);
+
+-- What can be searched of a video: the words of its prompt and of the values of its metadata. A table of its own,
+-- because an index over words on `videos` would be written at every change of a status; this row is written once, in
+-- the statement that enqueues the video. `model` does not change after that either. It may outlive its video: a search
+-- joins `videos`.
+CREATE TABLE taxiway.search (
+    video_id    uuid        PRIMARY KEY,
+    created_at  timestamptz NOT NULL,
+    model       text,
+    words       tsvector    NOT NULL
+);
+-- A rare word is found here. New entries wait in a list that is merged when it has 256 kB, not 4 MB: many short merges
+-- instead of a few that one enqueue waits for.
+CREATE INDEX search_words ON taxiway.search USING gin (words) WITH (gin_pending_list_limit = 256);
+-- A word that is in every other video is found by walking here, newest first.
+CREATE INDEX search_newest ON taxiway.search (created_at DESC, video_id DESC);
+-- Videos of one model, however rare it is.
+CREATE INDEX search_model ON taxiway.search (model, created_at DESC, video_id DESC);
+
+-- What is too dear to find out each time: 'counts' of videos by status, once there are too many to count for each
+-- caller; 'account', credits and limits at Runway. Ticks refresh it when it is due.
+-- How far the walks have come that look for what is old: through the ledger, whose detail goes, and through what is
+-- searched, of which the video may be gone. They go on behind the time `taken_at`, and the key in `facts`, at `due_at`.
+-- 'removal' has no place to remember: it is when old videos are looked for again, if ever.
+-- 'listener': when a worker last said that it hears NOTIFY. 'identity': which server and database the last tick saw.
+CREATE TABLE taxiway.maintenance (
+    name      text        PRIMARY KEY,
+    taken_at  timestamptz,                     -- NULL: never
+    due_at    timestamptz NOT NULL,            -- not to be taken again before
+    facts     jsonb
+);
+INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
+    ('counts', now(), now(), '{}'),
+    ('account', NULL, now() + interval '5 minutes', NULL),
+    ('ledger_walk', now(), now() + interval '1 hour', '{"after": 0}'),
+    ('search_walk', NULL, now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
+    ('removal', NULL, now() + interval '10 minutes', NULL),
+    ('listener', NULL, 'infinity', NULL),
+    ('identity', NULL, 'infinity', NULL);
+
+-- Which row of a linked table is which video. It is written by intake, gate and mirror only, and outlives the link:
+-- forgetting a row would pay for it twice.
+CREATE TABLE taxiway.rows (
+    link_id           integer     NOT NULL REFERENCES taxiway.links (id),
+    app_id            text        NOT NULL,    -- the row's key, as text
+    video_id          uuid        NOT NULL,
+    app_word          text,                    -- the status that stands in the app's row, as far as Taxiway knows
+    gated_round       integer     NOT NULL DEFAULT 0,   -- the round of the video in which `processing` was written
+    mirrored_version  integer     NOT NULL DEFAULT 0,
+    missing_since     timestamptz,             -- first seen to be gone; only a second look counts
+    -- A row that refused to show its video: when to try again, how often it refused, and PostgreSQL's words.
+    due_at            timestamptz,
+    tries             smallint    NOT NULL DEFAULT 0,
+    sqlstate          text,
+    error             text,
+    refused_at        timestamptz,             -- since when
+    PRIMARY KEY (link_id, app_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+CREATE UNIQUE INDEX rows_video ON taxiway.rows (video_id);
+CREATE INDEX rows_due ON taxiway.rows (due_at) WHERE due_at IS NOT NULL;
+
+-- Videos whose row in a linked table is behind. Notes are inserted and deleted, never updated: a queue of notes costs a
+-- third of an index over versions.
+CREATE TABLE taxiway.mirror_queue (
+    id        bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    link_id   integer  NOT NULL,
+    video_id  uuid     NOT NULL
+);
+CREATE INDEX mirror_queue_link ON taxiway.mirror_queue (link_id, id);
+
+-- A change that a linked table shows: the video's version grows, and the mirror gets a note in the same transaction.
+-- A trigger, so that no statement can forget it; its condition costs a video without a link next to nothing.
+CREATE FUNCTION taxiway.note_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.version := NEW.version + 1;
+    INSERT INTO taxiway.mirror_queue (link_id, video_id) VALUES (NEW.link_id, NEW.id);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER note_change BEFORE UPDATE ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.link_id IS NOT NULL
+          AND (OLD.status, OLD.runway_video_id, OLD.error_message, OLD.video_url, OLD.progress, OLD.round, OLD.link_id)
+              IS DISTINCT FROM
+              (NEW.status, NEW.runway_video_id, NEW.error_message, NEW.video_url, NEW.progress, NEW.round, NEW.link_id))
+    EXECUTE FUNCTION taxiway.note_change();
+-- A row that made no valid request is a video that has failed from the start.
+CREATE TRIGGER note_refusal BEFORE INSERT ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.link_id IS NOT NULL AND NEW.status <> 'queued')
+    EXECUTE FUNCTION taxiway.note_change();
+
+-- For the app to read; its columns stay as they are from version to version.
+CREATE VIEW taxiway.video_status WITH (security_invoker = true) AS
+SELECT id, user_id, status, error_code, error_message, runway_video_id, progress, video_url, video_url_expires_at,
+       created_at, updated_at, finished_at
+FROM taxiway.videos;
+
+-- Closed to everybody else, also where a database grants new objects to browser roles by default.
+REVOKE ALL ON ALL TABLES IN SCHEMA taxiway FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA taxiway FROM PUBLIC;
+DO $$ DECLARE browser text; BEGIN
+    FOR browser IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA taxiway FROM %I', browser);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA taxiway FROM %I', browser);
+        EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA taxiway FROM %I', browser);
+    END LOOP;
+END $$;
