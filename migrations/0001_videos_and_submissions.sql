@@ -25,7 +25,7 @@ COMMENT ON TABLE videos IS 'made by Taxiway';
 END IF; END $$;
 
 -- A submission: one permitted POST. Its commit is the permission; until it has an outcome it is the video's
--- permit (the lease and the fence); afterwards it is an entry in the ledger. It outlives the video's row.
+-- open submission (the lease and the fence); afterwards it is an entry in the ledger. It outlives the video's row.
 -- What has a fixed width stands first, so that next to nothing is lost between two columns: each is written twice.
 CREATE TABLE submissions (
     video_id           uuid        NOT NULL,
@@ -65,7 +65,7 @@ CREATE TABLE submissions (
         CHECK (deadline >= call_deadline + interval '5 seconds' AND call_deadline > opened_at)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
 
--- At most one open submission for a video: two permits at once cannot be stored.
+-- At most one open submission for a video: two at once cannot be stored.
 CREATE UNIQUE INDEX submissions_one_open ON submissions (video_id) WHERE outcome IS NULL;
 -- One task, one submission.
 CREATE UNIQUE INDEX submissions_task ON submissions (task_id) WHERE task_id IS NOT NULL;
@@ -76,7 +76,7 @@ CREATE INDEX submissions_unsaved ON submissions (id) WHERE unsaved IS NOT NULL;
 CREATE INDEX submissions_opened ON submissions USING brin (opened_at);
 CREATE INDEX submissions_cancel ON submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- A model: one model's state, or 'all' for all of them. Paused until when, and why.
+-- One model's state, or 'all' for all of them. Paused until when, and why.
 CREATE TABLE models (
     model         text        PRIMARY KEY,
     paused_until  timestamptz,
@@ -158,10 +158,10 @@ END IF; END $$;
 -- Rows that the app left stuck (here: `processing` without an id) are mended by the runner at this point.
 -- taxiway: fix stuck rows
 
--- A permit is a submission of this very video.
+-- An open submission belongs to this very video.
 ALTER TABLE videos ADD CONSTRAINT videos_open_submission_is_its_own
     FOREIGN KEY (id, open_submission_id) REFERENCES submissions (video_id, id);
--- Never stuck, as a constraint: `processing` has a permit or a task, and never both; nothing else has an open submission.
+-- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an open submission.
 ALTER TABLE videos ADD CONSTRAINT videos_never_stuck
     CHECK (CASE WHEN status = 'processing' THEN num_nonnulls(open_submission_id, runway_video_id) = 1
                 ELSE open_submission_id IS NULL END);
@@ -173,8 +173,8 @@ CREATE INDEX videos_ready ON videos (model, priority DESC, run_after, id)
 CREATE INDEX videos_intake ON videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
 CREATE INDEX videos_expiry ON videos (expires_at) WHERE status = 'queued';
--- All that is at Runway or on its way there, by when to poll of its task; a row without a time (written manually) is
--- due at once. The claim sets the time of the first look: an answer that comes before it changes no column that an
+-- All that is at Runway or on its way there, by when to poll of its task; a row without a time (written by the app) is
+-- due at once. The claim sets the time of the first poll: an answer that comes before it changes no column that an
 -- index names, so that the id is saved without writing to any of them.
 CREATE INDEX videos_poll ON videos (COALESCE(poll_after, '-infinity')) WHERE status = 'processing';
 CREATE INDEX videos_newest ON videos (created_at DESC, id DESC);

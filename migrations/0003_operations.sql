@@ -1,5 +1,5 @@
 -- What those who run it look at: the tick that a log line belongs to, statistics of the last week, and what was seen
--- last of things that are too dear to look at each time.
+-- last of things that are too dear to count each time.
 
 -- A tick's short name, made by its process when it begins: each line that it logs bears it.
 ALTER TABLE ticks ADD ref text;

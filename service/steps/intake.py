@@ -20,7 +20,7 @@ NOTHING: Counts = {"booked": 0, "mapped": 0, "refused": 0, "expired": 0}
 
 
 async def run_once(ctx: Context) -> Counts:
-    """One batch: book tasks written manually, map the app's rows, expire what is over."""
+    """One batch: book tasks written by the app, map the app's rows, expire what is over."""
     settings, database = ctx.settings, ctx.database
     booked = await ledger.book_foreign_tasks(database, BATCH)
     rows = await store.unmapped(database, settings.prompt_column, settings.image_column, BATCH)

@@ -1,4 +1,4 @@
-"""Statements on `taxiway_maintenance`: what was seen last of things that are too dear to look at each time."""
+"""Statements on `taxiway_maintenance`: what was seen last of things that are too dear to count each time."""
 
 from __future__ import annotations
 

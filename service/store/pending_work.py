@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.store.database import Database
 from service.store.retention import DUE, KEEP_DAYS
 
-# What each step begins with, as the question whether there is any of it. A task written manually has no time to be
+# What each step begins with, as the question whether there is any of it. A task written by the app has no time to be
 # looked at, and such rows come first in their index; the books that are open are compared with what their videos say.
 _PENDING_WORK = f"""
 SELECT

@@ -90,7 +90,7 @@ class Field:
         raise AssertionError(await self.world.rows("SELECT * FROM videos WHERE status IN ('queued', 'processing')"))
 
     async def recover(self) -> None:
-        """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
+        """Every process is dead: pass all deadlines, and tick with a fresh one until idle."""
         for process in self.started:
             process.kill()
             await process.end()
@@ -100,7 +100,7 @@ class Field:
         await self.quiet()
 
     async def show_evidence(self, rounds: int = 40) -> int:
-        """Adopt every task in Runway's book that the ledger lacks, as an operator would; then tick until quiet."""
+        """Attach every task in Runway's book that the ledger lacks, as an operator would; then tick until idle."""
         known = await task_ids(self.world)
         videos = await videos_by_prompt(self.world)
         lost = [entry for entry in self.world.creates if entry.task_id and entry.task_id not in known]
@@ -125,7 +125,7 @@ UNION ALL SELECT id::text FROM submissions WHERE outcome IS NULL OR unsaved IS N
 
 @asynccontextmanager
 async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) -> AsyncIterator[Field]:
-    """A field; `changes` are settings, of this process's house and of the processes alike (`unknown_policy="fail"`)."""
+    """A field; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
     changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
     watch = Watch()
     async with (

@@ -109,7 +109,7 @@ _TASK = {"runway_video_id": "6f9a1c3e-2b47-4d58-9e06-1c2d3e4f5a6b"}
 _ASKED = {"prompt": "A plane waits for the runway", "image_url": "https://example.com/plane.png"}
 SAMPLES = (
     Sample(Status.QUEUED.value, {}),
-    Sample(Status.PROCESSING.value, {}),  # between the permit and Runway's answer
+    Sample(Status.PROCESSING.value, {}),  # between the claim and Runway's answer
     Sample(Status.PROCESSING.value, _TASK),
     Sample(Status.COMPLETED.value, {**_TASK, "video_url": "https://example.com/plane.mp4", "progress": "1"}),
     Sample(Status.FAILED.value, {"error_message": "x" * ERROR_CHARACTERS}),

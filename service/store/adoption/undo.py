@@ -148,7 +148,7 @@ def _as_json(names: list[str]) -> str:
 async def take_back(connection: Connection, undo: Undo) -> None:
     """Do what `survey` said, in the caller's transaction."""
     table = undo.table
-    # The permits go first: `videos_never_stuck` would refuse the rows as they were.
+    # The open submissions go first: `videos_never_stuck` would refuse the rows as they were.
     await _alter(connection, table, [f"DROP CONSTRAINT {identifier(name)}" for name in undo.constraints])
     triggers = await connection.fetch(TRIGGERS, table)
     await _alter(connection, table, [f"DISABLE TRIGGER {one['name']}" for one in triggers])
