@@ -75,7 +75,7 @@ def poll(
         float | None, typer.Option(min=0.1, help="Go on until SIGTERM, with so many seconds in between.")
     ] = None,
 ) -> None:
-    """Look at the tasks that are due, and at nothing else. Once, or in a loop with --every."""
+    """Poll the tasks that are due, and do nothing else. Once, or in a loop with --every."""
     from service.tick import poll_only
     from service.worker import Stop, run_forever, signals
 

@@ -39,7 +39,7 @@ class Deadline:
 
 
 class Wake:
-    """Rings when a claim may be worth it: a call came back, or (`due_work`) something is due, perhaps a `probe`."""
+    """Is set when a claim may be worth it: a call came back, or (`due_work`) something is due, perhaps a `probe`."""
 
     def __init__(self) -> None:
         self._set = asyncio.Event()
@@ -54,6 +54,6 @@ class Wake:
         self._set.set()
 
     async def wait(self) -> None:
-        """Until it rings, or at once if it has rung since the last wait."""
+        """Until it is set, or at once if it was set since the last wait."""
         await self._set.wait()
         self._set.clear()

@@ -85,7 +85,7 @@ BACKOFF_CAP_SECONDS = 600.0
 
 
 def backoff(retries: int, random: float) -> float:
-    """Seconds to wait after the n-th setback in a row: exponential, plus up to 50 % at random.
+    """Seconds to wait after the n-th retry in a row: exponential, plus up to 50 % at random.
 
     `random` is in [0, 1). The form is Runway's own advice for 429, 502, 503 and 504 (its API guide, "Errors").
     """

@@ -75,7 +75,7 @@ async def run_forever(ctx: Context, work: Callable[[], Awaitable[object]], *, ev
 async def work_forever(ctx: Context, *, every: float, stop: Stop) -> None:
     """The worker: a tick every so many seconds; and beside it, with nothing to wait for, the submit step.
 
-    That is rung for by each tick and by each video that is created.
+    Each tick and each new video wakes it.
     """
     wake, submitted = Wake(), dict(submit.NOTHING)
 

@@ -65,9 +65,9 @@ async def answers(w: World, examples: dict[str, Any]) -> Answers:
         await call(f"GET /videos/{{id}}{path}", id=video)
     await call("POST /videos/{id}/cancel", id=await w.enqueue())
     w.faults("drop_after", "drop_after")
-    unknown, adopted = await w.enqueue(), await w.enqueue()
+    unknown, attached = await w.enqueue(), await w.enqueue()
     await w.tick()
-    await call("POST /videos/{id}/attach", {"task_id": w.creates[-1].task_id}, id=adopted)
+    await call("POST /videos/{id}/attach", {"task_id": w.creates[-1].task_id}, id=attached)
     await call("POST /videos/{id}/retry", id=unknown)
     for operation in ("POST /bulk/retry", "POST /bulk/cancel", "POST /poll-processing", "GET /videos", "GET /stats"):
         await call(operation)

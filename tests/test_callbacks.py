@@ -83,7 +83,7 @@ def finished(caplog: pytest.LogCaptureFixture) -> list[Any]:
 
 @asynccontextmanager
 async def relayed(database_url: str) -> AsyncIterator[tuple[Context, httpx.AsyncClient]]:
-    """A service and a simulator whose relay calls it back, each on a socket: (house, a client of the API)."""
+    """A service and a simulator whose relay calls it back, each on a socket: (context, a client of the API)."""
     app = create_app(contexts.build(settings(database_url)))
     try:
         async with on_socket(app) as service_url:
@@ -509,11 +509,11 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_defect(database_url: str
 # Evidence for a submission of unknown outcome.
 
 
-async def test_evidence_adopts_the_task_of_an_unknown_submission(database_url: str) -> None:
+async def test_evidence_attaches_the_task_of_an_unknown_submission(database_url: str) -> None:
     async with world(database_url) as w:
         video_id, task_id = await unknown_video(w)
         response = await call(w, about(task_id, video_id=str(video_id)))
-        assert (response.status_code, response.json()) == (202, {"result": "adopted"})
+        assert (response.status_code, response.json()) == (202, {"result": "attached"})
         row = await w.row(video_id)
         assert (row["status"], row["runway_video_id"]) == ("processing", task_id)
         await w.finish()
@@ -529,8 +529,8 @@ async def test_evidence_that_runway_cannot_confirm_yet_is_followed_by_a_tick(dat
         w.faults({"simulate": "status=503", "on": "retrieve", "times": 2})
         raw = about(task_id, video_id=str(video_id))
         assert (await call(w, raw)).json() == {"result": "kept"}
-        assert (await w.tick())["rescue"]["adopted"] == 0
-        assert (await w.tick())["rescue"]["adopted"] == 1
+        assert (await w.tick())["rescue"]["attached"] == 0
+        assert (await w.tick())["rescue"]["attached"] == 1
         assert (await w.row(video_id))["runway_video_id"] == task_id
         assert (await inbox(w))[0]["result"] == "moved"
         assert (await call(w, raw)).json() == {"result": "duplicate"}
@@ -541,7 +541,7 @@ async def test_evidence_is_followed_without_a_key_once_there_is_one(database_url
         video_id, task_id = await unknown_video(w)
         async with world(database_url, runway_key=None) as keyless:
             assert (await call(keyless, about(task_id, video_id=str(video_id)))).json() == {"result": "kept"}
-        assert (await w.tick())["rescue"]["adopted"] == 1
+        assert (await w.tick())["rescue"]["attached"] == 1
         assert (await w.row(video_id))["runway_video_id"] == task_id
 
 
@@ -550,12 +550,12 @@ async def test_a_task_that_runway_does_not_know_is_no_evidence(database_url: str
         video_id, _ = await unknown_video(w)
         response = await call(w, about(str(uuid4()), video_id=str(video_id)))
         assert response.json() == {"result": "kept"}
-        assert (await w.tick())["rescue"]["adopted"] == 1  # followed, to its end
+        assert (await w.tick())["rescue"]["attached"] == 1  # followed, to its end
         assert "does not know the task" in (await inbox(w))[0]["result"]
         assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
 
 
-async def test_a_task_made_outside_the_permits_window_is_no_evidence(database_url: str) -> None:
+async def test_a_task_made_outside_the_submissions_window_is_no_evidence(database_url: str) -> None:
     async with world(database_url) as w:
         video_id, _ = await unknown_video(w)
         await w.later(hours=1)
@@ -569,7 +569,7 @@ async def test_a_task_made_outside_the_permits_window_is_no_evidence(database_ur
         assert [entry["outcome"] for entry in await w.ledger(video_id)] == ["unknown"]
 
 
-async def test_a_task_made_after_the_permit_was_closed_but_inside_its_window_is_evidence(
+async def test_a_task_made_after_the_submission_was_closed_but_inside_its_window_is_evidence(
     database_url: str,
 ) -> None:
     async with world(database_url) as w:
@@ -579,7 +579,7 @@ async def test_a_task_made_after_the_permit_was_closed_but_inside_its_window_is_
         for moment, result in (
             (ledger["opened_at"] - timedelta(seconds=61), "kept"),
             (ledger["call_deadline"] + timedelta(seconds=61), "kept"),
-            (ledger["call_deadline"] + timedelta(seconds=59), "adopted"),
+            (ledger["call_deadline"] + timedelta(seconds=59), "attached"),
         ):
             entry.created_at = moment.isoformat()
             raw = about(task_id, video_id=str(video_id))
@@ -607,14 +607,14 @@ async def test_evidence_of_a_task_that_is_held_already_changes_nothing(database_
         assert (await w.row(held))["runway_video_id"] == task_id
 
 
-async def test_evidence_for_a_queued_video_adopts_it_out_of_the_queue(database_url: str) -> None:
+async def test_evidence_for_a_queued_video_attaches_it_out_of_the_queue(database_url: str) -> None:
     async with world(database_url, unknown_policy="resubmit") as w:
         w.faults("drop_after")
         video_id = await w.enqueue()
         await submit.run_once(w.ctx, Deadline(w.ctx.monotonic, w.ctx.monotonic() + 20))
         assert (await w.row(video_id))["status"] == "queued"
         task_id = w.creates[0].task_id
-        assert (await call(w, about(task_id, video_id=str(video_id)))).json() == {"result": "adopted"}
+        assert (await call(w, about(task_id, video_id=str(video_id)))).json() == {"result": "attached"}
         await w.finish()
         row = await w.row(video_id)
         assert (row["status"], row["runway_video_id"], len(w.creates)) == ("completed", task_id, 1)
@@ -628,7 +628,7 @@ async def test_evidence_for_a_video_that_is_with_runway_again_books_a_surplus(da
         await w.tick()
         second = (await w.row(video_id))["runway_video_id"]
         assert second != lost
-        assert (await call(w, about(lost, video_id=str(video_id)))).json() == {"result": "adopted"}
+        assert (await call(w, about(lost, video_id=str(video_id)))).json() == {"result": "attached"}
         surplus, kept = await w.ledger(video_id)
         assert (surplus["task_id"], surplus["cancel_reason"], surplus["consent"]) == (
             lost,
@@ -649,7 +649,7 @@ async def test_evidence_for_a_cancelled_video_is_a_surplus(database_url: str) ->
         video_id, lost = await unknown_video(w)
         await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
         await w.api.post(f"/videos/{video_id}/cancel")
-        assert (await call(w, about(lost, video_id=str(video_id)))).json() == {"result": "adopted"}
+        assert (await call(w, about(lost, video_id=str(video_id)))).json() == {"result": "attached"}
         assert (await w.tick())["cancel"]["deleted"] == 1
         assert (await w.row(video_id))["status"] == "cancelled"
         assert w.creates[0].deleted
@@ -659,7 +659,7 @@ async def test_a_video_id_that_nobody_knows_is_kept(database_url: str) -> None:
     async with world(database_url) as w:
         _, lost = await unknown_video(w)
         assert (await call(w, about(lost, video_id=str(uuid4())))).json() == {"result": "kept"}
-        assert (await rescue.run_once(w.ctx))["adopted"] == 0
+        assert (await rescue.run_once(w.ctx))["attached"] == 0
 
 
 # At the same time.

@@ -461,7 +461,7 @@ class TestQueueAndCron:
         assert span(seconds) == words
 
 
-def test_the_table_is_aligned_and_says_how_to_mend() -> None:
+def test_the_table_is_aligned_and_says_how_to_fix() -> None:
     table = as_table(
         [Check("a", "long name", CheckStatus.OK, "fine"), Check("area", "b", CheckStatus.WARNING, "odd", "do it")]
     )

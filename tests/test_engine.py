@@ -153,7 +153,7 @@ async def test_what_was_submitted_between_two_ticks_is_told_with_the_second(data
         assert submitted == submit.NOTHING
 
 
-async def test_a_worker_goes_on_submitting_while_a_look_takes_its_time(
+async def test_a_worker_goes_on_submitting_while_a_poll_takes_its_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(database_url) as w:
@@ -247,7 +247,7 @@ async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
         assert planned["generic_plans"] >= 3
 
 
-def test_a_process_that_stays_has_its_client_before_its_first_permit() -> None:
+def test_a_process_that_stays_has_its_client_before_its_first_submission() -> None:
     program = """if True:
         import asyncio, sys
         from service import context
@@ -351,7 +351,7 @@ async def test_saving_an_id_writes_to_no_index_of_videos(database_url: str) -> N
 
 
 @pytest.mark.parametrize(("took", "first_look"), [(0.0, 5.0), (2.0, 3.0), (3.0, 5.0), (50.0, 5.0)])
-async def test_the_first_look_is_five_seconds_after_the_claim_or_the_late_answer(
+async def test_the_first_poll_is_five_seconds_after_the_claim_or_the_late_answer(
     database_url: str, took: float, first_look: float
 ) -> None:
     async with world(database_url) as w:
@@ -366,7 +366,7 @@ async def test_the_first_look_is_five_seconds_after_the_claim_or_the_late_answer
 
 
 @pytest.mark.parametrize("whose", ["nobody's", "another video's"])
-async def test_a_permit_is_a_submission_of_its_own_video(database_url: str, whose: str) -> None:
+async def test_an_open_submission_is_its_own_videos(database_url: str, whose: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         [submission] = await claims.claim(w.ctx.database, 1, 60.0)

@@ -118,14 +118,14 @@ async def test_taxiway_audit(database_url: str) -> None:
         assert (unknown.exit_code, "no submission" in unknown.stderr) == (1, True)
 
 
-async def test_taxiway_adopt_task(database_url: str) -> None:
+async def test_taxiway_attach(database_url: str) -> None:
     async with world(database_url) as w, on_socket(w.runway) as url:
         w.faults("drop_after")
         video_id = await w.enqueue()
         await w.tick()
         [entry] = w.creates
         good = await taxiway(w, "attach", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
-        assert (good.exit_code, good.stdout) == (0, "adopted: the video is processing again\n")
+        assert (good.exit_code, good.stdout) == (0, "attached: the video is processing again\n")
         again = await taxiway(w, "attach", str(video_id), entry.task_id, RUNWAYML_BASE_URL=url)
         assert "nothing changed" in again.stdout
         wrong = await taxiway(w, "attach", str(video_id), str(uuid4()), RUNWAYML_BASE_URL=url)

@@ -1,4 +1,4 @@
-"""The operators' API: models, ticks, statistics, and the adoption of a task."""
+"""The operators' API: models, ticks, statistics, and attaching a task."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ async def test_statistics_come_from_indexes_alone(database_url: str, window: str
 # Adoption
 
 
-async def test_an_operator_adopts_a_task(database_url: str) -> None:
+async def test_an_operator_attaches_a_task(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
         w.faults("drop_after")
         video_id = await w.enqueue()
@@ -239,7 +239,7 @@ async def test_an_operator_adopts_a_task(database_url: str) -> None:
         assert (taken.status_code, str(video_id) in taken.json()["detail"]) == (409, True)
 
 
-async def test_what_cannot_be_adopted_says_why(database_url: str) -> None:
+async def test_what_cannot_be_attached_says_why(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
         video_id = await w.enqueue()
         unknown = await ask(w, "POST", f"/videos/{video_id}/attach", json={"task_id": str(uuid4())})

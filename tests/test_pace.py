@@ -1,4 +1,4 @@
-"""When to poll of a task again: few looks, soon after the end, on simulated tasks of every length."""
+"""When to poll a task again: few looks, soon after the end, on simulated tasks of every length."""
 
 from __future__ import annotations
 
@@ -90,6 +90,6 @@ def test_without_progress_the_age_decides() -> None:
         (400.0, {"progress": 0.2, "previous": PreviousPoll(15, "THROTTLED", None)}, 5.0),
     ],
 )
-def test_the_next_look(age: float, said: dict[str, object], delay: float) -> None:
+def test_the_next_poll(age: float, said: dict[str, object], delay: float) -> None:
     assert poll_delay(age, 0.0, **said) == pytest.approx(delay)  # type: ignore[arg-type]
     assert delay <= poll_delay(age, 0.999, **said) <= min(LONGEST_GAP_SECONDS, delay * 1.2 + 0.5)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ ACTIONS = [
 ]
 
 
-def house_without_database(**changes: object) -> Context:
+def context_without_database(**changes: object) -> Context:
     """A context whose database does not answer."""
     return Context(settings(NOWHERE, **(TOKENS | changes)), Database(normalise(NOWHERE)))
 
@@ -53,7 +53,7 @@ class TestLogin:
     """Who is let in, and where they get to."""
 
     async def test_a_token_opens_a_session_that_scripts_and_other_sites_cannot_use(self) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         check(await one.get("/login"))
         response = await one.post("/login", token=f" {ADMIN_TOKEN} ")
         assert (response.status_code, response.headers["location"]) == (303, "/")
@@ -68,13 +68,13 @@ class TestLogin:
         [("https://taxiway.test/login", {}), ("http://taxiway.test/login", {"x-forwarded-proto": "https,http"})],
     )
     async def test_over_https_the_cookie_stays_there(self, url: str, headers: dict[str, str]) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         response = await one.client.post(url, data={"token": ADMIN_TOKEN}, headers=headers)
         assert "; Secure" in response.headers["set-cookie"]
 
     @pytest.mark.parametrize("token", ["", "wrong", ADMIN_TOKEN[:-1], "api-key-for-tests-0001", "ü" * 20])
     async def test_a_wrong_token_is_told_nothing(self, token: str) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         response = await one.post("/login", token=token, next="/?a=1")
         assert response.status_code == 401
         assert "No such token" in check(response)
@@ -83,7 +83,7 @@ class TestLogin:
 
     @pytest.mark.parametrize("path", BEHIND)
     async def test_whoever_is_not_logged_in_is_sent_there_and_comes_back(self, path: str) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         response = await one.get(f"{path}?a=1%262")
         where = f"{path}?a=1%262"
         assert (response.status_code, response.headers["location"]) == (303, f"/login?next={quote(where, safe='')}")
@@ -93,7 +93,7 @@ class TestLogin:
         assert entered.headers["location"] == where
 
     async def test_a_part_of_a_page_takes_the_whole_page_there(self) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         headers = HTMX | {"hx-current-url": f"{SITE}/ui/models?a=1"}
         response = await one.client.get("/", headers=headers)
         assert response.status_code == 401
@@ -106,18 +106,18 @@ class TestLogin:
     )  # fmt: skip
     async def test_it_leads_to_no_other_host(self, where: str) -> None:
         assert local(where) == "/"
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         response = await one.post("/login", token=ADMIN_TOKEN, next=where)
         assert response.headers["location"] == "/"
 
     async def test_without_any_token_it_says_what_to_set(self) -> None:
-        one = browser(house_without_database(admin_tokens=(), viewer_tokens=()))
+        one = browser(context_without_database(admin_tokens=(), viewer_tokens=()))
         for response in [await one.get(path) for path in SCREENS] + [await one.post("/login", token="")]:
             assert response.status_code == 503
             assert "ADMIN_TOKENS" in check(response)
 
     async def test_another_site_cannot_log_anybody_in(self) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
             response = await one.client.post("/login", data={"token": ADMIN_TOKEN}, headers=headers)
             assert response.status_code == 403
@@ -216,7 +216,7 @@ class TestActions:
 
     @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
     async def test_is_nobodys_who_is_not_logged_in(self, path: str) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         response = await one.post(filled(path))
         assert response.status_code == 303
         assert response.headers["location"].startswith("/login")
@@ -235,7 +235,7 @@ class TestStatic:
 
     @pytest.mark.parametrize("name", sorted(path.name for path in static.FOLDER.iterdir()))
     async def test_every_file(self, name: str) -> None:
-        client = browser(house_without_database(admin_tokens=(), viewer_tokens=())).client
+        client = browser(context_without_database(admin_tokens=(), viewer_tokens=())).client
         response = await client.get(static.address(name))
         assert response.status_code == 200
         assert response.content == (static.FOLDER / name).read_bytes()
@@ -247,7 +247,7 @@ class TestStatic:
 
     @pytest.mark.parametrize("name", ["nothing.css", "..%2fapp.py", "%2e%2e%2fauth.py", "app.css%00", ".."])
     async def test_nothing_else(self, name: str) -> None:
-        client = browser(house_without_database()).client
+        client = browser(context_without_database()).client
         assert (await client.get(f"/static/{name}")).status_code in (303, 404)
 
     def test_nothing_of_it_asks_another_host(self) -> None:
@@ -261,7 +261,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("path", [path for path in BEHIND if path not in ("/ui/studio", "/ui/models/limits")])
     async def test_the_database_is_away(self, path: str) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         await one.login(ADMIN_TOKEN)
         response = await one.get(path)
         assert response.status_code == 503
@@ -275,7 +275,7 @@ class TestErrors:
 
     async def test_only_who_runs_it_is_told_where_the_database_is(self) -> None:
         for token, told in ((ADMIN_TOKEN, True), (VIEWER_TOKEN, False)):
-            one = browser(house_without_database())
+            one = browser(context_without_database())
             await one.login(token)
             assert ("127.0.0.1" in check(await one.get("/"))) == told
 
@@ -287,7 +287,7 @@ class TestErrors:
             assert RUNWAY_KEY[:30] not in response.text
 
     async def test_what_is_not_there(self) -> None:
-        client = browser(house_without_database()).client
+        client = browser(context_without_database()).client
         page_404 = await client.get("/nothing", headers={"accept": "text/html,*/*"})
         assert page_404.status_code == 404
         assert "no such page" in check(page_404)
@@ -298,12 +298,12 @@ class TestErrors:
         assert api.headers["content-type"] == "application/problem+json"
 
     async def test_a_wrong_method_on_a_screen(self) -> None:
-        response = await browser(house_without_database()).client.post("/")
+        response = await browser(context_without_database()).client.post("/")
         assert response.status_code == 405
         check(response)
 
     async def test_a_form_that_is_none(self) -> None:
-        one = browser(house_without_database())
+        one = browser(context_without_database())
         for content in (b"token=\xff\xfe", b"&".join(b"a=1" for _ in range(999))):
             response = await one.client.post("/login", content=content)
             assert response.status_code == 400
@@ -317,7 +317,7 @@ class TestErrors:
             raise RuntimeError("<b>inside</b>")
 
         monkeypatch.setattr("service.web.page.login.local", broken)
-        response = await browser(house_without_database()).get("/login")
+        response = await browser(context_without_database()).get("/login")
         assert response.status_code == 500
         assert "inside" not in check(response)
 

@@ -187,15 +187,15 @@ async def test_retry_with_consent_in_plain_words(database_url: str) -> None:
         assert entry["consent"] == "operator"
 
 
-async def test_cancel_and_adopt(database_url: str) -> None:
+async def test_cancel_and_attach(database_url: str) -> None:
     async with control(database_url) as c:
         unknown = await failed(c, "drop_after")
         [entry] = c.world.creates
         bad = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id="")
         assert bad.status_code == 422
         assert (await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=str(uuid4()))).status_code == 409
-        adopted = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=f" {entry.task_id} ")
-        assert adopted.status_code == 303
+        attached = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=f" {entry.task_id} ")
+        assert attached.status_code == 303
         assert (await c.world.row(unknown))["runway_video_id"] == entry.task_id
         again = await c.admin.post(f"/ui/videos/{unknown}/attach", task_id=entry.task_id)
         assert again.status_code == 303

@@ -58,7 +58,7 @@ async def walked(w: World, limit: int = 10) -> int:
     raise AssertionError("the walks do not come to an end")
 
 
-async def test_looks_go_and_the_money_stays(database_url: str) -> None:
+async def test_polls_go_and_the_cost_stays(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await completed(w)
         before = await entry(w, video_id)

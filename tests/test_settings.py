@@ -14,6 +14,7 @@ from service.errors import BadSettings, NotConfigured
 from service.settings import (
     ENV_NAMES,
     LEASE_MARGIN_SECONDS,
+    RENAMED,
     Settings,
     doubts,
     load,
@@ -434,3 +435,28 @@ class TestTokensOfThePage:
     def test_they_are_secrets(self) -> None:
         tokens = Settings(admin_tokens=("a" * 16,), viewer_tokens=("b" * 16,))
         assert {"a" * 16, "b" * 16} <= set(tokens.secrets)
+
+
+class TestRenamed:
+    """Settings that had another name."""
+
+    @pytest.mark.parametrize(("old", "new"), RENAMED.items())
+    def test_the_old_name_counts(self, environment: Environment, old: str, new: str) -> None:
+        environment(**{old: "77"})
+        field = next(name for name, env in ENV_NAMES.items() if env == new)
+        assert getattr(load(), field) == 77
+
+    @pytest.mark.parametrize(("old", "new"), RENAMED.items())
+    def test_both_with_one_value_are_accepted(self, environment: Environment, old: str, new: str) -> None:
+        environment(**{old: " 77 ", new: "77"})
+        field = next(name for name, env in ENV_NAMES.items() if env == new)
+        assert getattr(load(), field) == 77
+
+    @pytest.mark.parametrize(("old", "new"), RENAMED.items())
+    def test_both_with_different_values_are_refused(self, environment: Environment, old: str, new: str) -> None:
+        why = f"{new} and {old}, its old name, are set to different values: remove {old}"
+        assert complaints(environment, **{old: "77", new: "78"}) == [why]
+
+    def test_every_complaint_comes_at_once(self, environment: Environment) -> None:
+        found = complaints(environment, POLL_SLOTS="1", POLL_CONCURRENCY="2", TICK_BUDGET="-1")
+        assert [complaint.split()[0] for complaint in found] == ["POLL_CONCURRENCY", "TICK_BUDGET"]

@@ -35,7 +35,7 @@ async def claim(w: World, limit: int = 10) -> list[OpenSubmission]:
 
 
 async def send(w: World, submission: OpenSubmission) -> Outcome:
-    """Send what a permit allows; the task is made."""
+    """Send what an open submission permits; the task is made."""
     from service.runway.outcomes import classify
 
     async with w.ctx.runway() as runway:
@@ -91,7 +91,7 @@ async def test_a_claim_does_not_wait_for_a_row_that_is_held(database_url: str) -
 # Submit
 
 
-async def test_two_creates_are_never_sent_for_one_permit(database_url: str) -> None:
+async def test_two_creates_are_never_sent_for_one_submission(database_url: str) -> None:
     async with world(database_url) as w:
         for _ in range(30):
             await w.enqueue()
@@ -285,7 +285,7 @@ async def lapse(w: World) -> tuple[UUID, OpenSubmission, Outcome]:
     return video_id, submission, outcome
 
 
-async def test_a_late_id_is_adopted(database_url: str) -> None:
+async def test_a_late_id_is_attached(database_url: str) -> None:
     async with world(database_url) as w:
         video_id, submission, outcome = await lapse(w)
         assert await save(w, submission, outcome, ACCEPT) == "moved"
@@ -351,7 +351,7 @@ async def test_the_policy_resubmits_what_lapsed(database_url: str) -> None:
         assert (await w.ledger(video_id))[0]["consent"] == "policy"
 
 
-async def test_an_operator_adopts_a_task(database_url: str) -> None:
+async def test_an_operator_attaches_a_task(database_url: str) -> None:
     async with world(database_url) as w:
         video_id, _, outcome = await lapse(w)
         other = await w.enqueue()
@@ -366,7 +366,7 @@ async def test_an_operator_adopts_a_task(database_url: str) -> None:
         assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_a_task_from_outside_the_permits_window_is_not_adopted(database_url: str) -> None:
+async def test_a_task_from_outside_the_submissions_window_is_not_attached(database_url: str) -> None:
     async with world(database_url) as w:
         video_id, _, outcome = await lapse(w)
         [task] = w.runway.state.runway.tasks.values()
@@ -460,7 +460,7 @@ async def test_a_finished_task_counts_although_it_took_too_long(database_url: st
         assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_a_look_that_fails_is_taken_again(database_url: str) -> None:
+async def test_a_poll_that_fails_is_taken_again(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
         await w.tick()

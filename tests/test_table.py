@@ -132,10 +132,10 @@ async def test_an_api_row_dragged_back_keeps_its_request(database_url: str) -> N
         assert [entry.charged for entry in w.creates] == [15, 15]
 
 
-async def test_a_row_dragged_back_with_its_permit_open_poisons_nobody(database_url: str) -> None:
+async def test_a_row_dragged_back_with_its_submission_open_poisons_nobody(database_url: str) -> None:
     async with world(database_url) as w:
         dragged = await w.enqueue()
-        # A process that claimed and then died: the permit is open, and the app has cancelled and re-queued the row.
+        # A process that claimed and then died: the submission is open, and the app has cancelled and re-queued the row.
         await w.rows(
             "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
             "now() + interval '60 s', now() + interval '90 s') RETURNING id", dragged,

@@ -90,7 +90,7 @@ def attach(
 
 
 ATTACHED = {
-    "moved": "adopted: the video is processing again",
+    "moved": "attached: the video is processing again",
     "elsewhere": "booked as a surplus: the video has moved on, and the next tick deletes this task",
     "locked": "booked: another transaction holds the row, and the next tick completes it",
     "held": "nothing changed: this task is in the ledger already",

@@ -45,7 +45,7 @@ class Check:
 
 
 def unchecked(area: str, name: str, why: str) -> Check:
-    """What could not be looked at, because of something that another finding names."""
+    """What could not be looked at, because of something that another check names."""
     return Check(area, name, CheckStatus.WARNING, f"not checked: {why}")
 
 

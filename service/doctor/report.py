@@ -1,6 +1,6 @@
 """Looks at an installation for `taxiway doctor`: at its settings, Runway, the database, the queue and the cron.
 
-Whatever is away, or odd, is a finding: nothing here raises.
+Whatever cannot be reached, or is odd, becomes a check: nothing here raises.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _fit_to_show(checks: Sequence[Check], redact: Redactor) -> list[Check]:
 
 
 async def _guarded(area: str, work: Callable[[], Awaitable[list[Check]]]) -> list[Check]:
-    """The findings of `work`, or the one that it could not be done."""
+    """The checks of `work`, or the one that it could not be done."""
     try:
         return await work()
     except Exception as exc:

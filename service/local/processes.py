@@ -26,7 +26,7 @@ def watch(pid: int, how: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def end(pid: int, alive: Callable[[], bool], ladder: Iterable[tuple[int, float]]) -> bool:
-    """Send the signals of the ladder, each with its patience in seconds; whether the process ended."""
+    """Send the signals of the ladder, each with its timeout in seconds; whether the process ended."""
     for number, timeout in ladder:
         with suppress(ProcessLookupError):
             os.kill(pid, number)

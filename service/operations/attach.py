@@ -1,4 +1,4 @@
-"""Adopt: evidence that an unknown submission did make a task. Checked with Runway, then saved like a late answer."""
+"""Attach: evidence that an unknown submission did make a task. Checked with Runway, then saved like a late answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 20
 
 
 async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
-    """Adopt a task for a video: 'moved' (adopted), 'elsewhere' (a surplus, to be deleted), 'locked' or 'held' (known).
+    """Attach a task to a video: 'moved' (attached), 'elsewhere' (a surplus, to be deleted), 'locked', 'held' (known).
 
     Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if Runway
     cannot say.
@@ -34,15 +34,15 @@ async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
     if submission_id is None:
         raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
     estimate = task.estimated_cost.credits if task.estimated_cost else None
-    outcome = Outcome(Kind.ACCEPTED, "adopted", task_id=task_id, estimated_credits=estimate)
+    outcome = Outcome(Kind.ACCEPTED, "attached", task_id=task_id, estimated_credits=estimate)
     answer = as_outcome_row(submission_id, video_id, outcome, Decision(Status.PROCESSING))
     results = await submissions.save(ctx.database, [answer])
     result = results.get(submission_id, "held")
     event(
         log,
         VIDEO,
-        "adopted",
-        f"Task adopted: {result}",
+        "attached",
+        f"Task attached: {result}",
         video=video_id,
         task=task_id,
         submission=submission_id,

@@ -1,7 +1,7 @@
 """Finalize: what a poll of a task means for its video. Callback, poller and a waiting reader all end here.
 
-Also when to poll of a task again, if it has not ended. Runway says how far a running task is. From that its end is
-foreseen, and the next look is put there: one video needs a few looks, however long it takes, and is seen sooner after
+Also when to poll a task again, if it has not ended. Runway says how far a running task is. From that its end is
+foreseen, and the next poll is put there: one video needs a few polls, however long it takes, and is seen sooner after
 its end than with a fixed rhythm. Whatever Runway says, two polls of one task are never closer than its own gap, and
 never further apart than a minute.
 """
@@ -35,9 +35,9 @@ HUNDREDTH = 0.01
 FAR_SECONDS, FAR_SHARE = 8.0, 0.8
 # Nor is what is foreseen believed for longer than this share of the time that the task has taken.
 TRUST_SHARE = 0.35
-# Just past the end that is foreseen: a look right before it would be one too many.
+# Just past the end that is foreseen: a poll right before it would be one too many.
 PAST_SECONDS = 0.5
-# A task that seems to end any moment, and does not, is looked at less and less often.
+# A task that seems to end any moment, and does not, is polled less and less often.
 LATE_SHARE = 0.01
 
 
@@ -110,7 +110,7 @@ def poll_delay(
     """Seconds to the next poll of a task that is under way.
 
     `age_seconds`: since it was sent; `status` and `progress` (0 to 1): what it says now; `previous`: what it said at
-    the look before. `random`, in [0, 1), spreads looks at tasks that began together.
+    the poll before. `random`, in [0, 1), spreads polls of tasks that began together.
     """
     if status in WAITING:
         wanted = min(age_seconds * WAITING_SHARE, WAITING_GAP_SECONDS) * (1 + random / 5)
@@ -128,7 +128,7 @@ def _left_seconds(age_seconds: float, progress: float, previous: PreviousPoll | 
     left = (1 - progress) * age_seconds / progress
     if previous is None:
         return left
-    if previous.status in WAITING:  # it began since then, nobody knows when: the next look will tell
+    if previous.status in WAITING:  # it began since then, nobody knows when: the next poll will tell
         return 0.0
     if previous.progress is not None and progress > previous.progress:
         gained = progress - previous.progress + HUNDREDTH
@@ -137,7 +137,7 @@ def _left_seconds(age_seconds: float, progress: float, previous: PreviousPoll | 
 
 
 async def finalize(ctx: Context, results: list[PollResult]) -> set[UUID]:
-    """Apply these looks, each at most once, and tell the log what ended. The ids of the videos that changed."""
+    """Apply these results, each at most once, and tell the log what ended. The ids of the videos that changed."""
     changed = await _apply(ctx, results) if results else set()
     for result in results:
         if result.video_id in changed and result.next_status != Status.PROCESSING:

@@ -1,4 +1,4 @@
-"""Observe: what is too dear to be looked at by everybody who asks is looked at by a tick, now and then."""
+"""Observe: what is too dear to be counted for everybody who asks is counted by a tick, now and then."""
 
 from __future__ import annotations
 

@@ -216,5 +216,5 @@ def unknown_words(detail: str, bound: Decimal | None) -> str:
     cost = f"may have cost up to {bound.normalize():f} credits" if bound is not None else "may have cost credits"
     return (
         f"It is not known whether Runway took this video ({detail}). It was not sent again, and {cost}. "
-        "Look for it in Runway's Request History: adopt the task if it is there, or retry with accept_double_charge."
+        "Look for it in Runway's Request History: attach the task if it is there, or retry with accept_double_charge."
     )

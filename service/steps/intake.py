@@ -19,7 +19,7 @@ NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0}
 
 
 async def run_once(ctx: Context) -> Counts:
-    """One batch: map the app's rows, expire what is over."""
+    """One batch: book tasks written by the app, map the app's rows, expire what is over."""
     settings, database = ctx.settings, ctx.database
     rows = await store.unmapped(database, BATCH)
     written = []

@@ -1,4 +1,4 @@
-"""Poll: look at the tasks that are due. This alone finishes every video; callbacks only make it sooner."""
+"""Poll: ask Runway about the tasks that are due. This alone finishes every video; callbacks only make it sooner."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from service.videos import Status, Video
 log = logging.getLogger(__name__)
 
 NOTHING: Counts = {"polled": 0, "completed": 0, "failed": 0, "retried": 0, "unreachable": 0}
-LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a claimed look that came to nothing is due again after this
+LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a claimed poll that came to nothing is due again after this
 
 
 async def run_once(ctx: Context, may_go_on: Callable[[], bool] = lambda: True) -> Counts:
-    """Look at due tasks: one batch, and more until none is due or `may_go_on` says that the time is over."""
+    """Poll due tasks: one batch, and more until none is due or `may_go_on` says that the time is over."""
     counts = dict(NOTHING)
     while not counts["polled"] or may_go_on():
         due = await tasks.claim_due(ctx.database, ctx.settings.poll_concurrency, LEASE_SECONDS)
@@ -64,7 +64,7 @@ async def _poll(ctx: Context, runway: Runway, due: DuePoll) -> PollResult | None
 
 
 async def poll_now(ctx: Context, video_id: UUID, *, hinted: bool = False) -> Video:
-    """The video, its task looked at first if that is due (`hinted`: if Runway's gap allows). Raises NotFound."""
+    """The video, its task polled first if that is due (`hinted`: if Runway's gap allows). Raises NotFound."""
     due = (
         await tasks.claim_one(ctx.database, video_id, LEASE_SECONDS, hinted=hinted) if ctx.settings.runway_key else None
     )

@@ -16,11 +16,11 @@ from service.store.submissions import Guard, Lapsed, OutcomeRow
 log = logging.getLogger(__name__)
 
 BATCH = 100
-NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "adopted": 0}
+NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "attached": 0}
 LAPSED = Outcome(Kind.UNKNOWN, "whoever held it died, or hung, before an answer was saved")
 DRAGGED_WORDS = (
     "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "
-    "Retry it with accept_double_charge, or adopt the task."
+    "Retry it with accept_double_charge, or attach the task."
 )
 
 
@@ -33,7 +33,7 @@ async def run_once(ctx: Context) -> Counts:
         "restored": await ledger.restore(database, DRAGGED_WORDS, BATCH),
         "orphaned": await ledger.end_orphans(database, BATCH),
         "matched": await inbox.match(database, BATCH),
-        "adopted": await follow_evidence(ctx),
+        "attached": await follow_evidence(ctx),
     }
 
 

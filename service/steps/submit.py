@@ -71,9 +71,9 @@ class _Round:
 
 
 async def run_once(ctx: Context, deadline: Deadline, *, probe: bool = True, wake: Wake | None = None) -> Counts:
-    """Claim and submit until nothing is due or the window closes; then wait for what is in flight.
+    """Claim and submit until nothing is due or the deadline comes; then wait for what is in flight.
 
-    `probe`: a paused model may be due for its probe. `wake`: whoever rings it knows of new videos.
+    `probe`: a paused model may be due for its probe. `wake`: is set when there may be new videos.
     """
     this = _Round(wake or Wake())
     async with ctx.runway() as runway:

@@ -42,7 +42,7 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 
 
 # Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
-# can miss each other, so every tick matches again: the task becomes due, unless it was looked at since.
+# can miss each other, so every tick matches again: the task becomes due, unless it was polled since.
 _MATCH = f"""
 WITH match AS MATERIALIZED (
     SELECT i.id, v.id AS video_id FROM taxiway.inbox i JOIN taxiway.videos v

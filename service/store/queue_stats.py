@@ -16,8 +16,8 @@ MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are ta
 # A table that is small is counted. Of one that is large, what moves (queued, processing) is counted in the partial
 # indexes that hold nothing else; what has ended comes from the snapshot.
 # The oldest: the first of each model and priority, which is where the index of what is ready begins; and of what waits
-# for intake. `stuck` counts what the promises exclude: a permit long past its deadline, a task long past its time to
-# be looked at.
+# for intake. `stuck` counts what the promises exclude: a submission that is open long past its deadline, a task
+# long past its time to be polled.
 _REPORT = f"""
 WITH RECURSIVE ready AS (
     SELECT l.model, first.priority, first.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l

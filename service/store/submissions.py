@@ -20,7 +20,7 @@ from service import videos
 from service.store.database import Database
 from service.store.recordset import as_records
 
-FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no look sooner
+FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no poll sooner
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Guard(StrEnum):
 # for this answer. Both are found by the ids of the answers, named once more as an array: as a join alone, PostgreSQL
 # reads a ledger whole that was small when the plan was made. How the video stands to the submission:
 #   holds      it is the video's open submission: the usual
-#   waits      the submission was given up as unknown, and no other has taken its place: late evidence adopts the task
+#   waits      the submission was given up as unknown, and no other has taken its place: late evidence attaches the task
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted
 _SAVE = """
 WITH answer AS (

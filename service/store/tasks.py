@@ -1,4 +1,4 @@
-"""Statements on videos that are with Runway: which to look at, and what was seen."""
+"""Statements on videos that are with Runway: which to poll, and what was seen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_s
     extract(epoch FROM now() - due.polled_at)::float8 AS seconds_before
 """
 
-# Claim tasks to look at, the longest due first; put off while this caller looks.
+# Claim tasks to poll, the longest due first; put off while this caller polls.
 _DUE = f"""
 WITH due AS MATERIALIZED (
     SELECT id, polled_at FROM taxiway.videos
@@ -51,7 +51,7 @@ WITH due AS MATERIALIZED (
 
 @dataclass(frozen=True)
 class PreviousPoll:
-    """What was seen at the look before: so many seconds ago."""
+    """What was seen at the poll before: so many seconds ago."""
 
     seconds: float
     status: str | None
@@ -60,7 +60,7 @@ class PreviousPoll:
 
 @dataclass(frozen=True)
 class DuePoll:
-    """A video whose task is to be looked at. `age_seconds`: since it was sent; `previous`: the look before, if any."""
+    """A video whose task is to be polled. `age_seconds`: since it was sent; `previous`: the poll before, if any."""
 
     video: Video
     age_seconds: float
@@ -75,19 +75,19 @@ class DuePoll:
 
 
 async def claim_due(database: Database, limit: int, lease_seconds: float) -> list[DuePoll]:
-    """Tasks that are due for a look."""
+    """Tasks that are due for a poll."""
     return [DuePoll.from_row(row) for row in await database.fetch(_DUE, limit, lease_seconds)]
 
 
 async def claim_one(
     database: Database, video_id: UUID, lease_seconds: float, *, hinted: bool = False
 ) -> DuePoll | None:
-    """The task of one video if it may be looked at now."""
+    """The task of one video if it may be polled now."""
     row = await database.fetchrow(_DUE_ONE, video_id, lease_seconds, hinted)
     return DuePoll.from_row(row) if row else None
 
 
-# A hint came that could not be followed at once: look as soon as Runway's gap allows.
+# A hint came that could not be followed at once: poll as soon as Runway's gap allows.
 _HASTEN = f"""
 UPDATE taxiway.videos v SET
     poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
@@ -125,7 +125,7 @@ class PollResult:
 
 # Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
 # from the callback, the poller and a late answer, in any order and any number of times. A row that somebody holds is
-# passed over; its turn comes again. The ledger follows in the same transaction, and remembers the look.
+# passed over; its turn comes again. The ledger follows in the same transaction, and remembers the poll.
 _FINALIZE = f"""
 WITH seen AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)

@@ -158,12 +158,12 @@ async def retry(database: Database, video_id: UUID, *, consent: bool, timeout_se
         raise Conflict(f"only a failed video can be retried; this one is {video.status}", video_status=video.status)
     raise Conflict(
         "Runway may have taken and charged this video already. To pay for it a second time if need be, send "
-        '{"accept_double_charge": true}; if you find its task in Runway\'s Request History, adopt that instead',
+        '{"accept_double_charge": true}; if you find its task in Runway\'s Request History, attach that instead',
         error_code=video.error_code,
     )
 
 
-# Cancel: the video at once; its task, if it has one, is left to the cancel step. An open permit stays open: what
+# Cancel: the video at once; its task, if it has one, is left to the cancel step. An open submission stays open: what
 # its answer brings is then a surplus. `asked` yields the videos, locked.
 CANCEL = """
 WITH asked AS MATERIALIZED ({asked}

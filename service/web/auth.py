@@ -24,7 +24,7 @@ def context_of(request: Request) -> Context:
 READ = ("api_keys", "admin_tokens", "viewer_tokens")  # look at videos
 WRITE = ("api_keys", "admin_tokens")  # hand videos in, retry and cancel them
 VIEW = ("viewer_tokens", "admin_tokens")  # look at the machinery: ticks, models, statistics
-OPERATE = ("admin_tokens",)  # pause and resume models, adopt tasks
+OPERATE = ("admin_tokens",)  # pause and resume models, attach tasks
 CRON = ("cron_secret",)
 
 

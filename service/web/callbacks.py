@@ -65,14 +65,14 @@ def _ids(body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _follow(ctx: Context, hint: CallbackHint) -> str:
-    """Do now what the hint suggests: 'finalized', 'looked', or 'kept' for the next tick."""
+    """Do now what the hint suggests: 'finalized', 'polled', or 'kept' for the next tick."""
     video = await videos.by_task(ctx.database, hint.task_id)
     if video is None:
         return await _follow_unknown(ctx, hint)
     video = await poll.poll_now(ctx, video.id, hinted=True)
     if video.status.terminal or video.runway_video_id != hint.task_id:
         return "finalized"
-    # Still under way, looked at a moment ago, held by somebody, or Runway cannot be reached: due as soon as may be.
+    # Still under way, polled a moment ago, held by somebody, or Runway cannot be reached: due as soon as may be.
     return "polled" if await tasks.expedite(ctx.database, video.id) else "kept"
 
 
@@ -83,4 +83,4 @@ async def _follow_unknown(ctx: Context, hint: CallbackHint) -> str:
         result = await attach.attach(ctx, hint.video_id, hint.task_id)
     except (Conflict, RunwayUnavailable):
         return "kept"
-    return "kept" if result == "held" else "adopted"
+    return "kept" if result == "held" else "attached"

@@ -68,7 +68,7 @@ def _one_video() -> dict[str, dict[str, Any]]:
     usual = (401, 404, 503)
     return {
         "/videos/{id}": {"get": operation(
-            "Read one video; its task is looked at if that is due", READ,
+            "Read one video; its task is polled if that is due", READ,
             answers({200: ("The video", video), 304: ("Unchanged since the ETag in If-None-Match", None)}, *usual))},
         "/videos/{id}/file": {"get": operation(
             "Redirect to the finished file", READ, answers({302: ("A live URL", None)}, 409, 410, *usual))},

@@ -1,4 +1,4 @@
-"""The operators' API: models, ticks, statistics, and the adoption of a task."""
+"""The operators' API: models, ticks, statistics, and attaching a task."""
 
 from __future__ import annotations
 

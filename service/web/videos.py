@@ -127,7 +127,7 @@ def video_id_of(request: Request) -> UUID:
 
 
 async def read(request: Request) -> Response:
-    """GET /videos/{id}: polls of the task if that is due, so whoever waits need not wait for the cron."""
+    """GET /videos/{id}: polls the task if that is due, so whoever waits need not wait for the cron."""
     ctx = bearer(request, READ)
     video = await poll.poll_now(ctx, video_id_of(request))
     body = _body(video)

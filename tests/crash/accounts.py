@@ -73,14 +73,14 @@ async def settle(
     for entry in entries:
         creates[str(entry["prompt"])].append(entry)
     for video_id, prompt in prompts.items():
-        _judge_video(found, prompt, videos.get(video_id), removed=video_id in removed)
-        _judge_creates(found, prompt, creates.pop(prompt, []), submissions.get(video_id, []))
-        _judge_ledger(found, prompt, submissions.get(video_id, []))
+        _check_video(found, prompt, videos.get(video_id), removed=video_id in removed)
+        _check_creates(found, prompt, creates.pop(prompt, []), submissions.get(video_id, []))
+        _check_ledger(found, prompt, submissions.get(video_id, []))
     found.unexplained += [f"{prompt}: a create for a video that nobody asked for" for prompt in creates]
     return found
 
 
-def _judge_video(found: Accounts, prompt: str, video: Any, *, removed: bool) -> None:
+def _check_video(found: Accounts, prompt: str, video: Any, *, removed: bool) -> None:
     if video is None:
         if not removed:
             found.lost.append(f"{prompt}: there is no row")
@@ -96,7 +96,7 @@ def _judge_video(found: Accounts, prompt: str, video: Any, *, removed: bool) -> 
         found.lost.append(f"{prompt}: completed without its file")
 
 
-def _judge_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: list[Any]) -> None:
+def _check_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: list[Any]) -> None:
     """Every create that arrived has an open submission, and every task is booked, or is an unknown's."""
     tasks = [entry for entry in creates if entry["task_id"]]
     booked = {row["task_id"]: row for row in ledger if row["task_id"]}
@@ -106,7 +106,7 @@ def _judge_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: l
     found.tasks += len(tasks)
     found.deleted += sum(entry["deleted"] for entry in tasks)
     if len(creates) > sum(row["outcome"] != "not_sent" for row in ledger):
-        found.paid_twice.append(f"{prompt}: {len(creates)} creates for {len(ledger)} permits")
+        found.paid_twice.append(f"{prompt}: {len(creates)} creates for {len(ledger)} submissions")
     if len(unbooked) > len(unknown):
         found.unexplained.append(f"{prompt}: {len(unbooked)} tasks not booked, {len(unknown)} unknown outcomes")
     consents = sum(row["consent"] is not None for row in ledger)
@@ -117,10 +117,10 @@ def _judge_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: l
     for entry in tasks:
         row = booked.get(entry["task_id"])
         if row is not None:
-            _judge_money(found, prompt, entry, row)
+            _check_money(found, prompt, entry, row)
 
 
-def _judge_money(found: Accounts, prompt: str, entry: Entry, row: Any) -> None:
+def _check_money(found: Accounts, prompt: str, entry: Entry, row: Any) -> None:
     """A task that is gone cannot be asked for its cost: its estimate is the bound. All others are booked exactly."""
     if entry["deleted"] or row["task_status"] == "GONE" or row["task_status"] == "DELETED":
         if _cost(entry) > (row["estimated_credits"] or row["quoted_credits"]):
@@ -136,8 +136,8 @@ def _cost(entry: Entry) -> Decimal:
     return Decimal(entry["charged"]) - Decimal(entry["refunded"])
 
 
-def _judge_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
-    """Nothing is left open, and no permit was given while an earlier one might still cost, without consent."""
+def _check_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
+    """Nothing is left open, and no submission was opened while an earlier one might still cost, without consent."""
     for row in ledger:
         found.outcomes[str(row["outcome"])] += 1
         found.consents += row["consent"] is not None

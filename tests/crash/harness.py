@@ -92,7 +92,7 @@ class Field:
         )
 
     async def recover(self) -> None:
-        """Every process is dead: pass all deadlines, and tick with a fresh one until quiet."""
+        """Every process is dead: pass all deadlines, and tick with a fresh one until idle."""
         for process in self.started:
             process.kill()
             await process.end()
@@ -102,7 +102,7 @@ class Field:
         await self.quiet()
 
     async def show_evidence(self, rounds: int = 40) -> int:
-        """Adopt every task in Runway's book that the ledger lacks, as an operator would; then tick until quiet."""
+        """Attach every task in Runway's book that the ledger lacks, as an operator would; then tick until idle."""
         known = await task_ids(self.world)
         videos = await videos_by_prompt(self.world)
         lost = [entry for entry in self.world.creates if entry.task_id and entry.task_id not in known]
@@ -128,7 +128,7 @@ UNION ALL SELECT id::text FROM taxiway.submissions
 
 @asynccontextmanager
 async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) -> AsyncIterator[Field]:
-    """A field; `changes` are settings, of this process's house and of the processes alike (`unknown_policy="fail"`)."""
+    """A field; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
     changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
     watch = Watch()
     async with (

@@ -92,7 +92,7 @@ class Zygote:
 
 @contextmanager
 def fork_server() -> Iterator[Zygote]:
-    """A zygote, for a module's fixture: starting it costs as much as starting Python and importing everything."""
+    """A fork server, for a module's fixture: starting it costs as much as starting Python and importing everything."""
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_SECONDS)
     command = [sys.executable, "-W", "ignore", "-m", "tests.crash.fork_server"]

@@ -27,7 +27,7 @@ from tests.world import API_KEY, IMAGE
 TEXT_MODEL = "gen4.5"
 CLAIM = named(claims.claim_statement(claims.size(Settings().submit_concurrency)))
 SAVE = named(submissions._SAVE_BY_GUARD[Guard.LIVE])
-FINISHED = {"seconds": 60}  # by then a task is done, and a permit has lapsed
+FINISHED = {"seconds": 60}  # by then a task is done, and a submission has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}
 
 
@@ -189,7 +189,7 @@ async def _past(field: Field) -> None:
     """What began before.
 
     Videos with Runway: done, failed, cancelled, put back manually, called back for. And an answer that found its row
-    locked, a lost task for which evidence came, a permit whose holder died.
+    locked, a lost task for which evidence came, a submission whose holder died.
     """
     w = field.world
     await sent(field)

@@ -194,12 +194,12 @@ async def cut_at(step: Step, url: str) -> None:
         watch.restart(hook)
         await two_lives(g)
         w = g.world
-        await w.later(minutes=3)  # past the deadline of a permit that nobody was told of
+        await w.later(minutes=3)  # past the deadline of a submission that nobody was told of
         await w.finish()
         found = await assert_invariants(w)
         assert cuts, f"never reached {step}"
         assert len(w.creates) <= 2, step
-        # The one loss that cannot be helped: a permit was committed, and nobody was told. Nothing was sent on it.
+        # The one loss that cannot be helped: a submission was committed, and nobody was told. Nothing was sent on it.
         if not (step.name.startswith(CLAIM) and step.moment == "after"):
             assert not found.errors, (step, found.errors)
         await w.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
@@ -390,7 +390,7 @@ async def test_a_server_stops_in_the_middle_of_a_tick(
         await w.later(minutes=3)
         await w.finish()
         found = await assert_invariants(w)
-        # Permits that were committed while nobody could be told of them were never used: nothing was sent on them.
+        # Submissions that were committed while nobody could be told of them were never used: nothing was sent on them.
         unknown = found.statuses["failed"]
         assert found.statuses["completed"] == 12 - unknown
         assert len(w.creates) == 12 - unknown

@@ -1,8 +1,8 @@
 """The crash matrix: kill -9 at every statement and at every half of every call; nothing is lost, nothing paid twice.
 
-The steps are found by watching each scene once (tests/crash/scenarios.py), so a new statement is a new case.
-Each state that a kill can leave is left once. With `TAXIWAY_CRASH=full` every scene is played under both policies, and
-killed at every step.
+The steps are found by watching each scenario once (tests/crash/scenarios.py), so a new statement is a new case.
+Each state that a kill can leave is left once. With `TAXIWAY_CRASH=full` every scenario is played under both policies,
+and killed at every step.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def settle_all(field: Field) -> None:
 
 
 async def watched(field: Field, scenario: Scenario) -> list[Step]:
-    """The steps of this scene when nothing goes wrong."""
+    """The steps of this scenario when nothing goes wrong."""
     await scenario(field, Run(field))
     steps = list(field.watch.steps)
     await settle_all(field)
@@ -96,7 +96,7 @@ async def watched(field: Field, scenario: Scenario) -> list[Step]:
 
 
 async def killed(field: Field, scenario: Scenario, step: Step) -> bool:
-    """Play the scene, and kill at this step; whether it was reached. Only the first of its kind must come."""
+    """Play the scenario, and kill at this step; whether it was reached. Only the first of its kind must come."""
     for _ in range(ATTEMPTS if step.nth == 1 else 1):
         run = Run(field, step)
         await scenario(field, run)

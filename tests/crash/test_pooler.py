@@ -117,7 +117,7 @@ async def test_cancel_and_retry_through_it(pooler: Pooler, database_url: str) ->
         assert (len(w.creates), found.consents) == (3, 1)
 
 
-async def test_a_permit_lapses_and_its_video_is_accounted_for_through_it(pooler: Pooler, database_url: str) -> None:
+async def test_a_submission_lapses_and_its_video_is_accounted_for_through_it(pooler: Pooler, database_url: str) -> None:
     async with pooled(pooler, database_url) as g:
         w = g.world
         await g.enqueue()

@@ -264,13 +264,13 @@ async def test_a_daily_limit_pauses_one_model_and_starves_no_other(database_url:
         assert len(w.creates) == before, "a paused model costs no creates"
         for _ in range(4):  # the limit is a rolling day: room comes back by itself
             await w.later(hours=24, seconds=1)
-            await until_quiet_but_queued(w)
+            await until_idle_but_queued(w)
         await until_idle(w)
         accounts = await judged(w, paused | other)
         assert accounts.statuses == {"completed": 16}
 
 
-async def until_quiet_but_queued(w: World) -> None:
+async def until_idle_but_queued(w: World) -> None:
     """A few ticks, a few seconds apart, for what can be done now."""
     for _ in range(4):
         await w.tick()

@@ -49,7 +49,7 @@ async def show(request: Request) -> Response:
 
 @base.requires_viewer
 async def events(request: Request) -> Response:
-    """GET /ui/videos/{id}/events: whoever waits for it makes its task be looked at when that is due."""
+    """GET /ui/videos/{id}/events: whoever waits for it makes its task be polled when that is due."""
     ctx, video_id = context_of(request), video_id_of(request)
 
     async def render_parts() -> tuple[live.Parts, bool]:
