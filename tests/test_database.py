@@ -199,6 +199,9 @@ async def test_a_missing_table_or_column_says_what_to_run(empty_database_url: st
     async with opened(empty_database_url) as database:
         with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
             await database.fetch(sql)
+        await database.execute("CREATE SCHEMA taxiway")
+        with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
+            await database.fetch(sql)
         await database.execute("CREATE TABLE taxiway.videos (id uuid)")
         with pytest.raises(NotConfigured, match="run `taxiway migrate`"):
             await database.fetch("SELECT open_submission_id FROM taxiway.videos")

@@ -18,27 +18,28 @@ async def test_every_time_in_every_table_moves_and_nothing_else(empty_database_u
     async with connected(empty_database_url) as connection:
         await connection.execute(
             """
-            CREATE TABLE "Odd one" (a timestamptz CHECK (a < b), b timestamptz, plain timestamp, day date);
-            CREATE TABLE other (at timestamptz, copy timestamptz GENERATED ALWAYS AS (at) STORED);
-            CREATE TABLE timeless (n integer);
-            CREATE VIEW seen AS SELECT at FROM other;
+            CREATE SCHEMA taxiway;
+            CREATE TABLE taxiway."Odd one" (a timestamptz CHECK (a < b), b timestamptz, plain timestamp, day date);
+            CREATE TABLE taxiway.other (at timestamptz, copy timestamptz GENERATED ALWAYS AS (at) STORED);
+            CREATE TABLE taxiway.timeless (n integer);
+            CREATE VIEW taxiway.seen AS SELECT at FROM taxiway.other;
             """
         )
         await connection.execute(
-            """INSERT INTO "Odd one" VALUES ($1, $2, '2026-01-01', '2026-01-01')""",
+            """INSERT INTO taxiway."Odd one" VALUES ($1, $2, '2026-01-01', '2026-01-01')""",
             THEN,
             THEN + timedelta(seconds=1),
         )
-        await connection.execute("INSERT INTO other VALUES (NULL), ($1), ('infinity')", THEN)
+        await connection.execute("INSERT INTO taxiway.other VALUES (NULL), ($1), ('infinity')", THEN)
 
         await later(connection, hours=2)
 
         earlier = THEN - timedelta(hours=2)
-        odd = await connection.fetchrow('SELECT * FROM "Odd one"')
+        odd = await connection.fetchrow('SELECT * FROM taxiway."Odd one"')
         assert odd is not None
         assert (odd["a"], odd["b"]) == (earlier, earlier + timedelta(seconds=1))
         assert (odd["plain"], odd["day"]) == (datetime(2026, 1, 1), datetime(2026, 1, 1).date())  # noqa: DTZ001
-        assert await connection.fetchval("SELECT count(*) FROM other WHERE at = $1 AND copy = at", earlier) == 1
+        assert await connection.fetchval("SELECT count(*) FROM taxiway.other WHERE at = $1 AND copy = at", earlier) == 1
 
 
 async def test_it_takes_a_url_and_a_whole_life(database_url: str) -> None:
@@ -52,5 +53,5 @@ async def test_it_takes_a_url_and_a_whole_life(database_url: str) -> None:
 async def test_databases_are_separate(database_url: str, empty_database_url: str) -> None:
     async with connected(database_url) as migrated, connected(empty_database_url) as empty:
         assert await migrated.fetchval("SELECT count(*) FROM taxiway.videos") == 0
-        with pytest.raises(asyncpg.UndefinedTableError):
+        with pytest.raises(asyncpg.InvalidSchemaNameError):
             await empty.fetchval("SELECT count(*) FROM taxiway.videos")

@@ -374,7 +374,9 @@ class TestDatabase:
     async def test_rights(self, database_url: str) -> None:
         role = f"poor_{os.urandom(4).hex()}"
         async with world(database_url) as w, connected(database_url) as connection:
-            await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+            await connection.execute(
+                f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA taxiway TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA taxiway TO {role}"
+            )
             target = normalise(database_url)
             server = {"server_settings": {"role": role}}
             poor = build(w.ctx.settings).database
@@ -386,7 +388,7 @@ class TestDatabase:
                 await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
         assert found["database", "rights"].status is CheckStatus.ERROR
         assert "INSERT on videos" in found["database", "rights"].message
-        assert "DELETE on videos" not in found["database", "rights"].message
+        assert "SELECT on videos" not in found["database", "rights"].message
 
     async def test_away_half_way(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def gone(_database: object) -> Any:

@@ -372,7 +372,7 @@ async def test_an_open_submission_is_its_own_videos(database_url: str, whose: st
         [submission] = await claims.claim(w.ctx.database, 1, 60.0)
         number = submission.submission_id + (whose == "nobody's")
         other = await w.enqueue()
-        with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_open_submission_is_its_own"):
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_open_submission"):
             await w.rows(
                 "UPDATE taxiway.videos SET status = 'processing', open_submission_id = $2 WHERE id = $1", other, number
             )

@@ -33,7 +33,7 @@ UPDATE taxiway.videos SET status = 'processing', runway_video_id = gen_random_uu
     submitted_at = now(), poll_after = now() + interval '5 minutes', error_code = NULL, error_message = NULL
 WHERE id IN (SELECT id FROM taxiway.videos WHERE finished_at IS NOT NULL LIMIT 100)
 """
-GREAT = {"videos", "submissions", "taxiway.search"}  # tables that grow for ever
+GREAT = {"videos", "submissions", "search"}  # tables that grow for ever
 
 
 class Explaining(Database):

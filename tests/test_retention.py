@@ -10,11 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from service.installer.migrate import migrate
 from service.steps import prune
 from service.store import retention
 from service.store.pending_work import pending_work
-from tests.database import connected, execute
+from tests.database import connected
 from tests.world import World, world
 
 pytestmark = pytest.mark.anyio
@@ -23,10 +22,6 @@ DUE = "UPDATE taxiway.maintenance SET due_at = now() WHERE name LIKE '%_walk'"
 FROM_THE_BEGINNING = """
 UPDATE taxiway.maintenance SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
 WHERE name = 'ledger_walk'
-"""
-APPS_TABLE = """
-CREATE TABLE taxiway.videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id text, prompt text, image_url text,
-    status text, error_message text, runway_video_id text, created_at timestamptz, updated_at timestamptz)
 """
 
 
@@ -206,19 +201,14 @@ async def test_a_walk_has_one_walker_at_a_time(database_url: str) -> None:
         assert sum(await asyncio.gather(*(walked(w) for _ in range(4)))) == 4
 
 
-async def test_what_is_searched_goes_after_its_video_also_where_the_table_is_the_apps(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_searched_goes_after_its_video(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
-    await execute(empty_database_url, APPS_TABLE)
-    await migrate(empty_database_url)
-    async with world(empty_database_url, video_retention=86_400.0) as w:
+    async with world(database_url) as w:
         ids = [await w.enqueue() for _ in range(5)]
         await w.finish()
         await w.later(days=30)
         for _ in range(4):
             await w.tick()
-        assert len(await w.rows("SELECT FROM taxiway.videos")) == 5  # that is the app's to do
         await w.rows("DELETE FROM taxiway.videos WHERE id = ANY($1)", ids[:4])
         assert len(await w.rows("SELECT FROM taxiway.search")) == 5
         assert (await w.tick())["prune"]["pruned"] == 0  # it rests

@@ -202,7 +202,7 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
         async def sleep(seconds: float) -> None:
             waits.append(seconds)
             if len(waits) == 3:
-                await execute(database_url, "ALTER TABLE gone RENAME TO submissions")
+                await execute(database_url, "ALTER TABLE taxiway.gone RENAME TO submissions")
 
         [submission] = await claim(w)
         outcome = await send(w, submission)

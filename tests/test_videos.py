@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import product
 from typing import Any
 from uuid import RFC_4122, UUID
@@ -91,12 +91,6 @@ class TestFromRow:
         assert (video.input, video.metadata, video.output) == ({"ratio": "1280:720"}, "text", ["a"])
         assert Video.from_row(self.row(metadata={"a": 1})).metadata == {"a": 1}
         assert Video.from_row(self.row()).output is None
-
-    def test_an_old_column_without_a_zone_is_utc(self) -> None:
-        video = Video.from_row(self.row(created_at=datetime(2026, 1, 1), updated_at=None))  # noqa: DTZ001  # as stored
-        assert video.created_at == datetime(2026, 1, 1, tzinfo=UTC)
-        assert video.updated_at is None
-        assert Video.from_row(self.row()).created_at is self.ZONED
 
     def test_the_status_must_be_one(self) -> None:
         assert Video.from_row(self.row(status="failed")).status is Status.FAILED

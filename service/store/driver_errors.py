@@ -27,7 +27,7 @@ UNAVAILABLE = (
     asyncpg.InternalServerError,  # also a file that may not grow
 )
 
-_NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+_NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 TRANSLATED = (*_NOT_MIGRATED, *UNAVAILABLE)
 
 

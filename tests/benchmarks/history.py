@@ -55,7 +55,7 @@ FROM generate_series(1, 10000) AS n
 # Those that no constraint, and no ON CONFLICT of what fills the tables, needs.
 INDEXES = """
 SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i
-WHERE i.indrelid = ANY(ARRAY['videos', 'submissions', 'taxiway.search']::regclass[])
+WHERE i.indrelid = ANY(ARRAY['taxiway.videos', 'taxiway.submissions', 'taxiway.search']::regclass[])
   AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)
 """
 

@@ -417,7 +417,7 @@ async def fill_up(w: World) -> int:
             "repeat(md5(n::text), 58), now()"
             " FROM generate_series(1, 9500) AS n"
         )
-        return int(await connection.fetchval("SELECT pg_relation_size('videos')"))
+        return int(await connection.fetchval("SELECT pg_relation_size('taxiway.videos')"))
 
 
 async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server, own_database: str) -> None:
@@ -427,7 +427,7 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
         await g.enqueue()
         others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
         async with connected(w.url) as admin:
-            before = await admin.fetchval("SELECT pg_relation_size('videos')")
+            before = await admin.fetchval("SELECT pg_relation_size('taxiway.videos')")
             assert before >= size > 16 * 1024 * 1024
 
             async def everybody() -> list[int]:

@@ -56,7 +56,7 @@ def _new() -> NewVideo:
 
 _COLUMNS = """
 SELECT quote_ident(column_name) FROM information_schema.columns
-WHERE table_schema = 'public' AND table_name = 'videos' AND is_generated = 'NEVER' ORDER BY ordinal_position
+WHERE table_schema = 'taxiway' AND table_name = 'videos' AND is_generated = 'NEVER' ORDER BY ordinal_position
 """
 
 
@@ -70,7 +70,7 @@ encode(overlay(uuid_send(gen_random_uuid()) PLACING
 QUEUED = dict.fromkeys(("run_after", "created_at"), "clock_timestamp()") | {"prompt": "'a boat, number ' || n"}
 
 
-async def multiply(url: str, count: int, changes: dict[str, str], *, source: str = "videos") -> None:
+async def multiply(url: str, count: int, changes: dict[str, str], *, source: str = "taxiway.videos") -> None:
     """So many more videos like one in `source`. `changes`: SQL for the columns that differ, by the number `n`."""
     async with connected(url) as connection:
         names = [row[0] for row in await connection.fetch(_COLUMNS)]

@@ -37,8 +37,8 @@ MOST = 1.3
 # The month goes by in minutes, and so must what the server does by the clock.
 HURRY = {"autovacuum_naptime": "1s", "autovacuum_vacuum_cost_delay": "0"}
 SIZES = """
-SELECT pg_total_relation_size('videos') + pg_total_relation_size('taxiway.search') AS videos,
-       pg_total_relation_size('submissions') AS ledger, (SELECT count(*) FROM taxiway.submissions) AS entries,
+SELECT pg_total_relation_size('taxiway.videos') + pg_total_relation_size('taxiway.search') AS videos,
+       pg_total_relation_size('taxiway.submissions') AS ledger, (SELECT count(*) FROM taxiway.submissions) AS entries,
        pg_total_relation_size('ticks') AS ticks
 """
 LOOKS: dict[str, Wanted] = {
