@@ -109,7 +109,7 @@ def _polls(row: asyncpg.Record, about: dict[str, Any]) -> Iterator[Entry]:
     if dropped > 0:
         at = datetime.fromtimestamp(polls[0][0], UTC) if polls else row["settled_at"] or row["closed_at"]
         earlier = "earlier polls" if polls else "polls"
-        yield Entry(at, "polls_dropped", f"{dropped} {earlier} at the task are counted, but not kept", **about)
+        yield Entry(at, "polls_dropped", f"{dropped} {earlier} of the task are counted, but not kept", **about)
     for seconds, status, progress in polls:
         at = datetime.fromtimestamp(seconds, UTC)
         words = f"Polled the task: {status or 'still under way'}"
