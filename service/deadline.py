@@ -32,7 +32,7 @@ class Deadline:
         return min(post_timeout, self.hard_stop - SAVING_SECONDS - self.monotonic())
 
     def can_claim(self, p95_seconds: float | None, post_timeout: float) -> bool:
-        """Whether what is left covers a usual call. None: the first claim of a tick, which the budget does not stop."""
+        """Whether `p95_seconds` fit into what is left. None: the first claim of a tick, the budget does not stop it."""
         if self.stopping() or self.call_seconds(post_timeout) < SHORTEST_CALL_SECONDS:
             return False
         return p95_seconds is None or self.monotonic() + p95_seconds < self.budget_ends

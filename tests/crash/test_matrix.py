@@ -110,7 +110,7 @@ async def killed(field: Field, scenario: Scenario, step: Step) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("scene", "policy", "choose"), CASES, ids=[f"{scenario.__name__}-{policy}" for scenario, policy, _ in CASES]
+    ("scenario", "policy", "choose"), CASES, ids=[f"{scenario.__name__}-{policy}" for scenario, policy, _ in CASES]
 )
 async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
     database_urls: list[str],
