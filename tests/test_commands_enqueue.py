@@ -154,9 +154,6 @@ async def test_a_video_is_queued_as_by_the_api(database_url: str) -> None:
         assert over_http.json()["id"] == first["id"]
         other = await taxiway(database_url, *arguments, "--duration", 10)
         assert "used before with another body" in complaint(other)
-        await execute(database_url, "ALTER TABLE taxiway.videos ADD COLUMN team text NOT NULL DEFAULT 'x'",
-                      "ALTER TABLE taxiway.videos ALTER team DROP DEFAULT")  # fmt: skip
-        assert "/columns/team: is required" in complaint(await taxiway(database_url, "enqueue", *BOAT))
 
 
 async def test_from_edits_and_resubmits(database_url: str) -> None:

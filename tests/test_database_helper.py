@@ -53,5 +53,5 @@ async def test_it_takes_a_url_and_a_whole_life(database_url: str) -> None:
 async def test_databases_are_separate(database_url: str, empty_database_url: str) -> None:
     async with connected(database_url) as migrated, connected(empty_database_url) as empty:
         assert await migrated.fetchval("SELECT count(*) FROM taxiway.videos") == 0
-        with pytest.raises(asyncpg.InvalidSchemaNameError):
+        with pytest.raises(asyncpg.UndefinedTableError):
             await empty.fetchval("SELECT count(*) FROM taxiway.videos")

@@ -375,7 +375,8 @@ class TestDatabase:
         role = f"poor_{os.urandom(4).hex()}"
         async with world(database_url) as w, connected(database_url) as connection:
             await connection.execute(
-                f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA taxiway TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA taxiway TO {role}"
+                f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA taxiway TO {role};"
+                f"GRANT SELECT ON ALL TABLES IN SCHEMA taxiway TO {role}"
             )
             target = normalise(database_url)
             server = {"server_settings": {"role": role}}

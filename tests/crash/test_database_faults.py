@@ -436,7 +436,7 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
             async def fill() -> None:
                 _limit(own_server, await everybody(), before)  # and whoever the server starts from now on
                 for table in ("videos", "submissions"):  # also the room that is kept for new versions of rows
-                    await admin.execute(f"ALTER TABLE {table} SET (fillfactor = 100)")
+                    await admin.execute(f"ALTER TABLE taxiway.{table} SET (fillfactor = 100)")
                 for length in (1500, 300, 1):  # whatever room is left in the last pages
                     await until_full(admin, length)
 
