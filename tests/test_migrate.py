@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import DatabaseAway, MigrationBlocked
+from service.errors import DatabaseUnavailable, MigrationBlocked
 from service.installer import closing, history, turn
 from service.installer import migrate as module
 from service.installer import obstacles as in_the_way
@@ -199,9 +199,9 @@ async def test_a_turn_that_never_comes_is_given_up(empty_database_url: str, monk
 
 
 async def test_a_database_that_is_not_there_is_named_as_such(empty_database_url: str) -> None:
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await migrate("postgresql://nobody@127.0.0.1:1/nothing")
-    with pytest.raises(DatabaseAway, match="does not exist"):
+    with pytest.raises(DatabaseUnavailable, match="does not exist"):
         await migrate(empty_database_url.replace("/taxiway_", "/no_taxiway_"))
 
 
@@ -209,7 +209,7 @@ async def test_a_connection_that_is_ended_is_the_databases_absence(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WRITE_HISTORY", "SELECT pg_terminate_backend(pg_backend_pid()), $1, $2, $3")
-    with pytest.raises(DatabaseAway):
+    with pytest.raises(DatabaseUnavailable):
         await migrate(empty_database_url)
 
 

@@ -53,7 +53,7 @@ SERVICE = """
 async def grant(url: str, role: str, *, service: bool = False) -> list[str]:
     """Give the role exactly the rights of an app, or (`service`) of web and worker; the statements that were run.
 
-    Raises MigrationBlocked with the reason, having changed nothing, and DatabaseAway.
+    Raises MigrationBlocked with the reason, having changed nothing, and DatabaseUnavailable.
     """
     async with changing(url) as connection:
         statements = await _statements(connection, role, service=service)

@@ -35,7 +35,7 @@ class Migrated:
 async def migrate(url: str) -> Migrated:
     """Apply what is missing, in one transaction.
 
-    Raises MigrationBlocked, having changed nothing, and DatabaseAway.
+    Raises MigrationBlocked, having changed nothing, and DatabaseUnavailable.
     """
     async with changing(url) as connection:
         return await _migrate(connection, scripts())

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from service.errors import DatabaseAway, MigrationBlocked
+from service.errors import DatabaseUnavailable, MigrationBlocked
 from service.store.url import normalise
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 15
 async def changing(url: str) -> AsyncIterator[Connection]:
     """One transaction that changes the schema, or nothing, while no other one does.
 
-    Raises MigrationBlocked with PostgreSQL's words where it refuses a statement inside, and DatabaseAway.
+    Raises MigrationBlocked with PostgreSQL's words where it refuses a statement inside, and DatabaseUnavailable.
     """
     async with _connection(url) as connection:
         try:
@@ -64,4 +64,4 @@ def _naming_absence() -> Iterator[None]:
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-        raise DatabaseAway(str(exc).strip() or type(exc).__name__) from exc
+        raise DatabaseUnavailable(str(exc).strip() or type(exc).__name__) from exc

@@ -36,7 +36,7 @@ def script() -> str:
 
 
 async def make_view(url: str) -> None:
-    """Make the view, or bring it up to date. Raises MigrationBlocked where the name is taken, and DatabaseAway."""
+    """Make the view, or bring it up to date. Raises MigrationBlocked where the name is taken, and DatabaseUnavailable."""
     async with changing(url) as connection:
         if blocked := await _obstacles(connection):
             raise MigrationBlocked(blocked)
@@ -44,7 +44,7 @@ async def make_view(url: str) -> None:
 
 
 async def remove_view(url: str) -> bool:
-    """Remove the view; whether it was there. Raises MigrationBlocked and DatabaseAway."""
+    """Remove the view; whether it was there. Raises MigrationBlocked and DatabaseUnavailable."""
     async with changing(url) as connection:
         if await connection.fetchval(NAME_TAKEN) != "ours":
             return False
