@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     )
 
     database_url: str | None = None
+    migrate_database_url: str | None = None
     database_pool_size: int = Field(5, ge=1, le=100)
     database_pooler: Literal["auto", "yes", "no"] = "auto"
 

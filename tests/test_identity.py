@@ -16,7 +16,7 @@ from service.store import identity
 from service.store.database import Database
 from service.store.memory import Made
 from service.store.url import normalise
-from tests.database import connected, execute, renamed, temporary_database
+from tests.database import connected, execute, temporary_database
 from tests.restored import backup, dump, load, restore, switch_over
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from service.installer.turn import Connection
+from service.installer.history import HAS_HISTORY
+from service.installer.turn import Connection, connecting
 
 Obstacle: TypeAlias = "tuple[str, str]"  # what stands in the way, the SQL that removes it
 
@@ -38,6 +39,12 @@ async def older_checkout(connection: Connection) -> str | None:
     """The table by which a database of an older checkout is known, if it is one."""
     name: str | None = await connection.fetchval(OLDER_CHECKOUT)
     return name
+
+
+async def left_by_older_checkout(url: str) -> bool:
+    """Whether this is a database of an older checkout, which this version cannot upgrade. Raises DatabaseUnavailable."""
+    async with connecting(url) as connection:
+        return not await connection.fetchval(HAS_HISTORY) and await older_checkout(connection) is not None
 
 
 async def obstacles(connection: Connection, *, fresh: bool) -> list[Obstacle]:

@@ -26,7 +26,7 @@ async def changing(url: str) -> AsyncIterator[Connection]:
 
     Raises MigrationBlocked with PostgreSQL's words where it refuses a statement inside, and DatabaseUnavailable.
     """
-    async with _connection(url) as connection:
+    async with connecting(url) as connection:
         try:
             # A process that waited for its turn must see what was done in it, whatever the server's default.
             async with connection.transaction(isolation="read_committed"):
@@ -48,7 +48,8 @@ async def _take_turn(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def _connection(url: str) -> AsyncIterator[Connection]:
+async def connecting(url: str) -> AsyncIterator[Connection]:
+    """One connection. Raises DatabaseUnavailable."""
     with _naming_absence():
         # No statement cache: its names would not survive a transaction pooler.
         options = {"timeout": CONNECT_SECONDS, **normalise(url).options, "statement_cache_size": 0}

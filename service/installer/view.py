@@ -36,7 +36,10 @@ def script() -> str:
 
 
 async def make_view(url: str) -> None:
-    """Make the view, or bring it up to date. Raises MigrationBlocked where the name is taken, and DatabaseUnavailable."""
+    """Make the view, or bring it up to date.
+
+    Raises MigrationBlocked where the name is taken or a right is missing, and DatabaseUnavailable.
+    """
     async with changing(url) as connection:
         if blocked := await _obstacles(connection):
             raise MigrationBlocked(blocked)

@@ -144,8 +144,9 @@ class _Pool:
 class Database:
     """A small pool that opens itself on first use and hides nothing of SQL.
 
-    Every method raises DatabaseUnavailable when the server cannot be reached or does not answer in time, and when a commit was
-    not confirmed by a synchronous standby; errors of the statement itself come through as asyncpg raises them.
+    Every method raises DatabaseUnavailable when the server cannot be reached or does not answer in time, and when a
+    commit was not confirmed by a synchronous standby; errors of the statement itself come through as asyncpg raises
+    them.
     `memory`: what this process knows to be committed.
     """
 

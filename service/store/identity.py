@@ -183,6 +183,15 @@ def place(database: Database) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
+# Nothing is known of this database: the next look writes down what it sees.
+_FORGET = "UPDATE taxiway.maintenance SET facts = NULL, taken_at = NULL WHERE name = 'identity'"
+
+
+async def forget(database: Database) -> None:
+    """Take this database for a new one, where nothing can be paid twice: with a simulated Runway."""
+    await database.execute(_FORGET)
+
+
 # What an operator should know before: how much would be sent that may have been sent elsewhere, and why.
 _CONSEQUENCES = f"""
 SELECT m.detail, m.paused_at,

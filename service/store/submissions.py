@@ -18,6 +18,7 @@ import asyncpg
 
 from service import videos
 from service.store.database import Database
+from service.store.durable import durably
 from service.store.recordset import as_records
 
 FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no poll sooner
@@ -111,12 +112,17 @@ WITH answer AS (
                            AND o.settled_at IS NULL AND o.consent IS NULL))
     RETURNING v.id
 )
-SELECT c.submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
+SELECT {submission_id} AS submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
 FROM closed c LEFT JOIN moved m ON m.id = c.video_id
 """
 
 _SAVE_BY_GUARD = {
-    guard: _SAVE.format(guard=guard.value, unknown=videos.SUBMISSION_UNKNOWN, first_poll=FIRST_POLL_SECONDS)
+    guard: _SAVE.format(
+        submission_id=durably("c.submission_id"),
+        guard=guard.value,
+        unknown=videos.SUBMISSION_UNKNOWN,
+        first_poll=FIRST_POLL_SECONDS,
+    )
     for guard in Guard
 }
 
