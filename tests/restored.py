@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.local.postgres import Server
 from service.local.postgres_home import find_binaries
+from service.local.processes import until
 from tests.database import PATIENCE_SECONDS
 
 # In archive recovery, with an archive that has nothing: up to the end of what the copy has, and from there on a
@@ -31,10 +32,9 @@ def backup(server: Server, folder: Path) -> Path:
 
 def restore(server: Server, files: Path, *, new_timeline: bool = False) -> None:
     """Start the server on these files, instead of those that it has."""
-    server.stop()
     data = server.home.data
-    shutil.rmtree(data, ignore_errors=True)
-    server.start()  # whatever else a folder of a server needs
+    if not data.exists():
+        server.start()  # it makes what else a server needs
     server.stop()
     shutil.rmtree(data)
     shutil.copytree(files, data)
@@ -58,6 +58,14 @@ def _begin(server: Server, *, new_timeline: bool) -> None:
         for path in (data, *data.rglob("*")):
             os.chown(path, account.uid, account.gid)
     server.start()
+    assert until(lambda: not is_recovering(server), PATIENCE_SECONDS)
+
+
+def is_recovering(server: Server) -> bool:
+    """Whether it takes no writes yet."""
+    command = [program("psql"), "-h", str(server.home.sockets), "-U", "postgres", "-At"]
+    command += ["-c", "SELECT pg_is_in_recovery()"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "t"
 
 
 def dump(url_socket: Path, database: str, *options: str) -> str:

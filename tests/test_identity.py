@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -87,6 +88,17 @@ async def kinds(url: str) -> list[str]:
         return [row["kind"] for row in await connection.fetch(EVENTS)]
 
 
+@asynccontextmanager
+async def copied(server_url: str, database_url: str) -> AsyncIterator[str]:
+    """The URL of a copy of this database on the same server."""
+    copy = temporary_database(server_url, template=database_url.partition("?")[0].rpartition("/")[2])
+    url = await asyncio.to_thread(copy.__enter__)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(copy.__exit__, None, None, None)
+
+
 @pytest.fixture
 def server(make_server: Callable[..., Server]) -> Server:
     """A server of this test's own, which may be stopped, replaced and copied."""
@@ -115,7 +127,7 @@ async def test_the_first_look_writes_down_what_it_sees(database_url: str) -> Non
 async def test_a_connection_is_asked_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with process(database_url) as database:
         assert await recognises(database)
-        monkeypatch.setattr(identity, "_LOOK", "SELECT 1 / 0")
+        monkeypatch.setattr(identity, "_LOOK", "SELECT 1 / 0, $1::text, $2::bigint, $3::text")
         assert await recognises(database, anew=False)
         with pytest.raises(Exception, match="division by zero"):
             await recognises(database, anew=True)
@@ -130,7 +142,7 @@ async def test_behind_a_pooler_it_is_asked_again_in_the_claims_own_transaction(
             assert yes
             assert await database.fetchval("SELECT now() <> statement_timestamp()"), "one transaction"
         monkeypatch.setattr(identity, "POOLED_SECONDS", 0.0)
-        monkeypatch.setattr(identity, "_LOOK", "SELECT 1 / 0")
+        monkeypatch.setattr(identity, "_LOOK", "SELECT 1 / 0, $1::text, $2::bigint, $3::text")
         with pytest.raises(Exception, match="division by zero"):
             await recognises(database, anew=False)
     finally:
@@ -148,8 +160,7 @@ async def test_a_weekend_without_ticks_is_nothing(database_url: str) -> None:
 
 async def test_a_copy_of_the_database_is_recognised(server_url: str, database_url: str) -> None:
     await begin(database_url)
-    name = database_url.partition("?")[0].rpartition("/")[2]
-    with temporary_database(server_url, template=name) as copy:
+    async with copied(server_url, database_url) as copy:
         async with process(copy) as database:
             assert not await recognises(database)
             assert not await recognises(database, anew=False)
@@ -166,7 +177,9 @@ async def test_a_dump_that_was_restored_into_the_same_database_is_recognised(ser
     await begin(server.url())
     sql = dump(server.home.sockets, "taxiway")
     await execute(server.url(), "DROP SCHEMA taxiway CASCADE", "DROP SCHEMA public")
-    load(server.home.sockets, "taxiway", "CREATE SCHEMA public;" + sql.replace("CREATE SCHEMA public;", ""))
+    await asyncio.to_thread(
+        load, server.home.sockets, "taxiway", "CREATE SCHEMA public;" + sql.replace("CREATE SCHEMA public;", "")
+    )
     async with process(server.url()) as database:
         assert not await recognises(database)
     assert "not the table taxiway.submissions" in (await paused(server.url()) or ("", ""))[1]
@@ -175,8 +188,8 @@ async def test_a_dump_that_was_restored_into_the_same_database_is_recognised(ser
 async def test_a_dump_on_another_server_is_recognised(server: Server, other: Server) -> None:
     await migrate(server.url())
     await begin(server.url())
-    other.start()
-    load(other.home.sockets, "taxiway", dump(server.home.sockets, "taxiway"))
+    await asyncio.to_thread(other.start)
+    await asyncio.to_thread(load, other.home.sockets, "taxiway", dump(server.home.sockets, "taxiway"))
     async with process(other.url()) as database:
         assert not await recognises(database)
     assert "not the server" in (await paused(other.url()) or ("", ""))[1]
@@ -185,8 +198,8 @@ async def test_a_dump_on_another_server_is_recognised(server: Server, other: Ser
 async def test_a_restore_to_a_point_in_time_is_recognised_by_a_new_process(server: Server, tmp_path: Path) -> None:
     await migrate(server.url())
     await begin(server.url())
-    files = backup(server, tmp_path / "backup")
-    restore(server, files, new_timeline=True)
+    files = await asyncio.to_thread(backup, server, tmp_path / "backup")
+    await asyncio.to_thread(restore, server, files, new_timeline=True)
     await execute(server.url(), *LATER)  # it went back that far
     async with process(server.url()) as database:
         assert not await recognises(database)
@@ -202,13 +215,13 @@ async def test_what_this_process_sent_and_is_not_there_is_missed(
     await begin(server.url())
     async with process(server.url()) as database, process(server.url()) as idle:
         await submit(database)
-        files = backup(server, tmp_path / "backup")
+        files = await asyncio.to_thread(backup, server, tmp_path / "backup")
         assert await recognises(database)
         assert await recognises(idle)
         await submit(database)
         await database.close()
         await idle.close()
-        restore(server, files, new_timeline=new_timeline)
+        await asyncio.to_thread(restore, server, files, new_timeline=new_timeline)
         assert await recognises(idle), "it knows of nothing that is missing"
         assert not await recognises(database)
     assert "are missing" in (await paused(server.url()) or ("", ""))[1]
@@ -221,7 +234,7 @@ async def test_a_switchover_is_nothing(server: Server) -> None:
         await submit(database)
         assert await recognises(database)
         await database.close()
-        switch_over(server)
+        await asyncio.to_thread(switch_over, server)
         assert await recognises(database)
         assert await recognises(fresh)
     assert await paused(server.url()) is None
@@ -237,10 +250,8 @@ async def test_a_long_failover_is_nothing_to_a_process_whose_work_is_there(serve
         ticked.memory.tick = (await ticked.fetchval("SELECT max(id) FROM taxiway.ticks"), "ref")
         for database in (submitted, ticked):
             await database.close()
-        switch_over(server)
+        await asyncio.to_thread(switch_over, server)
         await execute(server.url(), *LATER)
-        async with connected(server.url()) as connection, connection.transaction():
-            pass
         assert await recognises(ticked)
         await execute(server.url(), *LATER, 'UPDATE taxiway.maintenance SET facts = facts || \'{"timeline": "9"}\'')
         assert await recognises(submitted)
@@ -252,10 +263,10 @@ async def test_a_copy_of_the_files_beside_the_original_is_recognised_by_its_addr
 ) -> None:
     await migrate(server.url())
     await begin(server.url())
-    restore(other, backup(server, tmp_path / "backup"))
+    await asyncio.to_thread(restore, other, await asyncio.to_thread(backup, server, tmp_path / "backup"))
     async with process(other.url()) as early:
         assert await recognises(early), "the limit: it was started within the rhythm of the ticks"
-    restore(other, tmp_path / "backup")
+    await asyncio.to_thread(restore, other, tmp_path / "backup")
     await execute(other.url(), *LATER)
     async with process(other.url()) as database:
         assert not await recognises(database)
@@ -264,37 +275,38 @@ async def test_a_copy_of_the_files_beside_the_original_is_recognised_by_its_addr
         assert await recognises(database)
 
 
-async def test_another_address_of_the_same_database_is_learned_while_ticks_go_on(database_url: str) -> None:
+async def test_another_address_of_the_same_database_is_learned_while_ticks_go_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await begin(database_url)
-    pooled = database_url.replace("?", "?application_name=web&") if "?" in database_url else database_url
-    async with process(pooled) as database:
-        database.target.options["port"] = database.target.options.get("port")  # type: ignore[union-attr]
+    monkeypatch.setattr(identity, "place", lambda _database: "the pooler")
+    async with process(database_url) as database:
         assert await recognises(database)
-    await execute(database_url, *LATER)
-    async with process(pooled) as database:
+        await execute(database_url, *LATER)
         assert await recognises(database)
+    monkeypatch.undo()
+    async with process(database_url) as database:
+        assert await recognises(database), "the first one is known as well"
 
 
 async def test_an_operator_accepts_it_and_every_process_forgets(server_url: str, database_url: str) -> None:
     await begin(database_url)
-    name = database_url.partition("?")[0].rpartition("/")[2]
-    with temporary_database(server_url, template=name) as copy:
-        async with process(copy) as database, process(copy) as second:
-            database.memory.remember([Made(uuid4(), 1, 2)])
-            second.memory.remember([Made(uuid4(), 3, 4)])
-            second.memory.accepted = 0
-            assert not await recognises(database)
-            words = await identity.consequences(database)
-            assert words
-            assert "0 videos were queued" in words
-            assert await identity.accept(database, "an operator")
-            assert not await identity.accept(database, "an operator")
-            assert await identity.consequences(database) is None
-            assert await paused(copy) is None
-            assert await recognises(second)
-            assert await recognises(database)
-            assert len(second.memory.submissions) == 0
-            assert await kinds(copy) == ["restored", "resumed"]
+    async with copied(server_url, database_url) as copy, process(copy) as database, process(copy) as second:
+        database.memory.remember([Made(uuid4(), 1, 2)])
+        second.memory.remember([Made(uuid4(), 3, 4)])
+        second.memory.accepted = 0
+        assert not await recognises(database)
+        words = await identity.consequences(database)
+        assert words
+        assert "0 videos were queued" in words
+        assert await identity.accept(database, "an operator")
+        assert not await identity.accept(database, "an operator")
+        assert await identity.consequences(database) is None
+        assert await paused(copy) is None
+        assert await recognises(second)
+        assert await recognises(database)
+        assert len(second.memory.submissions) == 0
+        assert await kinds(copy) == ["restored", "resumed"]
 
 
 async def test_a_database_from_before_an_operators_decision_went_back(database_url: str) -> None:

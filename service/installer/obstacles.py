@@ -42,7 +42,7 @@ async def older_checkout(connection: Connection) -> str | None:
 
 
 async def left_by_older_checkout(url: str) -> bool:
-    """Whether this is a database of an older checkout, which this version cannot upgrade. Raises DatabaseUnavailable."""
+    """Whether an older checkout made this database, which cannot be upgraded. Raises DatabaseUnavailable."""
     async with connecting(url) as connection:
         return not await connection.fetchval(HAS_HISTORY) and await older_checkout(connection) is not None
 

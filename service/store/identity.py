@@ -119,8 +119,8 @@ async def _look(database: Database, connection: Any) -> bool:
     why = compare(
         known, found, missing=missing + went_back, has_proof=has_proof, is_stale=is_stale(row["age"], row["rhythm"])
     )
+    memory.accepted = accepted  # by the next decision of an operator, what is missing is forgotten
     if why is None:
-        memory.accepted = accepted
         await _keep(database, known, found)
         connection.recognised_at = time.monotonic()
         return True
