@@ -54,7 +54,7 @@ SELECT set_config('lock_timeout', '{LOCK_MILLISECONDS}', true),
 AS_ROLE = "SELECT set_config('role', $1, true)"
 # The video's round and its row, held against the mirror, intake and other gates.
 _HOLD = """
-SELECT r.app_id, r.gated_round = v.round AS is_open, v.round
+SELECT r.app_id, r.app_word, r.gated_round = v.round AS is_open, v.round
 FROM taxiway.rows r JOIN taxiway.videos v ON v.id = r.video_id WHERE r.video_id = $1 FOR NO KEY UPDATE OF r
 """
 _PASSED = "UPDATE taxiway.rows SET app_word = $2, gated_round = $3 WHERE video_id = $1"
@@ -101,6 +101,10 @@ async def _pass(raw: Raw, table: LinkedTable, video_id: UUID) -> None:
     if table.role is not None:
         await raw.fetch(AS_ROLE, table.role, timeout=CLIENT_SECONDS)
     word = await raw.fetchval(statements.gate(table), held["app_id"], timeout=CLIENT_SECONDS)
+    if word is None and held["app_word"] in table.link.mapping.words.ended:
+        # A retry that the mirror has not shown yet: the row goes back to the queue first, as the app would see it go.
+        await raw.fetchval(statements.requeue(table), held["app_id"], held["app_word"], timeout=CLIENT_SECONDS)
+        word = await raw.fetchval(statements.gate(table), held["app_id"], timeout=CLIENT_SECONDS)
     if word is None:
         word = await raw.fetchval(statements.word_of(table), held["app_id"], timeout=CLIENT_SECONDS)
         _check_unwritten(table, word)

@@ -267,6 +267,16 @@ def gate(table: LinkedTable) -> str:
     """
 
 
+def requeue(table: LinkedTable) -> str:
+    """Put one row ($1: its key) back in the queue that still has the word $2 of an end."""
+    status = identifier(table.link.columns["status"].name)
+    return f"""
+        UPDATE {relation(table)} a SET {status} = {literal(table.link.mapping.words.queued[0])}
+        WHERE {column(table, "id")} = $1::text::{cast(table, "id")} AND {_text(table, "status")} = $2::text
+        RETURNING {_text(table, "status")}
+    """
+
+
 def word_of(table: LinkedTable) -> str:
     """The status of one row ($1: its key), as text."""
     key = cast(table, "id")

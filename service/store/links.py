@@ -136,6 +136,14 @@ async def open_links(database: Database) -> list[LinkedTable]:
     return tables
 
 
+_GATES = "SELECT id, COALESCE((mapping ->> 'gate')::boolean, false) AS is_gated FROM taxiway.links"
+
+
+async def gates(database: Database) -> dict[int, bool]:
+    """Whether each link has a gate."""
+    return {row["id"]: row["is_gated"] for row in await database.fetch(_GATES)}
+
+
 async def pause(database: Database, link: Link, reason: str, *, seconds: float | None = PAUSE_SECONDS) -> None:
     """Leave a link alone, for so long or (None) until the operator decides; say so if the reason is new."""
     await database.execute(_PAUSE, link.id, reason, seconds)
