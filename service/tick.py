@@ -63,8 +63,10 @@ async def tick(
     due = await _due(ctx)
     counts: dict[str, Any] = {}
     tables = await _tables(ctx, counts) if due.links else []
-    if due.intake or tables:
+    if due.intake:
         await _step(counts, "intake", intake.run_once(ctx, tables, deadline.share(INTAKE_SHARE)))
+    elif tables:
+        await _step(counts, "intake", intake.take_linked(ctx, tables, deadline.share(INTAKE_SHARE)))
     if due.rescue:
         await _step(counts, "rescue", rescue.run_once(ctx))
     if due.cancel or due.rescue or counts.get("intake", intake.NOTHING)["recalled"]:

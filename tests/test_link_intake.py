@@ -11,7 +11,7 @@ import pytest
 
 from service.context import Context, build
 from service.operations.links import Intake
-from service.store import link_intake
+from service.store import link_intake, links
 from service.store.links import open_links
 from tests.database import connected, execute
 from tests.linked import BASE, link, linked
@@ -237,7 +237,7 @@ async def test_a_table_that_another_transaction_holds_costs_only_itself(
     await link(database_url)
     await link(database_url, "public.others")
     await execute(database_url, "INSERT INTO public.others (prompt) VALUES ('a')")
-    monkeypatch.setattr(link_intake.ask, "__kwdefaults__", {"seconds": 0.2})
+    monkeypatch.setattr(links.ask, "__kwdefaults__", {"seconds": 0.2})
     async with context(database_url) as ctx, connected(database_url) as app, app.transaction():
         await app.execute("LOCK TABLE public.videos IN ACCESS EXCLUSIVE MODE")
         assert await intake(ctx) == {"taken": 1}

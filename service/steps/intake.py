@@ -24,7 +24,28 @@ NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0, "recalled": 0, "take
 async def run_once(
     ctx: Context, tables: Sequence[LinkedTable] = (), can_continue: Callable[[], bool] = lambda: True
 ) -> Counts:
-    """One batch: map rows that were inserted with SQL, take those of linked tables, expire what is over."""
+    """One batch: map rows that were inserted with SQL, expire what is over; and take the rows of linked tables."""
+    counts = await _inserted(ctx)
+    if tables:
+        counts = await take_linked(ctx, tables, can_continue, counts)
+    return counts
+
+
+async def take_linked(
+    ctx: Context, tables: Sequence[LinkedTable], can_continue: Callable[[], bool], before: Counts = NOTHING
+) -> Counts:
+    """The rows of linked tables alone; their counts with those of `before`."""
+    linked = await links.Intake(ctx, can_continue).run(tables)
+    return {
+        "mapped": before["mapped"] + linked["taken"] + linked["taken_again"],
+        "refused": before["refused"] + linked["refused"],
+        "expired": before["expired"],
+        "recalled": linked["recalled"],
+        "taken_over": linked["taken_over"],
+    }
+
+
+async def _inserted(ctx: Context) -> Counts:
     settings, database = ctx.settings, ctx.database
     rows = await store.unmapped(database, BATCH)
     written = []
@@ -43,14 +64,7 @@ async def run_once(
             )
     refused = sum(row["refusal"] is not None for row in written)
     expired = await store.expire(database, BATCH)
-    linked = await links.Intake(ctx, can_continue).run(tables) if tables else links.NOTHING
-    return {
-        "mapped": len(written) - refused + linked["taken"] + linked["taken_again"],
-        "refused": refused + linked["refused"],
-        "expired": expired,
-        "recalled": linked["recalled"],
-        "taken_over": linked["taken_over"],
-    }
+    return NOTHING | {"mapped": len(written) - refused, "refused": refused, "expired": expired}
 
 
 def map_row(row: Unmapped, settings: Settings) -> Mapped:
