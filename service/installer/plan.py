@@ -26,7 +26,8 @@ LINK = """
     SELECT id, schema_name, table_name, table_oid::bigint AS table_oid, mapping, columns, state, reason
       FROM taxiway.links
      WHERE (schema_name, table_name) = ($1, $2)
-        OR table_oid = $3::bigint::oid AND to_regclass(quote_ident(schema_name) || '.' || quote_ident(table_name)) IS NULL
+        OR table_oid = $3::bigint::oid
+           AND to_regclass(quote_ident(schema_name) || '.' || quote_ident(table_name)) IS NULL
      ORDER BY (schema_name, table_name) = ($1, $2) DESC LIMIT 1
 """
 
@@ -106,7 +107,9 @@ async def make_plan(
         known = await facts.read(connection, table, columns.names) if "status" in columns.names else facts.Facts()
         found = proposal.propose(table, columns, known, answers) if "status" in columns.names else None
         mapping = None if found is None else found.mapping
-        counted = None if mapping is None else await survey(connection, table, mapping, link and link.id, settings)
+        counted = (
+            None if mapping is None else await survey(connection, table, mapping, link.id if link else None, settings)
+        )
     asks = not is_open or link is None or mapping is None or _asks_again(link.mapping, mapping)
     questions = list(found.questions if found else columns.questions)
     if counted is not None and asks and counted.queued.rows and answers.existing is None:
@@ -188,7 +191,8 @@ def _column(table: Table, key: str) -> Addition:
     sql_name = f'"{name}"' if name != name.lower() else name
     return Addition(
         "column", key, name, f"ALTER TABLE {table.sql_name} ADD COLUMN {sql_name} {ADDED[key]}",
-        f'{camel(key)}: text("{name}")', f'{camel(key)} String? @map("{name}")' if camel(key) != name else f"{name} String?",
+        f'{camel(key)}: text("{name}")',
+        f'{camel(key)} String? @map("{name}")' if camel(key) != name else f"{name} String?",
     )  # fmt: skip
 
 

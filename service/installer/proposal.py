@@ -130,4 +130,5 @@ def _search_path(table: Table) -> str:
 
 def literal(word: str) -> str:
     """`word` as an SQL string: never bound, so that an enum stays an enum and its index is used."""
-    return "'" + word.replace("'", "''") + "'"
+    quoted = "'" + word.replace("'", "''") + "'"
+    return f"E{quoted}".replace("\\", "\\\\") if "\\" in word else quoted

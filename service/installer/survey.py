@@ -39,6 +39,10 @@ KNOWN = """EXISTS (
         SELECT FROM taxiway.rows r LEFT JOIN taxiway.videos v ON v.id = r.video_id
          WHERE r.link_id = $1::integer AND r.app_id = a.{id}::text AND r.video_id IS NOT NULL
            AND (r.app_word = a.{status}::text OR v.status IN ('queued', 'processing')))"""
+# That the row is a video: whatever it says, Taxiway knows what it asked Runway for.
+IS_VIDEO = """EXISTS (
+        SELECT FROM taxiway.rows r
+         WHERE r.link_id = $1::integer AND r.app_id = a.{id}::text AND r.video_id IS NOT NULL)"""
 # Queued rows that Taxiway does not know, by the request that they make.
 QUEUED = """
     SELECT {image} AS has_image, {prompt} AS prompt_length, {model} AS model, {ratio} AS ratio, {duration} AS duration,
@@ -52,7 +56,7 @@ SINCE = "SELECT min({moment}) FROM {table} a WHERE {queued} AND NOT {known}"
 STUCK = """
     SELECT a.{id}::text AS id, {moment} AS since, {task} AS task_id, count(*) OVER () AS rows,
            count({task}) OVER () AS with_task
-      FROM {table} a WHERE {processing} AND NOT {known}
+      FROM {table} a WHERE {processing} AND NOT {is_video}
      ORDER BY 2 NULLS FIRST, 1 LIMIT {limit}
 """
 # The newest rows, queued ones first, whole.
@@ -158,6 +162,7 @@ def parts_of(table: Table, mapping: Mapping) -> dict[str, str]:
         "moment": f"COALESCE({', '.join(zoned)})" if zoned else "NULL::timestamptz",
         "created": zoned[-1] if "created_at" in name else "NULL::timestamptz",
         "newest": f"a.{name['created_at']}" if "created_at" in name else f"a.{key}",
+        "is_video": IS_VIDEO.format(id=key),
         "known": KNOWN.format(id=key, status=status),
     }
 

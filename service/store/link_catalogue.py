@@ -72,12 +72,14 @@ COLUMNS = """
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {which}
 """
 
-# The table of a link ($1, $2: its name; $3: its oid) with the mapped columns ($4: names, $5: numbers).
+_MAPPED = """EXISTS (SELECT FROM jsonb_to_recordset($4::jsonb) AS k(name text, attnum int)
+                         WHERE k.name = a.attname OR k.attnum = a.attnum)"""
+# The table of a link ($1, $2: its name; $3: its oid) with the mapped columns ($4: [{name, attnum}]).
 FIND = f"""
     SELECT c.oid::bigint AS oid, n.nspname::text AS schema_name, c.relname::text AS table_name,
            quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_name, c.relkind::text AS kind,
            row_security_active(c.oid) AS is_secured,
-           ({COLUMNS.format(which="(a.attname = ANY($4::text[]) OR a.attnum = ANY($5::int[]))")}) AS columns
+           ({COLUMNS.format(which=_MAPPED)}) AS columns
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid = COALESCE((SELECT named.oid FROM pg_class named JOIN pg_namespace s ON s.oid = named.relnamespace
                               WHERE s.nspname = $1 AND named.relname = $2), $3::bigint::oid)
@@ -86,11 +88,8 @@ FIND = f"""
 
 async def find(reader: Reader, link: Link) -> FoundTable | None:
     """The link's table with its mapped columns, as they are now; None if neither its name nor its oid is there."""
-    known = link.columns.values()
-    row = await reader.fetchrow(
-        FIND, link.schema_name, link.table_name, link.table_oid,
-        [column.name for column in known], [column.attnum for column in known],
-    )  # fmt: skip
+    known = json.dumps([{"name": column.name, "attnum": column.attnum} for column in link.columns.values()])
+    row = await reader.fetchrow(FIND, link.schema_name, link.table_name, link.table_oid, known)
     if row is None:
         return None
     return FoundTable(
