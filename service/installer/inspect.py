@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -179,14 +179,16 @@ RELATION = """
 """
 # All columns as JSON, as the check reads them at each tick.
 ALL_COLUMNS = f"SELECT ({COLUMNS.format(which='true')}) FROM pg_class c WHERE c.oid = $1::bigint::oid"
-# What matters of them before linking only. A view's column is written if the view allows it.
+# What matters of them before linking only. A view's column is written if the view allows it, or if it has a trigger
+# INSTEAD OF UPDATE (bits 64 and 16).
 MORE_COLUMNS = """
     SELECT a.attname::text AS name, a.attnotnull OR t.typnotnull AS is_required, a.attidentity <> '' AS is_identity,
            pg_get_expr(d.adbin, d.adrelid) AS default,
            CASE WHEN t.typname IN ('varchar', 'bpchar') THEN NULLIF(a.atttypmod, -1) END AS width,
            ARRAY(SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k
                   WHERE k.contypid = a.atttypid AND k.contype = 'c') AS checks,
-           c.relkind <> 'v' OR pg_column_is_updatable(c.oid, a.attnum, true) AS updatable
+           c.relkind <> 'v' OR pg_column_is_updatable(c.oid, a.attnum, true)
+             OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgtype & 80 = 80) AS updatable
       FROM pg_class c
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type t ON t.oid = a.atttypid
@@ -230,10 +232,10 @@ INDEXES = """
 """
 # Triggers that an UPDATE fires (bit 16) and that are enabled for an ordinary session.
 TRIGGERS = """
-    SELECT t.tgname::text AS name, p.oid::regproc::text AS function, (t.tgtype & 64) <> 0 AS is_instead,
+    SELECT t.tgname::text AS name, n.nspname || '.' || p.proname AS function, (t.tgtype & 64) <> 0 AS is_instead,
            ARRAY(SELECT a.attname::text FROM pg_attribute a
                   WHERE a.attrelid = t.tgrelid AND a.attnum = ANY(t.tgattr)) AS columns
-      FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+      FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
      WHERE t.tgrelid = ANY($1::bigint[]::oid[]) AND NOT t.tgisinternal AND (t.tgtype & 16) <> 0
        AND t.tgenabled IN ('O', 'A')
      ORDER BY 1
@@ -249,9 +251,11 @@ async def inspect(connection: Connection, wanted: str) -> Table:
             f"{row['sql_name']} is a view that PostgreSQL cannot update: give it an INSTEAD OF UPDATE trigger, "
             "or link the table underneath"
         )
-    columns = await _columns(connection, oid)
     bases = await connection.fetch(BASES, oid)
     oids = [base["oid"] for base in bases]
+    columns = await _columns(connection, oid)
+    for base in oids[1:]:
+        _inherit(columns, await _columns(connection, base))
     row["search_path"], row["partition_keys"] = tuple(row["search_path"]), frozenset(row["partition_keys"])
     return Table(
         **row,
@@ -326,3 +330,15 @@ async def _columns(connection: Connection, oid: int) -> dict[str, TableColumn]:
             **{**entry, **{k: v for k, v in extra.items() if k != "name" and k != "updatable"}}
         )
     return columns
+
+
+def _inherit(columns: dict[str, TableColumn], under: dict[str, TableColumn]) -> None:
+    """A view has no defaults of its own: those of columns underneath that have the same name and type are its own."""
+    for name, column in columns.items():
+        base = under.get(name)
+        if base is not None and base.type == column.type:
+            columns[name] = replace(
+                column, default=column.default or base.default, checks=column.checks or base.checks,
+                is_generated=column.is_generated or base.is_generated,
+                is_identity=column.is_identity or base.is_identity,
+            )  # fmt: skip

@@ -215,15 +215,12 @@ async def _existing(connection: Connection, plan: Plan, table: Table, mapping: M
 
 
 def _remembered(addition: Addition, table: Table) -> dict[str, str]:
-    quoted = addition.name if addition.name == addition.name.lower() else f'"{addition.name}"'
-    sql_name = f"{table.schema_sql}.{quoted}"
-    return {"kind": addition.kind, "name": addition.name, "sql_name": sql_name}
+    return {"kind": addition.kind, "name": addition.name, "sql_name": f"{table.schema_sql}.{addition.sql_name}"}
 
 
 async def _create_index(connection: Connection, link_id: int, index: Addition, table: Table) -> str | None:
     """Outside of a transaction, without a lock that the app would wait for. Returns PostgreSQL's words if it fails."""
     try:
-        await connection.execute("SET statement_timeout = 0")
         await connection.execute(index.sql, timeout=None)
     except asyncpg.PostgresError as exc:
         # What is left of it is invalid, and would only cost writes. An index of that name which was there stays.
@@ -271,7 +268,6 @@ async def unlink(connection: Connection, wanted: str, *, cancel: bool) -> Unlink
         await close_finished(connection)
     dropped = []
     for index in state.made_indexes:
-        await connection.execute("SET statement_timeout = 0")
         await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index}", timeout=None)
         await connection.execute(FORGET, state.link.id, index.rpartition(".")[2].strip('"'))
         dropped.append(index)

@@ -48,6 +48,7 @@ class Addition:
     kind: Literal["column", "index"]
     key: str | None  # of the mapping, for a column
     name: str
+    sql_name: str  # quoted
     sql: str
     drizzle: str
     prisma: str
@@ -188,9 +189,9 @@ def _column(table: Table, key: str) -> Addition:
         raise LinkRefused(
             f"{table.name} has a column {name} already that cannot show results: name another with --column {key}=NAME"
         )
-    sql_name = f'"{name}"' if name != name.lower() else name
+    sql_name = f'"{name}"'
     return Addition(
-        "column", key, name, f"ALTER TABLE {table.sql_name} ADD COLUMN {sql_name} {ADDED[key]}",
+        "column", key, name, sql_name, f"ALTER TABLE {table.sql_name} ADD COLUMN {sql_name} {ADDED[key]}",
         f'{camel(key)}: text("{name}")',
         f'{camel(key)} String? @map("{name}")' if camel(key) != name else f"{name} String?",
     )  # fmt: skip
@@ -199,11 +200,11 @@ def _column(table: Table, key: str) -> Addition:
 def _index(table: Table, mapping: Mapping) -> Addition:
     keys = [mapping.columns[key] for key in ("status", "created_at") if key in mapping.columns]
     name = re.sub(r"\W", "_", f"{table.table_name[:40]}_taxiway_look")
-    sql_name = f'"{name}"' if name != name.lower() or name[0].isdigit() else name
+    sql_name = f'"{name}"'
     listed = ", ".join(table.columns[key].sql_name for key in keys)
     fields = [camel(key) for key in keys]
     return Addition(
-        "index", None, name, f"CREATE INDEX CONCURRENTLY {sql_name} ON {table.sql_name} ({listed})",
+        "index", None, name, sql_name, f"CREATE INDEX CONCURRENTLY {sql_name} ON {table.sql_name} ({listed})",
         f'index("{name}").on({", ".join(f"table.{each}" for each in fields)})',
         f'@@index([{", ".join(fields)}], map: "{name}")',
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows at processing that Taxiway did not put there: with consent they fail as unknown, are queued again, or followed."""
+"""Rows at processing that Taxiway did not put there: with consent they fail, are queued again, or followed."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ async def take(
         entries = [_entry(dict(row), settings) for row in rows]
         await connection.execute(MODELS, json.dumps(sorted({entry.model for entry in entries})))
         made = await connection.fetch(
-            TAKE, as_records(entries), link_id, mapping.words.processing, settings.queue_timeout, videos.SUBMISSION_UNKNOWN,
-            EXPLANATION, NOTE,
+            TAKE, as_records(entries), link_id, mapping.words.processing, settings.queue_timeout,
+            videos.SUBMISSION_UNKNOWN, EXPLANATION, NOTE,
         )  # fmt: skip
         again = [str(row["id"]) for row in made if requeue and row["has_request"] and not row["is_followed"]]
         if again:

@@ -269,8 +269,7 @@ async def _look(
     await connection.fetchval(sql, link_id)
     seconds = time.monotonic() - started
     helping = helping_index(table, mapping)
-    used = next((name for name in _index_names(explained) if any(name in i.name for i in table.indexes)), None)
-    index = helping or used
+    index = helping or next((name for name in _index_names(explained) if name in _telling(table, mapping)), None)
     return Look(seconds, index, None if index else wait_seconds(seconds), offers_index(rows, index))
 
 
@@ -292,6 +291,12 @@ def helping_index(table: Table, mapping: Mapping) -> str | None:
     if key.base in ("int8", "int4") and (key.is_identity or "nextval(" in (key.default or "")):
         return f"{mapping.id}, which grows"
     return None
+
+
+def _telling(table: Table, mapping: Mapping) -> set[str]:
+    """Indexes that say something of the status or the time, by their bare names."""
+    columns = {mapping.columns[key] for key in ("created_at", "status") if key in mapping.columns}
+    return {index.name.rpartition(".")[2].strip('"') for index in table.indexes if index.uses & columns}
 
 
 def wait_seconds(look_seconds: float) -> float:

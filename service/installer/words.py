@@ -76,10 +76,12 @@ def _queued(found: Proposed, column: TableColumn, known: list[str], *, is_closed
     rivals = [word for word in known if role_of(word) == "queued" and word != default]
     if default is not None and role_of(default) == "queued" and not (is_closed and rivals):
         return (default,)
-    if default is None and likely is not None and is_closed and len(rivals) == 1:
+    if default is None and likely is not None and len(rivals) == 1 and (is_closed or likely == "queued"):
         return (likely,)
     role = None if default is None else role_of(default)
     proposal = likely if role != "queued" and likely is not None else default if role in ("queued", None) else None
+    if proposal is None and not is_closed:
+        proposal = "queued"
     words = f": {', '.join(known)}" if known else ""
     said = "" if default is None else f" A new row says {default}."
     found.questions.append(

@@ -22,7 +22,7 @@ class FoundColumn:
     name: str
     sql_name: str  # quoted where PostgreSQL needs it
     attnum: int
-    type: str  # as format_type() writes it, ready for a cast
+    type: str  # ready for a cast under any search_path
     base: str
     is_array: bool
     labels: tuple[str, ...] | None  # of an enum, in its order
@@ -56,7 +56,8 @@ class FoundTable:
 COLUMNS = """
     SELECT json_agg(json_build_object(
                'name', a.attname, 'sql_name', quote_ident(a.attname), 'attnum', a.attnum,
-               'type', format_type(a.atttypid, a.atttypmod),
+               'type', CASE WHEN own.typnamespace = 'pg_catalog'::regnamespace THEN format_type(a.atttypid, a.atttypmod)
+                            ELSE own.typnamespace::regnamespace || '.' || quote_ident(own.typname) END,
                'base', t.typname, 'is_array', t.typcategory = 'A', 'is_generated', a.attgenerated <> '',
                'labels', CASE WHEN t.typtype = 'e' THEN (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)
                                                            FROM pg_enum e WHERE e.enumtypid = t.oid) END,
@@ -64,6 +65,7 @@ COLUMNS = """
                'writable', has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
            ) ORDER BY a.attnum)
       FROM pg_attribute a
+      JOIN pg_type own ON own.oid = a.atttypid
       CROSS JOIN LATERAL (
           WITH RECURSIVE under AS (
               SELECT * FROM pg_type WHERE oid = a.atttypid
