@@ -12,7 +12,7 @@ from service.settings import Settings
 from tests.database import execute
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg]
+SETTINGS = Settings(_env_file=None)
 
 BASE = """
     CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id int, prompt text NOT NULL,

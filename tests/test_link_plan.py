@@ -116,7 +116,7 @@ async def test_the_prices_of_queued_rows_are_those_of_their_requests(empty_datab
     assert {word: ours for word, ours, _ in made.survey.words} == {"queued": 7, "draft": 1, "completed": 1}
     assert first_tick_credits(made, SETTINGS) == 195
     assert first_tick_credits(ignored, SETTINGS) == 0
-    settings = Settings(_env_file=None, max_credits_per_day=Decimal(100))  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, max_credits_per_day=Decimal(100))
     assert first_tick_credits(poor, settings) == 100
 
 
@@ -177,7 +177,7 @@ async def test_columns_that_settings_still_name_are_the_proposal(empty_database_
         empty_database_url, BASE.replace("prompt text", "what text").replace("image_url", "photo_of_user"),
         "ALTER TABLE videos ADD prompt_text text",
     )  # fmt: skip
-    settings = Settings(_env_file=None, prompt_column="what", image_column="photo_of_user")  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, prompt_column="what", image_column="photo_of_user")
     async with connected(empty_database_url) as connection:
         made = await plan(connection, settings=settings)
         assert (keys(made), mapped(made)["columns"]["prompt"]) == ([], "what")
