@@ -116,12 +116,12 @@ class LinkState:
     @property
     def made_columns(self) -> list[str]:
         """Columns that were added with consent: they hold the app's data, and stay."""
-        return [each["name"] for each in self.made if each["kind"] == "column"]
+        return list(dict.fromkeys(each["name"] for each in self.made if each["kind"] == "column"))
 
     @property
     def made_indexes(self) -> list[str]:
         """Indexes that were added with consent, quoted and with their schema."""
-        return [each["sql_name"] for each in self.made if each["kind"] == "index"]
+        return list(dict.fromkeys(each["sql_name"] for each in self.made if each["kind"] == "index"))
 
 
 @dataclass(frozen=True)
@@ -223,11 +223,21 @@ async def _create_index(connection: Connection, link_id: int, index: Addition, t
     try:
         await connection.execute(index.sql, timeout=None)
     except asyncpg.PostgresError as exc:
-        # What is left of it is invalid, and would only cost writes. An index of that name which was there stays.
-        if not isinstance(exc, asyncpg.DuplicateTableError):
-            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {_remembered(index, table)['sql_name']}")
-        await connection.execute(FORGET, link_id, index.name)
-        return str(exc)
+        left = await _drop_invalid(connection, exc, _remembered(index, table)["sql_name"])
+        if left is None:
+            await connection.execute(FORGET, link_id, index.name)
+        return f"{exc}{left or ''}"
+    return None
+
+
+async def _drop_invalid(connection: Connection, exc: asyncpg.PostgresError, name: str) -> str | None:
+    """Drop what is left of an index that failed: it is invalid, and would only cost writes. Words if it stays."""
+    if isinstance(exc, asyncpg.DuplicateTableError):
+        return None  # something of that name was there, and is not ours
+    try:
+        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", timeout=None)
+    except asyncpg.PostgresError as second:
+        return f"; an invalid index is left ({second}): DROP INDEX CONCURRENTLY {name}"
     return None
 
 

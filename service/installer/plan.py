@@ -179,7 +179,9 @@ def _additions(
             raise LinkRefused(
                 f"{table.name} is partitioned: create the index on each partition, CONCURRENTLY, without --index"
             )
-        found.append(_index(table, mapping))
+        index = _index(table, mapping)
+        if not any(each.name.rpartition(".")[2].strip('"') == index.name for each in table.indexes):
+            found.append(index)
     return tuple(found)
 
 
