@@ -12,7 +12,7 @@ from service.store.link_statements import LinkedTable
 from service.store.links import TableTrouble
 from service.tick import tick
 from tests.database import connected, execute
-from tests.linked import BASE, CREDITS, link
+from tests.app_tables import BASE, CREDITS, link
 from tests.world import World, world
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from service.operations.links import Intake
 from service.store import link_intake, links
 from service.store.links import open_links
 from tests.database import connected, execute
-from tests.linked import BASE, link, linked
+from tests.app_tables import BASE, link, linked
 from tests.world import IMAGE, settings
 
 pytestmark = pytest.mark.anyio

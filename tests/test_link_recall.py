@@ -7,7 +7,7 @@ import pytest
 from service.operations.admission import Admission
 from service.store import claim as claims
 from tests.database import connected, execute
-from tests.linked import BASE, link
+from tests.app_tables import BASE, link
 from tests.test_link_gate import insert, intake_only
 from tests.world import world
 
