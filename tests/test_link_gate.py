@@ -11,8 +11,8 @@ from service.store import gate
 from service.store.link_statements import LinkedTable
 from service.store.links import TableTrouble
 from service.tick import tick
-from tests.database import connected, execute
 from tests.app_tables import BASE, CREDITS, link
+from tests.database import connected, execute
 from tests.world import World, world
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,8 @@ from service.context import Context, build
 from service.operations.links import Intake
 from service.store import link_intake, links
 from service.store.links import open_links
-from tests.database import connected, execute
 from tests.app_tables import BASE, link, linked
+from tests.database import connected, execute
 from tests.world import IMAGE, settings
 
 pytestmark = pytest.mark.anyio

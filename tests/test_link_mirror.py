@@ -12,8 +12,8 @@ import pytest
 from service.steps import mirror as step
 from service.store import mirror
 from service.store.links import TableTrouble, open_links
-from tests.database import connected, execute
 from tests.app_tables import BASE, link, linked
+from tests.database import connected, execute
 from tests.test_link_gate import SWALLOW, app_row, insert, intake_only
 from tests.test_link_intake import PRISMA, PRISMA_COLUMNS, PRISMA_WORDS, context, intake
 from tests.world import World, world

@@ -6,8 +6,8 @@ import pytest
 
 from service.operations.admission import Admission
 from service.store import claim as claims
-from tests.database import connected, execute
 from tests.app_tables import BASE, link
+from tests.database import connected, execute
 from tests.test_link_gate import insert, intake_only
 from tests.world import world
 
