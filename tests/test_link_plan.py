@@ -120,6 +120,20 @@ async def test_the_prices_of_queued_rows_are_those_of_their_requests(empty_datab
     assert first_tick_credits(poor, settings) == 100
 
 
+async def test_many_different_requests_are_priced_by_the_most_common(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.installer.survey.GROUPS", 2)
+    await schema(
+        empty_database_url, BASE, "ALTER TABLE videos ADD duration int",
+        "INSERT INTO videos (prompt, duration) VALUES ('a', 5), ('a', 5), ('a', 5), ('a', 10), ('a', 10), ('a', 2)",
+    )  # fmt: skip
+    async with connected(empty_database_url) as connection:
+        made = await plan(connection)
+        assert made.survey is not None
+        assert (made.survey.queued.rows, float(made.survey.queued.credits)) == (6, (3 * 60 + 2 * 120) * 6 / 5)
+
+
 async def test_examples_are_the_newest_rows_as_requests(empty_database_url: str) -> None:
     url = empty_database_url
     await schema(
@@ -224,7 +238,7 @@ async def test_a_key_of_several_columns_is_refused(empty_database_url: str) -> N
     async with connected(empty_database_url) as connection:
         with pytest.raises(LinkRefused, match=r"its key has several columns \(id, prompt\)"):
             await plan(connection)
-        with pytest.raises(LinkRefused, match="does not tell rows apart"):
+        with pytest.raises(LinkRefused, match="does not identify rows"):
             await plan(connection, answers=Answers(columns={"id": "id"}))
 
 
@@ -553,7 +567,7 @@ async def test_answers_about_columns_are_checked(empty_database_url: str) -> Non
     async with connected(empty_database_url) as connection:
         for columns, words in (
             ({"image": "nowhere"}, "has no column nowhere"), ({"image": "user_id"}, "is integer"),
-            ({"prompt": ""}, "a link needs this column"), ({"id": "user_id"}, "does not tell rows apart"),
+            ({"prompt": ""}, "a link needs this column"), ({"id": "user_id"}, "does not identify rows"),
         ):  # fmt: skip
             with pytest.raises(LinkRefused, match=words):
                 await plan(connection, answers=Answers(columns=columns))

@@ -1,4 +1,4 @@
-"""Whether a link still fits its table: renames, drops, changes of type and words that left are told apart."""
+"""Whether a link still fits its table: renames, drops, changes of type and words that left are distinguished."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _take_answer(table: Table, found: Columns, key: str, name: str) -> None:
 def _check_key(table: Table, name: str) -> None:
     if table.kind == "r" and name not in table.unique_columns():
         raise LinkRefused(
-            f"the column {name} of {table.name} does not tell rows apart: it needs NOT NULL and a unique index"
+            f"the column {name} of {table.name} does not identify rows: it needs NOT NULL and a unique index"
         )
 
 
