@@ -43,6 +43,7 @@ async def test_it_shows_then_asks_then_links_and_there_is_a_way_back(
     await schema(
         url, BASE, CREDITS, ROW,
         "INSERT INTO videos (prompt, status) VALUES ('b', 'processing'), ('c', 'draft'), ('d', 'completed')",
+        "UPDATE videos SET created_at = now() - interval '190 minutes'",
     )  # fmt: skip
     with terminal(monkeypatch):
         shown = await taxiway(url, "link", "videos", "--dry-run")
@@ -55,7 +56,7 @@ async def test_it_shows_then_asks_then_links_and_there_is_a_way_back(
         "What linking public.videos (table) does", "reads prompt, image_url (image), user_id, created_at",
         "writes status, runway_video_id, error_message, video_url", "nothing is added to your table",
         "on, because of the trigger charge (public.charge)",
-        "queued already 1 rows, the oldest 0 s ago: at most 60 credits ($0.60); left alone",
+        "queued already 1 rows, the oldest 3 h ago: at most 60 credits ($0.60); left alone",
         "unknown to Taxiway: left alone", "completed: left as they are", "text_to_video with gen4.5: promptText a cat",
         "1 rows say processing, and Taxiway did not send them (0 with a task)", "--requeue-stuck makes them again",
         "first tick costs at most 0 credits ($0.00)", "Open: 1 rows say queued already",
