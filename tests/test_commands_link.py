@@ -240,6 +240,37 @@ async def test_questions_are_answered_at_a_terminal(empty_database_url: str, mon
     assert link["left_alone"] == 1
 
 
+async def test_a_condition_and_a_zone_are_answered_at_a_terminal(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = empty_database_url
+    await schema(
+        url, BASE.replace("created_at timestamptz", "created_at timestamp"), "ALTER TABLE videos ADD provider text",
+        "INSERT INTO videos (prompt, status, provider, created_at) "
+        "VALUES ('a', 'completed', 'kling', now() AT TIME ZONE 'UTC' + interval '9 hours')",
+    )  # fmt: skip
+    with terminal(monkeypatch):
+        result = await taxiway(url, "link", "videos", answers="provider = 'mine'\nAsia/Tokyo\ny\n", PGTZ="UTC")
+    assert result.exit_code == 0, result.stderr
+    [link] = await links_of(url)
+    assert (link["mapping"]["filter"], link["mapping"]["zone"]) == ("provider = 'mine'", "Asia/Tokyo")
+
+
+async def test_an_example_shows_no_signature(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = empty_database_url
+    await schema(
+        url, BASE, "INSERT INTO videos (prompt, image_url, status) "
+        "VALUES ('a', 'https://example.com/a.png?X-Amz-Signature=secret', 'completed'), (' ', NULL, 'failed')",
+    )  # fmt: skip
+    with terminal(monkeypatch):
+        people = await taxiway(url, "link", "videos", "--dry-run")
+    programs = await taxiway(url, "link", "videos", "--dry-run")
+    for shown in (people.stdout, programs.stdout):
+        assert "https://example.com/a.png?" in shown
+        assert "secret" not in shown
+    assert "none: /input/promptText" in one_line(people.stdout)
+
+
 async def test_stuck_rows_and_additions(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = empty_database_url
     await schema(

@@ -248,6 +248,9 @@ async def test_the_check_tells_types_words_and_rights_apart(empty_database_url: 
             ("type", "video_url", "videoUrl")
         ]
         assert await when('ALTER TABLE "Video" DROP "imageUrl", ADD "imageUrl" text') == []
+        assert await when(
+            'ALTER TABLE "Video" DROP "videoUrl", ADD "videoUrl" text GENERATED ALWAYS AS (prompt) STORED'
+        ) == [("type", "video_url", "videoUrl")]
         assert await when('ALTER TABLE "Video" RENAME prompt TO old; ALTER TABLE "Video" ADD prompt text') == []
         # A copy of a dump has another oid: the name counts.
         assert await when('ALTER TABLE "Video" RENAME TO old', 'CREATE TABLE "Video" (LIKE old)') == []
@@ -262,6 +265,8 @@ async def test_the_check_tells_types_words_and_rights_apart(empty_database_url: 
         assert {key for kind, key, _ in result if kind == "rights"} == {
             "runway_video_id", "error_message", "video_url", "updated_at",
         }  # fmt: skip
+        blind = await when("CREATE ROLE taxi_checked", "SET LOCAL ROLE taxi_checked")
+        assert ("rights", "prompt", "prompt") in blind
         fresh = await fit(connection, state.link)
         assert fresh.columns == state.link.columns
 
@@ -272,6 +277,21 @@ async def test_a_link_whose_table_is_gone_can_be_undone(empty_database_url: str)
         await link(connection)
         await connection.execute("DROP TABLE videos")
         assert (await unlink(connection, "videos", cancel=False)).state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("word", "role"),
+    [("PENDING", "queued"), ("PROCESSING", "processing"), ("STOP", "cancel"), ("CANCELLED", "cancelled")],
+)  # fmt: skip
+async def test_a_word_that_left_is_named_with_what_it_meant(empty_database_url: str, word: str, role: str) -> None:
+    url = empty_database_url
+    await schema(url, PRISMA.replace("'CANCELLED'", "'CANCELLED', 'STOP'"))
+    async with connected(url) as connection:
+        await link(connection, "Video", Answers(zone="UTC", words={"cancel": ("CANCELLED", "STOP")}))
+        await connection.execute(f"ALTER TYPE \"VideoStatus\" RENAME VALUE '{word}' TO 'ELSE'")
+        [state] = await links(connection)
+        [reason] = (await fit(connection, state.link)).reasons
+        assert (reason.kind, f"--word {role}=WORD" in reason.fix, "'ELSE'" in reason.fix) == ("words", True, True)
 
 
 async def test_words_that_were_renamed_are_named_again(empty_database_url: str) -> None:
