@@ -23,7 +23,7 @@ FIGURES = (
     Figure("mirror", "mirror, rows/s"),
     Figure("together", "together, rows/s"),
     Figure("look_ms", "look, p50 ms", 2),
-    Figure("slowest_ms", "slowest look, ms", 2),
+    Figure("slowest_ms", "slowest statement on the table, ms", 2),
     Figure("spacing", "until the next look, of what it should be", 2),
     Figure("early", "looks before that"),
     Figure("statements", "statements of an idle tick", 1),
@@ -43,6 +43,7 @@ UPDATE taxiway.videos SET status = 'completed', progress = 1, video_url = 'https
 """
 TAKEN = "SELECT count(*) FROM taxiway.rows"
 TAKEN_NOW = "SELECT count(*) FROM taxiway.videos"
+STANDS = "SELECT concat_ws(': ', state, reason) FROM taxiway.links"
 BEHIND = "SELECT count(*) FROM taxiway.mirror_queue"
 SHOWN = f"SELECT count(*) FROM {linked.TABLE} WHERE status::text = $1"
 # Before each run: nothing is queued, and a look is due.
@@ -61,7 +62,7 @@ NEXT_LOOK = "SELECT extract(epoch FROM look_due)::float8 FROM taxiway.links"
 
 async def run(lab: Lab) -> Measured:
     """All over the tick's own route. Every model is paused: what is left of a tick are the linked table's steps."""
-    count, past = lab.size(5_000, 100), lab.size(1_000_000, 20_000)
+    count, past = lab.size(5_000, 100), lab.size(1_000_000, 40_000)
     async with _past(lab, past) as url:
         runs = {
             RATES: lambda: _rates(lab, count),
@@ -121,20 +122,23 @@ async def _until(ticks: Ticks, url: str, counted: str, wanted: int) -> float:
         seconds += ticks.seconds
         if (found := await scalar(url, counted)) == wanted:
             return seconds
-    raise TimeoutError(f"{found} instead of {wanted} after {seconds:.1f} s of ticks: {counted}")
+    stands = await scalar(url, STANDS)
+    raise TimeoutError(f"{found} instead of {wanted} after {seconds:.1f} s of ticks: {counted}. The link: {stands}")
 
 
 async def _indexed(lab: Lab, url: str) -> Values:
-    """New rows before each tick: the dearest statement on the app's table in it."""
+    """New rows before each tick."""
     await execute(url, *CLEARED, DROP_INDEX, CREATE_INDEX, f"VACUUM ANALYZE {linked.TABLE}")
-    count, took = lab.size(20, 2), []
+    count, looks, others = lab.size(20, 2), [], []
     async with ticking(lab, url) as ticks:
         for number in range(WARM_UP + count):
             await linked.add(url, NEW_ROWS)
-            found = _looks(await ticks.one())
+            found = await ticks.one()
             assert await scalar(url, TAKEN_NOW) == (number + 1) * NEW_ROWS, "a tick took not all new rows"
-            took.append(max(one.ms for one in found))
-    return {"look_ms": percentile(took[WARM_UP:], 0.5), "slowest_ms": max(took[WARM_UP:])}
+            if number >= WARM_UP:
+                looks.append(sum(_looks(found)))
+                others += [one.ms for one in found if linked.TABLE in one.sql]
+    return {"look_ms": percentile(looks, 0.5), "slowest_ms": max(others)}
 
 
 async def _not_indexed(lab: Lab, url: str) -> Values:
@@ -143,16 +147,18 @@ async def _not_indexed(lab: Lab, url: str) -> Values:
     async with ticking(lab, url) as ticks:
         await linked.add(url, NEW_ROWS)
         began = await scalar(url, NOW)
-        found = _looks(await ticks.one())
-        own = max(one.ms for one in found)
+        own = sum(_looks(await ticks.one()))
         spacing = await scalar(url, NEXT_LOOK) - began
-        early = sum([bool(_looks(await ticks.one())) for _ in range(QUIET_TICKS)])
+        early = sum([len(_looks(await ticks.one())) for _ in range(QUIET_TICKS)])
     due = max(SPACING_SECONDS, SPACING_TIMES * own / 1000)
-    return {"look_ms": own, "slowest_ms": own, "spacing": spacing / due, "early": early}
+    return {"look_ms": own, "spacing": spacing / due, "early": early}
 
 
-def _looks(found: list[Statement]) -> list[Statement]:
-    return [one for one in found if linked.TABLE in one.sql]
+def _looks(found: list[Statement]) -> list[float]:
+    """Milliseconds of the statements that look for queued rows, and do not find them by their keys."""
+    return [
+        one.ms for one in found if linked.TABLE in one.sql and "'PENDING'" in one.sql and "$1::jsonb" not in one.sql
+    ]
 
 
 async def _idle(lab: Lab) -> Values:
