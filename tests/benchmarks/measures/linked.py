@@ -24,6 +24,7 @@ FIGURES = (
     Figure("together", "together, rows/s"),
     Figure("look_ms", "look, p50 ms", 2),
     Figure("slowest_ms", "slowest statement on the table, ms", 2),
+    Figure("late", "ticks that left new rows waiting"),
     Figure("spacing", "until the next look, of what it should be", 2),
     Figure("early", "looks before that"),
     Figure("statements", "statements of an idle tick", 1),
@@ -46,13 +47,15 @@ TAKEN_NOW = "SELECT count(*) FROM taxiway.videos"
 STANDS = "SELECT concat_ws(': ', state, reason) FROM taxiway.links"
 BEHIND = "SELECT count(*) FROM taxiway.mirror_queue"
 SHOWN = f"SELECT count(*) FROM {linked.TABLE} WHERE status::text = $1"
+LOOK_DUE = "UPDATE taxiway.links SET look_due = now(), sweep_seconds = 0"
 # Before each run: nothing is queued, and a look is due.
 CLEARED = (
     "DELETE FROM taxiway.rows r USING taxiway.videos v WHERE v.id = r.video_id",
     "DELETE FROM taxiway.mirror_queue",
     "DELETE FROM taxiway.videos",
     f"DELETE FROM {linked.TABLE} WHERE status = 'PENDING'",
-    "UPDATE taxiway.links SET look_due = now(), sweep_due = now(), sweep_seconds = 0, seen_until = NULL",
+    "UPDATE taxiway.links SET sweep_due = now(), seen_until = NULL",
+    LOOK_DUE,
 )
 CREATE_INDEX = f'CREATE INDEX generation_queue ON {linked.TABLE} (status, "createdAt")'
 DROP_INDEX = "DROP INDEX IF EXISTS generation_queue"
@@ -71,10 +74,11 @@ async def run(lab: Lab) -> Measured:
             IDLE: lambda: _idle(lab),
         }
         rounds = await lab.in_rounds(list(runs), lambda name: runs[name]())
-    title = f"A linked table: {count:,} rows from queued to completed; looks beside {past:,} rows that have ended"
+    title = f"A linked table: {count:,} rows to completed, each shown twice; looks beside {past:,} rows that have ended"
     result = Measured("linked", title, FIGURES, rounds)
     result.bar("intake and mirror together, rows/s", result.middle(RATES, "together"), least=1_000)
     result.bar(f"a look with {NEW_ROWS} new rows and an index, ms", result.middle(INDEX, "look_ms"), most=5)
+    result.bar("with an index, ticks that left new rows waiting", max(result.values(INDEX, "late")), most=0)
     spacing = min(result.values(NO_INDEX, "spacing"))
     result.bar("without one, until the next look, of what it should be", spacing, least=1)
     result.bar("without one, looks before that", max(result.values(NO_INDEX, "early")), most=0)
@@ -129,16 +133,20 @@ async def _until(ticks: Ticks, url: str, counted: str, wanted: int) -> float:
 async def _indexed(lab: Lab, url: str) -> Values:
     """New rows before each tick."""
     await execute(url, *CLEARED, DROP_INDEX, CREATE_INDEX, f"VACUUM ANALYZE {linked.TABLE}")
-    count, looks, others = lab.size(20, 2), [], []
+    count, late = lab.size(20, 2), 0
+    looks: list[float] = []
+    others: list[float] = []
     async with ticking(lab, url) as ticks:
         for number in range(WARM_UP + count):
             await linked.add(url, NEW_ROWS)
             found = await ticks.one()
-            assert await scalar(url, TAKEN_NOW) == (number + 1) * NEW_ROWS, "a tick took not all new rows"
-            if number >= WARM_UP:
+            if await scalar(url, TAKEN_NOW) < (number + 1) * NEW_ROWS:  # one slow look, and it rests
+                late += number >= WARM_UP
+                await execute(url, LOOK_DUE)
+            elif number >= WARM_UP:
                 looks.append(sum(_looks(found)))
                 others += [one.ms for one in found if linked.TABLE in one.sql]
-    return {"look_ms": percentile(looks, 0.5), "slowest_ms": max(others)}
+    return {"look_ms": percentile(looks, 0.5), "slowest_ms": max(others), "late": late}
 
 
 async def _not_indexed(lab: Lab, url: str) -> Values:
