@@ -23,9 +23,9 @@ cli = typer.Typer(
 )  # fmt: skip
 # What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
-    from service.commands import change, enqueue, models, operate, recipe, show, stats, videos
+    from service.commands import change, enqueue, install, models, operate, recipe, show, stats, videos
 
-    for group in (videos, show, enqueue, change, models, stats, operate, recipe):
+    for group in (videos, show, enqueue, change, models, stats, install, operate, recipe):
         cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -94,20 +94,6 @@ def _print_counts(counts: dict[str, Any]) -> None:
     print(json.dumps(counts))
     if "errors" in counts:
         raise typer.Exit(1)
-
-
-@cli.command()
-def migrate() -> None:
-    """Bring the database's schema up to date. Safe to repeat."""
-    from service.installer.migrate import migrate as apply
-    from service.settings import need
-
-    async def work(ctx: Context) -> list[str]:
-        need(ctx.settings, "database_url")
-        return await apply(ctx.settings.database_url or "")
-
-    applied = run(work)
-    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
 @cli.command()

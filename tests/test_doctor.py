@@ -18,18 +18,23 @@ from typer.testing import CliRunner, Result
 from service.__main__ import cli
 from service.app import create_app
 from service.context import Context, build
+from service.doctor import storage
 from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
 from service.doctor.queue import LATE_SECONDS, cron, span
 from service.doctor.report import installation, run_checks
 from service.env_parsing import RUNWAY_URL
 from service.errors import DatabaseUnavailable, RunwayUnavailable
+from service.installer import closing, history
+from service.installer.grants import grant
 from service.runway.client import Runway
 from service.settings import Settings, load
 from service.store import doctor_queries, models
+from service.store.database import Database
 from service.store.url import normalise
 from service.web import health
-from tests.database import connected, renamed
+from tests.database import connected, execute, renamed
+from tests.roles import role
 from tests.simulator_server import on_socket
 from tests.wire import refusing_port
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, world
@@ -80,6 +85,18 @@ async def runway_says(status: int, body: bytes, **changes: Any) -> Found:
     return {place: check for place, check in found.items() if place[0] == "Runway"}
 
 
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of the tests saves itself the disk: here it is taken for one that does not."""
+    asked = doctor_queries.durability
+
+    async def durability(database: Database) -> dict[str, Any]:
+        return await asked(database) | {"fsync": "on", "full_page_writes": "on"}
+
+    monkeypatch.setattr(doctor_queries, "durability", durability)
+
+
+@pytest.mark.usefixtures("on_disk")
 class TestHealthy:
     async def test_the_table_and_exit_code_0(self, database_url: str) -> None:
         async with world(database_url) as w, on_socket(w.runway) as url:
@@ -318,13 +335,10 @@ class TestDatabase:
         assert found["database", "schema"].status is CheckStatus.ERROR
         assert found["database", "schema"].fix == "run `taxiway migrate`"
         assert found["queue", "all of it"].message == "not checked: the schema is not up to date"
-        assert ("database", "stuck rows") not in found
 
     async def test_a_later_migration_is_missing(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from service.installer import migrate
-
-        newer = migrate.scripts() | {"9999_more": ""}
-        monkeypatch.setattr(migrate, "scripts", lambda: newer)
+        newer = history.scripts() | {"9999_more": ""}
+        monkeypatch.setattr(history, "scripts", lambda: newer)
         async with world(database_url) as w:
             found = await ask(w.ctx)
         assert found["database", "schema"].message == "not up to date: 9999_more"
@@ -372,24 +386,106 @@ class TestDatabase:
             assert (await ask(w.ctx))["database", "TLS"].message == "yes"
 
     async def test_rights(self, database_url: str) -> None:
-        role = f"poor_{os.urandom(4).hex()}"
+        name = f"poor_{os.urandom(4).hex()}"
         async with world(database_url) as w, connected(database_url) as connection:
-            await connection.execute(
-                f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA taxiway TO {role};"
-                f"GRANT SELECT ON ALL TABLES IN SCHEMA taxiway TO {role}"
-            )
+            await connection.execute(f"CREATE ROLE {name}")
             target = normalise(database_url)
-            server = {"server_settings": {"role": role}}
+            server = {"server_settings": {"role": name}}
             poor = build(w.ctx.settings).database
             poor.target = replace(target, options=target.options | server)
             try:
                 found = await ask(replace(w.ctx, database=poor))
+                await grant(database_url, name)
+                less = await ask(replace(w.ctx, database=poor))
+                await grant(database_url, name, service=True)
+                enough = await ask(replace(w.ctx, database=poor))
             finally:
                 await poor.close()
-                await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+                await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
         assert found["database", "rights"].status is CheckStatus.ERROR
-        assert "INSERT on videos" in found["database", "rights"].message
-        assert "SELECT on videos" not in found["database", "rights"].message
+        assert "USAGE on the schema taxiway" in found["database", "rights"].message
+        assert "EXECUTE on server_identity" in found["database", "rights"].message
+        assert found["database", "rights"].fix.startswith(f"run `taxiway grant {name} --service`")
+        assert found["queue", "all of it"].message == "not checked: rights are missing"
+        assert "USAGE" not in less["database", "rights"].message
+        assert "DELETE on videos" in less["database", "rights"].message
+        assert enough["database", "rights"].status is CheckStatus.OK
+        assert enough["database", "identity"].status is CheckStatus.OK
+
+    async def test_a_schema_that_is_open_to_browsers(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with role(database_url) as (browser, _), world(database_url) as w:
+            monkeypatch.setattr(closing, "BROWSER_ROLES", (browser,))
+            assert (await ask(w.ctx))["database", "privacy"].status is CheckStatus.OK
+            grants = f"GRANT USAGE ON SCHEMA taxiway TO {browser}; GRANT SELECT (prompt) ON taxiway.videos TO {browser}"
+            await execute(database_url, grants)
+            check = (await ask(w.ctx))["database", "privacy"]
+        assert check.status is CheckStatus.ERROR
+        assert f"open to {browser}" in check.message
+
+    async def test_an_older_checkouts_database(self, empty_database_url: str) -> None:
+        await execute(empty_database_url, "CREATE TABLE taxiway_migrations (name text)")
+        async with world(empty_database_url) as w:
+            check = (await ask(w.ctx))["database", "schema"]
+        assert "an older version made public.taxiway_migrations" in check.message
+        assert "`taxiway adopt --undo`" in check.fix
+
+    async def test_a_restored_database(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await execute(
+                database_url,
+                "INSERT INTO taxiway.models (model, paused_until, reason, detail)"
+                " VALUES ('all', 'infinity', 'restored', 'x')",
+            )
+            check = (await ask(w.ctx))["queue", "all models"]
+        assert check.status is CheckStatus.ERROR
+        assert check.message == "paused until you resume it, restored: x"
+        assert check.fix.endswith("`taxiway resume 'all'`")
+
+    async def test_a_later_version_that_this_one_works_with(self, database_url: str) -> None:
+        later = "INSERT INTO taxiway.migrations (name, sha256, works_with) VALUES ('9999_more', 'x', '0001')"
+        async with world(database_url) as w:
+            await execute(database_url, later)
+            check = (await ask(w.ctx))["database", "schema"]
+        assert (check.status, check.message) == (
+            CheckStatus.OK, "newer than this version, which works with it: 9999_more",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("found", "words"),
+        [
+            (history.History(edited=("0001_x",)), "edited since it was applied: 0001_x"),
+            (history.History(newer=("0009_x",), unfit=("0009_x",)), "which cannot work with it: 0009_x"),
+            (history.History(pending=("0001_x",), skipped=("0001_x",)), "later migrations without 0001_x"),
+        ],
+    )
+    def test_a_history_that_does_not_fit(self, found: history.History, words: str) -> None:
+        check = storage.schema(found, None)
+        assert check.status is CheckStatus.ERROR
+        assert words in check.message
+        assert check.fix
+
+    def test_what_a_power_cut_and_a_failover_take(self) -> None:
+        safe = {
+            "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "synchronous_standby_names": "",
+            "standbys": 0,
+        }  # fmt: skip
+
+        def told(**changes: object) -> dict[str, Check]:
+            return {check.name: check for check in storage.durability(safe | changes)}
+
+        assert {check.status for check in told().values()} == {CheckStatus.OK}
+        assert "fsync and full_page_writes off" in told(fsync="off", full_page_writes="off")["disk"].message
+        assert told(fsync="off")["disk"].status is CheckStatus.WARNING
+        assert "asks for on by itself" in told(synchronous_commit="off")["synchronous_commit"].message
+        assert "standbys" not in told()
+        assert told(standbys=2)["standbys"].status is CheckStatus.WARNING
+        assert told(standbys=2, synchronous_standby_names="*")["standbys"].status is CheckStatus.OK
+
+    def test_a_server_that_does_not_say_which_it_is(self) -> None:
+        assert storage.identity({"system": "1", "timeline": "1"}, "me").status is CheckStatus.OK
+        check = storage.identity({"system": None, "timeline": "1"}, "me")
+        assert check.status is CheckStatus.WARNING
+        assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO me" in check.fix
 
     async def test_away_half_way(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def gone(_database: object) -> Any:

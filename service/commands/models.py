@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands import completion
-from service.commands.console import fail, run_quietly
-from service.commands.output import AsJson, ago, console, print_json, prints_table, table, until
+from service.commands.console import confirm, fail, run_quietly
+from service.commands.output import AsJson, ago, console, print_json, prints_table, say, table, until
 from service.context import Context
 
 if TYPE_CHECKING:
@@ -121,12 +121,20 @@ def resume(
     model: Annotated[
         str, typer.Argument(help="A model, or all: the pause of all.", autocompletion=completion.models_or_all)
     ] = "all",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a pause now."""
-    from service.store import models
+    """End a pause now. Of a database that was restored, it first says what may be sent twice."""
+    from service.operations import models
+    from service.store import identity
 
-    if not run_quietly(lambda ctx: models.resume(ctx.database, model)):
+    async def work(ctx: Context) -> bool:
+        if model == "all" and (words := await identity.consequences(ctx.database)):
+            say(words)
+            confirm("Take this database for the right one, and send what is queued?", yes=yes)
+        return await models.resume(ctx, model)
+
+    if not run_quietly(work):
         fail(f"taxiway: {model} was not paused")
     if prints_table(as_json):
         print(f"{model} is open")

@@ -136,6 +136,14 @@ class Server:
         if link and link.is_symlink():
             link.unlink()
 
+    def set_aside(self) -> Path:
+        """Stop, and keep the data under another name, which is returned: the next start begins with none."""
+        self.stop()
+        data = self.home.data
+        names = (f"{data.name}-older{number or ''}" for number in range(1_000))
+        aside = next(data.with_name(name) for name in names if not data.with_name(name).exists())
+        return data.rename(aside)
+
     def _take_lock(self) -> None:
         folder = self.home.folder
         try:

@@ -10,8 +10,9 @@ from service.context import Context
 from service.logs import VIDEO, event
 from service.runway.outcomes import ALL_MODELS
 from service.store import claim as claims
-from service.store import models, spending
+from service.store import identity, models, spending
 from service.store.claim import OpenSubmission, Room
+from service.store.memory import Made
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,17 @@ REASON = "daily_budget"
 async def claim(
     ctx: Context, limit: int, call_seconds: float, model: str | None = None, claim_id: int | None = None
 ) -> list[OpenSubmission]:
-    """Permit at most `limit` creates, and no more than today's credits allow."""
+    """Permit at most `limit` creates, and no more than today's credits allow; none in a database that was restored."""
+    async with identity.recognised(ctx.database) as may_claim:
+        taken = await _claim(ctx, limit, call_seconds, model, claim_id) if may_claim else []
+    # Only now is it certain that the claim was committed.
+    ctx.database.memory.remember(Made(one.video_id, one.submission_id, claim_id) for one in taken)
+    return taken
+
+
+async def _claim(
+    ctx: Context, limit: int, call_seconds: float, model: str | None, claim_id: int | None
+) -> list[OpenSubmission]:
     database, settings = ctx.database, ctx.settings
     if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:
         return await claims.claim(database, limit, call_seconds, model, claim_id=claim_id)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store.database import Database
+from service.store.durable import durably
 from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given for an outcome that nobody knew: once that turns out
@@ -47,14 +48,16 @@ UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, ru
     progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
     updated_at = now()
 FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
-RETURNING o.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits
+RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
+    v.resubmissions, v.quoted_credits, v.link_id
 """
 _OPEN_MODELS = (
     "l.reason IS NULL AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
 )
-# For a probe: one paused model; 'all': any that is not paused itself, although all are.
-_PROBED_MODEL = "CASE WHEN $3 = 'all' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = $3 END"
+# For a probe: one paused model; 'all': any that is not paused itself, although all are. A database that was restored is
+# never probed.
+_PROBED_MODEL = """CASE WHEN $3 = 'all' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = $3 END
+    AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason = 'restored')"""
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
 # models; and, by model, for those that have a limit of their own.
@@ -92,6 +95,7 @@ def claim_statement(limit: int, *, probing: bool = False, within: bool = False) 
         limit=int(limit),
         model=_PROBED_MODEL if probing else _OPEN_MODELS,
         blocked=_BLOCKED,
+        submission_id=durably("o.id"),
         affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
@@ -111,6 +115,7 @@ class OpenSubmission:
     retries: int
     resubmissions: int
     quoted_credits: Decimal | None
+    link_id: int | None = None  # of the linked table that has a row for it
 
     @property
     def input(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ async def _facts(database: Database) -> dict[str, Any]:
             "model": row["model"],
             "reason": row["reason"],
             "detail": row["detail"],
-            "paused_until": row["paused_until"].isoformat(),
+            "paused_until": row["paused_until"] and row["paused_until"].isoformat(),
         }
         for row in paused
     ]

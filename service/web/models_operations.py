@@ -43,7 +43,7 @@ class ModelView(Schema):
     paused: bool
     reason: str | None = Field(description="a word: manual, no_credits, key_refused, daily_limit, daily_budget, ...")
     detail: str | None = Field(description="in words")
-    paused_until: datetime | None = Field(description="then one video tries again")
+    paused_until: datetime | None = Field(description="then one video tries again; null: when it is resumed")
     paused_at: datetime | None
     queued: int
     in_flight: int = Field(description="tasks at Runway, and creates on their way there")
