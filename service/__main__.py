@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands.console import fail, one_line_errors, open_house, run
+from service.commands.console import fail, one_line_errors, open_context, run
 from service.context import Context
 
 cli = typer.Typer(
@@ -40,7 +40,7 @@ def web(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     from service.serving import serve
 
     with one_line_errors():
-        serve(open_house(), host, port)
+        serve(open_context(), host, port)
 
 
 @cli.command()
@@ -139,7 +139,7 @@ def simulate(
     from service.settings import need
 
     with one_line_errors():
-        ctx = open_house()
+        ctx = open_context()
         if relay_url:
             need(ctx.settings, "callback_secrets")
         from service.simulator.app import create_simulator

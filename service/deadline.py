@@ -60,7 +60,7 @@ class Wake:
         self.probe = False
 
     def set(self, *, due_work: bool = False, probe: bool = False) -> None:
-        """Wake whoever waits."""
+        """End the wait."""
         self.probe = self.probe or probe
         if due_work:
             self.due_work.set()

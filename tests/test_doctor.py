@@ -36,7 +36,7 @@ from service.web import health
 from tests.database import connected, execute, renamed
 from tests.roles import role
 from tests.simulator_server import on_socket
-from tests.wire import nobody
+from tests.wire import refusing_port
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, world
 from tests.world import settings as complete
 
@@ -102,15 +102,15 @@ class TestHealthy:
         async with world(database_url) as w, on_socket(w.runway) as url:
             await w.enqueue()
             await w.finish()
-            told = await doctor(DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
-        assert (told.exit_code, told.stderr) == (0, "")
-        lines = told.stdout.splitlines()
+            result = await doctor(DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
+        assert (result.exit_code, result.stderr) == (0, "")
+        lines = result.stdout.splitlines()
         assert lines[0].split() == ["STATUS", "AREA", "CHECK", "MESSAGE"]
         assert lines[-1].startswith("0 errors, 0 warnings, ")
         column = lines[0].index("MESSAGE")
         assert {line[:2] + line[column - 1] for line in lines[1:-2]} == {"ok "}
         assert "error" not in "".join(lines[:-1])
-        assert RUNWAY_KEY not in told.stdout
+        assert RUNWAY_KEY not in result.stdout
 
     async def test_every_area_is_looked_at(self, database_url: str) -> None:
         async with world(database_url) as w:
@@ -130,18 +130,18 @@ class TestHealthy:
 
     async def test_json_is_a_list_of_findings(self, database_url: str) -> None:
         async with world(database_url) as w, on_socket(w.runway) as url:
-            told = await doctor("--json", DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
-        checks = json.loads(told.stdout)
-        assert told.exit_code == 0  # no tick ever ran, and nothing waits for one: a warning
+            result = await doctor("--json", DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
+        checks = json.loads(result.stdout)
+        assert result.exit_code == 0  # no tick ever ran, and nothing waits for one: a warning
         assert {tuple(check) for check in checks} == {("area", "name", "status", "message", "fix")}
         assert [check["name"] for check in checks if check["status"] != "ok"] == ["last tick"]
 
 
 class TestEmpty:
     async def test_an_empty_environment(self) -> None:
-        told = await doctor("--json")
-        found = by_name([Check(**check) for check in json.loads(told.stdout)])
-        assert told.exit_code == 1
+        result = await doctor("--json")
+        found = by_name([Check(**check) for check in json.loads(result.stdout)])
+        assert result.exit_code == 1
         assert {name for (area, name) in found if area == "settings"} == {
             "DATABASE_URL", "RUNWAYML_API_SECRET", "API_KEYS", "CRON_SECRET",
         }  # fmt: skip
@@ -184,9 +184,9 @@ class TestRootCauses:
         assert found["cron", "last tick"].status is CheckStatus.ERROR
 
     async def test_key_missing(self, database_url: str) -> None:
-        told = await doctor(DATABASE_URL=database_url)
-        assert told.exit_code == 1
-        assert "key missing" in told.stdout
+        result = await doctor(DATABASE_URL=database_url)
+        assert result.exit_code == 1
+        assert "key missing" in result.stdout
 
     async def test_wrong_endpoint_the_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RUNWAY_BASE_URL", WRONG_URL)
@@ -259,7 +259,7 @@ class TestRunway:
         assert "0000" not in str(found)
 
     async def test_nobody_there(self) -> None:
-        with nobody() as url:
+        with refusing_port() as url:
             elsewhere = await ask(keyed(runway_url=url))
         assert "wrong endpoint" in elsewhere["Runway", "endpoint"].message
 
@@ -316,13 +316,13 @@ class TestRunway:
 
 class TestDatabase:
     async def test_away(self) -> None:
-        with nobody() as address:
+        with refusing_port() as address:
             url = address.replace("http://", "postgresql://me:Canary7Canary@") + "/app"
-            told = await doctor(DATABASE_URL=url)
-        assert told.exit_code == 1
-        assert "the database is away" in told.stdout
-        assert "Canary7" not in told.stdout + told.stderr
-        assert "Traceback" not in told.stdout + told.stderr
+            result = await doctor(DATABASE_URL=url)
+        assert result.exit_code == 1
+        assert "the database is away" in result.stdout
+        assert "Canary7" not in result.stdout + result.stderr
+        assert "Traceback" not in result.stdout + result.stderr
 
     async def test_no_such_database(self, server_url: str) -> None:
         ctx = build(complete(renamed(server_url, "nowhere"), runway_key=None))
@@ -377,7 +377,7 @@ class TestDatabase:
         assert "sslmode=require" in far["database", "TLS"].fix
         assert "pooler" in far["database", "pooler"].message
 
-    async def test_tls_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_tls_is_reported(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def server(_database: object) -> dict[str, Any]:
             return {"version": "15.1", "number": 150001, "tls": True, "read_only": False}
 
@@ -575,8 +575,8 @@ def test_the_table_is_aligned_and_says_how_to_fix() -> None:
 
 
 async def test_settings_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    told = await doctor(RUNWAYML_BASE_URL=WRONG_URL)
-    assert "wrong endpoint" in told.stdout
+    result = await doctor(RUNWAYML_BASE_URL=WRONG_URL)
+    assert "wrong endpoint" in result.stdout
     assert caplog.records == []
 
 
@@ -596,14 +596,14 @@ class TestOutside:
 
     async def test_the_command_looks_at_a_real_socket(self, database_url: str) -> None:
         async with world(database_url, callback_secrets=()) as w, on_socket(create_app(w.ctx)) as url:
-            told = await doctor("--json", "--url", url)
-        found = by_name([Check(**check) for check in json.loads(told.stdout)])
-        assert told.exit_code == 1  # nothing is set here, but outside is well
+            result = await doctor("--json", "--url", url)
+        found = by_name([Check(**check) for check in json.loads(result.stdout)])
+        assert result.exit_code == 1  # nothing is set here, but outside is well
         assert {one.status for (area, _), one in found.items() if area == "outside"} == {"ok"}
         assert "none are taken" in found["outside", "callbacks"].message
 
     async def test_nobody_is_there(self) -> None:
-        with nobody() as url:
+        with refusing_port() as url:
             found = by_name(await reachable(url))
         assert found["outside", "service"].status is CheckStatus.ERROR
         assert found["outside", "callbacks"].message == "not checked: the service does not answer"
@@ -641,9 +641,9 @@ class TestOutside:
             assert found["outside", "service"].status is CheckStatus.OK
         assert found["outside", "TLS"].status is CheckStatus.WARNING
 
-    async def test_what_is_no_address_is_told(self) -> None:
-        told = await doctor("--url", "taxiway.example.com")
-        assert (told.exit_code, told.stderr.startswith("taxiway: --url must be a URL")) == (1, True)
+    async def test_what_is_no_address_is_reported(self) -> None:
+        result = await doctor("--url", "taxiway.example.com")
+        assert (result.exit_code, result.stderr.startswith("taxiway: --url must be a URL")) == (1, True)
 
 
 class TestInHealth:
@@ -656,14 +656,14 @@ class TestInHealth:
         }
         async with world(database_url, **tokens) as w:
             for (token,) in tokens.values():
-                told = (await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})).json()
-                found = by_name([Check(**check) for check in told["doctor"]])
+                health = (await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})).json()
+                found = by_name([Check(**check) for check in health["doctor"]])
                 assert found["Runway", "credits"].message.endswith(" left")
                 assert ("cron", "last tick") in found
             for client in (w.anyone, w.api, w.cron):
-                told = (await client.get("/health")).json()
-                assert "doctor" not in told
-                assert told["status"] == "attention"
+                health = (await client.get("/health")).json()
+                assert "doctor" not in health
+                assert health["status"] == "attention"
 
     async def test_also_without_a_database(self) -> None:
         token = "viewer-token-for-tests-1"  # of this test alone

@@ -66,7 +66,7 @@ async def match(database: Database, limit: int) -> int:
     return await database.execute(_MATCH, limit)
 
 
-# Callbacks that name a video which nobody knows the task of: evidence for an unknown submission.
+# Callbacks that name a video whose task is unknown: evidence for an unknown submission.
 _EVIDENCE = """
 SELECT i.id, i.task_id, i.video_id FROM taxiway.inbox i JOIN taxiway.videos v ON v.id = i.video_id
 WHERE i.handled_at IS NULL AND EXISTS (

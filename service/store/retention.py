@@ -40,10 +40,10 @@ async def prune(database: Database, limit: int) -> int:
 DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= now()
                 AND (name IN ('ledger_walk', 'search_walk') OR name = 'removal' AND {retention} IS NOT NULL))"""
 
-# Of the ledger, what was seen at each poll goes; every column about money, outcomes and errors stays for good. By age
+# Of the ledger, what was seen at each poll goes; every column about money, outcomes and errors stays forever. By age
 # it has no index but a BRIN, so a step takes a span of time, and of that a batch: `taken_at` and the number in `facts`
-# say how far the walk has come. It waits at what is under way. What somebody holds is passed over, and so is what is
-# unknown for good: a task that turns up for it later keeps its polls.
+# say how far the walk has come. It waits at what is under way. Locked rows are passed over, and so is what is
+# unknown forever: a task that turns up for it later keeps its polls.
 _EMPTY_LOOKS = f"""
 WITH walk AS MATERIALIZED (
     SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,

@@ -9,7 +9,7 @@ from typing import Any
 from service.store.database import Database
 from service.store.maintenance import DUE
 
-# Asked along with it: which snapshots are to be taken anew.
+# Asked along with it: which snapshots are due.
 _RECORD = f"""
 INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts, error, ref)
 VALUES ($1, now() - make_interval(secs => $2), now(), $3::jsonb, $4, $5)

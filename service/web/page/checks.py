@@ -1,4 +1,4 @@
-"""Is it well? In words: what to look at, how bad it is, and what to do. Pure."""
+"""Is it well? What is not, how bad it is, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def summary(
 
 
 def cron(report: Mapping[str, Any], recent: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """What the rhythm of the last ticks tells."""
+    """The checks of the last ticks and their rhythm."""
     return queue.cron(recent, sum(report["counts"].get(status, 0) for status in ("queued", "processing")))
 
 
