@@ -21,11 +21,11 @@ from service.doctor.checks import (
     settings,
     unchecked,
 )
-from service.doctor.queue import cron, paused_model, queue, span
+from service.doctor.queue import cron, paused_model, queue, refused_rows, span
 from service.errors import BadSettings, DatabaseUnavailable, RunwayUnavailable
 from service.installer import migrate
 from service.logs import Redactor
-from service.store import doctor_queries, models, queue_stats
+from service.store import doctor_queries, models, parked, queue_stats
 from service.store.url import Target
 
 OLDEST_POSTGRES = 15
@@ -175,4 +175,5 @@ async def _queue_and_cron(ctx: Context) -> list[Check]:
     paused = await models.paused(ctx.database)
     recent = await doctor_queries.recent_ticks(ctx.database)
     under_way = sum(facts["counts"].get(status, 0) for status in ("queued", "processing"))
-    return [*queue(facts), *(paused_model(dict(row)) for row in paused), *cron(recent, under_way)]
+    refusals = refused_rows(await parked.newest(ctx.database))
+    return [*queue(facts), refusals, *(paused_model(dict(row)) for row in paused), *cron(recent, under_way)]
