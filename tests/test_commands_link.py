@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.commands.link import cli
-from tests.cli import complaint, terminal, told
+from tests.cli import complaint, printed, terminal
 from tests.database import connected, execute
 from tests.linked import BASE, CREDITS, PRISMA, ROW, SUPABASE, schema
 
@@ -27,7 +27,7 @@ async def taxiway(url: str | None, *arguments: object, answers: str | None = Non
 
 async def links_of(url: str) -> list[dict[str, Any]]:
     """The links, as the command lists them."""
-    listed: list[dict[str, Any]] = told(await taxiway(url, "links", "--json"))
+    listed: list[dict[str, Any]] = printed(await taxiway(url, "links", "--json"))
     return listed
 
 
@@ -105,7 +105,7 @@ async def test_yes_takes_what_is_safe_and_ends_with_one_otherwise(empty_database
         url, "link", "videos", "--yes", "--column", "image=original_image_url", "--column", "runway_video_id=task_id",
         "--column", "error_message=", "--column", "video_url=output_url", "--where", "deleted_at IS NULL",
     )  # fmt: skip
-    plan, linked = told(done)
+    plan, linked = printed(done)
     assert linked == {
         "link": "public.videos", "left_alone": 0, "failed": 0, "requeued": 0, "followed": 0, "added": [],
         "index_error": None,
@@ -214,7 +214,7 @@ async def test_without_a_name_the_only_table_with_a_status_and_a_prompt(empty_da
     await schema(url)
     assert "no table has a status and a prompt" in complaint(await taxiway(url, "link", "--yes"))
     await execute(url, BASE)
-    assert told(await taxiway(url, "link", "--dry-run"))[0]["table"] == "public.videos"
+    assert printed(await taxiway(url, "link", "--dry-run"))[0]["table"] == "public.videos"
     await execute(url, BASE.replace("TABLE videos", "TABLE films"))
     assert "there are several: public.films, public.videos" in complaint(await taxiway(url, "link", "--yes"))
 
@@ -285,7 +285,7 @@ async def test_stuck_rows_and_additions(empty_database_url: str, monkeypatch: py
         '@@index([status, createdAt], map: "videos_taxiway_look")',
     ):  # fmt: skip
         assert words in one_line(shown.stdout), words
-    _, linked = told(await taxiway(url, "link", "videos", "--yes", "--requeue-stuck", "--add-columns", "--index"))
+    _, linked = printed(await taxiway(url, "link", "videos", "--yes", "--requeue-stuck", "--add-columns", "--index"))
     assert (linked["requeued"], linked["added"]) == (25, ["video_url", "videos_taxiway_look"])
     [link] = await links_of(url)
     assert (link["queued"], link["behind"], [each["name"] for each in link["made"]]) == (
@@ -321,10 +321,10 @@ async def test_row_security_publications_and_text_without_an_image_are_remarked(
         "CREATE PUBLICATION p FOR TABLE videos", "CREATE VIEW seen AS SELECT * FROM videos",
         "INSERT INTO videos VALUES (1, 'a', 'completed', 'runway'), (2, 'b', 'completed', 'kling')",
     )  # fmt: skip
-    [plan] = told(await taxiway(url, "link", "videos", "--dry-run"))
+    [plan] = printed(await taxiway(url, "link", "videos", "--dry-run"))
     notes = " ".join(plan["notes"])
     for words in ("REPLICA IDENTITY FULL", "each row becomes a text_to_video", "no column shows runway_video_id"):
         assert words in notes
     assert plan["others"] == 1
-    [plan] = told(await taxiway(url, "link", "seen", "--dry-run"))
+    [plan] = printed(await taxiway(url, "link", "seen", "--dry-run"))
     assert "nothing guarantees that id stays unique" in " ".join(plan["notes"])
