@@ -16,6 +16,7 @@ from service.installer.inspect import Connection, LinkRefused
 from service.installer.linking import Linked, apply, find, links, unlink
 from service.installer.plan import Wishes
 from service.operations.links import Intake
+from service.steps import mirror
 from service.store.link_closing import close_finished
 from service.store.links import open_links
 from tests.database import connected
@@ -579,6 +580,29 @@ async def test_each_shape_is_taken_as_it_was_linked(
         assert (await intake(url), await intake(url)) == (1, 0)
         [state] = await links(connection)
         assert (state.link.state, state.link.reason, state.queued) == ("open", None, 1)
+
+
+async def test_stuck_rows_show_what_became_of_them_and_a_link_that_is_undone_closes(empty_database_url: str) -> None:
+    url = empty_database_url
+    await schema(
+        url, BASE, "INSERT INTO videos (prompt, status) VALUES ('a', 'processing'), (' ', 'processing')",
+        "INSERT INTO videos (prompt, status, runway_video_id) VALUES ('sent', 'processing', 'task-1')",
+    )  # fmt: skip
+    ctx = build(settings(url))
+    try:
+        async with connected(url) as connection:
+            await link(connection, wishes=Wishes("requeue"))
+            await mirror.run_once(ctx, await open_links(ctx.database))
+            rows = await connection.fetch("SELECT status, error_message FROM videos ORDER BY prompt")
+            assert [row["status"] for row in rows] == ["failed", "queued", "processing"]
+            assert "accept_double_charge" in rows[0]["error_message"]
+            assert (await unlink(connection, "videos", cancel=True)).state == "closing"
+            await mirror.run_once(ctx, await open_links(ctx.database))
+            assert await connection.fetchval("SELECT count(*) FROM videos WHERE status = 'cancelled'") == 2
+            [state] = await links(connection)
+            assert (state.link.state, state.behind) == ("closed", 0)
+    finally:
+        await ctx.database.close()
 
 
 async def test_two_links_at_once_are_one(empty_database_url: str) -> None:
