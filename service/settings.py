@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     )
 
     database_url: str | None = None
+    migrate_database_url: str | None = None
     database_pool_size: int = Field(5, ge=1, le=100)
     database_pooler: Literal["auto", "yes", "no"] = "auto"
 
@@ -148,7 +149,9 @@ class Settings(BaseSettings):
             short = f"has an entry shorter than {SHORTEST_SECRET} characters"
             complaints.append(f"{short}: make one with `openssl rand -hex 24`")
         if info.field_name == "cron_secret" and set(value) & set(info.data.get("api_keys", ())):
-            complaints.append("shares an entry with API_KEYS: whoever may enqueue could also run the cron")
+            complaints.append(
+                "shares an entry with API_KEYS, so a client that may only enqueue could also run ticks: set another"
+            )
         if info.field_name in ("admin_tokens", "viewer_tokens"):
             others = [name for name in ("api_keys", "cron_secret", "admin_tokens") if name != info.field_name]
             shared = [name.upper() for name in others if set(value) & set(info.data.get(name, ()))]

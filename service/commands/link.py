@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from service.commands.console import confirm, fail, run_quietly
-from service.commands.output import AsJson, for_people, print_json, say
+from service.commands.output import AsJson, print_json, prints_table, say
 from service.context import Context
 from service.settings import Settings, need
 
@@ -67,7 +67,7 @@ def link(
     wanted = table or (_mapping_of(file).table if file else None)
     stuck: Literal["leave", "fail", "requeue"] = "requeue" if requeue_stuck else "fail" if fail_stuck else "leave"
     wishes = Wishes(stuck, add_columns, index)
-    people = for_people(as_json)
+    people = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
         from service.installer.session import connected
@@ -206,7 +206,7 @@ def _linked_words(done: Linked) -> str:
 @cli.command("links")
 def show_all(as_json: AsJson = False) -> None:
     """List the linked tables: how each stands, what is queued, behind or refused."""
-    people = for_people(as_json)
+    people = prints_table(as_json)
 
     async def work(ctx: Context) -> list[LinkState]:
         from service.installer.linking import links
@@ -235,7 +235,7 @@ def unlink(
     as_json: AsJson = False,
 ) -> None:
     """Undo a link: new rows stay the app's; what is under way is finished, or cancelled."""
-    people = for_people(as_json)
+    people = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
         from service.installer.linking import find, unlink

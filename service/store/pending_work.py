@@ -1,4 +1,4 @@
-"""One look at everything: which steps have something to do."""
+"""Which steps have something to do: one statement for all of them."""
 
 from __future__ import annotations
 
