@@ -20,8 +20,8 @@ AVOIDED = re.compile(
     r"|anew|for good|by hand)\b",
     re.IGNORECASE,
 )
-# What is not a sentence of ours: code between backquotes, and the blocks of code in a document.
 MARKS = re.compile(r"^[ \t]*(?:--|//|#+)(?= )", re.MULTILINE)  # of comments in SQL, JavaScript and YAML
+# What is not a sentence of ours: code between backquotes, and the blocks of code in a document.
 CODE = re.compile(r"```.*?```|``.*?``|`[^`\n]*`", re.DOTALL)
 
 
