@@ -1,6 +1,6 @@
 """The ground for crash tests: real processes of the service behind proxies that can stop, kill or cut them anywhere.
 
-A `Field` is a `World` (tests/world.py) whose Runway also listens on a socket, with a proxy in front of it and one in
+A `Site` is a `World` (tests/world.py) whose Runway also listens on a socket, with a proxy in front of it and one in
 front of the database. Processes are started through both; what recovers and what judges looks past them. The judge is
 the simulator's own book of what it was asked for and what it charged.
 """
@@ -28,7 +28,7 @@ from service.operations.attach import attach
 from service.settings import LEASE_MARGIN_SECONDS
 from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
-from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote
+from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process
 from tests.crash.proxy import Proxy, Watch, postgres_proxy
 from tests.database import connected
 from tests.simulator_server import on_socket
@@ -41,14 +41,14 @@ ACCOUNT = {"credits": 10_000_000, "concurrency": 100_000, "daily_limit": 1_000_0
 
 
 @dataclass
-class Field:
+class Site:
     """One database, one Runway, and the processes between them."""
 
     world: World
     watch: Watch
     database: Proxy
     runway: Proxy
-    fork_server: Zygote
+    fork_server: ForkServer
     env: dict[str, str]
     started: list[Process] = field(default_factory=list)
 
@@ -115,7 +115,9 @@ class Field:
 
     async def clear(self) -> None:
         """Forget everything on both sides, as if nothing had been asked for yet."""
-        await self.world.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
+        await self.world.rows(
+            "TRUNCATE taxiway.videos, taxiway.submissions, taxiway.models, taxiway.inbox, taxiway.ticks"
+        )
         begin_afresh(self.world)
 
 
@@ -127,8 +129,8 @@ UNION ALL SELECT id::text FROM taxiway.submissions
 
 
 @asynccontextmanager
-async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) -> AsyncIterator[Field]:
-    """A field; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
+async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any) -> AsyncIterator[Site]:
+    """A site; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
     changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
     watch = Watch()
     async with (
@@ -147,11 +149,11 @@ async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) ->
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
         w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
-        ground = Field(w, watch, database, runway, fork_server, env)
+        made = Site(w, watch, database, runway, fork_server, env)
         try:
-            yield ground
+            yield made
         finally:
-            for process in ground.started:
+            for process in made.started:
                 process.kill()
                 await process.end()
 

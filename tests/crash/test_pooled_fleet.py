@@ -13,7 +13,7 @@ import pytest
 
 from tests.crash.harness import ACCOUNT, assert_invariants
 from tests.crash.pgbouncer import Pooler, pooler_of
-from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, fork_server
+from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process, fork_server
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
 
@@ -29,7 +29,7 @@ SELECT 'video ' || n, 'https://example.com/boat.jpg', 'queued' FROM generate_ser
 
 
 @pytest.fixture
-def forks() -> Iterator[Zygote]:
+def forks() -> Iterator[ForkServer]:
     with fork_server() as running:
         yield running
 
@@ -64,7 +64,9 @@ def claimed(worker: Process) -> list[str]:
     return [line["video"] for line in lines if line.get("event") == "claimed"]
 
 
-async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str, forks: Zygote, pooler: Pooler) -> None:
+async def test_four_workers_behind_one_pooler_share_the_queue(
+    database_url: str, forks: ForkServer, pooler: Pooler
+) -> None:
     async with world(database_url, options=ACCOUNT) as w, on_socket(w.runway) as runway_url:
         env = {
             "PATH": os.environ.get("PATH", ""),
