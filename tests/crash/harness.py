@@ -30,7 +30,7 @@ from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
 from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process
 from tests.crash.proxy import Proxy, Watch, postgres_proxy
-from tests.database import connected
+from tests.database import TABLES, connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
 
@@ -115,9 +115,7 @@ class Site:
 
     async def clear(self) -> None:
         """Forget everything on both sides, as if nothing had been asked for yet."""
-        await self.world.rows(
-            "TRUNCATE taxiway.videos, taxiway.submissions, taxiway.models, taxiway.inbox, taxiway.ticks"
-        )
+        await self.world.rows(f"TRUNCATE {TABLES}")
         begin_afresh(self.world)
 
 
