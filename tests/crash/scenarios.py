@@ -21,7 +21,6 @@ from service.store.submissions import Guard
 from tests.crash.harness import POST_TIMEOUT_SECONDS, Site, callback
 from tests.crash.proxy import Cut, Step, named
 from tests.database import connected
-from tests.simulator_server import HEADERS, body
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
@@ -208,8 +207,7 @@ async def _past(site: Site) -> None:
 async def _present(site: Site) -> None:
     """What comes now.
 
-    A request, a row of the app's, one that waited too long, a task that the app brought, and a video for a paused
-    model whose time is over.
+    A request, a row of the app's, one that waited too long, and a video for a paused model whose time is over.
     """
     w = site.world
     await site.enqueue()
@@ -218,12 +216,5 @@ async def _present(site: Site) -> None:
     )
     late = await site.enqueue()
     await w.rows("UPDATE taxiway.videos SET expires_at = now() WHERE id = $1", late)
-    prompt = f"foreign {uuid4()}"
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=w.runway), headers=HEADERS) as runway:
-        made = await runway.post("http://runway.test/v1/image_to_video", json=body(promptText=prompt))
-    await w.rows(
-        "INSERT INTO taxiway.videos (prompt, image_url, status, runway_video_id) VALUES ($1, $2, 'processing', $3)",
-        prompt, IMAGE, made.json()["id"],
-    )  # fmt: skip
     await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})
     await models.pause(w.ctx.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached.")
