@@ -9,6 +9,8 @@ from dataclasses import dataclass
 # With HARD_LIMIT, a call ends this long before the platform kills: time to save what it brought.
 SAVING_SECONDS = 5.0
 SHORTEST_CALL_SECONDS = 10.0
+# After SIGTERM, so long is tried to save what was paid for; platforms kill after 10 to 30 s.
+SAVE_GRACE_SECONDS = 10.0
 
 
 @dataclass
@@ -24,6 +26,19 @@ class Deadline:
     def is_open(self) -> bool:
         """Whether more work may begin at all."""
         return not self.stopping() and self.monotonic() < self.budget_ends
+
+    def share(self, part: float) -> Callable[[], bool]:
+        """Whether a step may go on that has this part of the time that is left now."""
+        now = self.monotonic()
+        ends = now + (self.budget_ends - now) * part
+        return lambda: self.is_open and self.monotonic() < ends
+
+    def or_at_least(self, seconds: float) -> Callable[[], bool]:
+        """Whether a step may go on that has so many seconds even if the budget is used, unless the platform kills."""
+        ends = max(self.budget_ends, self.monotonic() + seconds)
+        if self.hard_stop is not None:
+            ends = min(ends, self.hard_stop - SAVING_SECONDS)
+        return lambda: not self.stopping() and self.monotonic() < ends
 
     def call_seconds(self, post_timeout: float) -> float:
         """How long a call that starts now may take."""
@@ -47,7 +62,7 @@ class Wake:
         self.probe = False
 
     def set(self, *, due_work: bool = False, probe: bool = False) -> None:
-        """Wake whoever waits."""
+        """End the wait."""
         self.probe = self.probe or probe
         if due_work:
             self.due_work.set()
@@ -57,3 +72,19 @@ class Wake:
         """Until it is set, or at once if it was set since the last wait."""
         await self._set.wait()
         self._set.clear()
+
+
+class Grace:
+    """How long saving may go on: for as long as this process lives, and SAVE_GRACE_SECONDS after it is to stop."""
+
+    def __init__(self, monotonic: Callable[[], float], stopping: Callable[[], bool] = lambda: False) -> None:
+        self._monotonic = monotonic
+        self._stopping = stopping
+        self._ends: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to give up."""
+        if self._ends is None and self._stopping():
+            self._ends = self._monotonic() + SAVE_GRACE_SECONDS
+        return self._ends is not None and self._monotonic() >= self._ends

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
+import asyncpg
+
 from service.context import Context, Counts
 from service.deadline import Wake
 from service.errors import NotConfigured, TaxiwayError
@@ -60,14 +62,15 @@ def signals(stop: Stop) -> Iterator[None]:
 
 
 async def run_forever(ctx: Context, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop) -> None:
-    """Do `work` every so many seconds until stopped. What fails in a way that is told is tried again later."""
+    """Do `work` every so many seconds until stopped. What fails as a TaxiwayError is tried again later."""
     due_at = ctx.monotonic()
     while not stop():
         try:
             await work()
             due_at = ctx.monotonic() + every
-        except TaxiwayError as exc:
-            event(log, VIDEO, "tick_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
+        except (TaxiwayError, asyncpg.PostgresError) as exc:
+            words = f"{exc.title}: {exc.detail}" if isinstance(exc, TaxiwayError) else f"PostgreSQL refused: {exc}"
+            event(log, VIDEO, "tick_failed", words, level=logging.ERROR)
             due_at = ctx.monotonic() + max(every, AFTER_ERROR_SECONDS)
         await stop.within(max(due_at - ctx.monotonic(), 0.0))
 

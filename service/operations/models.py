@@ -9,6 +9,7 @@ from service.errors import NoSuchModel
 from service.logs import VIDEO, event
 from service.runway.catalogue import models, operations
 from service.runway.outcomes import ALL_MODELS
+from service.store import identity
 from service.store import models as store
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,14 @@ async def pause(ctx: Context, model: str, seconds: float, why: str) -> None:
 
 
 async def resume(ctx: Context, model: str) -> bool:
-    """Open a model; whether it was paused. Raises NoSuchModel."""
+    """Open a model; whether it was paused. Raises NoSuchModel.
+
+    Of all models that also accepts a database that was restored: `identity.consequences` says what that may cost.
+    """
     _check(model)
     was_paused = await store.resume(ctx.database, model)
+    if model == ALL_MODELS:
+        was_paused = await identity.accept(ctx.database, MANUAL) or was_paused
     if was_paused:
         event(log, VIDEO, "model_resumed", "Model resumed manually", model=model)
     return was_paused

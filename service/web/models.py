@@ -200,7 +200,7 @@ class SubmissionList(Schema):
     """The ledger of one video, oldest first, and what it comes to."""
 
     verdict: str = Field(description="for people: paid once, paid nothing, unknown (at most so many credits), ...")
-    paid_credits: float = Field(description="what Runway says that it did cost")
+    paid_credits: float = Field(description="its cost, as Runway reports it")
     most_credits: float = Field(description="the most that it may have cost")
     twice_credits: float = Field(description="the part of that which may have been paid a second time")
     submissions: list[SubmissionView]

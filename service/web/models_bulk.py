@@ -68,7 +68,7 @@ class BulkCounts(Schema):
 
     matched: int = Field(description="videos that matched before, in a state that allows it")
     done: int = Field(description="changed by this batch")
-    skipped: int = Field(description="left alone: they need consent, or are held by somebody")
+    skipped: int = Field(description="left alone: they need consent, or another transaction locks them")
     left: int = Field(description="for the next batches")
 
 
@@ -80,7 +80,7 @@ class TimelineEntry(Schema):
     at: datetime
     event: Literal[
         "enqueued", "submission_opened", "answered", "consent", "polled", "polls_dropped", "callback", "task_ended",
-        "task_deleted", "delete_due", "waiting", "completed", "failed", "cancelled",
+        "task_deleted", "delete_due", "refused_row", "waiting", "completed", "failed", "cancelled",
     ]  # fmt: skip
     words: str = Field(description="for people")
     submission_id: int | None

@@ -102,7 +102,7 @@ def checked_key(key: str | None) -> str | None:
 
 
 def canonical_hash(value: dict[str, Any]) -> str:
-    """What tells two bodies apart that come with the same Idempotency-Key; the order of their fields does not."""
+    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -127,7 +127,7 @@ def video_id_of(request: Request) -> UUID:
 
 
 async def read(request: Request) -> Response:
-    """GET /videos/{id}: polls the task if that is due, so whoever waits need not wait for the cron."""
+    """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
     ctx = bearer(request, READ)
     video = await poll.poll_now(ctx, video_id_of(request))
     body = _body(video)

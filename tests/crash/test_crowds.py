@@ -90,11 +90,11 @@ async def test_eight_ticks_in_four_processes_share_a_queue(site: Site) -> None:
         await site.world.later(**FINISHED)
         second = [answer.json() for answer in await crowd()]
         assert sum(counts["poll"]["completed"] for counts in second) == VIDEOS
-    told = [
+    totals = [
         [counts["submit"]["claimed"] for counts in first],
         [counts["poll"]["completed"] for counts in second],
     ]
-    print("crowd: claimed {}, completed {}".format(*told))  # noqa: T201  # for whoever runs it with -s
+    print("crowd: claimed {}, completed {}".format(*totals))  # noqa: T201  # for whoever runs it with -s
     assert await steps_taken(site, "queued", "processing") == dict.fromkeys(videos, 1)
     assert await steps_taken(site, "processing", "completed") == dict.fromkeys(videos, 1)
     assert (await assert_invariants(site.world)).tasks == VIDEOS

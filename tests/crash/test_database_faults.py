@@ -546,7 +546,7 @@ async def test_a_row_held_at_the_end_is_finalized_when_it_is_free(database_url: 
         await completed(w, 3)
 
 
-async def test_a_row_held_at_a_cancel_or_retry_is_told_and_delays_nobody(
+async def test_a_row_held_at_a_cancel_or_retry_is_reported_and_delays_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(videos_module, "LOCK_MILLISECONDS", 100)

@@ -126,8 +126,8 @@ async def test_a_zombie_at_any_step_of_its_call_pays_no_more_than_was_consented(
                 creates.append(found.tasks)
                 reached.add(step.kind)
     record_property("stopped", len(creates))
-    told = f"stopped at {len(creates)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted"
-    print(f"zombies: {told}")  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
+    summary = f"stopped at {len(creates)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted"
+    print(f"zombies: {summary}")  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
     assert max(creates) == most
     assert reached == {step.kind for step in steps}
 

@@ -1,4 +1,4 @@
-"""Is it well? In words: what to look at, how bad it is, and what to do. Pure."""
+"""Is it well? What is not, how bad it is, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -64,12 +64,14 @@ def summary(
 
 
 def cron(report: Mapping[str, Any], recent: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """What the rhythm of the last ticks tells."""
+    """The checks of the last ticks and their rhythm."""
     return queue.cron(recent, sum(report["counts"].get(status, 0) for status in ("queued", "processing")))
 
 
-def until(paused_until: datetime, now: datetime) -> str:
-    """When a paused model goes on."""
+def until(paused_until: datetime | None, now: datetime) -> str:
+    """When a paused model goes on; None: when an operator says so."""
+    if paused_until is None:
+        return "goes on when you resume it"
     seconds = (paused_until - now).total_seconds()
     return f"tries again in {duration(seconds)}" if seconds > 0 else "tries again with the next video"
 
