@@ -297,7 +297,7 @@ INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
 CREATE TABLE taxiway.rows (
     link_id           integer     NOT NULL REFERENCES taxiway.links (id),
     app_id            text        NOT NULL,    -- the row's key, as text
-    video_id          uuid        NOT NULL,
+    video_id          uuid,                    -- NULL: said queued when the table was linked, and was left alone
     app_word          text,                    -- the status that stands in the app's row, as far as Taxiway knows
     gated_round       integer     NOT NULL DEFAULT 0,   -- the round of the video in which `processing` was written
     mirrored_version  integer     NOT NULL DEFAULT 0,

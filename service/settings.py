@@ -78,6 +78,7 @@ class Settings(BaseSettings):
         7 * 86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("QUEUE_TIMEOUT", "QUEUE_PATIENCE")
     )
     task_timeout: float = Field(86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("TASK_TIMEOUT", "TASK_PATIENCE"))
+    link_rescue_after: float | None = Field(None, gt=0, le=YEAR_SECONDS)
     video_retention: float | None = Field(None, ge=86_400)
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"

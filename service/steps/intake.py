@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 from service.context import Context, Counts
 from service.errors import InvalidRequest
 from service.logs import VIDEO, event
+from service.operations import links
 from service.runway.catalogue import build_request
 from service.settings import Settings
 from service.store import intake as store
 from service.store.intake import Mapped, Unmapped
+from service.store.link_statements import LinkedTable
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0}
+NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0, "recalled": 0, "taken_over": 0}
 
 
-async def run_once(ctx: Context) -> Counts:
-    """One batch: book tasks written by the app, map the app's rows, expire what is over."""
+async def run_once(
+    ctx: Context, tables: Sequence[LinkedTable] = (), can_continue: Callable[[], bool] = lambda: True
+) -> Counts:
+    """One batch: map rows that were inserted with SQL, expire what is over; and take the rows of linked tables."""
+    counts = await _inserted(ctx)
+    if tables:
+        counts = await take_linked(ctx, tables, can_continue, counts)
+    return counts
+
+
+async def take_linked(
+    ctx: Context, tables: Sequence[LinkedTable], can_continue: Callable[[], bool], before: Counts = NOTHING
+) -> Counts:
+    """The rows of linked tables alone; their counts with those of `before`."""
+    linked = await links.Intake(ctx, can_continue).run(tables)
+    return {
+        "mapped": before["mapped"] + linked["taken"] + linked["taken_again"],
+        "refused": before["refused"] + linked["refused"],
+        "expired": before["expired"],
+        "recalled": linked["recalled"],
+        "taken_over": linked["taken_over"],
+    }
+
+
+async def _inserted(ctx: Context) -> Counts:
     settings, database = ctx.settings, ctx.database
     rows = await store.unmapped(database, BATCH)
     written = []
@@ -38,7 +64,7 @@ async def run_once(ctx: Context) -> Counts:
             )
     refused = sum(row["refusal"] is not None for row in written)
     expired = await store.expire(database, BATCH)
-    return {"mapped": len(written) - refused, "refused": refused, "expired": expired}
+    return NOTHING | {"mapped": len(written) - refused, "refused": refused, "expired": expired}
 
 
 def map_row(row: Unmapped, settings: Settings) -> Mapped:

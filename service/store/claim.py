@@ -48,7 +48,7 @@ UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, ru
     updated_at = now()
 FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING o.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits
+    v.resubmissions, v.quoted_credits, v.link_id
 """
 _OPEN_MODELS = (
     "l.reason IS NULL AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
@@ -111,6 +111,7 @@ class OpenSubmission:
     retries: int
     resubmissions: int
     quoted_credits: Decimal | None
+    link_id: int | None = None  # of the linked table that has a row for it
 
     @property
     def input(self) -> dict[str, Any]:

@@ -122,6 +122,7 @@ WITH turn AS MATERIALIZED (
     WHERE EXISTS (SELECT FROM turn) AND v.finished_at < now() - make_interval(secs => $1)
       AND v.status IN ('completed', 'failed', 'cancelled')
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
+      AND NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)
       AND (v.link_id IS NULL OR NOT EXISTS (
           SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version))
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED

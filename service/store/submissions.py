@@ -100,7 +100,7 @@ WITH answer AS (
         resubmissions = v.resubmissions + c.resubmit::integer,
         run_after = CASE WHEN c.next_status = 'queued' THEN now() + make_interval(secs => c.delay_seconds)
                          ELSE v.run_after END,
-        finished_at = CASE WHEN c.next_status = 'failed' THEN now() END,
+        finished_at = CASE WHEN c.next_status IN ('failed', 'cancelled') THEN now() END,
         error_code = c.error_code, error_message = c.error_message, updated_at = now()
     FROM closed c
     WHERE v.id = c.video_id AND (
