@@ -8,7 +8,7 @@ every change of a status, and every charge with the round of the video that it w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 TABLE = 'studio."Film"'
 PRICE = 25
-RICH, POOR = "user-rich", "user-poor"
+RICH, POOR, BROKE = "user-rich", "user-poor", "user-broke"
 WEALTH = 1_000_000
+BALANCE = f"CASE u.id WHEN '{RICH}' THEN {WEALTH} WHEN '{POOR}' THEN {PRICE} ELSE 0 END"  # as it was at first
 IMAGE = "https://example.com/boat.jpg"
 
 SCHEMA = f"""
 CREATE SCHEMA studio;
 CREATE TYPE studio."FilmStatus" AS ENUM ('DRAFT', 'PENDING', 'RENDERING', 'READY', 'BROKEN', 'CANCELED');
 CREATE TABLE studio."User" (id text PRIMARY KEY, balance integer NOT NULL);
-INSERT INTO studio."User" VALUES ('{RICH}', {WEALTH}), ('{POOR}', {PRICE});
+INSERT INTO studio."User" VALUES ('{RICH}', {WEALTH}), ('{POOR}', {PRICE}), ('{BROKE}', 0);
 CREATE TABLE studio."Film" (
     id             text                  PRIMARY KEY DEFAULT 'film_' || gen_random_uuid(),
     "promptText"   text                  NOT NULL,
@@ -98,7 +99,7 @@ WITH gone AS (DELETE FROM studio."Film" WHERE id = $1 RETURNING id, "promptText"
 INSERT INTO studio."Removed" SELECT * FROM gone
 """
 _FORGET = 'TRUNCATE studio."Film", studio."Removed", studio."Charge", studio."Step"'
-_PAY_BACK = f"""UPDATE studio."User" SET balance = CASE id WHEN '{RICH}' THEN {WEALTH} ELSE {PRICE} END"""
+_PAY_BACK = f"""UPDATE studio."User" u SET balance = {BALANCE}"""
 
 
 async def install(url: str) -> None:
@@ -187,7 +188,7 @@ _TWICE = (
     """SELECT film, round, count(*) FROM studio."Charge" GROUP BY film, round HAVING count(*) > 1 OR round IS NULL"""
 )
 _BALANCES = f"""
-SELECT u.id, u.balance, CASE u.id WHEN '{RICH}' THEN {WEALTH} ELSE {PRICE} END
+SELECT u.id, u.balance, {BALANCE}
        - {PRICE} * (SELECT count(*) FROM studio."Charge" c WHERE c."user" = u.id) AS wanted FROM studio."User" u
 """
 _UNPAID = """
@@ -228,7 +229,7 @@ async def settle(connection: Connection) -> Films:
     return found
 
 
-def _check_film(found: Films, row: Mapping[str, Any]) -> None:
+def _check_film(found: Films, row: Any) -> None:
     """A row shows how its video ended, but for what the table refused."""
     if row["video_id"] is None:
         if not (row["word"] == "CANCELED" and row["is_withdrawn"]):  # withdrawn before it was seen
