@@ -197,9 +197,13 @@ def callback(task_id: str, video_id: object = None, *, at: float | None = None) 
     }
 
 
+# A video that came through the API or from a linked table has its prompt in its request.
+_PROMPTS = "SELECT id, COALESCE(prompt, input ->> 'promptText') AS prompt FROM taxiway.videos"
+
+
 async def videos_by_prompt(w: World) -> dict[str, UUID]:
     """Which video a prompt belongs to."""
-    return {row["prompt"]: row["id"] for row in await w.rows("SELECT id, prompt FROM taxiway.videos")}
+    return {row["prompt"]: row["id"] for row in await w.rows(_PROMPTS)}
 
 
 async def task_ids(w: World) -> set[str]:
@@ -217,7 +221,7 @@ async def assert_invariants(w: World) -> Accounts:
 async def accounts(w: World) -> Accounts:
     """What the judge finds, without a verdict."""
     async with connected(w.url) as connection:
-        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM taxiway.videos")}
+        prompts = {row["id"]: row["prompt"] for row in await connection.fetch(_PROMPTS)}
         found = await settle(connection, [asdict(entry) for entry in w.creates], prompts)
         found.films = (await linked_app.settle(connection)).complaints
         return found
