@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Protocol
 from uuid import uuid4
 
 from tests.crash import linked_app
@@ -9,6 +10,7 @@ from tests.crash.harness import Site
 from tests.crash.linked_app import BROKE, CANCEL, IMAGE, INSERT, REMOVE, REQUEUE, RICH, as_app
 from tests.crash.scenarios import FINISHED, Run
 from tests.database import connected
+from tests.world import World
 
 
 async def taken(site: Site, run: Run) -> None:
@@ -82,7 +84,15 @@ WHERE id = $1 RETURNING id
 """
 
 
-async def film(site: Site, *, user: str = RICH, temper: int | None = None) -> str:
+class HasWorld(Protocol):
+    """A test's ground."""
+
+    @property
+    def world(self) -> World:
+        """Its world."""
+
+
+async def film(site: HasWorld, *, user: str = RICH, temper: int | None = None) -> str:
     """A queued row of the app's, whose table is linked if it was not; its id. `temper`: what its id makes of it."""
     url = site.world.url
     async with connected(url) as connection:
