@@ -26,6 +26,7 @@ from service import webhooks
 from service.errors import Conflict
 from service.operations.attach import attach
 from service.settings import LEASE_MARGIN_SECONDS
+from tests.crash import linked_app
 from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
 from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process
@@ -84,12 +85,17 @@ class Site:
         """Tick, a minute apart, until nothing is left to do."""
         for _ in range(rounds):
             await self.world.tick()
-            if not await self.world.rows(_UNFINISHED):
+            if not await self.world.rows(_UNFINISHED) and await self._app_is_served():
                 return
             await self.world.later(minutes=1)
         raise AssertionError(
             await self.world.rows("SELECT * FROM taxiway.videos WHERE status IN ('queued', 'processing')")
         )
+
+    async def _app_is_served(self) -> bool:
+        """Whether every row of the linked table, if there is one, was taken and shows its video."""
+        async with connected(self.world.url) as connection:
+            return await linked_app.seconds_to_next(connection) is None
 
     async def recover(self) -> None:
         """Every process is dead: pass all deadlines, and tick with a fresh one until idle."""
@@ -115,6 +121,7 @@ class Site:
 
     async def clear(self) -> None:
         """Forget everything on both sides, as if nothing had been asked for yet."""
+        await linked_app.forget(self.world.url)
         await self.world.rows(f"TRUNCATE {TABLES}")
         begin_afresh(self.world)
 
@@ -190,9 +197,13 @@ def callback(task_id: str, video_id: object = None, *, at: float | None = None) 
     }
 
 
+# A video that came through the API or from a linked table has its prompt in its request.
+_PROMPTS = "SELECT id, COALESCE(prompt, input ->> 'promptText') AS prompt FROM taxiway.videos"
+
+
 async def videos_by_prompt(w: World) -> dict[str, UUID]:
     """Which video a prompt belongs to."""
-    return {row["prompt"]: row["id"] for row in await w.rows("SELECT id, prompt FROM taxiway.videos")}
+    return {row["prompt"]: row["id"] for row in await w.rows(_PROMPTS)}
 
 
 async def task_ids(w: World) -> set[str]:
@@ -210,5 +221,7 @@ async def assert_invariants(w: World) -> Accounts:
 async def accounts(w: World) -> Accounts:
     """What the judge finds, without a verdict."""
     async with connected(w.url) as connection:
-        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM taxiway.videos")}
-        return await settle(connection, [asdict(entry) for entry in w.creates], prompts)
+        prompts = {row["id"]: row["prompt"] for row in await connection.fetch(_PROMPTS)}
+        found = await settle(connection, [asdict(entry) for entry in w.creates], prompts)
+        found.films = (await linked_app.settle(connection)).complaints
+        return found

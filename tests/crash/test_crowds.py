@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -18,7 +19,9 @@ from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import submissions
 from service.videos import Status
+from tests.crash import linked_app
 from tests.crash.harness import Site, assert_invariants, callback, crash_site
+from tests.crash.linked_scenarios import film
 from tests.crash.processes import PATIENCE_SECONDS, ForkServer, fork_server
 from tests.crash.proxy import Step
 from tests.crash.scenarios import FINISHED, lost_task, sent
@@ -28,6 +31,7 @@ from tests.world import CRON_SECRET
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
 VIDEOS = 60
+FILMS = 40
 PROCESSES = 4
 AS_CRON = {"authorization": f"Bearer {CRON_SECRET}"}
 
@@ -212,3 +216,64 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(site: Site, seed: in
     found = await assert_invariants(w)
     assert (found.tasks, found.deleted) == (len(videos), 0)
     assert found.unseen == 0
+
+
+async def test_many_intakes_gates_and_mirrors_share_a_linked_table(site: Site) -> None:
+    """Eight ticks at once, while the app inserts and holds rows: each is taken, charged, sent and shown once."""
+    w = site.world
+    await linked_app.install(w.url)
+    films = [await film(site) for _ in range(FILMS)]
+
+    async def late(client: httpx.AsyncClient) -> object:
+        films.append(await film(site))
+        return await client.post("/process-queued", headers=AS_CRON)
+
+    async def hold() -> None:
+        async with linked_app.as_app(w.url) as app, app.transaction():
+            await linked_app.pick(app, "PENDING", "RENDERING")
+            await asyncio.sleep(SPREAD_SECONDS)
+
+    async with AsyncExitStack() as stack:
+        clients = [(await stack.enter_async_context(site.web()))[1] for _ in range(PROCESSES)]
+        for seed in range(3):
+            acts: list[Act] = [partial(client.post, "/process-queued", headers=AS_CRON) for client in clients * 2]
+            await meet([*acts, *(partial(late, client) for client in clients), hold, hold], Random(seed))
+            await w.later(**FINISHED)
+    await site.recover()
+    forward = [("PENDING", "RENDERING"), ("RENDERING", "READY")]
+    assert await film_steps(site) == dict.fromkeys(films, forward)
+    assert len(w.creates) == len(films)
+    assert (await assert_invariants(w)).tasks == len(films)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_apps_own_writes_meet_intake_gate_and_mirror(site: Site, seed: int) -> None:
+    """It cancels, deletes and queues again while all of them work: nothing is paid that was not charged, or twice."""
+    w = site.world
+    await linked_app.install(w.url)
+    films = [await film(site, temper=number % 3 or None) for number in range(12)]
+
+    async def write(sql: str, one: str) -> None:
+        async with linked_app.as_app(w.url) as app:
+            await app.execute(sql, one)
+
+    async with site.web() as (_, client), site.web() as (_, other):
+        for round_ in range(3):
+            dice = Random(seed * 10 + round_)
+            acts: list[Act] = [partial(each.post, "/process-queued", headers=AS_CRON) for each in (client, other) * 2]
+            wishes = (linked_app.CANCEL, linked_app.REQUEUE, linked_app.REMOVE)
+            acts += [partial(write, sql, one) for sql, one in zip(wishes, dice.sample(films, 3), strict=True)]
+            answers = await meet(acts, dice)
+            assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} == {200}
+            await w.later(**FINISHED)
+    await site.recover()
+    found = await assert_invariants(w)
+    print(f"crowd of rows, seed {seed}: {dict(found.statuses)}")  # noqa: T201  # for whoever runs it with -s
+
+
+async def film_steps(site: Site) -> dict[str, list[tuple[str, str]]]:
+    """What became of the status of each row, by the table's own trigger."""
+    steps: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in await site.world.rows('SELECT film, was, became FROM studio."Step" ORDER BY id'):
+        steps[row["film"]].append((row["was"], row["became"]))
+    return dict(steps)

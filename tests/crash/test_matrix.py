@@ -19,6 +19,7 @@ import pytest
 from service.context import Context, Counts
 from service.runway.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
+from tests.crash import linked_scenarios as linked
 from tests.crash import scenarios
 from tests.crash.harness import Site, accounts, assert_invariants, crash_site
 from tests.crash.processes import ForkServer, fork_server
@@ -58,6 +59,14 @@ CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.looked_at, "fail", each_state),
     (scenarios.cancelled, "fail", each_state),
     (scenarios.retried, "fail", each_state),
+    (linked.taken, "fail", each_state),
+    (linked.taken, "resubmit", inside_the_call),
+    (linked.bounced, "fail", inside_the_call),
+    (linked.turned_away, "fail", each_state),
+    (linked.shown, "fail", each_state),
+    (linked.not_shown, "fail", each_state),
+    (linked.withdrawn, "fail", each_state),
+    (linked.queued_again, "fail", each_state),
 ]
 if os.environ.get("TAXIWAY_CRASH") == "full":
     every_scenario = dict.fromkeys(scenario for scenario, _, _ in CASES)
@@ -75,6 +84,11 @@ def database_urls(server_url: str, template_name: str) -> Iterator[list[str]]:
     """A migrated database for each of them."""
     with ExitStack() as stack:
         yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(SIDE_BY_SIDE)]
+
+
+def named_case(scenario: Scenario, policy: str) -> str:
+    """What pytest calls it."""
+    return f"{scenario.__module__.rpartition('.')[2]}.{scenario.__name__}-{policy}"
 
 
 async def settle_all(site: Site) -> None:
@@ -110,7 +124,7 @@ async def killed(site: Site, scenario: Scenario, step: Step) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "policy", "choose"), CASES, ids=[f"{scenario.__name__}-{policy}" for scenario, policy, _ in CASES]
+    ("scenario", "policy", "choose"), CASES, ids=[named_case(scenario, policy) for scenario, policy, _ in CASES]
 )
 async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
     database_urls: list[str],
