@@ -228,7 +228,7 @@ class TestAccount:
 
 
 class TestTicks:
-    """The last ticks, and one manually."""
+    """The last ticks, and the button that runs one."""
 
     async def test_one_runs_now_and_is_reported(self, database_url: str) -> None:
         async with control(database_url) as site:

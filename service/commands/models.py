@@ -100,7 +100,7 @@ def _show(
 def pause(
     model: Annotated[str, typer.Argument(help="A model, or all.", autocompletion=completion.models_or_all)],
     seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 3600,
-    why: Annotated[str, typer.Option(help="For the person who reads it later.")] = "paused manually",
+    why: Annotated[str, typer.Option(help="The reason, shown beside the pause.")] = "paused manually",
     as_json: AsJson = False,
 ) -> None:
     """Send nothing for a model, or for all, for a while. What is queued stays queued."""

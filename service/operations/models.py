@@ -31,7 +31,7 @@ async def pause(ctx: Context, model: str, seconds: float, why: str) -> None:
     """Send nothing for this model for a while; of two pauses, the longer stands. Raises NoSuchModel."""
     _check(model)
     await store.pause(ctx.database, model, seconds, MANUAL, why)
-    event(log, VIDEO, "model_paused", f"Model paused manually for {seconds:g} s: {why}", model=model)
+    event(log, VIDEO, "model_paused", f"Model paused by an operator for {seconds:g} s: {why}", model=model)
 
 
 async def resume(ctx: Context, model: str) -> bool:
@@ -44,5 +44,5 @@ async def resume(ctx: Context, model: str) -> bool:
     if model == ALL_MODELS:
         was_paused = await identity.accept(ctx.database, MANUAL) or was_paused
     if was_paused:
-        event(log, VIDEO, "model_resumed", "Model resumed manually", model=model)
+        event(log, VIDEO, "model_resumed", "Model resumed by an operator", model=model)
     return was_paused

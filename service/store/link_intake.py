@@ -23,7 +23,7 @@ from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.store.videos import NEEDS_CONSENT
 
-CHUNK_BYTES = 16_000_000  # of prompts, images and inputs that are read and written at once
+CHUNK_BYTES = 8_000_000  # of prompts, images and inputs at once: on their way they are in memory six times
 CHUNK_ROWS = 1_000
 READ_SECONDS = 20.0
 PROMPT_SHOWN = 1_000  # characters that are kept of a prompt that makes no request
