@@ -228,6 +228,20 @@ class TestRootCauses:
 
 
 class TestSettings:
+    @pytest.mark.parametrize(
+        ("value", "quoted"),
+        [
+            ('"a-secret-of-24-characters"', True), ("'a-secret-of-24-characters'", True),
+            ("a-secret-of-24-characters", False), ('"a-secret-of-24-characters', False), ('"', False), ("", False),
+        ],
+    )  # fmt: skip
+    async def test_a_value_in_quotes(self, value: str, quoted: bool) -> None:
+        """`docker --env-file` keeps them, and so would the secret."""
+        found = by_name(settings(Settings(cron_secret=("a-secret-of-24-characters",)), {"CRON_SECRET": value}))
+        check = found["settings", "CRON_SECRET"]
+        assert ("quotation mark" in check.message, "remove the quotes" in check.fix) == (quoted, quoted)
+        assert "secret-of" not in f"{check}"
+
     async def test_a_key_of_the_wrong_form_and_no_limit(self) -> None:
         loaded = Settings(runway_key="key_short", database_url="x")
         found = by_name(settings(loaded, {}))

@@ -16,6 +16,7 @@ from service.context import Context, Counts
 from service.errors import DatabaseUnavailable, InvalidRequest
 from service.link_requests import request_of
 from service.logs import VIDEO, event
+from service.operations.finalize import now
 from service.store import link_intake, link_recall, links
 from service.store.link_intake import Died, Entry, Look, Unknown
 from service.store.link_statements import LinkedTable
@@ -175,7 +176,7 @@ class Intake:
             "created_at": row["created_at"],
         }  # fmt: skip
         try:
-            request = request_of(row, self.ctx.settings)
+            request = request_of(row, self.ctx.settings, now(self.ctx))
         except InvalidRequest as exc:
             prompt = (row["prompt"] or "")[: link_intake.PROMPT_SHOWN].replace("\0", "") or None
             return Entry(**fields, prompt=prompt, refusal=f"The row makes no valid request: {exc.detail}")
