@@ -246,6 +246,8 @@ CREATE TABLE taxiway.events (
 );
 CREATE INDEX events_video ON taxiway.events (video_id, id) WHERE video_id IS NOT NULL;
 CREATE INDEX events_newest ON taxiway.events (at);
+-- Rows that PostgreSQL refused: few, and asked for by time.
+CREATE INDEX events_refused ON taxiway.events (at) WHERE kind = 'refused_row';
 
 -- A tick: one bounded round of work. `ref` is its short name, which each line that it logs bears.
 CREATE TABLE taxiway.ticks (

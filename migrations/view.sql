@@ -1,7 +1,7 @@
 -- The view `public.videos`, for apps that read and write the queue with SQL (`taxiway migrate --view`, `taxiway dev`).
 --
 -- It is no migration: it is made again with each version, if it is there. It is security_invoker, so that it shows to
--- nobody more than what that role may read in the schema `taxiway`; the runner closes it to PUBLIC and to browser roles
+-- no role more than what it may read in the schema `taxiway`; the runner closes it to PUBLIC and to browser roles
 -- in the same transaction. Its triggers run with the rights of the role that writes.
 
 CREATE OR REPLACE VIEW public.videos WITH (security_invoker = true) AS
@@ -38,7 +38,7 @@ BEGIN
 END $$;
 
 -- Two things can be asked of a video: to be queued again after it has ended, and to be cancelled before. `updated_at` is
--- Taxiway's, whatever is given; and whoever queues a video again may clear what the last attempt left.
+-- Taxiway's, whatever is given; an app that queues a video again may clear what the last attempt left.
 CREATE OR REPLACE FUNCTION taxiway.view_update() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     queued_again CONSTANT boolean := NEW.status = 'queued' AND OLD.status IN ('failed', 'cancelled', 'completed');

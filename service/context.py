@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import random as _draw
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from service.runway.client import Runway
 from service.runway.transport import load_session
 from service.settings import Settings
 from service.store.database import Database
+from service.store.recently import Recently
+from service.store.submissions import OutcomeRow
 from service.store.url import normalise
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class Context:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = _draw  # in [0, 1)
     open_client: Runway | None = None
+    refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
+    unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
 
     @asynccontextmanager
     async def runway(self) -> AsyncIterator[Runway]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 # With HARD_LIMIT, a call ends this long before the platform kills: time to save what it brought.
 SAVING_SECONDS = 5.0
 SHORTEST_CALL_SECONDS = 10.0
+# After SIGTERM, so long is tried to save what was paid for; platforms kill after 10 to 30 s.
+SAVE_GRACE_SECONDS = 10.0
 
 
 @dataclass
@@ -70,3 +72,19 @@ class Wake:
         """Until it is set, or at once if it was set since the last wait."""
         await self._set.wait()
         self._set.clear()
+
+
+class Grace:
+    """How long saving may go on: for as long as this process lives, and SAVE_GRACE_SECONDS after it is to stop."""
+
+    def __init__(self, monotonic: Callable[[], float], stopping: Callable[[], bool] = lambda: False) -> None:
+        self._monotonic = monotonic
+        self._stopping = stopping
+        self._ends: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to give up."""
+        if self._ends is None and self._stopping():
+            self._ends = self._monotonic() + SAVE_GRACE_SECONDS
+        return self._ends is not None and self._monotonic() >= self._ends

@@ -4,6 +4,7 @@
     ├── BadSettings               the environment contradicts itself; every complaint at once
     ├── NotConfigured             503: a route needs a setting that is not there; names it
     ├── DatabaseUnavailable              503: PostgreSQL cannot be reached or does not answer
+    │   └── StatementRefused      503: it answered, and would not do this now: a deadlock, a lock, a full disk
     ├── RunwayUnavailable                503: Runway cannot be reached or does not answer (never raised by a create)
     ├── MigrationBlocked          the schema cannot be changed as it stands; carries the SQL to run
     ├── Unauthorized              401: no valid key, secret or signature
@@ -72,6 +73,10 @@ class DatabaseUnavailable(TaxiwayError):
 
     status = 503
     slug = "database-unavailable"
+
+
+class StatementRefused(DatabaseUnavailable):
+    """The database could not do this for now."""
 
 
 class RunwayUnavailable(TaxiwayError):

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 LONGEST_WORDS = 2000  # characters
+LONGEST_ADDRESS = 16_384  # characters of an output's address; it is kept whole or not at all, for a cut one is dead
 LARGEST_CREDITS = 10_000_000  # $100,000 for one video: a number beyond it is garbage
+SMALLEST_CREDITS = Decimal("0.000001")  # what is finer is rounded to this
+SMALLEST_PROGRESS = 1e-6  # less is nothing; a `real` column could not hold it
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return None  # an exponent beyond everything: garbage, and in the way of nothing else
+
 
 # Made once: json.loads makes a new one for each text, which takes longer than to read it.
-_EXACT = json.JSONDecoder(parse_int=Decimal, parse_float=Decimal, parse_constant=lambda _: None)
+_EXACT = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=lambda _: None)
 _ONE_SPELLING = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -34,11 +46,50 @@ def task_id(body: dict[str, Any]) -> str | None:
         return None
 
 
+def torn_task_id(body: bytes) -> str | None:
+    """The `id` of a JSON object that broke off somewhere behind it; None if the object, or its id, broke off before."""
+    try:
+        text = body.decode(json.detect_encoding(body), "replace")
+        place = _after_space(text, 0)
+        while text[place : place + 1] in ("{", ","):
+            name, place = _EXACT.raw_decode(text, _after_space(text, place + 1))
+            place = _after_space(text, place)
+            if not isinstance(name, str) or text[place : place + 1] != ":":
+                return None
+            value, place = _EXACT.raw_decode(text, _after_space(text, place + 1))
+            if name == "id":
+                return task_id({"id": value})
+            place = _after_space(text, place)
+    except (ValueError, ArithmeticError, RecursionError):
+        return None  # it broke off here
+    return None
+
+
+def _after_space(text: str, place: int) -> int:
+    return place + len(text[place:]) - len(text[place:].lstrip(" \t\r\n"))
+
+
 def estimate(body: dict[str, Any]) -> Decimal | None:
     """The estimate; None if it is no sum that a person could owe. It must never be in the way of the id."""
     cost = body.get("estimatedCost")
-    amount = cost.get("credits") if isinstance(cost, dict) else None
-    return amount if isinstance(amount, Decimal) and 0 <= amount <= LARGEST_CREDITS else None
+    return credits(cost.get("credits")) if isinstance(cost, dict) else None
+
+
+def credits(amount: object) -> Decimal | None:
+    """An amount of credits that a person could owe, to a millionth; None for anything else."""
+    if not isinstance(amount, Decimal) or not amount.is_finite() or not 0 <= amount <= LARGEST_CREDITS:
+        return None
+    is_fine = int(amount.as_tuple().exponent) < int(SMALLEST_CREDITS.as_tuple().exponent)
+    return amount.quantize(SMALLEST_CREDITS) if is_fine else amount
+
+
+def progress(share: object) -> float | None:
+    """How far a task is, from 0 to 1: what is outside is moved to the nearer end; None for what is no number."""
+    if isinstance(share, bool) or not isinstance(share, int | float | Decimal) or math.isnan(share):
+        return None
+    if share >= 1:
+        return 1.0
+    return float(share) if share >= SMALLEST_PROGRESS else 0.0
 
 
 def error(body: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from service.operations import observe
 from service.settings import need
 from service.steps import cancel, intake, mirror, poll, prune, rescue, submit
 from service.store import ticks
+from service.store.driver_errors import is_refusal
 from service.store.link_statements import LinkedTable
 from service.store.links import open_links
 from service.store.pending_work import EVERYTHING, PendingWork, pending_work
@@ -177,6 +178,11 @@ async def _finish(
         await observe.refresh(ctx, due if kind != "poll" else [])
     except DatabaseUnavailable as exc:
         told["record"] = exc.detail  # what was done is done, and the caller is told
+    except Exception as exc:
+        if not is_refusal(exc):
+            raise
+        told["record"] = str(exc)
+        event(log, VIDEO, "tick_not_recorded", f"The tick cannot be written down: {exc}", level=logging.ERROR)
     if any(value for step in counts.values() for value in step.values()):
         event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")
     return counts | {"seconds": round(seconds, 3), "ref": tick_ref.get()} | ({"errors": told} if told else {})

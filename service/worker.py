@@ -9,6 +9,8 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
+import asyncpg
+
 from service.context import Context, Counts
 from service.deadline import Wake
 from service.errors import NotConfigured, TaxiwayError
@@ -66,8 +68,9 @@ async def run_forever(ctx: Context, work: Callable[[], Awaitable[object]], *, ev
         try:
             await work()
             due_at = ctx.monotonic() + every
-        except TaxiwayError as exc:
-            event(log, VIDEO, "tick_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
+        except (TaxiwayError, asyncpg.PostgresError) as exc:
+            words = f"{exc.title}: {exc.detail}" if isinstance(exc, TaxiwayError) else f"PostgreSQL refused: {exc}"
+            event(log, VIDEO, "tick_failed", words, level=logging.ERROR)
             due_at = ctx.monotonic() + max(every, AFTER_ERROR_SECONDS)
         await stop.within(max(due_at - ctx.monotonic(), 0.0))
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
 
 from service.installer.migrate import migrate
 from service.local.postgres import Server
-from service.store import identity
+from service.store import identity, models
+from service.store.claim import claim
 from service.store.database import Database
 from service.store.memory import Made
 from service.store.url import normalise
 from tests.database import connected, execute, temporary_database
 from tests.restored import backup, dump, load, restore, switch_over
+from tests.world import IMAGE, world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -317,6 +320,79 @@ async def test_a_database_from_before_an_operators_decision_went_back(database_u
         assert not await recognises(database)
 
 
+async def test_nothing_is_sent_out_of_a_copy_until_an_operator_says_so(server_url: str, database_url: str) -> None:
+    async with world(database_url) as original:
+        await original.tick()
+        await original.enqueue()
+        await original.ctx.database.close()  # a template may not be in use
+        async with copied(server_url, database_url) as copy, world(copy, admin_tokens=(ADMIN,)) as w:
+            for _ in range(3):
+                counts = await w.tick()
+                assert counts["submit"]["claimed"] == 0
+                await w.later(days=1)
+            await models.pause(w.ctx.database, "all", 1, "daily_budget", "the day is spent")
+            await models.resume(w.ctx.database, "all")
+            await w.ctx.database.close()
+            assert (await w.tick())["submit"]["claimed"] == 0
+            assert await taken(claim(w.ctx.database, 1, 60, "gen4_turbo")) == 0, "nor as a probe"
+            assert await paused(copy), "no other pause takes its place, and nothing but an operator ends it"
+            health = (await w.api.get("/health")).json()
+            assert [one["reason"] for one in health["models_paused"]] == ["restored"]
+            words = await identity.consequences(w.ctx.database) or ""
+            assert "1 videos were queued before that (at most 25 credits)" in words
+            assert w.creates == []
+            admin = {"authorization": f"Bearer {ADMIN}"}
+            answer = await w.anyone.post("/models/all/resume", headers=admin)
+            assert answer.status_code == 200, answer.text
+            await w.enqueue()
+            assert (await w.tick())["submit"]["claimed"] >= 1
+            await w.tick()
+
+
+async def taken(claimed: Awaitable[list[Any]]) -> int:
+    return len(await claimed)
+
+
+async def test_a_claim_that_was_rolled_back_is_not_remembered(database_url: str) -> None:
+    async with world(database_url, max_credits_per_day=1_000) as w:
+        await w.enqueue()
+        await w.tick()
+        assert len(w.ctx.database.memory.submissions) == 1
+        assert w.ctx.database.memory.tick is not None
+        await w.ctx.database.close()
+        assert (await w.tick())["submit"]["claimed"] == 0
+        assert await paused(database_url) is None
+
+
+async def test_a_copy_of_one_schema_sends_nothing(server_url: str, database_url: str) -> None:
+    """What `pg_dump --schema=public` leaves out is not half there: there is nothing to claim in."""
+    await execute(database_url, "CREATE TYPE state AS ENUM ('queued')", "CREATE TABLE videos (id int, status state)")
+    async with world(database_url) as w:
+        await w.enqueue()
+    host, name = parts(database_url)
+    with_public = await asyncio.to_thread(dump, host, name, "--schema=public")
+    empty = temporary_database(server_url)
+    url = await asyncio.to_thread(empty.__enter__)
+    try:
+        await execute(url, "DROP SCHEMA public")
+        await asyncio.to_thread(load, host, parts(url)[1], with_public)
+        async with world(url) as w:
+            for path in ("/videos", "/process-queued"):
+                answer = await (w.api if path == "/videos" else w.cron).post(path, json=VIDEO)
+                assert (answer.status_code, answer.json()["type"]) == (503, "urn:taxiway:problem:not-configured")
+            assert w.creates == []
+    finally:
+        await asyncio.to_thread(empty.__exit__, None, None, None)
+
+
+def parts(url: str) -> tuple[Path, str]:
+    """The socket's folder and the name of a database of an embedded server."""
+    split = urlsplit(url)
+    return Path(parse_qs(split.query)["host"][0]), split.path.removeprefix("/")
+
+
+ADMIN = "admin-token-for-tests-1"
+VIDEO = {"input": {"promptText": "a boat", "promptImage": IMAGE}}
 KNOWN: dict[str, Any] = {"system": "1", "timeline": "1", "database": 1, "submissions": 1, "places": ["a"]}
 FOUND: dict[str, Any] = {"system": "1", "timeline": "1", "database": 1, "submissions": 1, "place": "a"}
 

@@ -193,6 +193,10 @@ async def test_a_changed_table_is_linked_again_with_the_fix_that_the_check_names
             "`taxiway link public.videos --column video_url=NAME`, or go on without it: "
             "`taxiway link public.videos --column video_url=`",
         ]
+        with pytest.raises(LinkRefused, match="--column prompt=text"):
+            await link(connection)
+        with pytest.raises(LinkRefused, match="--column video_url=NAME"):
+            await link(connection, answers=Answers(columns={"prompt": "text"}))
         await link(connection, answers=Answers(columns={"prompt": "text", "video_url": ""}))
         assert await reasons() == []
         await connection.execute("ALTER TABLE videos RENAME TO films")
@@ -202,6 +206,8 @@ async def test_a_changed_table_is_linked_again_with_the_fix_that_the_check_names
         await link(connection, "films")
         assert (await reasons(), [state.link.name for state in await links(connection)]) == ([], ["public.films"])
         await connection.execute("DROP TABLE films")
+        [state] = await links(connection)
+        assert [one.kind for one in (await fit(connection, state.link)).reasons] == ["table_gone"]
         assert await reasons() == [
             "the linked table public.films is gone: restore it, or `taxiway unlink public.films`"
         ]
@@ -242,6 +248,9 @@ async def test_the_check_tells_types_words_and_rights_apart(empty_database_url: 
             ("type", "video_url", "videoUrl")
         ]
         assert await when('ALTER TABLE "Video" DROP "imageUrl", ADD "imageUrl" text') == []
+        assert await when(
+            'ALTER TABLE "Video" DROP "videoUrl", ADD "videoUrl" text GENERATED ALWAYS AS (prompt) STORED'
+        ) == [("type", "video_url", "videoUrl")]
         assert await when('ALTER TABLE "Video" RENAME prompt TO old; ALTER TABLE "Video" ADD prompt text') == []
         # A copy of a dump has another oid: the name counts.
         assert await when('ALTER TABLE "Video" RENAME TO old', 'CREATE TABLE "Video" (LIKE old)') == []
@@ -256,8 +265,47 @@ async def test_the_check_tells_types_words_and_rights_apart(empty_database_url: 
         assert {key for kind, key, _ in result if kind == "rights"} == {
             "runway_video_id", "error_message", "video_url", "updated_at",
         }  # fmt: skip
+        blind = await when("CREATE ROLE taxi_checked", "SET LOCAL ROLE taxi_checked")
+        assert ("rights", "prompt", "prompt") in blind
         fresh = await fit(connection, state.link)
         assert fresh.columns == state.link.columns
+
+
+async def test_a_link_whose_table_is_gone_can_be_undone(empty_database_url: str) -> None:
+    await schema(empty_database_url, BASE)
+    async with connected(empty_database_url) as connection:
+        await link(connection)
+        await connection.execute("DROP TABLE videos")
+        assert (await unlink(connection, "videos", cancel=False)).state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("word", "role"),
+    [("PENDING", "queued"), ("PROCESSING", "processing"), ("STOP", "cancel"), ("CANCELLED", "cancelled")],
+)  # fmt: skip
+async def test_a_word_that_left_is_named_with_what_it_meant(empty_database_url: str, word: str, role: str) -> None:
+    url = empty_database_url
+    await schema(url, PRISMA.replace("'CANCELLED'", "'CANCELLED', 'STOP'"))
+    async with connected(url) as connection:
+        await link(connection, "Video", Answers(zone="UTC", words={"cancel": ("CANCELLED", "STOP")}))
+        await connection.execute(f"ALTER TYPE \"VideoStatus\" RENAME VALUE '{word}' TO 'ELSE'")
+        [state] = await links(connection)
+        [reason] = (await fit(connection, state.link)).reasons
+        assert (reason.kind, f"--word {role}=WORD" in reason.fix, "'ELSE'" in reason.fix) == ("words", True, True)
+
+
+async def test_words_that_were_renamed_are_named_again(empty_database_url: str) -> None:
+    url = empty_database_url
+    await schema(url, PRISMA)
+    async with connected(url) as connection:
+        await link(connection, "Video", Answers(zone="UTC"))
+        await connection.execute("ALTER TYPE \"VideoStatus\" RENAME VALUE 'COMPLETED' TO 'DONE'")
+        with pytest.raises(LinkRefused, match=r"has no 'COMPLETED' any more: .* --word completed=WORD"):
+            await link(connection, "Video")
+        await link(connection, "Video", Answers(words={"completed": ("DONE",)}))
+        [state] = await links(connection)
+        assert state.link.mapping.words.completed == "DONE"
+        assert not (await fit(connection, state.link)).reasons
 
 
 async def test_columns_and_an_index_are_added_with_consent_and_remembered(empty_database_url: str) -> None:

@@ -328,9 +328,9 @@ async def test_rows_never_go_backwards_beside_writers_that_hold_locks(database_u
     """Three mirrors, two that change videos, an app that locks rows, and an intake."""
     await execute(
         database_url, BASE,
-        """CREATE TABLE public.seen (id uuid, progress int);
+        """CREATE TABLE public.seen (n bigserial, id uuid, progress int);
            CREATE FUNCTION public.watch() RETURNS trigger LANGUAGE plpgsql AS $$
-           BEGIN INSERT INTO seen VALUES (NEW.id, NEW.error_message::int); RETURN NEW; END $$;
+           BEGIN INSERT INTO seen (id, progress) VALUES (NEW.id, NEW.error_message::int); RETURN NEW; END $$;
            CREATE TRIGGER watch AFTER UPDATE ON public.videos FOR EACH ROW
            WHEN (NEW.error_message IS DISTINCT FROM OLD.error_message) EXECUTE FUNCTION public.watch();
            CREATE SEQUENCE public.steps""",
@@ -341,7 +341,7 @@ async def test_rows_never_go_backwards_beside_writers_that_hold_locks(database_u
 
     async def change() -> None:
         async with connected(database_url) as connection:
-            for _ in range(60):
+            for _ in range(40):
                 await connection.execute(
                     """UPDATE taxiway.videos SET error_message = nextval('public.steps')::text
                        WHERE id = ANY(ARRAY(SELECT id FROM taxiway.videos ORDER BY random() LIMIT 8
@@ -371,7 +371,7 @@ async def test_rows_never_go_backwards_beside_writers_that_hold_locks(database_u
         await step.run_once(ctx, await open_links(ctx.database))
         rows = await ctx.database.fetch("SELECT progress FROM public.seen")
         backwards = await ctx.database.fetchval(
-            """SELECT count(*) FROM (SELECT progress, lag(progress) OVER (PARTITION BY id ORDER BY ctid) AS before
+            """SELECT count(*) FROM (SELECT progress, lag(progress) OVER (PARTITION BY id ORDER BY n) AS before
                FROM public.seen) s WHERE progress < before"""
         )
         wrong = await ctx.database.fetchval(

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.errors import NotConfigured
+from service.errors import InvalidRequest, NotConfigured
 from service.installer.answers import Answers
 from service.installer.inspect import LinkRefused
 from service.installer.plan import Wishes, first_tick_credits
 from service.installer.survey import INDEX_ROWS, offers_index, wait_seconds
+from service.link_requests import request_of
 from service.settings import Settings
 from tests.database import connected, execute
 from tests.linked import BASE, CREDITS, PRISMA, ROW, SETTINGS, SUPABASE, keys, mapped, plan, schema
@@ -120,6 +121,20 @@ async def test_the_prices_of_queued_rows_are_those_of_their_requests(empty_datab
     assert first_tick_credits(poor, settings) == 100
 
 
+async def test_many_different_requests_are_priced_by_the_most_common(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.installer.survey.GROUPS", 2)
+    await schema(
+        empty_database_url, BASE, "ALTER TABLE videos ADD duration int",
+        "INSERT INTO videos (prompt, duration) VALUES ('a', 5), ('a', 5), ('a', 5), ('a', 10), ('a', 10), ('a', 2)",
+    )  # fmt: skip
+    async with connected(empty_database_url) as connection:
+        made = await plan(connection)
+        assert made.survey is not None
+        assert (made.survey.queued.rows, float(made.survey.queued.credits)) == (6, (3 * 60 + 2 * 120) * 6 / 5)
+
+
 async def test_examples_are_the_newest_rows_as_requests(empty_database_url: str) -> None:
     url = empty_database_url
     await schema(
@@ -185,6 +200,34 @@ async def test_columns_that_settings_still_name_are_the_proposal(empty_database_
         assert keys(await plan(connection)) == ["column.prompt"]
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": " a "}, {"promptText": "a", "model": "gen4.5", "duration": 5}),
+        ({"prompt": "a", "duration": "10s"}, {"duration": 10}),
+        ({"prompt": "a", "duration": Decimal("8.0")}, {"duration": 8}),
+        ({"prompt": "a", "duration": " "}, {"duration": 5}),
+        ({"prompt": "a", "duration": "8.5"}, "duration"),
+        ({"prompt": "a", "image": " ", "ratio": "720:1280"}, {"ratio": "720:1280", "model": "gen4.5"}),
+        ({"prompt": "a", "image": "https://example.com/a.png"}, {"model": "gen4_turbo"}),
+        ({"prompt": "a", "input": '{"duration": 8, "seed": 3}', "duration": 6}, {"duration": 6, "seed": 3}),
+        ({"prompt": "a", "input": {"seed": 3}}, {"seed": 3}),
+        ({"prompt": "a", "input": "{"}, "is no JSON"),
+        ({"prompt": "a", "input": [1]}, "must be a JSON object"),
+        ({"prompt": "a", "input": '{"unheard": 1}'}, "unheard"),
+        ({"prompt": "a", "model": "gen4_turbo"}, "gen4_turbo"),
+        ({"prompt": None}, "promptText"),
+    ],
+)
+def test_a_row_makes_a_request(row: dict[str, Any], expected: dict[str, Any] | str) -> None:
+    if isinstance(expected, str):
+        with pytest.raises(InvalidRequest, match=expected):
+            request_of(row, SETTINGS)
+        return
+    body = request_of(row, SETTINGS).input
+    assert {key: body[key] for key in expected} == expected
+
+
 async def test_more_of_the_input_is_never_read_unasked(empty_database_url: str) -> None:
     await schema(
         empty_database_url, BASE, "ALTER TABLE videos ADD input jsonb, ADD quoted_credits numeric, ADD operation text",
@@ -224,7 +267,7 @@ async def test_a_key_of_several_columns_is_refused(empty_database_url: str) -> N
     async with connected(empty_database_url) as connection:
         with pytest.raises(LinkRefused, match=r"its key has several columns \(id, prompt\)"):
             await plan(connection)
-        with pytest.raises(LinkRefused, match="does not tell rows apart"):
+        with pytest.raises(LinkRefused, match="does not identify rows"):
             await plan(connection, answers=Answers(columns={"id": "id"}))
 
 
@@ -553,12 +596,37 @@ async def test_answers_about_columns_are_checked(empty_database_url: str) -> Non
     async with connected(empty_database_url) as connection:
         for columns, words in (
             ({"image": "nowhere"}, "has no column nowhere"), ({"image": "user_id"}, "is integer"),
-            ({"prompt": ""}, "a link needs this column"), ({"id": "user_id"}, "does not tell rows apart"),
+            ({"prompt": ""}, "a link needs this column"), ({"id": "user_id"}, "does not identify rows"),
         ):  # fmt: skip
             with pytest.raises(LinkRefused, match=words):
                 await plan(connection, answers=Answers(columns=columns))
         made = await plan(connection, answers=Answers(columns={"image": "IMAGE_URL"}))
         assert mapped(made)["columns"]["image"] == "image_url"
+
+
+async def test_columns_that_postgresql_generates_are_refused_as_answers(empty_database_url: str) -> None:
+    await schema(
+        empty_database_url, BASE, "ALTER TABLE videos ADD output jsonb",
+        "ALTER TABLE videos ADD shown text GENERATED ALWAYS AS (prompt) STORED",
+        "CREATE VIEW odd AS SELECT to_json(prompt) AS id, prompt, status FROM videos",
+    )  # fmt: skip
+    async with connected(empty_database_url) as connection:
+        with pytest.raises(LinkRefused, match="shown is generated by PostgreSQL"):
+            await plan(connection, answers=Answers(columns={"video_url": "shown"}))
+        # An output that is no text is no address: it is not even proposed.
+        await connection.execute("ALTER TABLE videos DROP video_url")
+        made = await plan(connection)
+        assert (keys(made), "video_url" in mapped(made)["columns"]) == ([], False)
+        with pytest.raises(LinkRefused, match="cannot be compared"):
+            await plan(connection, "odd")
+
+
+async def test_a_look_alike_that_may_not_be_written_is_not_proposed(empty_database_url: str) -> None:
+    await schema(empty_database_url, BASE.replace("error_message text", "error text NOT NULL DEFAULT ''"))
+    async with connected(empty_database_url) as connection:
+        made = await plan(connection)
+    assert keys(made) == []
+    assert "error is NOT NULL" in made.notes[0]
 
 
 async def test_how_new_rows_are_found(empty_database_url: str) -> None:

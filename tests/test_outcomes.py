@@ -77,6 +77,46 @@ class TestAccepted:
     def test_an_id_is_an_id_also_if_the_connection_broke_behind_it(self) -> None:
         assert said(200, {"id": ID}, torn="ReadError").kind is Kind.ACCEPTED
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            f'{{"id":"{ID}"',
+            f'  {{ "id" : "{ID}" , "est',
+            f'{{"a":{{"id":"no"}},"b":[1,{{}}],"c":"\\"id\\":","id":"{ID}","d":"hal',
+            f'{{"id":"{ID.upper()}","x":{"[" * 100_000}',
+            f'{{"id":"{ID}"}} and more',
+        ],
+    )
+    @pytest.mark.parametrize("torn", ["ReadError", None])
+    def test_an_id_is_an_id_also_if_the_body_broke_off_behind_it(self, body: str, torn: str | None) -> None:
+        outcome = said(200, body.encode(), torn=torn)
+        assert (outcome.kind, outcome.task_id, outcome.estimated_credits) == (Kind.ACCEPTED, ID, None)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            f'{{"id":"{ID}',
+            f'{{"id":"{ID[:-1]}"',
+            f'{{"task":{{"id":"{ID}"}},"half',
+            f'[{{"id":"{ID}"}}',
+            f'{{"error":"{{\\"id\\":\\"{ID}\\"}}","half',
+            f'"id":"{ID}"',
+            f'{{7:"x","id":"{ID}"',
+            f'{{"x" "id":"{ID}"',
+            "{",
+            "",
+        ],
+    )
+    def test_what_is_no_id_of_the_answer(self, body: str) -> None:
+        assert said(200, body.encode(), torn="ReadError").kind is Kind.UNKNOWN
+
+    @pytest.mark.parametrize(
+        ("text", "kept"), [("1e-20000", "0"), ("1e-99999999999999999999", None), (f"0.{'3' * 17_000}", "0.333333")]
+    )
+    def test_costs_fit_their_column(self, text: str, kept: str | None) -> None:
+        outcome = said(200, f'{{"estimatedCost":{{"credits":{text}}},"id":"{ID}"}}'.encode())
+        assert (outcome.task_id, outcome.estimated_credits) == (ID, kept and Decimal(kept))
+
     @pytest.mark.parametrize("text", ["0", "25", "0.5", "12.50", "1e3", str(LARGEST_CREDITS)])
     def test_costs_are_exact(self, text: str) -> None:
         outcome = said(200, f'{{"id":"{ID}","estimatedCost":{{"credits":{text}}}}}'.encode())

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from service import videos
+from service.response_parsing import LONGEST_ADDRESS
 from service.runway.task import OUTPUT_LIFE_SECONDS, RETRY_DELAYS_SECONDS, Task, Verdict, judge, url_expiry
 from service.videos import Event
 
@@ -64,12 +65,58 @@ class TestReading:
         task = read(**{name: value})
         assert (task.progress, task.created_at, task.cost, task.estimated_cost) == (None,) * 4
 
-    @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "-0.1", "1.1", "1e999"])
+    @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "true", '"0.5"', "1e99999999999999999999"])
     def test_numbers_that_are_none(self, text: str) -> None:
-        task = Task.model_validate_json(
-            f'{{"id":"{ID}","status":"RUNNING","progress":{text},"cost":{{"credits":{text}}}}}'.replace("1.1}", "-1.1}")
-        )
+        task = Task.of(f'{{"id":"{ID}","status":"RUNNING","progress":{text},"cost":{{"credits":{text}}}}}'.encode())
         assert (task.progress, task.cost) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("text", "kept"),
+        [("-0.1", 0), ("-1e999", 0), ("1e-50", 0), ("1e-20000", 0), ("0.25", 0.25), ("1.1", 1), ("1e999", 1)],
+    )
+    def test_progress_stays_between_its_ends(self, text: str, kept: float) -> None:
+        task = Task.of(f'{{"id":"{ID}","status":"RUNNING","progress":{text}}}'.encode())
+        assert task.progress == kept
+        assert task.fitted == (() if text in ("0.25", "1e-50", "1e-20000") else ("progress",))
+
+    @pytest.mark.parametrize(
+        ("text", "kept", "fitted"),
+        [
+            ("25", Decimal(25), ()),
+            ("1e-20000", Decimal(0), ("cost",)),
+            (f"0.{'1' * 17_000}", Decimal("0.111111"), ("cost",)),
+            ("1e400", None, ("cost",)),
+            ("10000001", None, ("cost",)),
+            ("-1", None, ("cost",)),
+        ],
+    )
+    def test_a_cost_fits_its_column(self, text: str, kept: Decimal | None, fitted: tuple[str, ...]) -> None:
+        task = Task.of(f'{{"id":"{ID}","status":"RUNNING","cost":{{"credits":{text}}}}}'.encode())
+        assert (task.cost and task.cost.credits, task.fitted) == (kept, fitted)
+
+    @pytest.mark.parametrize("length", [2_600, LONGEST_ADDRESS])
+    def test_an_address_is_kept_whole(self, length: int) -> None:
+        address = FILE + "x" * (length - len(FILE))
+        task = Task.of(json.dumps({"id": ID, "status": "SUCCEEDED", "output": [address]}).encode())
+        assert (task.output, task.fitted) == ([address], ())
+
+    def test_an_address_that_is_too_long_is_not_cut_to_a_dead_one(self) -> None:
+        output = [FILE + "x" * LONGEST_ADDRESS, FILE]
+        task = Task.of(json.dumps({"id": ID, "status": "SUCCEEDED", "output": output}).encode())
+        assert (task.output, task.fitted) == ([FILE], ("output",))
+        judged = verdict(Task.of(json.dumps({"id": ID, "status": "SUCCEEDED", "output": output[:1]}).encode()))
+        assert (judged.event, judged.error_code) == (Event.FAIL, videos.NO_OUTPUT)
+        assert "longer than 16,384 characters" in (judged.error_message or "")
+
+    def test_what_postgresql_cannot_hold(self) -> None:
+        said = {"status": "FAILED\0\ud800", "failure": "\ud800", "failureCode": "A\0", "output": ["x\0\udfff"]}
+        task = Task.of(json.dumps({"id": ID} | said).encode())
+        assert (task.status, task.failure, task.failure_code, task.output) == ("FAILED?", "?", "A", ["x?"])
+        assert task.fitted == ("status", "failure", "failureCode", "output")
+
+    @pytest.mark.parametrize("year", ["0001", "1999", "2200", "9999"])
+    def test_a_time_that_is_none(self, year: str) -> None:
+        assert read(createdAt=f"{year}-01-01T00:00:00+14:00").created_at is None
 
     @pytest.mark.parametrize("progress", [0, 0.25, 1])
     def test_progress(self, progress: float) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from service.commands.output import ago, console, pairs, table
+from service.commands.output import ago, console, pairs, say, table
 from service.installer.linking import LinkState
 from service.installer.plan import Plan, first_tick_credits
 from service.installer.survey import Example, Look, Survey
@@ -67,6 +67,9 @@ def _example_json(example: Example) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
+    """A text as far as it is shown; an address without its query, which may be a signature."""
+    if isinstance(value, str) and value.startswith(("https://", "http://")) and "?" in value:
+        value = value.partition("?")[0] + "?…"
     return f"{value[:PROMPT_SHOWN]}…" if isinstance(value, str) and len(value) > PROMPT_SHOWN else value
 
 
@@ -157,9 +160,9 @@ def _mapping_rows(plan: Plan) -> Iterator[tuple[str, object]]:
     if plan.mapping is not None:
         mapping, words = plan.mapping, plan.mapping.words
         yield "rows are", mapping.filter or "all of the table"
-        yield "tells rows apart", mapping.id
-        yield "reads", ", ".join(f"{name} ({key})" for key, name in mapping.columns.items() if name in plan.reads)
-        yield "writes", ", ".join(f"{name} ({key})" for key, name in mapping.columns.items() if name in plan.writes)
+        yield "identifies rows", mapping.id
+        yield "reads", _named(mapping.columns, plan.reads)
+        yield "writes", _named(mapping.columns, plan.writes)
         yield "queued", ", ".join(words.queued)
         for role in ("processing", "completed", "failed", "cancelled"):
             yield role, getattr(words, role) or "never written"
@@ -167,6 +170,13 @@ def _mapping_rows(plan: Plan) -> Iterator[tuple[str, object]]:
         yield "time zone", mapping.zone
         yield "gate", _gate_words(plan)
     yield "adds to your table", "; ".join(added) or "nothing is added to your table"
+
+
+def _named(columns: Mapping[str, str], names: list[str]) -> str:
+    """Columns, each with what it holds unless its name says so."""
+    return ", ".join(
+        name if name == key else f"{name} ({key})" for key, name in columns.items() if name in names
+    )  # fmt: skip
 
 
 def _gate_words(plan: Plan) -> str:
@@ -233,6 +243,9 @@ def links_json(states: list[LinkState]) -> list[dict[str, Any]]:
 
 def show_links(states: list[LinkState]) -> None:
     """Links as a table, on stdout."""
+    if not states:
+        say("no table is linked: `taxiway link TABLE` shows what that would mean")
+        return
     headings = ("link", "state", "queued", "processing", "behind", "refused", "left alone", "reason")
     rows = [
         (s.link.name, s.link.state, s.queued, s.processing, s.behind, s.refused, s.left_alone, s.link.reason)

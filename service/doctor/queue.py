@@ -59,6 +59,20 @@ def _stuck(count: int) -> Check:
     return Check("queue", "stuck", CheckStatus.ERROR, words, CALL_IT)
 
 
+def refused_rows(newest: Mapping[str, Any] | None) -> Check:
+    """Rows that PostgreSQL refused to write within a day: the newest of them, and `rows`, how many."""
+    if newest is None:
+        return Check("queue", "refused rows", CheckStatus.OK, "none within a day")
+    detail = newest["detail"]
+    whose = f"video {newest['video_id']}" if newest["video_id"] else f"row {detail['key']}"
+    words = (
+        f"{newest['rows']} within a day; the last: {whose}, in {newest['actor']} ({detail['statement']}), "
+        f"{detail['sqlstate']}: {detail['error']}"
+    )
+    fix = "remove the trigger or constraint on the schema taxiway that refuses it; it is tried again, for a day"
+    return Check("queue", "refused rows", CheckStatus.WARNING, words, fix)
+
+
 def _unknown(count: int, credits: float) -> Check:
     if not count:
         return Check("queue", "unknown", CheckStatus.OK, "none")

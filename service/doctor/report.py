@@ -22,14 +22,14 @@ from service.doctor.checks import (
     settings,
     unchecked,
 )
-from service.doctor.queue import cron, paused_model, queue, span
+from service.doctor.queue import cron, paused_model, queue, refused_rows, span
 from service.errors import BadSettings, DatabaseUnavailable, RunwayUnavailable
 from service.installer import history as scripts
 from service.installer.closing import open_to
 from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
 from service.logs import Redactor
-from service.store import doctor_queries, models, queue_stats
+from service.store import doctor_queries, models, parked, queue_stats
 from service.store.url import Target
 
 SKEW_SECONDS = 5.0
@@ -174,4 +174,5 @@ async def _queue_and_cron(ctx: Context) -> list[Check]:
     paused = await models.paused(ctx.database)
     recent = await doctor_queries.recent_ticks(ctx.database)
     under_way = sum(facts["counts"].get(status, 0) for status in ("queued", "processing"))
-    return [*queue(facts), *(paused_model(dict(row)) for row in paused), *cron(recent, under_way)]
+    refusals = refused_rows(await parked.newest(ctx.database))
+    return [*queue(facts), refusals, *(paused_model(dict(row)) for row in paused), *cron(recent, under_way)]

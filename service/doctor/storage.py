@@ -54,7 +54,7 @@ def openness(roles: Sequence[str]) -> Check:
     """Whether browsers, or everyone, can read the schema."""
     if not roles:
         return Check(AREA, "privacy", CheckStatus.OK, "closed to PUBLIC and to the roles of browsers")
-    words = f"open to {', '.join(roles)}: whoever opens the app's page can read every user's videos"
+    words = f"open to {', '.join(roles)}: a browser with the app's public key can read every user's videos"
     fix = "REVOKE ALL ON SCHEMA taxiway (and on the view public.videos) FROM that role"
     return Check(AREA, "privacy", CheckStatus.ERROR, words, fix)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from service.installer import vocabulary
 from service.installer.answers import KEYS, Question, question
-from service.installer.check import FITTING, fits
 from service.installer.inspect import LinkRefused, Table, TableColumn
 from service.installer.vocabulary import ALIKE, RESULT_IMAGE, SAME, bare
 from service.links import WRITTEN_KEYS
+from service.store.link_fit import FITTING, fits
 
 NEEDED = ("id", "prompt", "status")
 MEANING = {
@@ -84,7 +84,7 @@ def _take_answer(table: Table, found: Columns, key: str, name: str) -> None:
 def _check_key(table: Table, name: str) -> None:
     if table.kind == "r" and name not in table.unique_columns():
         raise LinkRefused(
-            f"the column {name} of {table.name} does not tell rows apart: it needs NOT NULL and a unique index"
+            f"the column {name} of {table.name} does not identify rows: it needs NOT NULL and a unique index"
         )
 
 

@@ -76,7 +76,7 @@ async def _check_key(connection: Connection, table: Table, key: str) -> None:
         raise LinkRefused(f"the column {key} of {table.name} cannot be compared ({exc})") from exc
     if rows:
         what = "is empty in a row" if rows[0][0] is None else f"is {rows[0][0]} in more than one row"
-        raise LinkRefused(f"the column {key} of {table.name} does not tell rows apart: it {what}")
+        raise LinkRefused(f"the column {key} of {table.name} does not identify rows: it {what}")
 
 
 async def _providers(connection: Connection, table: Table) -> dict[str, dict[str | None, int]]:

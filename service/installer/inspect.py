@@ -89,7 +89,7 @@ class Table:
     is_visible: bool  # the search path leads to it
     has_policies: bool
     is_secured: bool
-    lacks_identity: bool  # published, and nothing tells its rows apart: PostgreSQL refuses every UPDATE
+    lacks_identity: bool  # published, and nothing identifies its rows: PostgreSQL refuses every UPDATE
     search_path: tuple[str, ...]  # schemas on this connection's path, quoted
     zone: str  # the database's TimeZone
     partition_keys: frozenset[str]
@@ -110,7 +110,7 @@ class Table:
         return KINDS[self.kind]
 
     def unique_columns(self) -> list[str]:
-        """Columns that tell rows apart: the primary key first, then `id`, then others.
+        """Columns that identify a row: the primary key first, then `id`, then others.
 
         PostgreSQL guarantees it for a table. Of a view the column has the name of such a column underneath; of a
         partitioned table it may be the key but for the columns that partition it: those are counted by the caller.

@@ -12,6 +12,7 @@ from service.errors import NotConfigured
 from service.installer import columns as mapped
 from service.installer import facts, proposal
 from service.installer.answers import Answers, Question
+from service.installer.check import Fit, fit
 from service.installer.inspect import Connection, LinkRefused, Table, inspect
 from service.installer.survey import Survey, survey
 from service.links import WRITTEN_KEYS, Column, Link, Mapping
@@ -103,6 +104,7 @@ async def make_plan(
         link = await _link(connection, table)
         is_open = link is not None and link.state in ("open", "paused")
         if link is not None:
+            _refuse_misfit(await fit(connection, link), answers)
             answers = answers.over(Answers.of(link.mapping, existing=False))
         columns = mapped.propose(table, answers.columns, hints_of(settings))
         known = await facts.read(connection, table, columns.names) if "status" in columns.names else facts.Facts()
@@ -121,6 +123,14 @@ async def make_plan(
         notes=tuple(found.notes if found else columns.notes), guards=found.guards if found else (),
         survey=counted, additions=additions, wishes=wishes, asks_existing=asks,
     )  # fmt: skip
+
+
+def _refuse_misfit(known: Fit, answers: Answers) -> None:
+    """Refuse what no longer fits of a link, unless an answer replaces it: each with the command that fixes it."""
+    misfits = [reason for reason in known.reasons if reason.key is not None and reason.key not in answers.columns
+               and not (reason.kind == "words" and answers.words) and reason.kind != "rights"]  # fmt: skip
+    if misfits:
+        raise LinkRefused("; ".join(map(str, misfits)))
 
 
 def hints_of(settings: Settings) -> dict[str, str]:

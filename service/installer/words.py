@@ -97,7 +97,7 @@ def _single(
     word = best(role, known)
     if is_closed and word is None:
         if role in UNWRITTEN:
-            found.notes.append(f"{column.type} has no word for {role}: {UNWRITTEN[role]}")
+            found.notes.append(f"{column.name} has no word for {role}: {UNWRITTEN[role]}")
             return ()
         sentence = f"Which of {', '.join(known)} means {role} (none: --word {role}=)?"
         found.questions.append(question(f"word.{role}", sentence, None, example="WORD"))

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from service.context import Context
+from service.errors import DatabaseUnavailable, StatementRefused
 from service.logs import VIDEO, event
 from service.runway.outcomes import ALL_MODELS
+from service.store import batches, identity, models, spending
 from service.store import claim as claims
-from service.store import identity, models, spending
+from service.store.batches import RAISE, Parking
 from service.store.claim import OpenSubmission, Room
 from service.store.memory import Made
 
@@ -20,29 +22,65 @@ REASON = "daily_budget"
 
 
 async def claim(
-    ctx: Context, limit: int, call_seconds: float, model: str | None = None, claim_id: int | None = None
+    ctx: Context,
+    limit: int,
+    call_seconds: float,
+    model: str | None = None,
+    claim_id: int | None = None,
+    parking: Parking = RAISE,
 ) -> list[OpenSubmission]:
     """Permit at most `limit` creates, and no more than today's credits allow; none in a database that was restored."""
+    parts = await batches.write_chosen(
+        "claim",
+        usual=lambda: _recognised(ctx, limit, call_seconds, model, claim_id),
+        choose=lambda passed_over: claims.choose(ctx.database, limit, model, passed_over),
+        these=lambda keys: _recognised(ctx, limit, call_seconds, model, claim_id, keys),
+        parking=parking,
+    )
+    return [submission for part in parts for submission in part]
+
+
+async def _recognised(
+    ctx: Context,
+    limit: int,
+    call_seconds: float,
+    model: str | None,
+    claim_id: int | None,
+    only: Sequence[str] | None = None,
+) -> list[OpenSubmission]:
     async with identity.recognised(ctx.database) as may_claim:
-        taken = await _claim(ctx, limit, call_seconds, model, claim_id) if may_claim else []
+        taken = await _claim(ctx, limit, call_seconds, model, claim_id, only) if may_claim else []
     # Only now is it certain that the claim was committed.
     ctx.database.memory.remember(Made(one.video_id, one.submission_id, claim_id) for one in taken)
     return taken
 
 
 async def _claim(
-    ctx: Context, limit: int, call_seconds: float, model: str | None, claim_id: int | None
+    ctx: Context,
+    limit: int,
+    call_seconds: float,
+    model: str | None,
+    claim_id: int | None,
+    only: Sequence[str] | None,
 ) -> list[OpenSubmission]:
     database, settings = ctx.database, ctx.settings
     if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:
-        return await claims.claim(database, limit, call_seconds, model, claim_id=claim_id)
+        return await claims.claim(database, limit, call_seconds, model, claim_id=claim_id, only=only)
     async with database.transaction():
-        await spending.take_turn(database)
+        await _take_turn(ctx)
         room = _room(ctx, await spending.today(database))
-        taken = await claims.claim(database, limit, call_seconds, model, room, claim_id)
+        taken = await claims.claim(database, limit, call_seconds, model, room, claim_id, only)
         if len(taken) < limit:
             await _pause_what_is_spent(ctx, _less(room, taken))
     return taken
+
+
+async def _take_turn(ctx: Context) -> None:
+    """Raises DatabaseUnavailable while another transaction holds the turn: no video is at fault, none is parked."""
+    try:
+        await spending.take_turn(ctx.database)
+    except StatementRefused as exc:
+        raise DatabaseUnavailable(exc.detail) from None
 
 
 def _room(ctx: Context, spent: dict[str, Decimal]) -> Room:

@@ -12,10 +12,9 @@ import logging
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
-
 from service.context import Context
 from service.logs import VIDEO, event
+from service.operations.parking import ParkingLot
 from service.runway.task import Task, Verdict, judge
 from service.settings import Settings
 from service.store import tasks
@@ -138,29 +137,13 @@ def _left_seconds(age_seconds: float, progress: float, previous: PreviousPoll | 
 
 async def finalize(ctx: Context, results: list[PollResult]) -> set[UUID]:
     """Apply these results, each at most once, and log what ended. The ids of the videos that changed."""
-    changed = await _apply(ctx, results) if results else set()
+    changed = await tasks.finalize(ctx.database, results, ParkingLot(ctx, "poll")) if results else set()
     for result in results:
         if result.video_id in changed and result.next_status != Status.PROCESSING:
             words = f"Finished: status {result.next_status}" + (
                 f", {result.error_message}" if result.error_message else ""
             )
             event(log, VIDEO, "finished", words, video=result.video_id, task=result.task_id)
-    return changed
-
-
-async def _apply(ctx: Context, results: list[PollResult]) -> set[UUID]:
-    """All at once; if one of them cannot be stored, one by one, so that it costs the others nothing."""
-    try:
-        return await tasks.finalize(ctx.database, results)
-    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
-        if len(results) == 1:
-            words = "What Runway says of this task cannot be stored"
-            ids = {"video": results[0].video_id, "task": results[0].task_id}
-            event(log, VIDEO, "poll_not_stored", words, level=logging.ERROR, trace=True, **ids)
-            return set()
-    changed: set[UUID] = set()
-    for one in results:
-        changed |= await _apply(ctx, [one])
     return changed
 
 

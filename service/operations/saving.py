@@ -1,24 +1,38 @@
-"""Saving what creates came to: what the ledger stores of it, again and again, for as long as this process lives."""
+"""Saving what creates came to. An id that is lost here was paid for nothing.
+
+While PostgreSQL cannot be reached, the same is tried again for as long as this process lives; once it is to stop, for
+SAVE_GRACE_SECONDS. An answer that PostgreSQL refuses, or whose row in the ledger is held, costs the others nothing: it
+is tried again beside them for a while, and then with each tick of this process (`Context.unsaved`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from service.context import Context
+from service.deadline import Grace
 from service.errors import TaxiwayError
 from service.logs import VIDEO, event
+from service.operations.parking import ParkingLot
 from service.runway.outcomes import ALL_MODELS, Decision, Outcome, Pause
 from service.store import models, submissions
+from service.store.batches import Refusal
+from service.store.driver_errors import Meaning, is_unreachable, is_wide, meaning
 from service.store.submissions import OutcomeRow
 
 log = logging.getLogger(__name__)
 
 SAVE_AGAIN_FIRST_SECONDS = 0.2
 SAVE_AGAIN_CAP_SECONDS = 10.0
+# What is refused, or held, is tried so often in one tick: for 6 s, and for a minute where it may pass.
+REFUSED_TRIES, HELD_TRIES = 6, 11
+WATCH_SECONDS = 0.5  # how often a write that hangs is asked whether its time is over
 
 
 def as_outcome_row(submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision) -> OutcomeRow:
@@ -41,52 +55,169 @@ def as_outcome_row(submission_id: int, video_id: UUID, outcome: Outcome, decisio
     )
 
 
-async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[None]]) -> None:
-    """Do one write until it succeeds. Only the database can be in the way, and it may come back."""
+async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[bool]], grace: Grace, tries: int) -> bool:
+    """Do one write until it says True; whether it did.
+
+    While PostgreSQL cannot be reached, that goes on until the grace is over. Otherwise it is tried so many times.
+    """
     wait = SAVE_AGAIN_FIRST_SECONDS
     while True:
         try:
-            return await write()
+            if await _within(write(), grace):
+                return True
+            tries -= 1
+        except TimeoutError:
+            return False
         except (TaxiwayError, asyncpg.PostgresError) as exc:
             event(log, VIDEO, "save_again", f"Not saved yet, trying again: {exc}", level=logging.ERROR)
-        await ctx.sleep(wait)
+            tries -= not is_unreachable(exc)
+        if tries <= 0 or not await _pause(ctx, wait, grace):
+            return False
         wait = min(wait * 2, SAVE_AGAIN_CAP_SECONDS)
 
 
-async def pause_model(ctx: Context, pause: Pause) -> None:
-    """Pause a model, and say so if it was open."""
-    if await models.pause(ctx.database, pause.model, pause.seconds, pause.reason, pause.detail):
+async def _within(write: Awaitable[bool], grace: Grace) -> bool:
+    """The write's result. Raises TimeoutError, with the write cut off, once the grace is over."""
+    task = asyncio.ensure_future(write)
+    try:
+        while not (await asyncio.wait({task}, timeout=WATCH_SECONDS))[0]:
+            if grace.is_over:
+                raise TimeoutError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _pause(ctx: Context, seconds: float, grace: Grace) -> bool:
+    """Wait, in pieces that a stopping process does not sleep through; whether there is time for another try."""
+    while seconds > 0 and not grace.is_over:
+        await ctx.sleep(min(seconds, 1.0))
+        seconds -= 1.0
+    return not grace.is_over
+
+
+async def pause_model(ctx: Context, pause: Pause, grace: Grace, tries: int = REFUSED_TRIES) -> bool:
+    """Pause a model, and say so if it was open; False if its row was held, or refused it, each time."""
+    newly = False
+
+    async def write() -> bool:
+        nonlocal newly
+        done = await models.try_pause(ctx.database, pause.model, pause.seconds, pause.reason, pause.detail)
+        newly = bool(done)
+        return done is not None
+
+    if not await retry_until_saved(ctx, write, grace, tries):
+        return False
+    if newly:
         which = "all models" if pause.model == ALL_MODELS else pause.model
         words = f"Model paused ({which}) for {pause.seconds:g} s, {pause.reason}: {pause.detail}"
         event(log, VIDEO, "model_paused", words, level=logging.WARNING, model=pause.model)
+    return True
 
 
-async def resume_model(ctx: Context, model: str) -> None:
-    """Open a model."""
-    await models.resume(ctx.database, model)
+async def resume_model(ctx: Context, model: str, grace: Grace, tries: int = REFUSED_TRIES) -> bool:
+    """Open a model; False if its row was held, or refused it, each time."""
+
+    async def write() -> bool:
+        return await models.try_resume(ctx.database, model)
+
+    if not await retry_until_saved(ctx, write, grace, tries):
+        return False
     event(log, VIDEO, "model_resumed", "Model resumed: Runway takes videos again", model=model)
+    return True
 
 
-async def save_answers(ctx: Context, answers: Sequence[OutcomeRow]) -> None:
-    """Save, again and again, for as long as this process lives: an id that is lost here was paid for nothing."""
-    results: dict[int, str] = {}
+@dataclass(frozen=True)
+class Left:
+    """Answers that were not written. `may_pass`: their rows are held, or the server is in trouble."""
 
-    async def save() -> None:
-        results.update(await submissions.save_each(ctx.database, answers))
+    answers: Sequence[OutcomeRow] = ()
+    may_pass: bool = False
 
-    await retry_until_saved(ctx, save)
+
+async def save_answers(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace | None = None) -> None:
+    """Save all of them: together, and then what is left of them for as long as that is worth it."""
+    grace = grace or Grace(ctx.monotonic)
+    await save_left(ctx, await save_together(ctx, answers, grace), grace)
+
+
+async def save_together(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace) -> Left:
+    """Save these with as few statements as PostgreSQL allows; what is refused or held is left."""
+    left = Left(answers, may_pass=True)
+
+    async def write() -> bool:
+        nonlocal left
+        left = await _save(ctx, answers)
+        return True
+
+    try:
+        await retry_until_saved(ctx, write, grace, tries=1)
+    except Exception:
+        event(log, VIDEO, "not_saved", f"{len(answers)} answers are not saved yet", level=logging.ERROR, trace=True)
+    for answer in left.answers:
+        ctx.unsaved[answer.submission_id] = answer
+    return left
+
+
+async def save_left(ctx: Context, left: Left, grace: Grace) -> None:
+    """Try again what was refused or held; what is left then is logged, and tried with the next ticks."""
+    wait, tries = SAVE_AGAIN_FIRST_SECONDS, 1
+    while left.answers and tries < (HELD_TRIES if left.may_pass else REFUSED_TRIES) and await _pause(ctx, wait, grace):
+        left = await save_together(ctx, left.answers, grace)
+        wait, tries = min(wait * 2, SAVE_AGAIN_CAP_SECONDS), tries + 1
+    for answer in left.answers:
+        words = f"Not saved: {answer.outcome}, task id {answer.task_id}; its submission is unknown from its deadline on"
+        event(
+            log, VIDEO, "not_saved", words, level=logging.ERROR,
+            video=answer.video_id, submission=answer.submission_id, task=answer.task_id,
+        )  # fmt: skip
+
+
+async def save_what_was_left(ctx: Context) -> None:
+    """Once more what earlier ticks of this process could not save."""
+    if ctx.unsaved:
+        await _save(ctx, list(ctx.unsaved.values()))
+
+
+async def _save(ctx: Context, answers: Sequence[OutcomeRow]) -> Left:
+    """One attempt; what is left. What is written is no longer kept in `ctx.unsaved`."""
+    parking = _Noting(ctx)
+    results = await submissions.save_each(ctx.database, answers, parking)
+    left = []
     for answer in answers:
         result = results.get(answer.submission_id, "kept")
+        if result == "busy" or str(answer.submission_id) in parking.refused:
+            left.append(answer)
+            continue
+        ctx.unsaved.pop(answer.submission_id, None)
         event(
             log, VIDEO, "row_updated", _ROW_WORDS[result].format(status=answer.next_status),
             video=answer.video_id, submission=answer.submission_id, task=answer.task_id,
         )  # fmt: skip
+    return Left(left, may_pass="busy" in results.values() or parking.may_pass)
+
+
+class _Noting(ParkingLot):
+    """Parks what is refused, and remembers it for this attempt."""
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__(ctx, "submit")
+        self.refused: set[str] = set()
+        self.may_pass = False
+
+    async def park(self, refusal: Refusal) -> None:
+        """Put one aside."""
+        self.refused.add(refusal.key)
+        self.may_pass |= meaning(refusal.error) is Meaning.FOR_NOW or is_wide(refusal.error)
+        await super().park(refusal)
 
 
 _ROW_WORDS = {
     "kept": "Outcome was known already",
     "moved": "Row updated: status {status}",
-    "locked": "Row is held by another transaction: saved to the ledger, the row follows",
+    "locked": "The video's row is held, or refuses it: saved to the ledger, the row follows",
     "waits": "Saved to the ledger; the video waits for something else",
     "elsewhere": "Saved to the ledger; the video has moved on, and this task is a surplus to be deleted",
 }

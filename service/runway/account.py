@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from service.response_parsing import storable
+
 LARGEST_NUMBER = 10**9  # what is beyond it is garbage
+LONGEST_NAME = 200  # characters of a model's name
 
 Number = Annotated[Decimal, PlainSerializer(float, when_used="json")]
 
@@ -52,7 +55,9 @@ class Account(BaseModel):
         """From Runway's answer, its numbers as Decimal."""
         limits, usage = _part(organization, "tier", "models"), _part(organization, "usage", "models")
         models = {
-            model: Limits.of(named, _part(usage, model)) for model in sorted(limits) if (named := _part(limits, model))
+            storable(model, LONGEST_NAME): Limits.of(named, _part(usage, model))
+            for model in sorted(limits)
+            if (named := _part(limits, model))
         }
         left = organization.get("creditBalance")
         return cls(credits=left if isinstance(left, Decimal) and abs(left) < LARGEST_NUMBER else None, models=models)

@@ -96,9 +96,12 @@ class Runway:
         if answer is None:
             return None
         try:
-            task = Task.model_validate_json(answer.body)
+            task = Task.of(answer.body)
         except ValidationError as exc:
             raise RunwayUnavailable(f"Runway's answer about task {task_id} cannot be read") from exc
+        if task.fitted:
+            words = f"Runway's answer did not fit, and is not kept as it was: {', '.join(task.fitted)}"
+            event(log, RUNWAY, "fitted", words, level=logging.WARNING, task=task_id)
         if task.id.lower() != task_id.lower():
             raise RunwayUnavailable(f"Asked about task {task_id}, Runway answered about another")
         return task

@@ -3,7 +3,7 @@
 Runway has no idempotency key and no list of tasks: a create whose answer is lost can neither be repeated nor be
 looked up. So there are four outcomes, and only two of them allow another create:
 
-    accepted   200 with an id
+    accepted   200 with an id, also out of a body that broke off behind it
     not sent   proof that no byte of the request was written
     rejected   an answer that says that no task was made
     unknown    everything else, also what nobody thought of
@@ -112,6 +112,8 @@ def classify(result: HttpResult | Broken) -> Outcome:
         return Outcome(Kind.UNKNOWN if result.sent else Kind.NOT_SENT, response_parsing.storable(result.error))
     body = response_parsing.read(result.body)
     task_id = response_parsing.task_id(body)
+    if result.status == 200 and not body:
+        task_id = response_parsing.torn_task_id(result.body)
     request_id = result.request_id and response_parsing.storable(result.request_id, LONGEST_REQUEST_ID)
     facts: dict[str, Any] = {"http_status": result.status, "request_id": request_id}
     if result.status == 200 and task_id:  # also if the connection broke right behind it: an id is an id

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -25,11 +27,12 @@ from pydantic import (
     field_validator,
 )
 
-from service import videos
-from service.response_parsing import LARGEST_CREDITS, storable
+from service import response_parsing, videos
+from service.response_parsing import LONGEST_ADDRESS, storable
 from service.videos import Event
 
 OUTPUT_LIFE_SECONDS = 24 * 3600  # Runway's URLs live 24 to 48 h; without a date of their own, the shorter
+TINY = Decimal("1e-9")
 LONGEST_CODE = 200  # characters of a status or a failureCode that is kept
 RETRY_DELAYS_SECONDS = (30.0, 300.0, 900.0)
 
@@ -64,17 +67,40 @@ def _as_text(value: object) -> str | None:
     """A stranger's word, as text that can be stored. Only null is no word: an odd one is still one."""
     if value is None:
         return None
-    return storable(value if isinstance(value, str) else json.dumps(value), LONGEST_CODE)
+    try:
+        text = str(value) if isinstance(value, str | Decimal) else json.dumps(value, default=str)
+    except RecursionError:
+        text = "nested too deeply to be read"
+    return storable(text, LONGEST_CODE)
 
 
+def _credits(value: object) -> Decimal:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = Decimal(str(value))
+    amount = response_parsing.credits(value)
+    if amount is None:
+        raise ValueError("no sum that a person could owe")
+    return amount
+
+
+def _plausible(value: datetime) -> datetime:
+    if value.year not in PLAUSIBLE_YEARS:
+        raise ValueError("no time at which a task was made")
+    return value
+
+
+PLAUSIBLE_YEARS = range(2000, 2200)
 Lenient = WrapValidator(_or_none)
 Word = Annotated[str | None, BeforeValidator(_as_text)]
+Status = Annotated[
+    str, BeforeValidator(lambda value: storable(value, LONGEST_CODE) if isinstance(value, str) else value)
+]
 
 
 class Credits(BaseModel):
     """An amount of Runway's credits."""
 
-    credits: Decimal = Field(ge=0, le=LARGEST_CREDITS, allow_inf_nan=False)
+    credits: Annotated[Decimal, BeforeValidator(_credits)]
 
 
 class Task(BaseModel):
@@ -84,29 +110,61 @@ class Task(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True, defer_build=True)
 
     id: str
-    status: str
-    created_at: Annotated[AwareDatetime | None, Lenient] = Field(None, alias="createdAt")
-    progress: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False), Lenient] = None
+    status: Status
+    created_at: Annotated[Annotated[AwareDatetime, AfterValidator(_plausible)] | None, Lenient] = Field(
+        None, alias="createdAt"
+    )
+    progress: Annotated[float | None, BeforeValidator(response_parsing.progress)] = None
     output: list[str] = Field(default_factory=list)
     failure: Word = None
     failure_code: Word = Field(None, alias="failureCode")
     cost: Annotated[Credits | None, Lenient] = None
     estimated_cost: Annotated[Credits | None, Lenient] = Field(None, alias="estimatedCost")
+    # Parts of the answer that did not fit and were cut, rounded or left out.
+    fitted: tuple[str, ...] = Field((), exclude=True)
+
+    @classmethod
+    def of(cls, body: bytes) -> Task:
+        """From an answer, its numbers exact, each value fitted to its column. Raises ValidationError."""
+        said = response_parsing.read(body)
+        task = cls.model_validate({name: value for name, value in said.items() if name != "fitted"})
+        return task.model_copy(update={"fitted": tuple(_not_as_said(said, task))})
 
     @field_validator("status")
     @classmethod
     def _one_spelling(cls, value: str) -> str:
-        return "CANCELLED" if value == "CANCELED" else storable(value, LONGEST_CODE)  # the documentation uses both
+        return "CANCELLED" if value == "CANCELED" else value  # the documentation uses both
 
     @field_validator("output", mode="before")
     @classmethod
     def _no_output(cls, value: object) -> object:
         values = [] if value is None else [value] if isinstance(value, str) else value
         return (
-            [storable(each) if isinstance(each, str) else each for each in values if each != ""]
+            [
+                storable(each, LONGEST_ADDRESS) if isinstance(each, str) else each
+                for each in values
+                if each != "" and not (isinstance(each, str) and len(each) > LONGEST_ADDRESS)
+            ]
             if isinstance(values, list)
             else values
         )
+
+
+def _not_as_said(said: Mapping[str, Any], task: Task) -> Iterator[str]:
+    """The names of what is kept otherwise than Runway said it."""
+    for name, kept in (("status", task.status), ("failure", task.failure), ("failureCode", task.failure_code)):
+        if isinstance(said.get(name), str) and said[name] not in (kept, "CANCELED"):
+            yield name
+    for name, cost in (("cost", task.cost), ("estimatedCost", task.estimated_cost)):
+        amount = said[name].get("credits") if isinstance(said.get(name), dict) else None
+        if amount is not None and (cost is None or cost.credits != amount):
+            yield name
+    progress = said.get("progress")
+    if isinstance(progress, Decimal) and (task.progress is None or abs(progress - Decimal(task.progress)) > TINY):
+        yield "progress"
+    output = said.get("output")
+    if [output] != task.output and [each for each in output or () if each != ""] != task.output:
+        yield "output"
 
 
 @dataclass(frozen=True)
@@ -130,6 +188,11 @@ def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: 
     match task.status:
         case "SUCCEEDED" if task.output:
             return Verdict(Event.COMPLETE, output=tuple(task.output), url_expires_at=url_expiry(task.output[0], now))
+        case "SUCCEEDED" if "output" in task.fitted:
+            words = (
+                f"Runway gave a file whose address is longer than {LONGEST_ADDRESS:,} characters, which is not kept."
+            )
+            return Verdict(Event.FAIL, videos.NO_OUTPUT, words)
         case "SUCCEEDED":
             return Verdict(Event.FAIL, videos.NO_OUTPUT, "Runway says that the task succeeded, and gave no file.")
         case "CANCELLED":

@@ -83,9 +83,14 @@ class _AiohttpResponse:
 
     async def read(self, chunks: list[bytes], limit: int) -> None:
         content, size = self._response.content, 0
-        while size <= limit and not content.at_eof() and (chunk := await content.readany()):
-            chunks.append(chunk)
-            size += len(chunk)
+        try:
+            while size <= limit and not content.at_eof() and (chunk := await content.readany()):
+                chunks.append(chunk)
+                size += len(chunk)
+        except Exception:
+            # What came before the connection broke, and was not read by then, is kept back behind the error.
+            chunks.extend(getattr(content, "_buffer", ()))
+            raise
 
     @property
     def done(self) -> bool:

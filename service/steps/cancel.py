@@ -10,6 +10,7 @@ import asyncpg
 from service.context import Context, Counts
 from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
+from service.operations.parking import ParkingLot
 from service.runway.client import RETRIEVE_SECONDS, Runway
 from service.store import ledger
 
@@ -22,13 +23,14 @@ LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried 
 
 async def run_once(ctx: Context) -> Counts:
     """One batch of DELETEs; 204 and 404 both mean that the task is gone."""
-    due = await ledger.claim_cancels(ctx.database, BATCH, LEASE_SECONDS)
+    parking = ParkingLot(ctx, "cancel")
+    due = await ledger.claim_cancels(ctx.database, BATCH, LEASE_SECONDS, parking)
     if not due:
         return NOTHING
     async with ctx.runway() as runway:
         gone = await asyncio.gather(*(_delete(runway, row) for row in due))
-    tasks = [row["task_id"] for row, is_gone in zip(due, gone, strict=True) if is_gone]
-    await ledger.cancelled(ctx.database, tasks)
+    tasks = [(row["task_id"], row["video_id"]) for row, is_gone in zip(due, gone, strict=True) if is_gone]
+    await ledger.cancelled(ctx.database, tasks, parking)
     return {"deleted": len(tasks)}
 
 

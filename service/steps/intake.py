@@ -9,6 +9,7 @@ from service.context import Context, Counts
 from service.errors import InvalidRequest
 from service.logs import VIDEO, event
 from service.operations import links
+from service.operations.parking import ParkingLot, each
 from service.runway.catalogue import build_request
 from service.settings import Settings
 from service.store import intake as store
@@ -46,25 +47,31 @@ async def take_linked(
 
 
 async def _inserted(ctx: Context) -> Counts:
-    settings, database = ctx.settings, ctx.database
-    rows = await store.unmapped(database, BATCH)
-    written = []
-    if rows:
-        mapped = [map_row(row, settings) for row in rows]
-        written = await store.map_rows(database, mapped, settings.queue_timeout)
+    """What fails of mapping costs expiry nothing, and the other way round."""
+    refused = 0
+
+    async def write() -> int:
+        nonlocal refused
+        mapped, refused = await _map(ctx)
+        return mapped
+
+    expire = store.expire(ctx.database, BATCH, ParkingLot(ctx, "intake"))
+    counts = await each({"mapped": write(), "expired": expire})
+    return NOTHING | {"mapped": counts["mapped"], "refused": refused, "expired": counts["expired"]}
+
+
+async def _map(ctx: Context) -> tuple[int, int]:
+    """How many rows became requests, and how many make none."""
+    parking = ParkingLot(ctx, "intake")
+    rows = await store.unmapped(ctx.database, BATCH, parking.passed_over("map_rows"))
+    mapped = [map_row(row, ctx.settings) for row in rows]
+    written = await store.map_rows(ctx.database, mapped, ctx.settings.queue_timeout, parking)
     for row in written:
         if row["refusal"]:
-            event(
-                log,
-                VIDEO,
-                "refused",
-                f"No valid request: {row['refusal']}",
-                level=logging.WARNING,
-                video=row["id"],
-            )
+            words = f"No valid request: {row['refusal']}"
+            event(log, VIDEO, "refused", words, level=logging.WARNING, video=row["id"])
     refused = sum(row["refusal"] is not None for row in written)
-    expired = await store.expire(database, BATCH)
-    return NOTHING | {"mapped": len(written) - refused, "refused": refused, "expired": expired}
+    return len(written) - refused, refused
 
 
 def map_row(row: Unmapped, settings: Settings) -> Mapped:

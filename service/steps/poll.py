@@ -11,6 +11,7 @@ from service.context import Context, Counts
 from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
 from service.operations.finalize import evaluate, finalize, now, out_of_reach
+from service.operations.parking import ParkingLot
 from service.runway.client import RETRIEVE_SECONDS, Runway
 from service.store import tasks, videos
 from service.store.tasks import DuePoll, PollResult
@@ -26,7 +27,8 @@ async def run_once(ctx: Context, may_go_on: Callable[[], bool] = lambda: True) -
     """Poll due tasks: one batch, and more until none is due or `may_go_on` says that the time is over."""
     counts = dict(NOTHING)
     while not counts["polled"] or may_go_on():
-        due = await tasks.claim_due(ctx.database, ctx.settings.poll_concurrency, LEASE_SECONDS)
+        parking = ParkingLot(ctx, "poll")
+        due = await tasks.claim_due(ctx.database, ctx.settings.poll_concurrency, LEASE_SECONDS, parking)
         if not due:
             break
         async with ctx.runway() as runway:

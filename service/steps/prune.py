@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.context import Context, Counts
+from service.operations.parking import ParkingLot, each
 from service.store import retention
 
 BATCH = 500
@@ -10,9 +11,13 @@ NOTHING: Counts = {"pruned": 0, "removed": 0}
 
 
 async def run_once(ctx: Context) -> Counts:
-    """One batch of each."""
-    keep = ctx.settings.video_retention
-    return {
-        "pruned": await retention.prune(ctx.database, BATCH) + await retention.walk(ctx.database, BATCH),
-        "removed": 0 if keep is None else await retention.remove_videos(ctx.database, keep, BATCH),
-    }
+    """One batch of each; what fails costs the others nothing."""
+    database, keep, parking = ctx.database, ctx.settings.video_retention, ParkingLot(ctx, "prune")
+    counts = await each(
+        {
+            "pruned": retention.prune(database, BATCH, parking),
+            "walked": retention.walk(database, BATCH, parking),
+        }
+        | ({} if keep is None else {"removed": retention.remove_videos(database, keep, BATCH, parking)})
+    )
+    return {"pruned": counts["pruned"] + counts["walked"], "removed": counts.get("removed", 0)}

@@ -7,6 +7,7 @@ import logging
 from service.context import Context, Counts
 from service.logs import VIDEO, event
 from service.operations.attach import follow_evidence
+from service.operations.parking import ParkingLot, each
 from service.operations.saving import as_outcome_row
 from service.runway import outcomes
 from service.runway.outcomes import Kind, Outcome
@@ -26,30 +27,33 @@ DRAGGED_WORDS = (
 
 async def run_once(ctx: Context) -> Counts:
     """One batch: declare lapsed submissions unknown, complete saved answers, restore dragged rows, follow callbacks."""
-    database = ctx.database
-    return {
-        "lapsed": await _give_up_lapsed(ctx),
-        "completed": await _complete_unsaved(ctx),
-        "restored": await ledger.restore(database, DRAGGED_WORDS, BATCH),
-        "orphaned": await ledger.end_orphans(database, BATCH),
-        "matched": await inbox.match(database, BATCH),
-        "attached": await follow_evidence(ctx),
-    }
+    database, parking = ctx.database, ParkingLot(ctx, "rescue")
+    return await each(
+        {
+            "lapsed": _give_up_lapsed(ctx),
+            "completed": _complete_unsaved(ctx),
+            "restored": ledger.restore(database, DRAGGED_WORDS, BATCH, parking),
+            "orphaned": ledger.end_orphans(database, BATCH, parking),
+            "matched": inbox.match(database, BATCH, parking),
+            "attached": follow_evidence(ctx),
+        }
+    )
 
 
 async def _give_up_lapsed(ctx: Context) -> int:
-    lapsed = await submissions.lapsed(ctx.database, BATCH)
+    parking = ParkingLot(ctx, "rescue")
+    lapsed = await submissions.lapsed(ctx.database, BATCH, list(map(int, parking.passed_over("lapse"))))
     if not lapsed:
         return 0
     answers = [_unknown(ctx, one) for one in lapsed]
-    results = await submissions.save(ctx.database, answers, guard=Guard.EXPIRED)
+    results = await submissions.save_batch(ctx.database, answers, parking, guard=Guard.EXPIRED, name="lapse")
     for one in lapsed:
-        if one.submission_id in results:
+        if results.get(one.submission_id, "busy") != "busy":
             event(
                 log, VIDEO, "lapsed", "No outcome by the deadline: unknown", level=logging.WARNING,
                 video=one.video_id, submission=one.submission_id,
             )  # fmt: skip
-    return len(results)
+    return sum(result != "busy" for result in results.values())
 
 
 def _unknown(ctx: Context, one: Lapsed) -> OutcomeRow:
@@ -61,8 +65,9 @@ def _unknown(ctx: Context, one: Lapsed) -> OutcomeRow:
 
 
 async def _complete_unsaved(ctx: Context) -> int:
-    answers = await submissions.unsaved(ctx.database, BATCH)
+    parking = ParkingLot(ctx, "rescue")
+    answers = await submissions.unsaved(ctx.database, BATCH, list(map(int, parking.passed_over("complete"))))
     if not answers:
         return 0
-    results = await submissions.save(ctx.database, answers, guard=Guard.UNSAVED)
-    return sum(result != "locked" for result in results.values())
+    results = await submissions.save_batch(ctx.database, answers, parking, guard=Guard.UNSAVED, name="complete")
+    return sum(result not in ("locked", "busy") for result in results.values())

@@ -5,34 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from service.context import Context, Counts
-from service.deadline import Deadline, Wake
+from service.deadline import Deadline, Grace, Wake
 from service.errors import DatabaseUnavailable
 from service.logs import RUNWAY, VIDEO, event
-from service.operations import budget
+from service.operations import budget, saving
 from service.operations.admission import Admission
-from service.operations.saving import (
-    SAVE_AGAIN_FIRST_SECONDS,
-    as_outcome_row,
-    pause_model,
-    resume_model,
-    retry_until_saved,
-    save_answers,
-)
+from service.operations.parking import ParkingLot
+from service.operations.saving import SAVE_AGAIN_FIRST_SECONDS, as_outcome_row
 from service.runway import outcomes
 from service.runway.client import Runway
-from service.runway.outcomes import Decision, Kind, Outcome
+from service.runway.outcomes import Decision, Kind, Outcome, Pause
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store import claim as claims
 from service.store import models, submissions
 from service.store.claim import OpenSubmission
 from service.store.link_recall import Stand
+from service.store.submissions import OutcomeRow
 from service.videos import Status
 
 log = logging.getLogger(__name__)
@@ -53,16 +48,23 @@ class _Sent:
 
 @dataclass
 class _Round:
-    """One run of the step. `results`: answers that nobody saves yet; `unsaved` counts also those being saved."""
+    """One run of the step. `results`: answers that nobody saves yet; `unsaved` counts also those being saved.
+
+    `beside`: what is tried again while other answers are saved: rows that are held or refused, and models to pause.
+    """
 
     wake: Wake
     admission: Admission
+    grace: Grace
     counts: Counts = field(default_factory=lambda: dict(NOTHING))
     in_flight: set[asyncio.Task[_Sent]] = field(default_factory=set)
     results: list[_Sent] = field(default_factory=list)
     returned: asyncio.Event = field(default_factory=asyncio.Event)
     unsaved: int = 0
+    beside: set[asyncio.Task[None]] = field(default_factory=set)
     claiming: bool = True
+    pausing: int = 0  # models that are to be paused before anything is claimed again
+    may_claim: bool = True  # False: one could not be paused
     probes: dict[int, str] = field(default_factory=dict)  # submission -> the model that it probes
 
     def on_done(self, task: asyncio.Task[_Sent]) -> None:
@@ -80,10 +82,11 @@ async def run_once(ctx: Context, deadline: Deadline, *, probe: bool = True, wake
 
     `probe`: a paused model may be due for its probe. `wake`: is set when there may be new videos.
     """
-    this = _Round(wake or Wake(), Admission(ctx))
+    this = _Round(wake or Wake(), Admission(ctx), Grace(ctx.monotonic, deadline.stopping))
     async with ctx.runway() as runway:
         saver = asyncio.create_task(_save_all(ctx, this))
         try:
+            await saving.save_what_was_left(ctx)
             if probe:
                 await _probe(ctx, runway, deadline, this)
             await _claim_all(ctx, runway, deadline, this)
@@ -109,10 +112,10 @@ async def _claim_all(ctx: Context, runway: Runway, deadline: Deadline, this: _Ro
     while more or this.in_flight or this.unsaved:
         free = claims.size(ctx.settings.submit_concurrency - max(len(this.in_flight), (this.unsaved + 1) // 2))
         more = more or this.wake.due_work.is_set()
-        if more and free > 0:
+        if more and free > 0 and not this.pausing:
             if this.counts["claimed"] and p95_seconds is None:
                 p95_seconds = await claims.p95_seconds(ctx.database) or 0.0
-            if not deadline.can_claim(p95_seconds, ctx.settings.post_timeout):
+            if not (this.may_claim and deadline.can_claim(p95_seconds, ctx.settings.post_timeout)):
                 return
             this.wake.due_work.clear()
             before = this.counts["claimed"]
@@ -142,9 +145,9 @@ async def _claim(
     give_up_at = ctx.monotonic() + seconds  # read before the claim: the database's deadline is never earlier
     claim_id = secrets.randbits(63)
     try:
-        permitted = await budget.claim(ctx, limit, seconds, model, claim_id)
+        permitted = await budget.claim(ctx, limit, seconds, model, claim_id, ParkingLot(ctx, "submit"))
     except DatabaseUnavailable:
-        await _take_back(ctx, claim_id)
+        await _take_back(ctx, claim_id, this.grace)
         raise
     check = this.admission.check(permitted)
     for submission in permitted:
@@ -158,7 +161,7 @@ async def _claim(
     return len(permitted)
 
 
-async def _take_back(ctx: Context, claim_id: int) -> None:
+async def _take_back(ctx: Context, claim_id: int, grace: Grace) -> None:
     """A claim without an answer may have been committed. Nothing was sent for it: its videos go back to the queue.
 
     Only whoever claimed knows that. If the database stays away, they are given up as unknown at their deadline.
@@ -170,7 +173,9 @@ async def _take_back(ctx: Context, claim_id: int) -> None:
             lost = await claims.of_claim(ctx.database, claim_id)
             answers = [as_outcome_row(*one, outcome, Decision(Status.QUEUED)) for one in lost]
             if answers:
-                await submissions.save_each(ctx.database, answers)
+                await submissions.save_each(ctx.database, answers, ParkingLot(ctx, "submit"))
+            return
+        if grace.is_over:
             return
 
 
@@ -229,29 +234,27 @@ async def _send(runway: Runway, submission: OpenSubmission, give_up_at: float) -
 async def _save_all(ctx: Context, this: _Round) -> None:
     """Save what has come back, all of it at once, as soon as the last save is done.
 
-    Under load, batches form by themselves; without, nothing waits. A batch that fails must not cost the next one:
-    its submissions are unknown at their deadline.
+    Under load, batches form by themselves; without, nothing waits. What is left of a batch is tried again beside the
+    next ones: its submissions are unknown at their deadline.
     """
-    failure: Exception | None = None
     while this.claiming or this.in_flight or this.results:
         await this.returned.wait()
         this.returned.clear()
         batch, this.results = this.results, []
         if not batch:
             continue
-        try:
-            await _save(ctx, this, batch)
-        except Exception as exc:
-            event(log, VIDEO, "not_saved", f"{len(batch)} answers could not be saved", level=logging.ERROR, trace=True)
-            failure = exc
+        await _save(ctx, this, batch)
         this.unsaved -= len(batch)
         this.wake.set()
-    if failure is not None:
-        raise failure
+    if this.beside:
+        await asyncio.wait(this.beside)
 
 
 async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
-    answers = []
+    """The ids first, before anything else that can be in the way; then what they mean for the models."""
+    answers: list[tuple[OutcomeRow, Pause | None]] = []
+    pauses: dict[str, Pause] = {}
+    resumes: set[str] = set()
     for sent in batch:
         submission, outcome = sent.submission, sent.outcome
         decision = sent.decision or outcomes.decide(
@@ -259,14 +262,54 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
             bound=submission.quoted_credits, settings=ctx.settings, random=ctx.random(),
         )  # fmt: skip
         this.counts[outcome.kind.value] += 1
-        answers.append(as_outcome_row(submission.submission_id, submission.video_id, outcome, decision))
+        answer = as_outcome_row(submission.submission_id, submission.video_id, outcome, decision)
+        answers.append((answer, decision.pause))
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
         event(
             log, VIDEO, "response", words,
             video=submission.video_id, submission=submission.submission_id, task=outcome.task_id,
         )  # fmt: skip
         if decision.pause is not None:
-            await retry_until_saved(ctx, partial(pause_model, ctx, decision.pause))
+            pauses[decision.pause.model] = decision.pause
         elif outcome.kind is Kind.ACCEPTED and submission.submission_id in this.probes:
-            await retry_until_saved(ctx, partial(resume_model, ctx, this.probes[submission.submission_id]))
-    await save_answers(ctx, answers)
+            resumes.add(this.probes[submission.submission_id])
+    this.pausing += len(pauses)  # nothing is claimed until that is written
+    # What goes back to the queue because its model is to be paused: only after that, or it would be claimed at once.
+    rest = [answer for answer, pause in answers if pause]
+    await _save_part(ctx, this, [answer for answer, pause in answers if not pause])
+    held = [pause for pause in pauses.values() if not await saving.pause_model(ctx, pause, this.grace, tries=1)]
+    this.pausing -= len(pauses) - len(held)
+    await _save_part(ctx, this, rest)
+    for pause in held:
+        _beside(this, _pause_beside(ctx, this, pause))
+    for model in resumes:
+        _beside(this, _resume_beside(ctx, this, model))
+
+
+async def _save_part(ctx: Context, this: _Round, answers: list[OutcomeRow]) -> None:
+    if answers:
+        left = await saving.save_together(ctx, answers, this.grace)
+        if left.answers:
+            _beside(this, saving.save_left(ctx, left, this.grace))
+
+
+async def _pause_beside(ctx: Context, this: _Round, pause: Pause) -> None:
+    """Pause a model whose row was held; if it stays so, this tick claims no more, or it would claim the same again."""
+    if not await saving.pause_model(ctx, pause, this.grace):
+        words = f"Not paused ({pause.model}), although Runway said {pause.reason}: its row is held, or refuses it"
+        event(log, VIDEO, "model_not_paused", words, level=logging.ERROR, model=pause.model)
+        this.may_claim = False
+    this.pausing -= 1
+    this.wake.set()
+
+
+async def _resume_beside(ctx: Context, this: _Round, model: str) -> None:
+    if not await saving.resume_model(ctx, model, this.grace):
+        words = f"Not resumed ({model}), although Runway took a video: its row is held, or refuses it"
+        event(log, VIDEO, "model_not_resumed", words, level=logging.ERROR, model=model)
+
+
+def _beside(this: _Round, work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    this.beside.add(task)
+    task.add_done_callback(this.beside.discard)

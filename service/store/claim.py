@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from service.settings import LEASE_MARGIN_SECONDS
+from service.store import batches
+from service.store.batches import ONLY, Choosing
 from service.store.database import Database
 from service.store.durable import durably
 from service.store.submissions import FIRST_POLL_SECONDS
@@ -25,38 +27,42 @@ _BLOCKED = """EXISTS (
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
 # reading its rows.
-_CLAIM = """
+_DUE = """
 WITH model AS (
     SELECT l.model FROM taxiway.models l WHERE l.model <> 'all' AND {model}
 ), due AS MATERIALIZED (
     SELECT d.* FROM model CROSS JOIN LATERAL (
         SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM taxiway.videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = model.model
-          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {blocked}
+          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {blocked} {only}
         ORDER BY v.priority DESC, v.run_after, v.id
         LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
     ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT {limit}
-), {affordable} opened AS (
+)"""
+_CLAIM = (
+    _DUE
+    + """, {affordable} opened AS (
     INSERT INTO taxiway.submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
     SELECT id, model, quoted_credits, $2,
            now() + make_interval(secs => $1), now() + make_interval(secs => $1 + {margin})
     FROM {source} RETURNING id, video_id
 )
-UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL, submitted_at =
-    now(),
-    poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
+UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL,
+    submitted_at = now(), poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
     progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
     updated_at = now()
 FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id
 """
+)
 _OPEN_MODELS = (
     "l.reason IS NULL AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
 )
 # For a probe: one paused model; 'all': any that is not paused itself, although all are. A database that was restored is
 # never probed.
-_PROBED_MODEL = """CASE WHEN $3 = 'all' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = $3 END
+_PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= now()
+         ELSE l.model = ${model} END
     AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason = 'restored')"""
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
@@ -85,22 +91,30 @@ def size(free: int) -> int:
 
 
 @cache
-def claim_statement(limit: int, *, probing: bool = False, within: bool = False) -> str:
+def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choosing:
     """The claim of at most so many, with the limit inside: as a parameter, it would be planned anew each time.
 
     Its parameters: the seconds of the call, the claim's id; `probing`: the model; `within`: the room for all, by model.
     """
     first = 4 if probing else 3
-    return _CLAIM.format(
-        limit=int(limit),
-        model=_PROBED_MODEL if probing else _OPEN_MODELS,
-        blocked=_BLOCKED,
+    parts = {"limit": int(limit), "blocked": _BLOCKED, "only": ONLY}
+    which = _PROBED_MODEL if probing else _OPEN_MODELS
+    sql = _CLAIM.format(
+        **parts,
         submission_id=durably("o.id"),
+        model=which.format(model=3),
         affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
         first_poll=FIRST_POLL_SECONDS,
     )
+    choice = _DUE.format(**parts, model=which.format(model=1)) + " SELECT id, id FROM due"
+    return Choosing("claim", sql, choice, "v.id")
+
+
+def claim_statement(limit: int, *, probing: bool = False, within: bool = False) -> str:
+    """The statement itself, as it usually runs."""
+    return claiming(limit, probing=probing, within=within).usual
 
 
 @dataclass(frozen=True)
@@ -139,16 +153,31 @@ async def claim(
     model: str | None = None,
     room: Room | None = None,
     claim_id: int | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[OpenSubmission]:
-    """Permit at most `limit` creates, each to end within `call_seconds` from before this call."""
+    """Permit at most `limit` creates, each to end within `call_seconds` from before this call.
+
+    `only`: the ids of the videos that it may choose from.
+    """
     arguments: list[object] = [call_seconds, claim_id]
     if model is not None:
         arguments.append(model)
     if room is not None:
         arguments += [room.for_all, json.dumps(dict(room.by_model), default=str)]
-    statement = claim_statement(limit, probing=model is not None, within=room is not None)
-    rows = await database.fetch(statement, *arguments)
+    statement = claiming(limit, probing=model is not None, within=room is not None)
+    if only is None:
+        rows = await database.fetch(statement.usual, *arguments)
+    else:
+        rows = await database.fetch(statement.these(len(arguments) + 1), *arguments, json.dumps(list(only)))
     return [OpenSubmission(*row) for row in rows]
+
+
+async def choose(
+    database: Database, limit: int, model: str | None, passed_over: Sequence[str]
+) -> list[tuple[str, UUID | None]]:
+    """The videos that a claim would take, but those."""
+    statement = claiming(limit, probing=model is not None)
+    return await batches.choose(database, statement, () if model is None else (model,), passed_over)
 
 
 _OF_CLAIM = "SELECT id, video_id FROM taxiway.submissions WHERE outcome IS NULL AND claim_id = $1"

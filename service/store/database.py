@@ -216,9 +216,10 @@ class Database:
             finally:
                 await self._release(pool, connection, raw)
         except TRANSLATED as exc:
-            if isinstance(exc, ValueError):
+            meant = translation(exc)
+            if meant is exc:
                 raise
-            raise translation(exc) from exc
+            raise meant from exc
 
     async def _release(self, pool: _Pool, connection: Raw, raw: _Connection) -> None:
         """Give it back. What was done on it is done: that this fails is no error of the statement's."""

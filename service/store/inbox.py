@@ -7,6 +7,8 @@ from uuid import UUID
 import asyncpg
 
 from service.errors import Conflict
+from service.store import batches
+from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.search import OF_TASK
 
@@ -43,11 +45,14 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 
 # Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
 # can miss each other, so every tick matches again: the task becomes due, unless it was polled since.
-_MATCH = f"""
-WITH match AS MATERIALIZED (
+_MATCHING = f"""
     SELECT i.id, v.id AS video_id FROM taxiway.inbox i JOIN taxiway.videos v
         ON v.id = ANY(ARRAY({OF_TASK.format(task="i.task_id")})) AND v.runway_video_id = i.task_id
-    WHERE i.handled_at IS NULL ORDER BY i.received_at LIMIT $1
+    WHERE i.handled_at IS NULL {ONLY} ORDER BY i.received_at LIMIT $1"""
+_MATCH = Choosing(
+    "match",
+    f"""
+WITH match AS MATERIALIZED ({_MATCHING}
 ), hastened AS (
     UPDATE taxiway.videos v SET poll_after = now()
     WHERE v.id = ANY(ARRAY(
@@ -58,12 +63,16 @@ WITH match AS MATERIALIZED (
 UPDATE taxiway.inbox i SET handled_at = now(), result = 'matched' FROM match m
 WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
                        OR EXISTS (SELECT FROM taxiway.videos v WHERE v.id = m.video_id AND v.status <> 'processing'))
-"""
+""",
+    f"WITH match AS MATERIALIZED ({_MATCHING}) SELECT id, video_id FROM match",
+    "i.id",
+    key_type="text",
+)
 
 
-async def match(database: Database, limit: int) -> int:
+async def match(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """Match waiting callbacks with tasks that are known by now; how many."""
-    return await database.execute(_MATCH, limit)
+    return await batches.execute(database, _MATCH, limit, parking=parking)
 
 
 # Callbacks that name a video whose task is unknown: evidence for an unknown submission.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from uuid import UUID
 import asyncpg
 
 from service import videos
+from service.store import batches
+from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.recordset import as_records
 from service.store.search import WORDS
@@ -18,7 +21,7 @@ from service.store.search import WORDS
 _UNMAPPED = """
 SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image
 FROM taxiway.videos v
-WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
+WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL) AND NOT $2::jsonb ? v.id::text
 ORDER BY v.run_after LIMIT $1
 """
 
@@ -34,9 +37,9 @@ class Unmapped:
     image: str | None
 
 
-async def unmapped(database: Database, limit: int) -> list[Unmapped]:
-    """Rows that have no request yet, or that the app put back in the queue."""
-    return [Unmapped(**row) for row in await database.fetch(_UNMAPPED, limit)]
+async def unmapped(database: Database, limit: int, passed_over: Sequence[str] = ()) -> list[Unmapped]:
+    """Rows that have no request yet, or that the app put back in the queue; but those."""
+    return [Unmapped(**row) for row in await database.fetch(_UNMAPPED, limit, json.dumps(list(passed_over)))]
 
 
 @dataclass(frozen=True)
@@ -89,22 +92,36 @@ SELECT id, refusal FROM v
 """
 
 
-async def map_rows(database: Database, rows: Sequence[Mapped], timeout_seconds: float) -> list[asyncpg.Record]:
+async def map_rows(
+    database: Database, rows: Sequence[Mapped], timeout_seconds: float, parking: Parking = RAISE
+) -> list[asyncpg.Record]:
     """Write what intake made of these rows; (id, refusal) of those that were written."""
-    return await database.fetch(_MAP, as_records(rows), videos.INVALID_REQUEST, timeout_seconds)
+
+    async def write(part: Sequence[Mapped]) -> list[asyncpg.Record]:
+        return await database.fetch(_MAP, as_records(part), videos.INVALID_REQUEST, timeout_seconds)
+
+    parts = await batches.write("map_rows", rows, write, lambda row: (row.id, row.id), parking)
+    return [row for part in parts for row in part]
 
 
 # Patience is over: what is still queued by now fails, and says so.
-_EXPIRE = """
-UPDATE taxiway.videos v SET status = 'failed', error_code = $1, finished_at = now(), updated_at = now(),
+_OVER = f"""
+    SELECT id FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL {ONLY}
+    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED"""
+_EXPIRE = Choosing(
+    "expire",
+    f"""
+UPDATE taxiway.videos v SET status = 'failed', error_code = $2, finished_at = now(), updated_at = now(),
     error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
                     || COALESCE('. Last reason: ' || v.error_message, '') || '.'
-WHERE v.id = ANY(ARRAY(
-    SELECT id FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL
-    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-"""
+WHERE v.id = ANY(ARRAY({_OVER}))
+""",
+    f"WITH due AS MATERIALIZED ({_OVER}) SELECT id, id FROM due",
+    "id",
+    takes=1,
+)
 
 
-async def expire(database: Database, limit: int) -> int:
+async def expire(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """Fail what waited too long; how many."""
-    return await database.execute(_EXPIRE, videos.EXPIRED, limit)
+    return await batches.execute(database, _EXPIRE, limit, videos.EXPIRED, parking=parking)

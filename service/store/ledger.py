@@ -11,20 +11,25 @@ from uuid import UUID
 import asyncpg
 
 from service import videos
+from service.store import batches
+from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.search import OF_TASK
 
 # A queued video whose earlier submission was accepted, or may have been, was put back by an UPDATE: without consent it
 # is not sent again. It returns to its task, or to the reason why it had failed.
-_RESTORE = """
-WITH dragged AS MATERIALIZED (
+_DRAGGED = f"""
     SELECT DISTINCT ON (v.id) v.id, s.outcome, s.task_id
     FROM (SELECT * FROM taxiway.submissions WHERE settled_at IS NULL AND outcome = 'accepted'
           UNION ALL
           SELECT * FROM taxiway.submissions WHERE settled_at IS NULL AND outcome = 'unknown' AND consent IS NULL) s
     JOIN taxiway.videos v ON v.id = s.video_id
-    WHERE s.cancel_due IS NULL AND s.unsaved IS NULL AND v.status = 'queued'
-    ORDER BY v.id, s.outcome, s.id DESC LIMIT $1
+    WHERE s.cancel_due IS NULL AND s.unsaved IS NULL AND v.status = 'queued' {ONLY}
+    ORDER BY v.id, s.outcome, s.id DESC LIMIT $1"""
+_RESTORE = Choosing(
+    "restore",
+    f"""
+WITH dragged AS MATERIALIZED ({_DRAGGED}
 ), held AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v WHERE v.id = ANY(ARRAY(SELECT id FROM dragged)) AND v.status = 'queued'
     ORDER BY v.id FOR UPDATE SKIP LOCKED
@@ -36,67 +41,93 @@ UPDATE taxiway.videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'proces
     error_code = CASE d.outcome WHEN 'unknown' THEN $2 END, error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
 FROM dragged d WHERE v.id = d.id AND v.id = ANY(ARRAY(SELECT id FROM held))
 RETURNING v.id
-"""
+""",
+    f"WITH dragged AS MATERIALIZED ({_DRAGGED}) SELECT id, id FROM dragged",
+    "v.id",
+    takes=1,
+)
 
 
-async def restore(database: Database, words: str, limit: int) -> int:
+async def restore(database: Database, words: str, limit: int, parking: Parking = RAISE) -> int:
     """Take back what an UPDATE queued again although its last submission may have cost something; how many."""
-    return len(await database.fetch(_RESTORE, limit, videos.SUBMISSION_UNKNOWN, words))
+    return len(await batches.fetch(database, _RESTORE, limit, videos.SUBMISSION_UNKNOWN, words, parking=parking))
 
 
 # A task whose video was ended, replaced or removed in the table itself: no video waits for it, and it may go on to
 # cost. It is deleted; but where the app calls the video anything else (completed, or a word of its own), it may use the
 # file, and the entry is closed with its bound instead.
-_ORPHANS = """
-UPDATE taxiway.submissions s SET
-    cancel_due = CASE WHEN o.unwanted THEN now() END,
-    cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
-    settled_at = CASE WHEN NOT o.unwanted THEN now() END
-FROM (
+_ORPHANED = f"""
     SELECT e.video_id, e.id, COALESCE(v.status, 'failed') IN ('failed', 'cancelled', 'processing') AS unwanted
     FROM taxiway.submissions e LEFT JOIN taxiway.videos v ON v.id = e.video_id
     WHERE e.settled_at IS NULL AND e.outcome = 'accepted'
       AND e.cancel_due IS NULL AND e.unsaved IS NULL AND v.status IS DISTINCT FROM 'queued'
-      AND (v.status IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM e.task_id)
-    ORDER BY e.id LIMIT $1
-) o
-WHERE s.video_id = o.video_id AND s.id = o.id
-"""
+      AND (v.status IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM e.task_id) {ONLY}
+    ORDER BY e.id LIMIT $1 FOR NO KEY UPDATE OF e SKIP LOCKED"""
+_ORPHANS = Choosing(
+    "end_orphans",
+    f"""
+WITH o AS MATERIALIZED ({_ORPHANED})
+UPDATE taxiway.submissions s SET
+    cancel_due = CASE WHEN o.unwanted THEN now() END,
+    cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
+    settled_at = CASE WHEN NOT o.unwanted THEN now() END
+FROM o WHERE s.video_id = o.video_id AND s.id = o.id
+""",
+    f"WITH o AS MATERIALIZED ({_ORPHANED}) SELECT id, video_id FROM o",
+    "e.id",
+    key_type="bigint",
+)
 
 
-async def end_orphans(database: Database, limit: int) -> int:
+async def end_orphans(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """Close or cancel tasks that no video waits for any more; how many."""
-    return await database.execute(_ORPHANS, limit)
+    return await batches.execute(database, _ORPHANS, limit, parking=parking)
 
 
 # Whatever must be deleted at Runway; the entry is put off while this caller tries.
-_CANCELS = """
-WITH due AS MATERIALIZED (
-    SELECT video_id, id FROM taxiway.submissions WHERE cancel_due <= now()
-        ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED
-)
+_TO_CANCEL = f"""
+    SELECT video_id, id FROM taxiway.submissions WHERE cancel_due <= now() {ONLY}
+    ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED"""
+_CANCELS = Choosing(
+    "claim_cancels",
+    f"""
+WITH due AS MATERIALIZED ({_TO_CANCEL})
 UPDATE taxiway.submissions s SET cancel_due = now() + make_interval(secs => $2)
 FROM due WHERE s.video_id = due.video_id AND s.id = due.id
 RETURNING s.id, s.video_id, s.task_id, s.cancel_reason
-"""
+""",
+    f"WITH due AS MATERIALIZED ({_TO_CANCEL}) SELECT id, video_id FROM due",
+    "id",
+    key_type="bigint",
+    takes=1,
+)
 
 
-async def claim_cancels(database: Database, limit: int, lease_seconds: float) -> list[asyncpg.Record]:
+async def claim_cancels(
+    database: Database, limit: int, lease_seconds: float, parking: Parking = RAISE
+) -> list[asyncpg.Record]:
     """Tasks to delete: id, video_id, task_id, cancel_reason."""
-    return await database.fetch(_CANCELS, limit, lease_seconds)
+    return await batches.fetch(database, _CANCELS, limit, lease_seconds, parking=parking)
 
 
-# The task is gone. Its cost can no longer be asked for: the estimate stays as the bound.
+# The task is gone. Its cost can no longer be asked for: the estimate stays as the bound. An entry that is locked is
+# booked with the next DELETE, which finds the task gone.
 _CANCELLED = """
 UPDATE taxiway.submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
     task_status = COALESCE(task_status, 'DELETED')
-WHERE task_id IN (SELECT value FROM jsonb_array_elements_text($1::jsonb))
+WHERE (video_id, id) IN (
+    SELECT video_id, id FROM taxiway.submissions
+    WHERE task_id = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($1::jsonb))) FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 
-async def cancelled(database: Database, task_ids: Sequence[str]) -> None:
-    """Book tasks as deleted."""
-    await database.execute(_CANCELLED, json.dumps(list(task_ids)))
+async def cancelled(database: Database, tasks: Sequence[tuple[str, UUID | None]], parking: Parking = RAISE) -> int:
+    """Book tasks as deleted, each with its video's id; how many were."""
+
+    async def book(part: Sequence[tuple[str, UUID | None]]) -> int:
+        return await database.execute(_CANCELLED, json.dumps([task_id for task_id, _ in part]))
+
+    return sum(await batches.write("cancelled", tasks, book, lambda one: one, parking))
 
 
 _OF_VIDEO = """

@@ -42,7 +42,7 @@ class Listener:
                 return
             await self._connection.execute(_LISTENS)
             self._said_at = now
-        except UNAVAILABLE:
+        except (*UNAVAILABLE, asyncpg.PostgresError):  # also a trigger or a missing right: the clock does as well
             await self.close()
 
     async def close(self) -> None:

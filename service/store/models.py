@@ -26,6 +26,28 @@ async def pause(database: Database, model: str, seconds: float, reason: str, det
     return bool(await database.fetchval(_PAUSE, model, seconds, reason, detail))
 
 
+# The same, for a process that must not wait: a row that is held is passed over, and nothing is returned.
+_TRY_PAUSE = """
+WITH made AS (
+    INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at)
+    VALUES ($1, now() + make_interval(secs => $2), $3, $4, now()) ON CONFLICT DO NOTHING RETURNING model
+), held AS MATERIALIZED (
+    SELECT model, reason IS NULL AS newly FROM taxiway.models WHERE model = $1 FOR UPDATE SKIP LOCKED
+), paused AS (
+    UPDATE taxiway.models l SET paused_until = GREATEST(l.paused_until, now() + make_interval(secs => $2)),
+        reason = $3, detail = $4, paused_at = COALESCE(l.paused_at, now())
+    FROM held WHERE l.model = held.model RETURNING held.newly
+)
+SELECT true AS newly FROM made UNION ALL SELECT newly FROM paused
+"""
+
+
+async def try_pause(database: Database, model: str, seconds: float, reason: str, detail: str) -> bool | None:
+    """Pause a model; whether it was open before, or None if another transaction holds its row."""
+    newly: bool | None = await database.fetchval(_TRY_PAUSE, model, seconds, reason, detail)
+    return newly
+
+
 # A model whose time is over and that has something to send. It is put off for the time of the probe, so that one
 # process probes. While all models are paused, only 'all' is probed, with a video whose own model is open or due
 # as well.
@@ -59,6 +81,24 @@ WHERE model = $1 AND reason <> 'restored'
 async def resume(database: Database, model: str) -> bool:
     """Open a model; whether it was paused, for any reason but that the database was restored."""
     return await database.execute(_RESUME, model) > 0
+
+
+# Open, without waiting for a row that is held.
+_TRY_RESUME = """
+WITH held AS MATERIALIZED (
+    SELECT model FROM taxiway.models WHERE model = $1 AND reason IS NOT NULL FOR UPDATE SKIP LOCKED
+), opened AS (
+    UPDATE taxiway.models l SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
+    FROM held WHERE l.model = held.model RETURNING l.model
+)
+SELECT EXISTS (SELECT FROM opened)
+       OR NOT EXISTS (SELECT FROM taxiway.models WHERE model = $1 AND reason IS NOT NULL)
+"""
+
+
+async def try_resume(database: Database, model: str) -> bool:
+    """Open a model; False if another transaction holds its row."""
+    return bool(await database.fetchval(_TRY_RESUME, model))
 
 
 _PAUSED = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from service.store.batches import PARKED
 from service.store.database import Database
 from service.store.maintenance import BY_STATUS, LARGE_TABLE_BYTES
 
@@ -16,8 +17,8 @@ MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are ta
 # A table that is small is counted. Of one that is large, what moves (queued, processing) is counted in the partial
 # indexes that hold nothing else; what has ended comes from the snapshot.
 # The oldest: the first of each model and priority, which is where the index of what is ready begins; and of what waits
-# for intake. `stuck` counts what the promises exclude: a submission that is open long past its deadline, a task
-# long past its time to be polled.
+# for intake. `stuck` counts videos that the promises exclude: a submission that is open long past its deadline, an
+# answer that does not reach its video, a task long past its time to be polled, a row that PostgreSQL refuses.
 _REPORT = f"""
 WITH RECURSIVE ready AS (
     SELECT l.model, first.priority, first.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
@@ -52,9 +53,18 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         (SELECT run_after FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL)
          ORDER BY run_after LIMIT 1)
      ) AS waiting WHERE run_after <= now()) AS oldest_queued_seconds,
-    (SELECT count(*) FROM taxiway.submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes')
-    + (SELECT count(*) FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
-       AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour') AS stuck,
+    (SELECT count(*) FROM (
+        SELECT video_id FROM taxiway.submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes'
+        UNION
+        SELECT video_id FROM taxiway.submissions
+        WHERE unsaved IS NOT NULL AND closed_at < now() - interval '10 minutes'
+        UNION
+        SELECT id FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
+            AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour'
+        UNION
+        SELECT v.id FROM taxiway.events e JOIN taxiway.videos v ON v.id = e.video_id
+        WHERE e.kind = '{PARKED}' AND e.at BETWEEN now() - interval '2 hours' AND now() - interval '10 minutes'
+          AND v.status IN ('queued', 'processing') AND v.updated_at <= e.at) AS those) AS stuck,
     open.unknown, open.unknown_credits
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,

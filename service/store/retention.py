@@ -7,8 +7,13 @@ goes on, stands in `taxiway.maintenance`; one process at a time takes a step.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
+from service.store import batches
+from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 
 KEEP_DAYS = 7
@@ -20,31 +25,73 @@ REMOVAL_REST = "10 minutes"
 LEDGER_REST = "1 hour"
 SEARCH_REST = "1 day"
 
-_PRUNE_TICKS = """
-DELETE FROM taxiway.ticks WHERE id = ANY(ARRAY(
-    SELECT id FROM taxiway.ticks WHERE started_at < now() - make_interval(days => $1) ORDER BY started_at LIMIT $2))
-"""
-_PRUNE_INBOX = """
-DELETE FROM taxiway.inbox WHERE id = ANY(ARRAY(
-    SELECT id FROM taxiway.inbox WHERE received_at < now() - make_interval(days => $1) ORDER BY received_at LIMIT $2))
-"""
+_OLD_TICKS = f"""
+    SELECT id FROM taxiway.ticks WHERE started_at < now() - make_interval(days => $1) {ONLY}
+    ORDER BY started_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
+_PRUNE_TICKS = Choosing(
+    "prune_ticks",
+    f"DELETE FROM taxiway.ticks WHERE id = ANY(ARRAY({_OLD_TICKS}))",
+    f"WITH old AS MATERIALIZED ({_OLD_TICKS}) SELECT id, NULL::uuid FROM old",
+    "id",
+    key_type="bigint",
+)
+_OLD_CALLBACKS = f"""
+    SELECT id FROM taxiway.inbox WHERE received_at < now() - make_interval(days => $1) {ONLY}
+    ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
+_PRUNE_INBOX = Choosing(
+    "prune_inbox",
+    f"DELETE FROM taxiway.inbox WHERE id = ANY(ARRAY({_OLD_CALLBACKS}))",
+    f"WITH old AS MATERIALIZED ({_OLD_CALLBACKS}) SELECT id, NULL::uuid FROM old",
+    "id",
+    key_type="text",
+)
 
 
-async def prune(database: Database, limit: int) -> int:
+async def prune(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """Remove ticks and callbacks older than KEEP_DAYS, at most `limit` of each; how many."""
-    ticks = await database.execute(_PRUNE_TICKS, KEEP_DAYS, limit)
-    return ticks + await database.execute(_PRUNE_INBOX, KEEP_DAYS, limit)
+    ticks = await batches.execute(database, _PRUNE_TICKS, KEEP_DAYS, limit, parking=parking)
+    return ticks + await batches.execute(database, _PRUNE_INBOX, KEEP_DAYS, limit, parking=parking)
 
 
 # Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
 DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= now()
                 AND (name IN ('ledger_walk', 'search_walk') OR name = 'removal' AND {retention} IS NOT NULL))"""
 
+
+@dataclass(frozen=True)
+class Walk:
+    """A step over a batch that also says how far it came: `whole` in one statement; if that is refused, in two."""
+
+    rows: Choosing
+    whole: str
+    move_on: str
+
+
+async def _walk(database: Database, step: Walk, *arguments: object, parking: Parking) -> int:
+    rows, is_split = step.rows, False
+
+    async def choose(passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:
+        nonlocal is_split
+        is_split = True
+        return await batches.choose(database, rows, arguments, passed_over)
+
+    counts = await batches.write_chosen(
+        rows.name,
+        usual=lambda: database.execute(step.whole.replace(ONLY, ""), *arguments),
+        choose=choose,
+        these=lambda keys: database.execute(rows.these(len(arguments) + 1), *arguments, json.dumps(keys)),
+        parking=parking,
+    )
+    if is_split:
+        await database.execute(step.move_on.replace(ONLY, ""), *arguments)
+    return sum(counts)
+
+
 # Of the ledger, what was seen at each poll goes; every column about money, outcomes and errors stays forever. By age
 # it has no index but a BRIN, so a step takes a span of time, and of that a batch: `taken_at` and the number in `facts`
 # say how far the walk has come. It waits at what is under way. Locked rows are passed over, and so is what is
 # unknown forever: a task that turns up for it later keeps its polls.
-_EMPTY_LOOKS = f"""
+_PASSED = f"""
 WITH walk AS MATERIALIZED (
     SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,
            GREATEST(taken_at, LEAST(taken_at + interval '{SPAN}', now() - make_interval(days => $1))) AS until,
@@ -61,32 +108,47 @@ WITH walk AS MATERIALIZED (
         ORDER BY opened_at, id LIMIT $2) AS s
 ), passed AS MATERIALIZED (
     SELECT * FROM batch WHERE n < (SELECT COALESCE(min(n) FILTER (WHERE waits), $2 + 1) FROM batch)
-), step AS (
+)"""
+_STEP = """, step AS (
     SELECT CASE WHEN (SELECT count(*) FROM passed) = $2 THEN 'full'
                 WHEN (SELECT bool_or(waits) FROM batch) THEN 'waits'
                 ELSE 'end' END AS came_to
-), moved AS (
+)"""
+_STEP_ON = f"""
     UPDATE taxiway.maintenance w SET
         taken_at = CASE came_to WHEN 'end' THEN walk.until ELSE COALESCE(last.opened_at, walk.at) END,
         facts = jsonb_build_object('after', CASE came_to WHEN 'end' THEN 0 ELSE COALESCE(last.id, walk.after) END),
         due_at = now() + CASE WHEN came_to = 'waits' OR came_to = 'end' AND walk.until >= walk.young
                               THEN interval '{LEDGER_REST}' ELSE '0' END
     FROM walk CROSS JOIN step LEFT JOIN (SELECT * FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
-    WHERE w.name = 'ledger_walk'
-)
-UPDATE taxiway.submissions SET recent_polls = NULL WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM taxiway.submissions
-    WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND recent_polls <> '[]' FOR UPDATE SKIP LOCKED))
+    WHERE w.name = 'ledger_walk'"""
+_WITH_LOOKS = f"""
+    SELECT {{columns}} FROM taxiway.submissions
+    WHERE ctid = ANY(ARRAY(SELECT place FROM passed)) AND recent_polls <> '[]' {ONLY} FOR UPDATE SKIP LOCKED"""
+_EMPTY = f"""
+UPDATE taxiway.submissions SET recent_polls = NULL WHERE ctid = ANY(ARRAY({_WITH_LOOKS.format(columns="ctid")}))
 """
+_EMPTY_LOOKS = Walk(
+    Choosing(
+        "empty_looks",
+        _PASSED + _EMPTY,
+        f"{_PASSED} {_WITH_LOOKS.format(columns='id, video_id')}",
+        "id",
+        key_type="bigint",
+    ),
+    whole=f"{_PASSED}{_STEP}, moved AS ({_STEP_ON}){_EMPTY}",
+    move_on=f"{_PASSED}{_STEP}{_STEP_ON}",
+)
 # What is searched of videos that are gone: the app deletes from its own table as it likes.
-_REMOVE_ORPHANS = f"""
+_SEARCHED = """
 WITH walk AS MATERIALIZED (
     SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway.maintenance
     WHERE name = 'search_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), passed AS MATERIALIZED (
     SELECT s.video_id FROM walk CROSS JOIN LATERAL (
         SELECT video_id FROM taxiway.search WHERE video_id > walk.after ORDER BY video_id LIMIT $1) AS s
-), moved AS (
+)"""
+_SEARCH_ON = f"""
     UPDATE taxiway.maintenance w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
         due_at = now() + CASE WHEN n.is_end THEN interval '{SEARCH_REST}' ELSE '0' END
     FROM walk, LATERAL (
@@ -94,27 +156,39 @@ WITH walk AS MATERIALIZED (
                             ELSE (SELECT video_id FROM passed ORDER BY video_id DESC LIMIT 1) END AS after
         FROM (SELECT count(*) < $1 AS is_end FROM passed) AS c
     ) AS n
-    WHERE w.name = 'search_walk'
-)
-DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(
-    SELECT p.video_id FROM passed p WHERE NOT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = p.video_id OFFSET 0)))
+    WHERE w.name = 'search_walk'"""
+_GONE = f"""
+    SELECT p.video_id FROM passed p
+    WHERE NOT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = p.video_id OFFSET 0) {ONLY}"""
+_FORGET = f"""
+DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY({_GONE}))
 """
+_REMOVE_ORPHANS = Walk(
+    Choosing(
+        "remove_orphans",
+        _SEARCHED + _FORGET,
+        f"{_SEARCHED}, gone AS ({_GONE}) SELECT video_id, NULL::uuid FROM gone",
+        "p.video_id",
+    ),
+    whole=f"{_SEARCHED}, moved AS ({_SEARCH_ON}){_FORGET}",
+    move_on=_SEARCHED + _SEARCH_ON,
+)
 
 
-async def walk(database: Database, limit: int) -> int:
+async def walk(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """One step of each walk that is due, over at most `limit` rows; how many were emptied or removed.
 
     Each goes on with the next tick until it has come to the end, and then rests.
     """
-    emptied = await database.execute(_EMPTY_LOOKS, KEEP_DAYS, limit)
-    return emptied + await database.execute(_REMOVE_ORPHANS, limit)
+    emptied = await _walk(database, _EMPTY_LOOKS, KEEP_DAYS, limit, parking=parking)
+    return emptied + await _walk(database, _REMOVE_ORPHANS, limit, parking=parking)
 
 
 # Videos that ended long ago, with what is searched of them. A video stays for as long as anything may still come of it
 # at Runway, and while a linked table has not been shown its end; its ledger is never removed. Those that stay are
 # passed
 # over again at each step, so after the last of the others it rests.
-_REMOVE = f"""
+_OLD = f"""
 WITH turn AS MATERIALIZED (
     SELECT FROM taxiway.maintenance WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
 ), old AS MATERIALIZED (
@@ -124,19 +198,26 @@ WITH turn AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
       AND NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)
       AND (v.link_id IS NULL OR NOT EXISTS (
-          SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version))
+          SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)) {ONLY}
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
-), searched AS (
-    DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
-), rested AS (
+)"""
+_REST = f"""
     UPDATE taxiway.maintenance SET taken_at = now(),
         due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{REMOVAL_REST}' ELSE '0' END
-    WHERE name = 'removal' AND EXISTS (SELECT FROM turn)
-)
+    WHERE name = 'removal' AND EXISTS (SELECT FROM turn)"""
+_REMOVE_OLD = """, searched AS (
+    DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
+)"""
+_DELETE = """
 DELETE FROM taxiway.videos WHERE id = ANY(ARRAY(SELECT id FROM old))
 """
+_REMOVE = Walk(
+    Choosing("remove_videos", _OLD + _REMOVE_OLD + _DELETE, f"{_OLD} SELECT id, id FROM old", "v.id"),
+    whole=f"{_OLD}{_REMOVE_OLD}, rested AS ({_REST}){_DELETE}",
+    move_on=_OLD + _REST,
+)
 
 
-async def remove_videos(database: Database, older_than_seconds: float, limit: int) -> int:
+async def remove_videos(database: Database, older_than_seconds: float, limit: int, parking: Parking = RAISE) -> int:
     """Remove videos that ended longer ago than that, at most `limit`; how many."""
-    return await database.execute(_REMOVE, older_than_seconds, limit)
+    return await _walk(database, _REMOVE, older_than_seconds, limit, parking=parking)

@@ -17,7 +17,10 @@ from uuid import UUID
 import asyncpg
 
 from service import videos
+from service.store import batches
+from service.store.batches import RAISE, Parking, Refusal
 from service.store.database import Database
+from service.store.driver_errors import is_refusal
 from service.store.durable import durably
 from service.store.recordset import as_records
 
@@ -42,6 +45,7 @@ class OutcomeRow:
     delay_seconds: float
     retry: bool
     resubmit: bool
+    ledger_only: bool = False  # the video's row refuses it: rescue completes it, or it ends as UNSTORABLE
 
 
 class Guard(StrEnum):
@@ -53,9 +57,10 @@ class Guard(StrEnum):
 
 
 # Save what creates came to. For each answer: lock the video, or pass it over if somebody holds it (then the answer
-# stays with the submission, and rescue completes the video); close the submission; move the video if it still waits
-# for this answer. Both are found by the ids of the answers, named once more as an array: as a join alone, PostgreSQL
-# reads a ledger whole that was small when the plan was made. How the video stands to the submission:
+# stays with the submission, and rescue completes the video); lock the submission, or pass the answer over ('busy': it
+# was not written); close the submission; move the video if it still waits for this answer. Both are found by the ids
+# of the answers, named once more as an array: as a join alone, PostgreSQL reads a ledger whole that was small when the
+# plan was made. How the video stands to the submission:
 #   holds      it is the video's open submission: the usual
 #   waits      the submission was given up as unknown, and no other has taken its place: late evidence attaches the task
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted
@@ -64,18 +69,24 @@ WITH answer AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
         AS a(submission_id bigint, video_id uuid, outcome text, task_id text, http_status integer, request_id text,
              error text, estimated_credits numeric, next_status text, error_code text, error_message text,
-             delay_seconds float8, retry boolean, resubmit boolean)
+             delay_seconds float8, retry boolean, resubmit boolean, ledger_only boolean)
 ), held AS MATERIALIZED (
     SELECT v.id, v.open_submission_id, v.status, v.error_code FROM taxiway.videos v
     WHERE v.id = ANY(ARRAY(SELECT video_id FROM answer)) ORDER BY v.id FOR UPDATE SKIP LOCKED
+), free AS MATERIALIZED (
+    SELECT s.id FROM taxiway.submissions s
+    WHERE s.video_id = ANY(ARRAY(SELECT video_id FROM answer)) AND s.id = ANY(ARRAY(SELECT submission_id FROM answer))
+      AND ({guard}) AND (SELECT count(*) FROM held) >= 0 -- the videos are locked first
+    FOR NO KEY UPDATE SKIP LOCKED
 ), entry AS MATERIALIZED (
     SELECT a.*, CASE
+        WHEN a.ledger_only THEN 'locked'
         WHEN h.open_submission_id = a.submission_id THEN 'holds'
         WHEN h.open_submission_id IS NULL
             AND (h.status = 'queued' OR h.status = 'failed' AND h.error_code = '{unknown}') THEN 'waits'
         WHEN h.id IS NULL AND EXISTS (SELECT FROM taxiway.videos v WHERE v.id = a.video_id) THEN 'locked'
         ELSE 'elsewhere' END AS stand
-    FROM answer a LEFT JOIN held h ON h.id = a.video_id
+    FROM answer a JOIN free f ON f.id = a.submission_id LEFT JOIN held h ON h.id = a.video_id
 ), closed AS (
     UPDATE taxiway.submissions s SET
         outcome = e.outcome, closed_at = now(), task_id = e.task_id, http_status = e.http_status,
@@ -114,6 +125,11 @@ WITH answer AS (
 )
 SELECT {submission_id} AS submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
 FROM closed c LEFT JOIN moved m ON m.id = c.video_id
+UNION ALL
+SELECT s.id, 'busy' FROM taxiway.submissions s
+WHERE (SELECT count(*) FROM free) < (SELECT count(*) FROM answer)
+  AND s.video_id = ANY(ARRAY(SELECT video_id FROM answer)) AND s.id = ANY(ARRAY(SELECT submission_id FROM answer))
+  AND ({guard}) AND s.id NOT IN (SELECT id FROM free)
 """
 
 _SAVE_BY_GUARD = {
@@ -130,30 +146,90 @@ _SAVE_BY_GUARD = {
 async def save(database: Database, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE) -> dict[int, str]:
     """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits' or 'elsewhere' (see above).
 
-    A submission that is missing from the result had its outcome already; nothing was changed.
+    'busy': another transaction holds the ledger's row, so nothing was written. A submission that is missing from the
+    result had its outcome already; nothing was changed.
     """
     rows = await database.fetch(_SAVE_BY_GUARD[guard], as_records(answers))
     return {row["submission_id"]: row["result"] for row in rows}
 
 
-async def save_each(database: Database, answers: Sequence[OutcomeRow]) -> dict[int, str]:
-    """Write outcomes; if the batch fails, row by row, so that one bad row costs the others nothing.
+def key_of(answer: OutcomeRow) -> tuple[int, UUID]:
+    """What names an outcome in events: its submission, and its video."""
+    return answer.submission_id, answer.video_id
+
+
+async def save_batch(
+    database: Database,
+    answers: Sequence[OutcomeRow],
+    parking: Parking,
+    *,
+    guard: Guard = Guard.LIVE,
+    name: str = "save",
+) -> dict[int, str]:
+    """Write outcomes; those that PostgreSQL refuses are parked under that name, and missing from the result."""
+    parts = await batches.write(name, answers, lambda part: save(database, part, guard=guard), key_of, parking)
+    return {id: result for part in parts for id, result in part.items()}
+
+
+async def save_each(database: Database, answers: Sequence[OutcomeRow], parking: Parking = RAISE) -> dict[int, str]:
+    """Write outcomes; a row that is refused is written as far as PostgreSQL takes it, above all its task's id.
 
     An answer that the ledger itself refuses (a task id that another submission has) is unknown, and is saved as that.
+    What is refused in every form goes to `parking`, and is missing from the result; without one, the error is raised.
     """
-    try:
-        return await save(database, answers)
-    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
-        if len(answers) == 1:
-            answers = [_refused(answers[0])]
-            return await save(database, answers)
+    refused: dict[int, Refusal] = {}
     results: dict[int, str] = {}
+    try:
+        results = await save_batch(database, answers, _Collecting(refused))
+    except Exception as exc:
+        if len(refused) < len(answers) or not is_refusal(exc):
+            raise  # too many to try each in another form
+    failure: Exception | None = None
     for answer in answers:
-        results |= await save_each(database, [answer])
+        if refusal := refused.get(answer.submission_id):
+            try:
+                results |= await _save_less(database, answer, refusal.error)
+            except Exception as exc:
+                if not is_refusal(exc):
+                    raise
+                failure = refusal.error
+                if parking is not RAISE:
+                    await parking.park(refusal)
+    if failure is not None and parking is RAISE:
+        raise failure
     return results
 
 
-def _refused(answer: OutcomeRow) -> OutcomeRow:
+class _Collecting:
+    """A parking that only remembers."""
+
+    def __init__(self, refused: dict[int, Refusal]) -> None:
+        self._refused = refused
+
+    def passed_over(self, _statement: str) -> list[str]:
+        return []
+
+    async def park(self, refusal: Refusal) -> None:
+        self._refused[int(refusal.key)] = refusal
+
+
+async def _save_less(database: Database, answer: OutcomeRow, error: Exception) -> dict[int, str]:
+    """One answer in other forms, until one is taken. Raises what refused the last."""
+    if isinstance(error, asyncpg.UniqueViolationError) and answer.task_id is not None:
+        forms = [_taken(answer)]
+    else:
+        bare = replace(answer, http_status=None, request_id=None, error=None, estimated_credits=None)
+        forms = [bare, replace(answer, ledger_only=True), replace(bare, ledger_only=True)]
+    for form in forms:
+        try:
+            return await save(database, [form])
+        except Exception as exc:
+            if not is_refusal(exc) or form is forms[-1]:
+                raise
+    return {}
+
+
+def _taken(answer: OutcomeRow) -> OutcomeRow:
     words = f"Runway answered with a task id that cannot be stored ({answer.task_id})"
     return replace(
         answer, outcome="unknown", task_id=None, error=words, next_status="failed", request_id=None,
@@ -177,25 +253,31 @@ _LAPSED = """
 SELECT s.id AS submission_id, s.video_id, s.model, s.quoted_credits,
        COALESCE(v.retries, 0) AS retries, COALESCE(v.resubmissions, 0) AS resubmissions
 FROM taxiway.submissions s LEFT JOIN taxiway.videos v ON v.id = s.video_id
-WHERE s.outcome IS NULL AND s.deadline <= now() ORDER BY s.id LIMIT $1
+WHERE s.outcome IS NULL AND s.deadline <= now() AND NOT $2::jsonb @> to_jsonb(s.id) ORDER BY s.id LIMIT $1
 """
 
 
-async def lapsed(database: Database, limit: int) -> list[Lapsed]:
-    """Open submissions past their deadline."""
-    return [Lapsed(**row) for row in await database.fetch(_LAPSED, limit)]
+async def lapsed(database: Database, limit: int, passed_over: Sequence[int] = ()) -> list[Lapsed]:
+    """Open submissions past their deadline, but those that were refused a moment ago."""
+    return [Lapsed(**row) for row in await database.fetch(_LAPSED, limit, json.dumps(list(passed_over)))]
 
 
-_UNSAVED = "SELECT unsaved FROM taxiway.submissions WHERE unsaved IS NOT NULL ORDER BY id LIMIT $1"
+_UNSAVED = """
+SELECT unsaved FROM taxiway.submissions WHERE unsaved IS NOT NULL AND NOT $2::jsonb @> to_jsonb(id) ORDER BY id LIMIT $1
+"""
 
 
-async def unsaved(database: Database, limit: int) -> list[OutcomeRow]:
-    """Answers that were saved to the ledger alone, because the video's row was held by somebody."""
-    rows = await database.fetch(_UNSAVED, limit)
+async def unsaved(database: Database, limit: int, passed_over: Sequence[int] = ()) -> list[OutcomeRow]:
+    """Answers that were saved to the ledger alone, because the video's row was held, or refused them."""
+    rows = await database.fetch(_UNSAVED, limit, json.dumps(list(passed_over)))
     return [_answer(json.loads(row["unsaved"], parse_float=Decimal)) for row in rows]
 
 
 def _answer(stored: dict[str, Any]) -> OutcomeRow:
     return OutcomeRow(
-        **(stored | {"video_id": UUID(stored["video_id"]), "delay_seconds": float(stored["delay_seconds"])})
+        **(
+            stored
+            | {"video_id": UUID(stored["video_id"]), "delay_seconds": float(stored["delay_seconds"])}
+            | {"ledger_only": False}
+        )
     )

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import asyncpg
 
+from service.store import batches
+from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.recordset import as_records
 from service.store.videos import COLUMNS
@@ -28,14 +30,21 @@ RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_s
     extract(epoch FROM now() - due.polled_at)::float8 AS seconds_before
 """
 
-# Claim tasks to poll, the longest due first; put off while this caller polls.
-_DUE = f"""
-WITH due AS MATERIALIZED (
+_DUE_IDS = f"""
     SELECT id, polled_at FROM taxiway.videos
-    WHERE status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now()
-    ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED)
+    WHERE status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now() {ONLY}
+    ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED"""
+# Claim tasks to poll, the longest due first; put off while this caller polls.
+_DUE = Choosing(
+    "claim_due",
+    f"""
+WITH due AS MATERIALIZED ({_DUE_IDS})
 {_CLAIMED}
-"""
+""",
+    f"WITH due AS MATERIALIZED ({_DUE_IDS}) SELECT id, id FROM due",
+    "id",
+    takes=1,
+)
 
 # One video, for somebody who waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
 _DUE_ONE = f"""
@@ -74,9 +83,10 @@ class DuePoll:
         return cls(video, row["age_seconds"], previous)
 
 
-async def claim_due(database: Database, limit: int, lease_seconds: float) -> list[DuePoll]:
+async def claim_due(database: Database, limit: int, lease_seconds: float, parking: Parking = RAISE) -> list[DuePoll]:
     """Tasks that are due for a poll."""
-    return [DuePoll.from_row(row) for row in await database.fetch(_DUE, limit, lease_seconds)]
+    rows = await batches.fetch(database, _DUE, limit, lease_seconds, parking=parking)
+    return [DuePoll.from_row(row) for row in rows]
 
 
 async def claim_one(
@@ -124,8 +134,9 @@ class PollResult:
 
 
 # Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
-# from the callback, the poller and a late answer, in any order and any number of times. A row that somebody holds is
-# passed over; its turn comes again. The ledger follows in the same transaction, and remembers the poll.
+# from the callback, the poller and a late answer, in any order and any number of times. A video that another
+# transaction holds, or whose entry in the ledger is held, is passed over; its turn comes again. The ledger follows in
+# the same transaction, and remembers the poll.
 _FINALIZE = f"""
 WITH seen AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
@@ -135,6 +146,10 @@ WITH seen AS (
 ), held AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v JOIN seen s ON s.video_id = v.id AND s.task_id = v.runway_video_id
     WHERE v.status = 'processing' ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
+), free AS MATERIALIZED (
+    SELECT b.video_id FROM taxiway.submissions b
+    WHERE b.video_id = ANY(ARRAY(SELECT id FROM held)) AND b.task_id = ANY(ARRAY(SELECT task_id FROM seen))
+    FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taxiway.videos v SET
         status = s.next_status, task_status = COALESCE(s.task_status, v.task_status),
@@ -152,6 +167,8 @@ WITH seen AS (
                            AND v.progress IS NOT DISTINCT FROM s.progress::real THEN v.updated_at ELSE now() END
     FROM seen s
     WHERE v.id = s.video_id AND v.runway_video_id = s.task_id AND v.id = ANY(ARRAY(SELECT id FROM held))
+      AND (v.id = ANY(ARRAY(SELECT video_id FROM free)) OR NOT EXISTS (
+          SELECT FROM taxiway.submissions b WHERE b.video_id = v.id AND b.task_id = v.runway_video_id OFFSET 0))
     RETURNING v.id, v.task_retries
 ), booked AS (
     UPDATE taxiway.submissions b SET
@@ -173,9 +190,14 @@ SELECT id FROM moved
 """
 
 
-async def finalize(database: Database, results: Sequence[PollResult]) -> set[UUID]:
-    """Apply what was seen. The videos that it changed; the others had ended, or are held by somebody."""
-    return {row["id"] for row in await database.fetch(_FINALIZE, as_records(results))}
+async def finalize(database: Database, results: Sequence[PollResult], parking: Parking = RAISE) -> set[UUID]:
+    """Apply what was seen. The videos that it changed; the others had ended, are held by somebody, or were refused."""
+
+    async def apply(part: Sequence[PollResult]) -> list[asyncpg.Record]:
+        return await database.fetch(_FINALIZE, as_records(part))
+
+    parts = await batches.write("finalize", results, apply, lambda one: (one.video_id, one.video_id), parking)
+    return {row["id"] for part in parts for row in part}
 
 
 # A succeeded task was asked again for fresh URLs.

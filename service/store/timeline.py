@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from service.store import videos
+from service.store.batches import PARKED
 from service.store.database import Database
 from service.videos import Status, Video
 
@@ -51,6 +52,13 @@ ORDER BY received_at
 """
 
 
+# Times at which PostgreSQL refused to write what became of the video.
+_REFUSALS = f"""
+SELECT at, actor, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS sqlstate, detail ->> 'error' AS error
+FROM taxiway.events WHERE video_id = $1 AND kind = '{PARKED}' ORDER BY id
+"""
+
+
 async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     """Everything that happened to this video, in order. Raises NotFound."""
     video = await videos.get(database, video_id)
@@ -58,6 +66,7 @@ async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     for attempt, row in enumerate(await database.fetch(_SUBMISSIONS, video_id), start=1):
         found += _of_submission(row, attempt)
     found += [_callback(row) for row in await database.fetch(_CALLBACKS, video_id)]
+    found += [_refusal(row) for row in await database.fetch(_REFUSALS, video_id)]
     found += _end(video)
     return sorted(found, key=lambda entry: entry.at)  # stable: what happened at one time stays in its order
 
@@ -130,6 +139,11 @@ def _task_end(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
 def _callback(row: asyncpg.Record) -> Entry:
     words = f"A callback came: {row['result']}" if row["handled_at"] else "A callback came, and is kept for later"
     return Entry(row["received_at"], "callback", words, task_id=row["task_id"])
+
+
+def _refusal(row: asyncpg.Record) -> Entry:
+    words = f"The database refused to write this ({row['statement']}); it is tried again"
+    return Entry(row["at"], "refused_row", words, error=f"{row['sqlstate']}: {row['error']}")
 
 
 def _end(video: Video) -> Iterator[Entry]:

@@ -15,6 +15,7 @@ from service import worker
 from service.context import Context
 from service.errors import DatabaseUnavailable
 from service.installer.migrate import migrate
+from service.installer.view import make_view
 from service.store import claim as claims
 from service.store.database import Database
 from service.store.listener import Listener
@@ -24,6 +25,7 @@ from tests.crash.harness import assert_invariants, callback
 from tests.crash.pgbouncer import PATIENCE_SECONDS, SESSIONS, Pooler, pooler_of
 from tests.crash.test_database_faults import Ground, ground
 from tests.database import connected
+from tests.test_view import INSERT, LAST_FIVE
 from tests.world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -77,6 +79,22 @@ async def test_the_schema_is_made_through_it(pooler: Pooler, empty_database_url:
         await g.enqueue()
         await finish(g)
         await everything_completed(g.world, 1)
+
+
+async def test_an_apps_sql_works_through_it(pooler: Pooler, database_url: str) -> None:
+    url = pooler.url(database_url)
+    await make_view(url)
+    async with pooled(pooler, database_url) as g:
+        app = Database(normalise(url), pool_size=5)
+        try:
+            for _ in range(2 * SESSIONS):  # on every session behind it
+                video_id = await app.fetchval(f"{INSERT} RETURNING id")
+            await app.execute("UPDATE videos SET status = 'cancelled' WHERE id = $1", video_id)
+            await finish(g)
+            statuses = [row["status"] for row in await app.fetch(LAST_FIVE)]
+        finally:
+            await app.close()
+        assert statuses == ["cancelled", *["completed"] * 4]
 
 
 async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> None:
