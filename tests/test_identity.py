@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -364,31 +363,20 @@ async def test_a_claim_that_was_rolled_back_is_not_remembered(database_url: str)
         assert await paused(database_url) is None
 
 
-async def test_a_copy_of_one_schema_sends_nothing(server_url: str, database_url: str) -> None:
+async def test_a_copy_of_one_schema_sends_nothing(server: Server) -> None:
     """What `pg_dump --schema=public` leaves out is not half there: there is nothing to claim in."""
-    await execute(database_url, "CREATE TYPE state AS ENUM ('queued')", "CREATE TABLE videos (id int, status state)")
-    async with world(database_url) as w:
+    await migrate(server.url())
+    app = ("CREATE TYPE state AS ENUM ('queued')", "CREATE TABLE videos (id int, status state)", "CREATE DATABASE copy")
+    await execute(server.url(), *app)
+    async with world(server.url()) as w:
         await w.enqueue()
-    host, name = parts(database_url)
-    with_public = await asyncio.to_thread(dump, host, name, "--schema=public")
-    empty = temporary_database(server_url)
-    url = await asyncio.to_thread(empty.__enter__)
-    try:
-        await execute(url, "DROP SCHEMA public")
-        await asyncio.to_thread(load, host, parts(url)[1], with_public)
-        async with world(url) as w:
-            for path in ("/videos", "/process-queued"):
-                answer = await (w.api if path == "/videos" else w.cron).post(path, json=VIDEO)
-                assert (answer.status_code, answer.json()["type"]) == (503, "urn:taxiway:problem:not-configured")
-            assert w.creates == []
-    finally:
-        await asyncio.to_thread(empty.__exit__, None, None, None)
-
-
-def parts(url: str) -> tuple[Path, str]:
-    """The socket's folder and the name of a database of an embedded server."""
-    split = urlsplit(url)
-    return Path(parse_qs(split.query)["host"][0]), split.path.removeprefix("/")
+    await execute(server.url("copy"), "DROP SCHEMA public")
+    sql = await asyncio.to_thread(dump, server.home.sockets, "taxiway", "--schema=public")
+    await asyncio.to_thread(load, server.home.sockets, "copy", sql)
+    async with world(server.url("copy")) as w:
+        for answer in (await w.api.post("/videos", json=VIDEO), await w.cron.post("/process-queued")):
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:taxiway:problem:not-configured")
+        assert w.creates == []
 
 
 ADMIN = "admin-token-for-tests-1"

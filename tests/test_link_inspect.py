@@ -71,6 +71,15 @@ async def test_kinds_that_cannot_be_written_are_refused(empty_database_url: str)
                 await inspect(connection, name)
 
 
+async def test_a_view_of_taxiways_own_is_no_table_of_the_app(empty_database_url: str) -> None:
+    url = empty_database_url
+    await schema(url, "CREATE VIEW videos AS SELECT id, prompt, status FROM taxiway.videos")
+    async with connected(url) as connection:
+        with pytest.raises(LinkRefused, match="its rows are videos already"):
+            await inspect(connection, "videos")
+        assert await likely(connection) == []
+
+
 async def test_columns_are_read_with_all_that_matters(empty_database_url: str) -> None:
     url = empty_database_url
     await execute(

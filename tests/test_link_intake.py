@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from service.context import Context, build
 from service.operations.links import Intake
+from service.steps import mirror
 from service.store import link_intake, links
 from service.store.links import open_links
 from tests.app_tables import BASE, link, linked
@@ -406,3 +408,60 @@ async def test_rows_that_the_app_left_at_processing_are_taken_over_if_asked(
         [entry] = await ctx.database.fetch("SELECT * FROM taxiway.submissions")
         assert (entry["outcome"], entry["settled_at"], entry["quoted_credits"]) == ("unknown", None, 60)
         assert await link_intake.count_died(ctx.database, await linked(ctx.database), 600) == 0
+
+
+async def test_sixty_images_of_five_megabytes_fit_into_little_memory(database_url: str) -> None:
+    await execute(database_url, BASE)
+    await link(database_url)
+    await execute(
+        database_url,
+        """INSERT INTO public.videos (prompt, image_url)
+           SELECT 'p', 'data:image/png;base64,iVBORw0KGgo' || repeat('A', 4999989) FROM generate_series(1, 60)""",
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.intake_of_images", database_url, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    taken, megabytes = map(int, out.split())
+    assert taken == 60
+    assert megabytes <= 150, megabytes
+
+
+async def test_rows_queued_again_and_again_are_taken_once_each_time(database_url: str) -> None:
+    """Three intakes with a mirror each, and an app that queues again what has ended: no deadlock, nothing lost."""
+    await execute(database_url, BASE)
+    await link(database_url)
+    await execute(database_url, "INSERT INTO public.videos (prompt) SELECT 'p' FROM generate_series(1, 40)")
+    ended = asyncio.Event()
+
+    async def end_and_queue_again() -> int:
+        again = 0
+        async with connected(database_url) as app:
+            while again < 100:
+                await app.execute(
+                    """UPDATE taxiway.videos SET status = 'failed', finished_at = now(), error_message = 'no'
+                       WHERE id = ANY(ARRAY(SELECT id FROM taxiway.videos WHERE status = 'queued' LIMIT 20
+                                            FOR UPDATE SKIP LOCKED))"""
+                )
+                status = await app.execute("UPDATE public.videos SET status = 'queued' WHERE status = 'failed'")
+                again += int(status.split()[-1])
+        ended.set()
+        return again
+
+    async def work(ctx: Context) -> int:
+        taken = 0
+        while True:
+            last = ended.is_set()
+            taken += (await intake(ctx)).get("taken_again", 0)
+            await mirror.run_once(ctx, await open_links(ctx.database))
+            if last:
+                return taken
+
+    async with context(database_url) as one, context(database_url) as two, context(database_url) as three:
+        async with asyncio.timeout(60):
+            again, *taken = await asyncio.gather(end_and_queue_again(), work(one), work(two), work(three))
+        last = (await intake(one)).get("taken_again", 0)
+        await mirror.run_once(one, await open_links(one.database))
+    assert sum(taken) + last == again
+    rounds = sum(row["round"] - 1 for row in await videos(database_url))
+    assert rounds == again

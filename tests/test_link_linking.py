@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
+from service.context import build
 from service.errors import Conflict, NotFound
 from service.installer.answers import Answers
 from service.installer.check import fit
 from service.installer.inspect import Connection, LinkRefused
 from service.installer.linking import Linked, apply, find, links, unlink
 from service.installer.plan import Wishes
+from service.operations.links import Intake
+from service.steps import mirror
 from service.store.link_closing import close_finished
+from service.store.links import open_links
 from tests.database import connected
 from tests.linked import BASE, PRISMA, ROW, SETTINGS, SUPABASE, keys, plan, schema
+from tests.world import settings
 
 pytestmark = pytest.mark.anyio
 
@@ -519,6 +524,85 @@ async def test_names_of_links(empty_database_url: str) -> None:
         for name in ("videos", "films"):
             with pytest.raises(NotFound, match=r"there is app.videos, public.Video, public.videos"):
                 await find(connection, name)
+
+
+async def intake(url: str) -> int:
+    """What one run of intake takes from all linked tables."""
+    ctx = build(settings(url))
+    try:
+        return (await Intake(ctx).run(await open_links(ctx.database)))["taken"]
+    finally:
+        await ctx.database.close()
+
+
+async def test_intake_takes_what_was_consented_to_and_nothing_else(empty_database_url: str) -> None:
+    url = empty_database_url
+    await schema(url, BASE, ROW, ROW)
+    async with connected(url) as connection:
+        await link(connection, answers=IGNORE)
+        assert await intake(url) == 0
+        await connection.execute(ROW)
+        assert (await intake(url), await intake(url)) == (1, 0)
+        await unlink(connection, "videos", cancel=False)
+        await connection.execute(ROW)
+        assert await intake(url) == 0
+        await link(connection, answers=IGNORE)
+        assert await intake(url) == 0
+        await link(connection, answers=TAKE)
+        assert (await intake(url), await intake(url)) == (3, 0)
+        assert await connection.fetchval("SELECT count(*) FROM taxiway.videos") == 4
+
+
+@pytest.mark.parametrize(
+    ("table", "insert", "answers"),
+    [
+        (PRISMA, 'INSERT INTO "Video" (id, prompt, "userId", "updatedAt") VALUES (\'c1\', \'a\', \'u\', now())',
+         Answers(zone="UTC")),
+        (SUPABASE, ROW, Answers(columns={"image": "original_image_url", "runway_video_id": "task_id",
+                                         "error_message": "error", "video_url": "output_url"},
+                                where="deleted_at IS NULL -- ours")),
+        (BASE.replace("TABLE videos", "TABLE app.videos"), "INSERT INTO app.videos (prompt) VALUES ('a')", None),
+        (BASE + "; ALTER TABLE videos RENAME TO base; CREATE VIEW videos AS "
+         "SELECT * FROM base WHERE user_id IS NULL", ROW, None),
+        ("CREATE TABLE videos (id bigint GENERATED ALWAYS AS IDENTITY, day date DEFAULT '2026-01-01', prompt text, "
+         "status text DEFAULT 'queued', PRIMARY KEY (id, day)) PARTITION BY RANGE (day); "
+         "CREATE TABLE p PARTITION OF videos DEFAULT", ROW, None),
+    ],
+)  # fmt: skip
+async def test_each_shape_is_taken_as_it_was_linked(
+    empty_database_url: str, table: str, insert: str, answers: Answers | None
+) -> None:
+    url = empty_database_url
+    await schema(url, "CREATE SCHEMA app", table)
+    async with connected(url) as connection:
+        await link(connection, "Video" if "Video" in table else "videos", answers)
+        await connection.execute(insert)
+        assert (await intake(url), await intake(url)) == (1, 0)
+        [state] = await links(connection)
+        assert (state.link.state, state.link.reason, state.queued) == ("open", None, 1)
+
+
+async def test_stuck_rows_show_what_became_of_them_and_a_link_that_is_undone_closes(empty_database_url: str) -> None:
+    url = empty_database_url
+    await schema(
+        url, BASE, "INSERT INTO videos (prompt, status) VALUES ('a', 'processing'), (' ', 'processing')",
+        "INSERT INTO videos (prompt, status, runway_video_id) VALUES ('sent', 'processing', 'task-1')",
+    )  # fmt: skip
+    ctx = build(settings(url))
+    try:
+        async with connected(url) as connection:
+            await link(connection, wishes=Wishes("requeue"))
+            await mirror.run_once(ctx, await open_links(ctx.database))
+            rows = await connection.fetch("SELECT status, error_message FROM videos ORDER BY prompt")
+            assert [row["status"] for row in rows] == ["failed", "queued", "processing"]
+            assert "accept_double_charge" in rows[0]["error_message"]
+            assert (await unlink(connection, "videos", cancel=True)).state == "closing"
+            await mirror.run_once(ctx, await open_links(ctx.database))
+            assert await connection.fetchval("SELECT count(*) FROM videos WHERE status = 'cancelled'") == 2
+            [state] = await links(connection)
+            assert (state.link.state, state.behind) == ("closed", 0)
+    finally:
+        await ctx.database.close()
 
 
 async def test_two_links_at_once_are_one(empty_database_url: str) -> None:

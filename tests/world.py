@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from service.simulator.ledger import iso
 from service.tick import tick
-from tests.database import connected, execute, later
+from tests.database import TIME_PASSES, connected, execute, later
 
 API_KEY = "api-key-for-tests-0001"
 CRON_SECRET = "cron-secret-for-tests-1"
@@ -89,6 +89,7 @@ class World:
         await later(self.url, **interval)
         await execute(
             self.url,
+            TIME_PASSES.replace("LOCAL ", ""),
             f"UPDATE taxiway.videos SET video_url_expires_at = video_url_expires_at + interval "
             f"'{passed.total_seconds()} s'",
         )

@@ -144,13 +144,17 @@ CANDIDATES = """
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'taxiway') AND n.nspname !~ '^pg_(toast|temp)'
      ORDER BY rank, is_visible DESC, sql_name
 """
-# Relations with columns for a status and a prompt: what may be linked when nothing of the name is there.
+# Relations with columns for a status and a prompt, but for views of Taxiway's own tables.
 LIKELY = """
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_name
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
      WHERE c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'taxiway') AND n.nspname !~ '^pg_(toast|temp)'
+       AND NOT EXISTS (
+           SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+             JOIN pg_class u ON d.refclassid = 'pg_class'::regclass AND u.oid = d.refobjid
+            WHERE w.ev_class = c.oid AND u.relnamespace = to_regnamespace('taxiway'))
      GROUP BY 1 HAVING bool_or(lower(a.attname) = 'status') AND bool_or(lower(a.attname) LIKE '%prompt%')
      ORDER BY 1 LIMIT 10
 """
@@ -253,6 +257,8 @@ async def inspect(connection: Connection, wanted: str) -> Table:
         )
     bases = await connection.fetch(BASES, oid)
     oids = [base["oid"] for base in bases]
+    if any(base["sql_name"].startswith("taxiway.") for base in bases):
+        raise LinkRefused(f"{row['sql_name']} is a view of Taxiway's own tables: its rows are videos already")
     columns = await _columns(connection, oid)
     for base in oids[1:]:
         _inherit(columns, await _columns(connection, base))

@@ -1,6 +1,6 @@
 """Statements that make videos of a linked table's rows: no lock on a row of the app's, and no write to it.
 
-What was taken once is in `taxiway.rows`, so any number of intakes may look at the same rows.
+What was taken once is in `taxiway.rows`, so any number of intakes may read the same rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.store.videos import NEEDS_CONSENT
 
-CHUNK_BYTES = 16_000_000  # of prompts, images and inputs that are read and written at once
+CHUNK_BYTES = 8_000_000  # of prompts, images and inputs at once: on their way they are in memory six times
 CHUNK_ROWS = 1_000
 READ_SECONDS = 20.0
 PROMPT_SHOWN = 1_000  # characters that are kept of a prompt that makes no request
@@ -40,7 +40,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look for queued rows found. `newest`: of all rows, where the table has something to tell it by."""
+    """What one look for queued rows found. `newest`: of all rows, where the table has a column that says so."""
 
     unknown: list[Unknown]
     newest: str | None

@@ -283,6 +283,14 @@ def word_of(table: LinkedTable) -> str:
     return f"SELECT {_text(table, 'status')} FROM {relation(table)} a WHERE {column(table, 'id')} = $1::text::{key}"
 
 
+def one(table: LinkedTable) -> str:
+    """Key and status of one row ($1: its key), as text."""
+    return f"""
+        SELECT {_text(table, "id")} AS app_id, {_text(table, "status")} AS word
+        FROM {relation(table)} a WHERE {column(table, "id")} = $1::text::{cast(table, "id")}
+    """
+
+
 def _updated(table: LinkedTable) -> str:
     name = identifier(table.link.columns["updated_at"].name)
     if table.bases["updated_at"] == "timestamp":
@@ -368,7 +376,7 @@ def _died(table: LinkedTable) -> str | None:
 
 
 def died(table: LinkedTable, *, count: bool = False) -> str | None:
-    """Rows at processing that Taxiway does not know and nobody works on; `count`: only how many.
+    """Rows at processing that Taxiway does not know and no code of the app works on; `count`: only how many.
 
     None where the table has no word for it, or no time by which to say how long it has been.
     """

@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 
-from service.installer.check import judge
 from service.links import Column, Link, Mapping
 from service.logs import VIDEO, event
 from service.store.database import Database
 from service.store.link_catalogue import COLUMNS, FoundTable, column_of
+from service.store.link_fit import judge
 from service.store.link_statements import LinkedTable
 
 log = logging.getLogger(__name__)

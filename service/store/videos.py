@@ -40,6 +40,7 @@ class NewVideo:
     timeout_seconds: float
     idempotency_key: str | None
     request_hash: str | None  # with a key alone
+    link_id: int | None = None  # of the linked table that has a row for it
 
 
 # Enqueue: the video, its words and, for a new model, its row; nothing if the idempotency key is taken. A worker that
@@ -49,10 +50,10 @@ WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOT
 v AS (
     INSERT INTO taxiway.videos AS v (
         id, operation, model, input, quoted_credits, priority, run_after, expires_at, idempotency_key, request_hash,
-        user_id, prompt, image_url, metadata, origin)
+        user_id, prompt, image_url, metadata, link_id, version, origin)
     SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
            COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)), $10, $11,
-           $12, $13, $14, $15::jsonb, 'api'
+           $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api'
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
 ), found AS (
@@ -73,7 +74,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     row = await database.fetchrow(
         _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,
         new.run_after, new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, new.user_id,
-        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata),
+        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata), new.link_id,
     )  # fmt: skip
     if row is not None:
         return Video.from_row(row), True

@@ -21,7 +21,9 @@ from service.store.database import Database
 from service.store.listener import Listener
 from service.store.url import normalise
 from service.tick import tick
+from tests.crash import linked_app
 from tests.crash.harness import assert_invariants, callback
+from tests.crash.linked_scenarios import film
 from tests.crash.pgbouncer import PATIENCE_SECONDS, SESSIONS, Pooler, pooler_of
 from tests.crash.test_database_faults import Ground, ground
 from tests.database import connected
@@ -115,6 +117,34 @@ async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> Non
         assert [video["id"] for video in listed["videos"]] == [str(first)]
         assert (await g.retry_until_saved("GET", "/health", 200)).json()["counts"] == {"completed": 1}
         await everything_completed(w, 1)
+
+
+async def test_a_linked_table_through_it(pooler: Pooler, database_url: str) -> None:
+    """Its trigger charges and refuses; the app queues one row again, cancels one, deletes one."""
+    async with pooled(pooler, database_url) as g:
+        w = g.world
+        await linked_app.install(database_url)
+        kept, unwanted, deleted = [await film(g) for _ in range(3)]
+        broke, stubborn = await film(g, user=linked_app.BROKE), await film(g, temper=0)
+        counts = await g.tick()
+        assert (counts["intake"]["mapped"], counts["submit"]["accepted"]) == (5, 4)
+        async with linked_app.as_app(database_url) as app:
+            await app.execute(linked_app.CANCEL, unwanted)
+            await app.execute(linked_app.REMOVE, deleted)
+        await finish(g)
+        assert await words_of(w) == {kept: "READY", unwanted: "CANCELED", broke: "BROKEN", stubborn: "RENDERING"}
+        async with linked_app.as_app(database_url) as app:
+            await app.execute(linked_app.REQUEUE, kept)
+        await finish(g)
+        found = await assert_invariants(w)
+        assert dict(found.statuses) == {"completed": 2, "cancelled": 2, "failed": 1}
+        assert len(w.creates) == 5
+        assert not await w.rows("SELECT error FROM taxiway.ticks WHERE error IS NOT NULL")
+
+
+async def words_of(w: World) -> dict[str, str]:
+    """The status of each row of the linked table."""
+    return {row["id"]: row["status"] for row in await w.rows('SELECT id, status::text FROM studio."Film"')}
 
 
 async def test_cancel_and_retry_through_it(pooler: Pooler, database_url: str) -> None:
