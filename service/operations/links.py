@@ -107,7 +107,7 @@ class Intake:
             event(log, VIDEO, "recalled", "Cancelled: its row was cancelled or removed", video=video_id)
 
     async def _take(self, table: LinkedTable) -> bool:
-        """Look for queued rows and take them; whether all rows were looked at."""
+        """Find queued rows and take them; whether all rows were read."""
         sweep = table.is_cheap or table.since is None or table.sweep_is_due
         if table.is_blind and not (table.look_is_due and await link_intake.take_turn(self.ctx.database, table)):
             return False
@@ -123,7 +123,7 @@ class Intake:
         return sweep
 
     async def _note(self, table: LinkedTable, found: Look, sweep: bool, seconds: float) -> None:
-        """Remember a look where the next one depends on it: not where all rows are looked at with each tick."""
+        """Remember a look where the next one depends on it: not where each tick reads all rows."""
         stays_cheap = table.is_cheap and seconds < 0.02 and not table.sweep_seconds
         if stays_cheap or not (sweep or found.unknown):
             return
