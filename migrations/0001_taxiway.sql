@@ -16,17 +16,23 @@
 --   rows           which row of a linked table is which video, and what is known of that row
 --   mirror_queue   videos whose row in a linked table is behind
 --
--- The runner (service/installer/migrate.py) runs this file in one transaction, and keeps its SHA-256: once applied, a
--- file is never edited.
+-- The runner (service/installer/migrate.py) runs this file in one transaction, keeps its SHA-256, and closes the schema to
+-- everybody else: once applied, a file is never edited. `works with` names the oldest version that can work with the
+-- schema as this file leaves it, by the number of the last file that this version has.
+-- works with: 0001
 
-CREATE SCHEMA IF NOT EXISTS taxiway;
+-- Only if it is not there: then it needs no right on the database.
+DO $$ BEGIN
+    IF to_regnamespace('taxiway') IS NULL THEN CREATE SCHEMA taxiway; END IF;
+END $$;
 COMMENT ON SCHEMA taxiway IS 'Taxiway: the durable queue in front of Runway. Managed by `taxiway migrate` alone.';
-REVOKE ALL ON SCHEMA taxiway FROM PUBLIC;
 
--- Every script that was applied. `sha256`: of its text, with LF at the end of each line.
+-- Every script that was applied. `sha256`: of its text, with LF at the end of each line. `works_with`: the number of the
+-- last script that a version must have to work with the schema as it was then.
 CREATE TABLE taxiway.migrations (
     name        text        PRIMARY KEY,
     sha256      text        NOT NULL,
+    works_with  text        NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT now()
 );
 
@@ -299,7 +305,7 @@ INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
 CREATE TABLE taxiway.rows (
     link_id           integer     NOT NULL REFERENCES taxiway.links (id),
     app_id            text        NOT NULL,    -- the row's key, as text
-    video_id          uuid        NOT NULL,
+    video_id          uuid,                    -- NULL: said queued when the table was linked, and was left alone
     app_word          text,                    -- the status that stands in the app's row, as far as Taxiway knows
     gated_round       integer     NOT NULL DEFAULT 0,   -- the round of the video in which `processing` was written
     mirrored_version  integer     NOT NULL DEFAULT 0,
@@ -349,13 +355,25 @@ SELECT id, user_id, status, error_code, error_message, runway_video_id, progress
        created_at, updated_at, finished_at
 FROM taxiway.videos;
 
--- Closed to everybody else, also where a database grants new objects to browser roles by default.
-REVOKE ALL ON ALL TABLES IN SCHEMA taxiway FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA taxiway FROM PUBLIC;
-DO $$ DECLARE browser text; BEGIN
-    FOR browser IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
-        EXECUTE format('REVOKE ALL ON SCHEMA taxiway FROM %I', browser);
-        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA taxiway FROM %I', browser);
-        EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA taxiway FROM %I', browser);
-    END LOOP;
+-- Which server and which database this is: what a copy has otherwise, and what a server that went back in time has
+-- otherwise (service/store/identity.py). What this role may not read, or this server does not say, is null.
+CREATE FUNCTION taxiway.server_identity() RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    system   text;
+    timeline text;
+BEGIN
+    BEGIN
+        system := (SELECT system_identifier FROM pg_control_system());
+    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+        system := NULL;
+    END;
+    BEGIN
+        timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    EXCEPTION WHEN OTHERS THEN  -- a standby, and servers that keep their log elsewhere
+        timeline := NULL;
+    END;
+    RETURN jsonb_build_object(
+        'system', system, 'timeline', timeline,
+        'database', (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+        'submissions', 'taxiway.submissions'::regclass::oid::bigint);
 END $$;

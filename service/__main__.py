@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands.console import fail, one_line_errors, open_house, run
+from service.commands.console import fail, one_line_errors, open_context, run
 from service.context import Context
 
 cli = typer.Typer(
@@ -23,9 +23,9 @@ cli = typer.Typer(
 )  # fmt: skip
 # What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
-    from service.commands import change, enqueue, models, operate, recipe, show, stats, videos
+    from service.commands import change, enqueue, install, link, models, operate, recipe, show, stats, videos
 
-    for group in (videos, show, enqueue, change, models, stats, operate, recipe):
+    for group in (videos, show, enqueue, change, models, stats, install, link, operate, recipe):
         cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -40,7 +40,7 @@ def web(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     from service.serving import serve
 
     with one_line_errors():
-        serve(open_house(), host, port)
+        serve(open_context(), host, port)
 
 
 @cli.command()
@@ -97,20 +97,6 @@ def _print_counts(counts: dict[str, Any]) -> None:
 
 
 @cli.command()
-def migrate() -> None:
-    """Bring the database's schema up to date. Safe to repeat."""
-    from service.installer.migrate import migrate as apply
-    from service.settings import need
-
-    async def work(ctx: Context) -> list[str]:
-        need(ctx.settings, "database_url")
-        return await apply(ctx.settings.database_url or "")
-
-    applied = run(work)
-    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
-
-
-@cli.command()
 def callback(
     task_id: Annotated[str, typer.Argument(help="The id of a task at Runway.")],
     url: Annotated[str, typer.Option(help="Where Taxiway listens.")] = "http://127.0.0.1:8000/callbacks/runway",
@@ -153,7 +139,7 @@ def simulate(
     from service.settings import need
 
     with one_line_errors():
-        ctx = open_house()
+        ctx = open_context()
         if relay_url:
             need(ctx.settings, "callback_secrets")
         from service.simulator.app import create_simulator

@@ -27,6 +27,19 @@ class Deadline:
         """Whether more work may begin at all."""
         return not self.stopping() and self.monotonic() < self.budget_ends
 
+    def share(self, part: float) -> Callable[[], bool]:
+        """Whether a step may go on that has this part of the time that is left now."""
+        now = self.monotonic()
+        ends = now + (self.budget_ends - now) * part
+        return lambda: self.is_open and self.monotonic() < ends
+
+    def or_at_least(self, seconds: float) -> Callable[[], bool]:
+        """Whether a step may go on that has so many seconds even if the budget is used, unless the platform kills."""
+        ends = max(self.budget_ends, self.monotonic() + seconds)
+        if self.hard_stop is not None:
+            ends = min(ends, self.hard_stop - SAVING_SECONDS)
+        return lambda: not self.stopping() and self.monotonic() < ends
+
     def call_seconds(self, post_timeout: float) -> float:
         """How long a call that starts now may take."""
         if self.hard_stop is None:
@@ -49,7 +62,7 @@ class Wake:
         self.probe = False
 
     def set(self, *, due_work: bool = False, probe: bool = False) -> None:
-        """Wake whoever waits."""
+        """End the wait."""
         self.probe = self.probe or probe
         if due_work:
             self.due_work.set()

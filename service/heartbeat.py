@@ -1,4 +1,4 @@
-"""Heartbeat: a monitor outside is told of every tick, so that it can raise the alarm when none comes."""
+"""Heartbeat: a call to a monitor outside after every tick, so that it can raise the alarm when none comes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Counts = dict[str, Any]
 def beating(
     work: Callable[Concatenate[Context, P], Coroutine[Any, Any, Counts]],
 ) -> Callable[Concatenate[Context, P], Coroutine[Any, Any, Counts]]:
-    """Tell HEARTBEAT_URL of each run of `work`, inside that run: also that it failed, or that a step did."""
+    """Report each run of `work` to HEARTBEAT_URL, inside that run: also that it failed, or that a step did."""
 
     @wraps(work)
     async def heard(ctx: Context, /, *arguments: P.args, **options: P.kwargs) -> Counts:
@@ -39,7 +39,7 @@ def beating(
 
 
 async def ping(ctx: Context, *, failed: bool) -> None:
-    """One GET; what becomes of it is told to the log alone."""
+    """One GET; if it fails, only the log says so."""
     url = ctx.settings.heartbeat_url
     if url is None:
         return

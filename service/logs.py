@@ -73,10 +73,12 @@ def event(
 
     `trace`: with the trace of the exception that is being handled.
     """
-    if log.isEnabledFor(level):  # here, so that a line that nobody wants costs next to nothing
+    if log.isEnabledFor(level):  # here, so that a line that is not logged costs next to nothing
         extra = {"prefix": prefix, "event": name, "ids": ids}
         exc_info = sys.exc_info() if trace else None
-        log.handle(log.makeRecord(log.name, level, "", 0, message, (), exc_info, extra=extra))  # nobody asks who called
+        log.handle(
+            log.makeRecord(log.name, level, "", 0, message, (), exc_info, extra=extra)
+        )  # no formatter asks who called
 
 
 class Redactor:

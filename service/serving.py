@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
 
 
 def server(app: Starlette, host: str, port: int, *, timeout: float = 5) -> Server:
-    """A server that tells the app when it is stopping, and waits `timeout` seconds for requests in flight."""
+    """A server that lets the app know when it is stopping, and waits `timeout` seconds for requests in flight."""
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=int(timeout),
@@ -46,7 +46,7 @@ def server(app: Starlette, host: str, port: int, *, timeout: float = 5) -> Serve
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError; `errno.EADDRINUSE` when somebody else has the port.
+    """A listening socket. Raises OSError; `errno.EADDRINUSE` when another process has the port.
 
     It names its protocol, which `create_server` leaves at 0: only then does asyncio switch Nagle's algorithm off, which
     holds back the end of an answer until the caller has acknowledged its beginning: 40 ms.

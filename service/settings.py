@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     )
 
     database_url: str | None = None
+    migrate_database_url: str | None = None
     database_pool_size: int = Field(5, ge=1, le=100)
     database_pooler: Literal["auto", "yes", "no"] = "auto"
 
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
         7 * 86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("QUEUE_TIMEOUT", "QUEUE_PATIENCE")
     )
     task_timeout: float = Field(86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("TASK_TIMEOUT", "TASK_PATIENCE"))
+    link_rescue_after: float | None = Field(None, gt=0, le=YEAR_SECONDS)
     video_retention: float | None = Field(None, ge=86_400)
     task_retries: int = Field(2, ge=0, le=10)
     unknown_policy: Literal["fail", "resubmit"] = "fail"
@@ -147,7 +149,9 @@ class Settings(BaseSettings):
             short = f"has an entry shorter than {SHORTEST_SECRET} characters"
             complaints.append(f"{short}: make one with `openssl rand -hex 24`")
         if info.field_name == "cron_secret" and set(value) & set(info.data.get("api_keys", ())):
-            complaints.append("shares an entry with API_KEYS: whoever may enqueue could also run the cron")
+            complaints.append(
+                "shares an entry with API_KEYS, so a client that may only enqueue could also run ticks: set another"
+            )
         if info.field_name in ("admin_tokens", "viewer_tokens"):
             others = [name for name in ("api_keys", "cron_secret", "admin_tokens") if name != info.field_name]
             shared = [name.upper() for name in others if set(value) & set(info.data.get(name, ()))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,17 +15,22 @@ from service.heartbeat import beating
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.operations import observe
 from service.settings import need
-from service.steps import cancel, intake, poll, prune, rescue, submit
+from service.steps import cancel, intake, mirror, poll, prune, rescue, submit
 from service.store import ticks
 from service.store.driver_errors import is_refusal
+from service.store.link_statements import LinkedTable
+from service.store.links import open_links
 from service.store.pending_work import EVERYTHING, PendingWork, pending_work
 
 log = logging.getLogger(__name__)
 
+INTAKE_SHARE = 0.5  # of the budget, at most, for linked tables that have many rows to take
+MIRROR_SECONDS = 5.0  # at least, also if the steps before it have used the budget
+
 # In the order in which they are told.
 IDLE: Mapping[str, Counts] = {
     "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
-    "poll": poll.NOTHING, "prune": prune.NOTHING,
+    "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
 }  # fmt: skip
 
 
@@ -58,11 +63,14 @@ async def tick(
     )
     due = await _due(ctx)
     counts: dict[str, Any] = {}
+    tables = await _tables(ctx, counts) if due.links else []
     if due.intake:
-        await _step(counts, "intake", intake.run_once(ctx))
+        await _step(counts, "intake", intake.run_once(ctx, tables, deadline.share(INTAKE_SHARE)))
+    elif tables:
+        await _step(counts, "intake", intake.take_linked(ctx, tables, deadline.share(INTAKE_SHARE)))
     if due.rescue:
         await _step(counts, "rescue", rescue.run_once(ctx))
-    if due.cancel or due.rescue:
+    if due.cancel or due.rescue or counts.get("intake", intake.NOTHING)["recalled"]:
         await _step(counts, "cancel", cancel.run_once(ctx))
     # Side by side: a slow create must not keep a finished video waiting, nor the other way round.
     async with asyncio.TaskGroup() as both:
@@ -72,12 +80,31 @@ async def tick(
             wake.set(due_work=True, probe=due.probe)
         if due.poll or due.intake or due.rescue:
             both.create_task(_step(counts, "poll", poll.run_once(ctx, lambda: deadline.is_open)))
+    if tables and _may_be_behind(tables, counts):
+        await _step(counts, "mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
     if due.prune:
         await _step(counts, "prune", prune.run_once(ctx))
     if submitted and any(submitted.values()):
         counts["submit"] = dict(submitted)
         submitted.update(submit.NOTHING)
     return await _finish(ctx, kind, started, counts, idle=IDLE)
+
+
+async def _tables(ctx: Context, counts: dict[str, Any]) -> list[LinkedTable]:
+    """The linked tables. If they cannot be read, the videos that do not need them go on."""
+    try:
+        return await open_links(ctx.database)
+    except Exception as exc:
+        event(log, VIDEO, "step_failed", "Linked tables could not be read", level=logging.ERROR, trace=True)
+        counts.setdefault("errors", {})["links"] = exc
+        return []
+
+
+def _may_be_behind(tables: Sequence[LinkedTable], counts: Mapping[str, Any]) -> bool:
+    """Whether a row may be behind its video, or a link waits for its end: in an idle tick nothing has to be asked."""
+    if any(table.is_behind or table.link.state == "closing" for table in tables):
+        return True
+    return any(value for step, done in counts.items() if step != "errors" for value in done.values())
 
 
 async def _due(ctx: Context) -> PendingWork:

@@ -45,12 +45,12 @@ class Event(StrEnum):
     COMPLETE = "complete"
     FAIL = "fail"
     CANCEL = "cancel"
-    RETRY = "retry"  # somebody asks for it again
+    RETRY = "retry"  # a user or an operator asks for it again
     ATTACH = "attach"  # late evidence: the task that an unknown submission made
 
 
 # The state machine. What is not here does not happen: an event that arrives late or twice changes nothing.
-# ADOPT from FAILED is for error_code SUBMISSION_UNKNOWN alone.
+# ATTACH from FAILED is for error_code SUBMISSION_UNKNOWN alone.
 TRANSITIONS: Mapping[tuple[Status, Event], Status] = {
     (Status.QUEUED, Event.REFUSE): Status.FAILED,
     (Status.QUEUED, Event.CLAIM): Status.PROCESSING,
@@ -75,6 +75,7 @@ SUBMISSION_UNKNOWN = "SUBMISSION_UNKNOWN"
 EXPIRED = "EXPIRED"
 INVALID_REQUEST = "INVALID_REQUEST"
 REJECTED = "REJECTED"
+REFUSED_BY_TABLE = "REFUSED_BY_TABLE"
 TASK_TIMEOUT = "TASK_TIMEOUT"
 TASK_VANISHED = "TASK_VANISHED"
 TASK_CANCELLED = "TASK_CANCELLED"

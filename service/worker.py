@@ -62,7 +62,7 @@ def signals(stop: Stop) -> Iterator[None]:
 
 
 async def run_forever(ctx: Context, work: Callable[[], Awaitable[object]], *, every: float, stop: Stop) -> None:
-    """Do `work` every so many seconds until stopped. What fails in a way that is told is tried again later."""
+    """Do `work` every so many seconds until stopped. What fails as a TaxiwayError is tried again later."""
     due_at = ctx.monotonic()
     while not stop():
         try:

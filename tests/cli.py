@@ -29,7 +29,7 @@ async def taxiway(url: str | None, *arguments: object, answers: str | None = Non
     return await anyio.to_thread.run_sync(lambda: invoke(url, *arguments, answers=answers, **environment))
 
 
-def told(result: Result) -> list[Any]:
+def printed(result: Result) -> list[Any]:
     """What a command said in JSON, one value a line; it has succeeded."""
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -71,12 +71,12 @@ class Control:
 
 @asynccontextmanager
 async def control(url: str, **changes: Any) -> AsyncIterator[Control]:
-    """A Taxiway with its page, and people in front of it."""
+    """A Taxiway with its page, and site in front of it."""
     async with world(url, **(TOKENS | changes)) as one:
-        people = Control(one, browser(one.ctx), browser(one.ctx), browser(one.ctx))
-        await people.admin.login(ADMIN_TOKEN)
-        await people.viewer.login(VIEWER_TOKEN)
-        yield people
+        site = Control(one, browser(one.ctx), browser(one.ctx), browser(one.ctx))
+        await site.admin.login(ADMIN_TOKEN)
+        await site.viewer.login(VIEWER_TOKEN)
+        yield site
 
 
 @dataclass

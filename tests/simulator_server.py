@@ -1,4 +1,4 @@
-"""The simulator for tests: on a real socket, or in the same process, with a clock that is turned manually."""
+"""The simulator for tests: on a real socket, or in the same process, with a clock that the test sets."""
 
 from __future__ import annotations
 

@@ -163,12 +163,12 @@ async def target(database_url: str, heard: Heard, **changes: Any) -> AsyncIterat
 
 def refused(response: httpx.Response, *wanted: int) -> None:
     """An answer that says no, in the one form."""
-    told = (response.request.method, str(response.request.url)[:200], response.status_code, response.text[:500])
-    assert response.status_code in wanted, told
+    exchange = (response.request.method, str(response.request.url)[:200], response.status_code, response.text[:500])
+    assert response.status_code in wanted, exchange
     if response.request.method != "HEAD":
-        assert response.headers["content-type"] == "application/problem+json", told
-        assert {"type", "title", "status", "detail"} <= response.json().keys(), told
-        assert not INSIDE.search(response.text), told
+        assert response.headers["content-type"] == "application/problem+json", exchange
+        assert {"type", "title", "status", "detail"} <= response.json().keys(), exchange
+        assert not INSIDE.search(response.text), exchange
 
 
 # The document, and everything that can be made from it.
@@ -769,5 +769,5 @@ async def test_a_key_that_runway_repeats_does_not_get_through(database_url: str,
     async with target(database_url, heard) as t:
         await t.world.enqueue()
         await tick(replace(t.world.ctx, transport=lambda: httpx.MockTransport(echo)))
-        told = (await t.anyone.get("/health")).json()["models_paused"][0]["detail"]
-        assert "[secret] is disabled" in told
+        detail = (await t.anyone.get("/health")).json()["models_paused"][0]["detail"]
+        assert "[secret] is disabled" in detail

@@ -150,7 +150,10 @@ def test_reports_everything_at_once_with_advice() -> None:
         "prompt_text": "a cat",
     }
     assert problems("image_to_video", bad) == {
-        "/input/promptImage": 'is missing: give the URI of an image, or a list of at most 1 {uri, position: "first"}',
+        "/input/promptImage": (
+            "Add an image: paste a link or choose a file. (API: `/input/promptImage` is required: an https:// URL, "
+            "a data: URI, or a list of one {uri, position}.)"
+        ),
         "/input/promptText": "is missing: give a text of 1 to 1000 characters (UTF-16 code units)",
         "/input/ratio": f"must be one of {SIX_RATIOS}; got '16:9'",
         "/input/duration": "must be a whole number from 2 to 10; got '5'",

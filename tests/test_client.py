@@ -35,7 +35,7 @@ from tests.wire import (
     answer,
     content_length,
     deaf,
-    nobody,
+    refusing_port,
     trusting_tls,
     wire,
 )
@@ -102,7 +102,7 @@ async def create(
 
 class TestNotSent:
     async def test_refused(self, transports: Transports) -> None:
-        with nobody() as url:
+        with refusing_port() as url:
             async with client(url, transports(url)) as runway:
                 assert (await send(runway)).kind is Kind.NOT_SENT
 
@@ -192,7 +192,7 @@ class TestHandshakes:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "traced"),
     [
         ("connection.connect_tcp.complete", False),
         ("connection.start_tls.complete", False),
@@ -201,12 +201,12 @@ class TestHandshakes:
         ("http2.send_request_headers.started", True),
     ],
 )
-async def test_httpcore_tells_before_it_writes(name: str, told: bool) -> None:
+async def test_httpcore_tells_before_it_writes(name: str, traced: bool) -> None:
     sight = ConnectionTrace(lambda: 7.0)
     token = current.set(sight)
     await httpcore_trace(name, {})
     current.reset(token)
-    assert sight.at == (7.0 if told else None)
+    assert sight.at == (7.0 if traced else None)
 
 
 class TestWithoutATrace:
@@ -220,7 +220,7 @@ class TestWithoutATrace:
             assert (await send(runway)).kind is Kind.UNKNOWN
 
     async def test_a_transport_of_the_same_family_that_traces_nothing(self) -> None:
-        with nobody() as url:
+        with refusing_port() as url:
             async with client(url, HttpxAiohttp()) as runway:
                 assert (await send(runway)).kind is Kind.UNKNOWN
 

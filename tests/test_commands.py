@@ -178,7 +178,7 @@ async def test_a_tick_with_a_broken_step_says_which_and_fails(database_url: str)
 
 
 async def test_poll_once_and_in_a_loop(database_url: str, tmp_path: Path) -> None:
-    [counts] = cli.told(await cli.taxiway(database_url, "poll"))
+    [counts] = cli.printed(await cli.taxiway(database_url, "poll"))
     assert counts["poll"]["polled"] == 0
     with command(tmp_path, "poll", "--every", 0.1, **environment(database_url)) as poller:
         twice = "SELECT count(*) FROM taxiway.ticks WHERE kind = 'poll' HAVING count(*) > 2"
@@ -241,8 +241,8 @@ async def test_simulate_runs_the_simulator_alone(tmp_path: Path) -> None:
         await asyncio.to_thread(simulator.wait_for, "listening")
         headers = {"authorization": f"Bearer {RUNWAY_KEY}", "x-runway-version": "2024-11-06"}
         async with httpx.AsyncClient(headers=headers, trust_env=False) as client:
-            told = (await client.get(f"http://127.0.0.1:{port}/v1/organization")).json()
-        assert told["creditBalance"] == 77
+            organization = (await client.get(f"http://127.0.0.1:{port}/v1/organization")).json()
+        assert organization["creditBalance"] == 77
         assert f"http://127.0.0.1:{port}" in simulator.said
         assert simulator.end() == 0
 

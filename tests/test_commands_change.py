@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from service.__main__ import cli
 from service.commands import change, completion
 from service.logs import one_line
-from tests.cli import complaint, taxiway, terminal, told
+from tests.cli import complaint, printed, taxiway, terminal
 from tests.commands import ROOT, command
 from tests.database import execute
 from tests.world import World, world
@@ -56,12 +56,12 @@ async def test_all_that_match_are_retried_after_a_question(database_url: str, mo
             done = await taxiway(database_url, "retry", "--error-code", "REJECTED", answers="y\n")
         assert (done.exit_code, done.stdout) == (0, "5 videos queued again, 0 left out\n")
         assert await statuses(w) == {"failed": 1, "queued": 5}
-        [cancelled] = told(await taxiway(database_url, "cancel", "--status", "queued", "--yes"))
+        [cancelled] = printed(await taxiway(database_url, "cancel", "--status", "queued", "--yes"))
         assert cancelled == {"matched": 5, "done": 5, "skipped": 0}
         assert await statuses(w) == {"failed": 1, "cancelled": 5}
-        [nothing] = told(await taxiway(database_url, "cancel", "--q", "boat"))
+        [nothing] = printed(await taxiway(database_url, "cancel", "--q", "boat"))
         assert nothing == {"matched": 0, "done": 0, "skipped": 0}
-        [unknown] = told(await taxiway(database_url, "retry", "--status", "failed"))
+        [unknown] = printed(await taxiway(database_url, "retry", "--status", "failed"))
         assert unknown == {"matched": 1, "done": 0, "skipped": 1}
 
 
@@ -71,12 +71,12 @@ async def test_a_row_that_is_held_ends_no_loop(database_url: str) -> None:
         held = await w.enqueue()
         async with w.ctx.database.transaction() as raw:
             await raw.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
-            [told_] = told(await taxiway(database_url, "cancel", "--model", "gen4_turbo", "--yes"))
-        assert told_ == {"matched": 2, "done": 1, "skipped": 1}
+            [counts] = printed(await taxiway(database_url, "cancel", "--model", "gen4_turbo", "--yes"))
+        assert counts == {"matched": 2, "done": 1, "skipped": 1}
 
 
 @pytest.mark.parametrize(
-    ("words", "told_"),
+    ("words", "expected"),
     [
         (("retry",), "name a video, or at least one filter"),
         (("cancel", "--yes"), "name a video, or at least one filter"),
@@ -85,10 +85,10 @@ async def test_a_row_that_is_held_ends_no_loop(database_url: str) -> None:
         (("retry", "--status", "done"), "is not one of"),
     ],
 )
-async def test_what_is_not_understood_ends_with_2(words: tuple[str, ...], told_: str) -> None:
+async def test_what_is_not_understood_ends_with_2(words: tuple[str, ...], expected: str) -> None:
     result = await taxiway(None, *words)
     assert result.exit_code == 2
-    assert told_ in " ".join(result.stderr.split())
+    assert expected in " ".join(result.stderr.split())
 
 
 async def test_the_last_ticks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +99,10 @@ async def test_the_last_ticks(database_url: str, monkeypatch: pytest.MonkeyPatch
         await w.tick()
         await w.tick(kind="worker")
         await execute(database_url, "UPDATE taxiway.ticks SET error = 'poll: it \x1b[2J broke' WHERE kind = 'worker'")
-        rows = told(await taxiway(database_url, "ticks"))
+        rows = printed(await taxiway(database_url, "ticks"))
         assert [row["kind"] for row in rows] == ["worker", "tick"]
         assert rows[1]["counts"]["submit"]["accepted"] == 1
-        assert len(told(await taxiway(database_url, "ticks", "--limit", 1))) == 1
+        assert len(printed(await taxiway(database_url, "ticks", "--limit", 1))) == 1
         with terminal(monkeypatch):
             table = (await taxiway(database_url, "ticks")).stdout
         assert one_line("poll: it \x1b[2J broke") in table
@@ -130,7 +130,7 @@ async def test_models_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch
             assert "lunch" in table
             assert "2 h" in table
             assert (await taxiway(database_url, "resume", "gen4_turbo")).stdout == "gen4_turbo is open\n"
-        rows = {row["model"]: row for row in told(await taxiway(database_url, "models"))}
+        rows = {row["model"]: row for row in printed(await taxiway(database_url, "models"))}
         assert (rows["gen4_turbo"]["paused"], rows["gen4_turbo"]["queued"]) == (False, 1)
         assert "all" in rows
         assert "there is no model 'gen4-turbo'" in complaint(await taxiway(database_url, "pause", "gen4-turbo"))
@@ -143,7 +143,7 @@ async def test_models_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch
 
         ctx = replace(w.ctx, sleep=sleep)
         with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_house", lambda: ctx)
+            monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
             watched = await taxiway(database_url, "models", "--watch", FORCE_COLOR="1")
         assert (watched.exit_code, "gen4_turbo" in watched.stdout) == (130, True)
 
@@ -157,10 +157,10 @@ async def test_statistics(database_url: str, monkeypatch: pytest.MonkeyPatch) ->
         await w.finish()
         await w.enqueue()
         await w.tick()
-        buckets = told(await taxiway(database_url, "stats"))
+        buckets = printed(await taxiway(database_url, "stats"))
         assert len(buckets) == 60
         assert sum(bucket["completed"] for bucket in buckets) == 1
-        assert len(told(await taxiway(database_url, "stats", "--window", "week"))) == 168
+        assert len(printed(await taxiway(database_url, "stats", "--window", "week"))) == 168
         with terminal(monkeypatch):
             table = (await taxiway(database_url, "stats", "--window", "day")).stdout
         assert "at Runway now: gen4_turbo: 1" in table

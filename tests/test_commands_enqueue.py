@@ -20,7 +20,7 @@ from typer.testing import Result
 from service.context import Context
 from service.errors import DatabaseUnavailable
 from service.simulator.app import SimulatorOptions, create_simulator
-from tests.cli import complaint, taxiway, terminal, told
+from tests.cli import complaint, printed, taxiway, terminal
 from tests.commands import command
 from tests.database import execute
 from tests.simulator_server import on_socket
@@ -32,7 +32,7 @@ BOAT = ("--prompt", "a boat", "--image", IMAGE)
 
 
 async def price(*arguments: object, **environment: str) -> dict[str, Any]:
-    [one] = told(await taxiway(None, "enqueue", "--dry-run", *arguments, **environment))
+    [one] = printed(await taxiway(None, "enqueue", "--dry-run", *arguments, **environment))
     assert isinstance(one, dict)
     return one
 
@@ -68,7 +68,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], None]:
             next(looks)  # a test that hangs would tell less
             await asyncio.sleep(0.02)
 
-        monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.ctx, sleep=sleep))
+        monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
 
     return use
 
@@ -141,12 +141,12 @@ async def test_a_video_is_queued_as_by_the_api(database_url: str) -> None:
     async with world(database_url) as w:
         arguments = ("enqueue", "--no-wait", *BOAT, "--metadata", '{"order": 7}', "--priority", 5,
                      "--user", "7", "--idempotency-key", "order-7")  # fmt: skip
-        [first] = told(await taxiway(database_url, *arguments))
+        [first] = printed(await taxiway(database_url, *arguments))
         assert (first["status"], first["priority"], first["metadata"]) == ("queued", 5, {"order": 7})
         row = await w.row(UUID(first["id"]))
         assert (row["user_id"], row["prompt"], row["origin"]) == ("7", "a boat", "api")
         again = await taxiway(database_url, *arguments)
-        assert told(again)[0]["id"] == first["id"]
+        assert printed(again)[0]["id"] == first["id"]
         assert first["id"] in again.stderr
         body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "priority": 5, "metadata": {"order": 7},
                 "user_id": "7"}  # fmt: skip
@@ -159,13 +159,13 @@ async def test_a_video_is_queued_as_by_the_api(database_url: str) -> None:
 async def test_from_edits_and_resubmits(database_url: str) -> None:
     async with world(database_url) as w:
         source = await w.enqueue(metadata={"order": 7}, priority=3)
-        [edited] = told(await taxiway(database_url, "enqueue", "--no-wait", "--from", source, "--duration", 10))
+        [edited] = printed(await taxiway(database_url, "enqueue", "--no-wait", "--from", source, "--duration", 10))
         assert edited["id"] != str(source)
         assert edited["input"]["duration"] == 10
         assert edited["input"]["promptImage"] == IMAGE
         assert (edited["metadata"], edited["priority"], edited["quoted_credits"]) == ({"order": 7}, 3, 50)
         [row] = await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a ship', 'cancelled') RETURNING id")
-        [other] = told(await taxiway(database_url, "enqueue", "--no-wait", "--from", row["id"]))
+        [other] = printed(await taxiway(database_url, "enqueue", "--no-wait", "--from", row["id"]))
         assert (other["operation"], other["input"]["promptText"]) == ("text_to_video", "a ship")
         missing = uuid4()
         assert str(missing) in complaint(await taxiway(database_url, "enqueue", "--from", missing))
@@ -181,7 +181,7 @@ async def test_it_waits_until_the_file_is_on_disk(
 ) -> None:
     async with world(database_url) as w:
         hurried(w)
-        [done] = told(await made(w, tmp_path / "boat.mp4"))
+        [done] = printed(await made(w, tmp_path / "boat.mp4"))
         assert (done["status"], done["saved_as"]) == ("completed", str(tmp_path / "boat.mp4"))
         assert (tmp_path / "boat.mp4").stat().st_size == done["bytes"] > 1000
         with terminal(monkeypatch):
@@ -249,7 +249,7 @@ async def test_it_says_that_nobody_ticks(
             if looks == 2:
                 await w.api.post(f"/videos/{(await w.rows('SELECT id FROM taxiway.videos'))[0]['id']}/cancel")
 
-        monkeypatch.setattr("service.commands.console.open_house", lambda: replace(w.ctx, sleep=sleep))
+        monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
         result = await taxiway(database_url, "enqueue", *BOAT)
         assert result.exit_code == 1
         assert result.stderr.count("no tick has run yet: the video waits until one does") == 1
@@ -276,7 +276,7 @@ async def test_a_database_that_is_away_is_waited_for_but_not_for_ever(
             raise DatabaseUnavailable("it is restarting")
 
         ctx = replace(w.ctx, sleep=sleep, monotonic=lambda: seconds)
-        monkeypatch.setattr("service.commands.console.open_house", lambda: ctx)
+        monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
         monkeypatch.setattr("service.steps.poll.poll_now", away)
         result = await taxiway(database_url, "enqueue", *BOAT)
         assert result.exit_code == 1

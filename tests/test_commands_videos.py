@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from service.commands import output, videos
-from tests.cli import complaint, taxiway, terminal, told
+from tests.cli import complaint, printed, taxiway, terminal
 from tests.commands import command
 from tests.database import execute
 from tests.world import RUNWAY_KEY, World, world
@@ -46,7 +46,7 @@ async def test_videos_are_listed_newest_first_and_filtered(database_url: str, mo
         names = {str(video_id): name for name, video_id in ids.items()}
 
         async def listed(*arguments: object) -> list[str]:
-            return [names[row["id"]] for row in told(await taxiway(database_url, "videos", *arguments))]
+            return [names[row["id"]] for row in printed(await taxiway(database_url, "videos", *arguments))]
 
         assert await listed() == ["queued", "processing", "unknown", "failed", "completed"]
         assert await listed("--limit", 3) == ["queued", "processing", "unknown"]
@@ -88,7 +88,7 @@ async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytes
     async with world(database_url) as w:
         ids = await some(w)
         await execute(database_url, "UPDATE taxiway.videos SET poll_after = now() + interval '1 hour', progress = 0.4")
-        [completed] = told(await taxiway(database_url, "show", ids["completed"]))
+        [completed] = printed(await taxiway(database_url, "show", ids["completed"]))
         assert completed["video"]["status"] == "completed"
         assert completed["verdict"] == "paid once (25 credits)"
         assert (completed["paid_credits"], completed["most_credits"]) == (25, 25)
@@ -104,7 +104,7 @@ async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytes
         assert "rejected" in pages["failed"]
         assert "run after" in pages["queued"]
         assert "opened (UTC)" not in pages["queued"]
-        assert "one create for gen4_turbo was permitted" in pages["completed"]
+        assert "Attempt 1: sending to Runway (gen4_turbo)" in pages["completed"]
         missing = uuid4()
         assert str(missing) in complaint(await taxiway(database_url, "show", missing))
         assert (await taxiway(database_url, "show", "x")).exit_code == 2
@@ -113,7 +113,7 @@ async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytes
 async def test_retry_and_cancel_one(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(database_url) as w:
         ids = await some(w)
-        [again] = told(await taxiway(database_url, "retry", ids["failed"]))
+        [again] = printed(await taxiway(database_url, "retry", ids["failed"]))
         assert (again["id"], again["status"]) == (str(ids["failed"]), "queued")
         refused = complaint(await taxiway(database_url, "retry", ids["unknown"]))
         assert f"taxiway attach {ids['unknown']} TASK" in refused
@@ -154,7 +154,7 @@ async def test_watch_at_a_terminal_keeps_a_table(database_url: str, monkeypatch:
 
         ctx = replace(w.ctx, sleep=sleep)
         with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_house", lambda: ctx)
+            monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
             result = await taxiway(database_url, "videos", "--watch", "--every", 0.2, FORCE_COLOR="1")
         assert result.exit_code == 130
         assert str(video_id) in result.stdout

@@ -29,7 +29,7 @@ from service.local.postgres import Server
 from service.local.postgres_home import find_home
 from service.local.processes import until
 from tests.commands import PATIENCE_SECONDS, ROOT, Command, command, commands_with, free_port
-from tests.database import connected, run
+from tests.database import connected, execute, run
 from tests.world import RUNWAY_KEY
 
 LAST_LINE = "Ctrl-C stops all of it."
@@ -215,6 +215,40 @@ def assert_the_log_tells_the_story(up: Dev, video_id: str) -> None:
     assert api_key not in log
     assert log.count("Tick done") <= 2, "an idle cron is silent"
     assert "cron" not in log
+
+
+OLDER = "CREATE TABLE taxiway_migrations (name text); INSERT INTO taxiway_migrations VALUES ('0001_old')"
+KEPT = "SELECT name FROM taxiway_migrations"
+
+
+def test_an_older_versions_folder_is_kept_and_a_new_one_starts(start: Start, data_folder: Path) -> None:
+    """And in the new one, an app's SQL works as it stands."""
+    with Server(data_folder) as before:
+        run(execute(before.url(), OLDER))
+    with start() as up:
+        words = next(line for line in up.command.log.splitlines() if "is kept in" in line)
+        aside = Path(words.partition("is kept in ")[2].partition(",")[0])
+        assert (aside / "PG_VERSION").exists()
+        [video] = run(inserted_with_sql(Server(data_folder).url()))
+        assert until(lambda: up.completed(str(video)), COMPLETED_SECONDS), up.command.log
+        assert up.command.end() == 0
+    home = Server(data_folder).home
+    shutil.rmtree(home.data)
+    aside.rename(home.data)
+    with Server(data_folder) as again:
+        assert run(fetch(again.url(), KEPT)) == ["0001_old"]
+
+
+async def inserted_with_sql(url: str) -> list[object]:
+    """What the app's own statements make of the view: the ids."""
+    sql = "INSERT INTO videos (user_id, prompt, image_url, status) VALUES ('u-1', 'a boat', NULL, 'queued')"
+    await execute(url, sql)
+    return await fetch(url, "SELECT id FROM videos ORDER BY created_at DESC LIMIT 5")
+
+
+async def fetch(url: str, sql: str) -> list[object]:
+    async with connected(url) as connection:
+        return [row[0] for row in await connection.fetch(sql)]
 
 
 def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder: Path, database_url: str) -> None:

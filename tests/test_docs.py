@@ -59,12 +59,12 @@ def schema_of(part: dict[str, Any]) -> dict[str, Any]:
 def test_every_body_has_an_example_and_every_answer_of_its_own_shape() -> None:
     assert set(bodies()) == {name for name, operation in OPERATIONS.items() if "requestBody" in operation}
     with_answer = {name for name, example in EXAMPLES.items() if "answer" in example}
-    told = {
+    documented = {
         name
         for name, operation in OPERATIONS.items()
         if any("application/json" in answer.get("content", {}) for answer in operation["responses"].values())
     }
-    assert with_answer == told - {"GET /openapi.json"}
+    assert with_answer == documented - {"GET /openapi.json"}
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -78,9 +78,9 @@ def test_every_example_is_what_its_schema_says(name: str) -> None:
 
 async def test_the_examples_do_what_they_say(database_url: str) -> None:
     async with world(database_url, admin_tokens=(ADMIN,)) as w:
-        told = await answers(w, bodies())
-    assert set(told) == set(OPERATIONS)
-    for name, answer in told.items():
+        given = await answers(w, bodies())
+    assert set(given) == set(OPERATIONS)
+    for name, answer in given.items():
         described = OPERATIONS[name]["responses"]
         assert str(answer.status_code) in described, name
         kinds = described[str(answer.status_code)].get("content", {})

@@ -18,20 +18,25 @@ from typer.testing import CliRunner, Result
 from service.__main__ import cli
 from service.app import create_app
 from service.context import Context, build
+from service.doctor import storage
 from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
 from service.doctor.queue import LATE_SECONDS, cron, span
 from service.doctor.report import installation, run_checks
 from service.env_parsing import RUNWAY_URL
 from service.errors import DatabaseUnavailable, RunwayUnavailable
+from service.installer import closing, history
+from service.installer.grants import grant
 from service.runway.client import Runway
 from service.settings import Settings, load
 from service.store import doctor_queries, models
+from service.store.database import Database
 from service.store.url import normalise
 from service.web import health
-from tests.database import connected, renamed
+from tests.database import connected, execute, renamed
+from tests.roles import role
 from tests.simulator_server import on_socket
-from tests.wire import nobody
+from tests.wire import refusing_port
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, world
 from tests.world import settings as complete
 
@@ -80,20 +85,32 @@ async def runway_says(status: int, body: bytes, **changes: Any) -> Found:
     return {place: check for place, check in found.items() if place[0] == "Runway"}
 
 
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of the tests saves itself the disk: here it is taken for one that does not."""
+    asked = doctor_queries.durability
+
+    async def durability(database: Database) -> dict[str, Any]:
+        return await asked(database) | {"fsync": "on", "full_page_writes": "on"}
+
+    monkeypatch.setattr(doctor_queries, "durability", durability)
+
+
+@pytest.mark.usefixtures("on_disk")
 class TestHealthy:
     async def test_the_table_and_exit_code_0(self, database_url: str) -> None:
         async with world(database_url) as w, on_socket(w.runway) as url:
             await w.enqueue()
             await w.finish()
-            told = await doctor(DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
-        assert (told.exit_code, told.stderr) == (0, "")
-        lines = told.stdout.splitlines()
+            result = await doctor(DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
+        assert (result.exit_code, result.stderr) == (0, "")
+        lines = result.stdout.splitlines()
         assert lines[0].split() == ["STATUS", "AREA", "CHECK", "MESSAGE"]
         assert lines[-1].startswith("0 errors, 0 warnings, ")
         column = lines[0].index("MESSAGE")
         assert {line[:2] + line[column - 1] for line in lines[1:-2]} == {"ok "}
         assert "error" not in "".join(lines[:-1])
-        assert RUNWAY_KEY not in told.stdout
+        assert RUNWAY_KEY not in result.stdout
 
     async def test_every_area_is_looked_at(self, database_url: str) -> None:
         async with world(database_url) as w:
@@ -113,18 +130,18 @@ class TestHealthy:
 
     async def test_json_is_a_list_of_findings(self, database_url: str) -> None:
         async with world(database_url) as w, on_socket(w.runway) as url:
-            told = await doctor("--json", DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
-        checks = json.loads(told.stdout)
-        assert told.exit_code == 0  # no tick ever ran, and nothing waits for one: a warning
+            result = await doctor("--json", DATABASE_URL=database_url, RUNWAYML_BASE_URL=url, **COMPLETE)
+        checks = json.loads(result.stdout)
+        assert result.exit_code == 0  # no tick ever ran, and nothing waits for one: a warning
         assert {tuple(check) for check in checks} == {("area", "name", "status", "message", "fix")}
         assert [check["name"] for check in checks if check["status"] != "ok"] == ["last tick"]
 
 
 class TestEmpty:
     async def test_an_empty_environment(self) -> None:
-        told = await doctor("--json")
-        found = by_name([Check(**check) for check in json.loads(told.stdout)])
-        assert told.exit_code == 1
+        result = await doctor("--json")
+        found = by_name([Check(**check) for check in json.loads(result.stdout)])
+        assert result.exit_code == 1
         assert {name for (area, name) in found if area == "settings"} == {
             "DATABASE_URL", "RUNWAYML_API_SECRET", "API_KEYS", "CRON_SECRET",
         }  # fmt: skip
@@ -167,9 +184,9 @@ class TestRootCauses:
         assert found["cron", "last tick"].status is CheckStatus.ERROR
 
     async def test_key_missing(self, database_url: str) -> None:
-        told = await doctor(DATABASE_URL=database_url)
-        assert told.exit_code == 1
-        assert "key missing" in told.stdout
+        result = await doctor(DATABASE_URL=database_url)
+        assert result.exit_code == 1
+        assert "key missing" in result.stdout
 
     async def test_wrong_endpoint_the_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RUNWAY_BASE_URL", WRONG_URL)
@@ -242,7 +259,7 @@ class TestRunway:
         assert "0000" not in str(found)
 
     async def test_nobody_there(self) -> None:
-        with nobody() as url:
+        with refusing_port() as url:
             elsewhere = await ask(keyed(runway_url=url))
         assert "wrong endpoint" in elsewhere["Runway", "endpoint"].message
 
@@ -299,13 +316,13 @@ class TestRunway:
 
 class TestDatabase:
     async def test_away(self) -> None:
-        with nobody() as address:
+        with refusing_port() as address:
             url = address.replace("http://", "postgresql://me:Canary7Canary@") + "/app"
-            told = await doctor(DATABASE_URL=url)
-        assert told.exit_code == 1
-        assert "the database is away" in told.stdout
-        assert "Canary7" not in told.stdout + told.stderr
-        assert "Traceback" not in told.stdout + told.stderr
+            result = await doctor(DATABASE_URL=url)
+        assert result.exit_code == 1
+        assert "the database is away" in result.stdout
+        assert "Canary7" not in result.stdout + result.stderr
+        assert "Traceback" not in result.stdout + result.stderr
 
     async def test_no_such_database(self, server_url: str) -> None:
         ctx = build(complete(renamed(server_url, "nowhere"), runway_key=None))
@@ -318,13 +335,10 @@ class TestDatabase:
         assert found["database", "schema"].status is CheckStatus.ERROR
         assert found["database", "schema"].fix == "run `taxiway migrate`"
         assert found["queue", "all of it"].message == "not checked: the schema is not up to date"
-        assert ("database", "stuck rows") not in found
 
     async def test_a_later_migration_is_missing(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from service.installer import migrate
-
-        newer = migrate.scripts() | {"9999_more": ""}
-        monkeypatch.setattr(migrate, "scripts", lambda: newer)
+        newer = history.scripts() | {"9999_more": ""}
+        monkeypatch.setattr(history, "scripts", lambda: newer)
         async with world(database_url) as w:
             found = await ask(w.ctx)
         assert found["database", "schema"].message == "not up to date: 9999_more"
@@ -363,7 +377,7 @@ class TestDatabase:
         assert "sslmode=require" in far["database", "TLS"].fix
         assert "pooler" in far["database", "pooler"].message
 
-    async def test_tls_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_tls_is_reported(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def server(_database: object) -> dict[str, Any]:
             return {"version": "15.1", "number": 150001, "tls": True, "read_only": False}
 
@@ -372,24 +386,106 @@ class TestDatabase:
             assert (await ask(w.ctx))["database", "TLS"].message == "yes"
 
     async def test_rights(self, database_url: str) -> None:
-        role = f"poor_{os.urandom(4).hex()}"
+        name = f"poor_{os.urandom(4).hex()}"
         async with world(database_url) as w, connected(database_url) as connection:
-            await connection.execute(
-                f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA taxiway TO {role};"
-                f"GRANT SELECT ON ALL TABLES IN SCHEMA taxiway TO {role}"
-            )
+            await connection.execute(f"CREATE ROLE {name}")
             target = normalise(database_url)
-            server = {"server_settings": {"role": role}}
+            server = {"server_settings": {"role": name}}
             poor = build(w.ctx.settings).database
             poor.target = replace(target, options=target.options | server)
             try:
                 found = await ask(replace(w.ctx, database=poor))
+                await grant(database_url, name)
+                less = await ask(replace(w.ctx, database=poor))
+                await grant(database_url, name, service=True)
+                enough = await ask(replace(w.ctx, database=poor))
             finally:
                 await poor.close()
-                await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+                await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
         assert found["database", "rights"].status is CheckStatus.ERROR
-        assert "INSERT on videos" in found["database", "rights"].message
-        assert "SELECT on videos" not in found["database", "rights"].message
+        assert "USAGE on the schema taxiway" in found["database", "rights"].message
+        assert "EXECUTE on server_identity" in found["database", "rights"].message
+        assert found["database", "rights"].fix.startswith(f"run `taxiway grant {name} --service`")
+        assert found["queue", "all of it"].message == "not checked: rights are missing"
+        assert "USAGE" not in less["database", "rights"].message
+        assert "DELETE on videos" in less["database", "rights"].message
+        assert enough["database", "rights"].status is CheckStatus.OK
+        assert enough["database", "identity"].status is CheckStatus.OK
+
+    async def test_a_schema_that_is_open_to_browsers(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with role(database_url) as (browser, _), world(database_url) as w:
+            monkeypatch.setattr(closing, "BROWSER_ROLES", (browser,))
+            assert (await ask(w.ctx))["database", "privacy"].status is CheckStatus.OK
+            grants = f"GRANT USAGE ON SCHEMA taxiway TO {browser}; GRANT SELECT (prompt) ON taxiway.videos TO {browser}"
+            await execute(database_url, grants)
+            check = (await ask(w.ctx))["database", "privacy"]
+        assert check.status is CheckStatus.ERROR
+        assert f"open to {browser}" in check.message
+
+    async def test_an_older_checkouts_database(self, empty_database_url: str) -> None:
+        await execute(empty_database_url, "CREATE TABLE taxiway_migrations (name text)")
+        async with world(empty_database_url) as w:
+            check = (await ask(w.ctx))["database", "schema"]
+        assert "an older version made public.taxiway_migrations" in check.message
+        assert "`taxiway adopt --undo`" in check.fix
+
+    async def test_a_restored_database(self, database_url: str) -> None:
+        async with world(database_url) as w:
+            await execute(
+                database_url,
+                "INSERT INTO taxiway.models (model, paused_until, reason, detail)"
+                " VALUES ('all', 'infinity', 'restored', 'x')",
+            )
+            check = (await ask(w.ctx))["queue", "all models"]
+        assert check.status is CheckStatus.ERROR
+        assert check.message == "paused until you resume it, restored: x"
+        assert check.fix.endswith("`taxiway resume 'all'`")
+
+    async def test_a_later_version_that_this_one_works_with(self, database_url: str) -> None:
+        later = "INSERT INTO taxiway.migrations (name, sha256, works_with) VALUES ('9999_more', 'x', '0001')"
+        async with world(database_url) as w:
+            await execute(database_url, later)
+            check = (await ask(w.ctx))["database", "schema"]
+        assert (check.status, check.message) == (
+            CheckStatus.OK, "newer than this version, which works with it: 9999_more",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("found", "words"),
+        [
+            (history.History(edited=("0001_x",)), "edited since it was applied: 0001_x"),
+            (history.History(newer=("0009_x",), unfit=("0009_x",)), "which cannot work with it: 0009_x"),
+            (history.History(pending=("0001_x",), skipped=("0001_x",)), "later migrations without 0001_x"),
+        ],
+    )
+    def test_a_history_that_does_not_fit(self, found: history.History, words: str) -> None:
+        check = storage.schema(found, None)
+        assert check.status is CheckStatus.ERROR
+        assert words in check.message
+        assert check.fix
+
+    def test_what_a_power_cut_and_a_failover_take(self) -> None:
+        safe = {
+            "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "synchronous_standby_names": "",
+            "standbys": 0,
+        }  # fmt: skip
+
+        def told(**changes: object) -> dict[str, Check]:
+            return {check.name: check for check in storage.durability(safe | changes)}
+
+        assert {check.status for check in told().values()} == {CheckStatus.OK}
+        assert "fsync and full_page_writes off" in told(fsync="off", full_page_writes="off")["disk"].message
+        assert told(fsync="off")["disk"].status is CheckStatus.WARNING
+        assert "asks for on by itself" in told(synchronous_commit="off")["synchronous_commit"].message
+        assert "standbys" not in told()
+        assert told(standbys=2)["standbys"].status is CheckStatus.WARNING
+        assert told(standbys=2, synchronous_standby_names="*")["standbys"].status is CheckStatus.OK
+
+    def test_a_server_that_does_not_say_which_it_is(self) -> None:
+        assert storage.identity({"system": "1", "timeline": "1"}, "me").status is CheckStatus.OK
+        check = storage.identity({"system": None, "timeline": "1"}, "me")
+        assert check.status is CheckStatus.WARNING
+        assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO me" in check.fix
 
     async def test_away_half_way(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def gone(_database: object) -> Any:
@@ -479,8 +575,8 @@ def test_the_table_is_aligned_and_says_how_to_fix() -> None:
 
 
 async def test_settings_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    told = await doctor(RUNWAYML_BASE_URL=WRONG_URL)
-    assert "wrong endpoint" in told.stdout
+    result = await doctor(RUNWAYML_BASE_URL=WRONG_URL)
+    assert "wrong endpoint" in result.stdout
     assert caplog.records == []
 
 
@@ -500,14 +596,14 @@ class TestOutside:
 
     async def test_the_command_looks_at_a_real_socket(self, database_url: str) -> None:
         async with world(database_url, callback_secrets=()) as w, on_socket(create_app(w.ctx)) as url:
-            told = await doctor("--json", "--url", url)
-        found = by_name([Check(**check) for check in json.loads(told.stdout)])
-        assert told.exit_code == 1  # nothing is set here, but outside is well
+            result = await doctor("--json", "--url", url)
+        found = by_name([Check(**check) for check in json.loads(result.stdout)])
+        assert result.exit_code == 1  # nothing is set here, but outside is well
         assert {one.status for (area, _), one in found.items() if area == "outside"} == {"ok"}
         assert "none are taken" in found["outside", "callbacks"].message
 
     async def test_nobody_is_there(self) -> None:
-        with nobody() as url:
+        with refusing_port() as url:
             found = by_name(await reachable(url))
         assert found["outside", "service"].status is CheckStatus.ERROR
         assert found["outside", "callbacks"].message == "not checked: the service does not answer"
@@ -545,9 +641,9 @@ class TestOutside:
             assert found["outside", "service"].status is CheckStatus.OK
         assert found["outside", "TLS"].status is CheckStatus.WARNING
 
-    async def test_what_is_no_address_is_told(self) -> None:
-        told = await doctor("--url", "taxiway.example.com")
-        assert (told.exit_code, told.stderr.startswith("taxiway: --url must be a URL")) == (1, True)
+    async def test_what_is_no_address_is_reported(self) -> None:
+        result = await doctor("--url", "taxiway.example.com")
+        assert (result.exit_code, result.stderr.startswith("taxiway: --url must be a URL")) == (1, True)
 
 
 class TestInHealth:
@@ -560,14 +656,14 @@ class TestInHealth:
         }
         async with world(database_url, **tokens) as w:
             for (token,) in tokens.values():
-                told = (await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})).json()
-                found = by_name([Check(**check) for check in told["doctor"]])
+                health = (await w.anyone.get("/health", headers={"authorization": f"Bearer {token}"})).json()
+                found = by_name([Check(**check) for check in health["doctor"]])
                 assert found["Runway", "credits"].message.endswith(" left")
                 assert ("cron", "last tick") in found
             for client in (w.anyone, w.api, w.cron):
-                told = (await client.get("/health")).json()
-                assert "doctor" not in told
-                assert told["status"] == "attention"
+                health = (await client.get("/health")).json()
+                assert "doctor" not in health
+                assert health["status"] == "attention"
 
     async def test_also_without_a_database(self) -> None:
         token = "viewer-token-for-tests-1"  # of this test alone

@@ -61,6 +61,7 @@ async def replace_and_tick(w: World, database: Database) -> None:
 
 async def test_an_idle_tick_asks_little(database_url: str) -> None:
     async with world(database_url) as w:
+        await w.tick()  # the first one ever writes down which database this is
         assert await statements_of_a_tick(w) <= 4
         await w.enqueue()
         await w.finish()
@@ -145,7 +146,7 @@ async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database
         await working
 
 
-async def test_what_was_submitted_between_two_ticks_is_told_with_the_second(database_url: str) -> None:
+async def test_what_was_submitted_between_two_ticks_is_reported_with_the_second(database_url: str) -> None:
     async with world(database_url) as w:
         submitted = {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
         counts = await w.tick(wake=Wake(), submitted=submitted)

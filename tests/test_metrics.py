@@ -70,37 +70,41 @@ def promtool() -> str:
     return found
 
 
-async def test_what_is_told(database_url: str) -> None:
+async def test_what_is_reported(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
         await history(w)
-        told = await samples(w)
-    assert {key[1][0]: value for key, value in told.items() if key[0] == "videos"} == {
+        reported = await samples(w)
+    assert {key[1][0]: value for key, value in reported.items() if key[0] == "videos"} == {
         "queued": 1, "processing": 1, "completed": 1, "failed": 1, "cancelled": 0,
     }  # fmt: skip
-    assert told["model_paused", ("all", "")] == 0
-    assert told["model_paused", ("gen4.5", "no_credits")] == 1
-    assert told["model_queued", ("gen4.5",)] == 1
-    assert told["in_flight", ("gen4_turbo",)] == 1
-    assert (told["stuck", ()], told["unknown_submissions", ()], told["unknown_credits_max", ()]) == (0, 1, 25)
-    assert told["credits_spent_today", ("gen4_turbo",)] == 75
-    assert told["ended_last_hour", ("completed",)] == told["ended_last_hour", ("failed",)] == 1
-    assert told["submissions_last_hour", ("accepted",)] == 2
-    assert told["submissions_last_hour", ("unknown",)] == 1
-    assert told["done_seconds", ("95",)] > told["submit_seconds", ("50",)] >= 0
-    assert 0 <= told["tick_age_seconds", ()] < 60
-    assert told["videos_age_seconds", ()] == 0
-    assert 0 <= told["queue_oldest_age_seconds", ()] < 60
-    assert ("credits_left", ()) not in told
+    assert reported["model_paused", ("all", "")] == 0
+    assert reported["model_paused", ("gen4.5", "no_credits")] == 1
+    assert reported["model_queued", ("gen4.5",)] == 1
+    assert reported["in_flight", ("gen4_turbo",)] == 1
+    assert (reported["stuck", ()], reported["unknown_submissions", ()], reported["unknown_credits_max", ()]) == (
+        0,
+        1,
+        25,
+    )
+    assert reported["credits_spent_today", ("gen4_turbo",)] == 75
+    assert reported["ended_last_hour", ("completed",)] == reported["ended_last_hour", ("failed",)] == 1
+    assert reported["submissions_last_hour", ("accepted",)] == 2
+    assert reported["submissions_last_hour", ("unknown",)] == 1
+    assert reported["done_seconds", ("95",)] > reported["submit_seconds", ("50",)] >= 0
+    assert 0 <= reported["tick_age_seconds", ()] < 60
+    assert reported["videos_age_seconds", ()] == 0
+    assert 0 <= reported["queue_oldest_age_seconds", ()] < 60
+    assert ("credits_left", ()) not in reported
 
 
 async def test_an_empty_installation_tells_nothing_that_it_does_not_know(database_url: str) -> None:
     async with world(database_url, **TOKENS) as w:
-        told = await samples(w)
+        reported = await samples(w)
         await w.cron.get("/poll-processing")
-        assert ("tick_age_seconds", ()) not in told  # a poll sends nothing
+        assert ("tick_age_seconds", ()) not in reported  # a poll sends nothing
         assert ("tick_age_seconds", ()) not in await samples(w)
-        assert not {name for name, _ in told} & {"credits_left", "done_seconds", "submit_seconds", "in_flight"}
-        assert told["videos", ("queued",)] == 0
+        assert not {name for name, _ in reported} & {"credits_left", "done_seconds", "submit_seconds", "in_flight"}
+        assert reported["videos", ("queued",)] == 0
 
 
 async def test_only_those_who_may_look(database_url: str) -> None:
@@ -215,9 +219,9 @@ async def test_a_tick_sees_the_credits_and_not_each_one(database_url: str) -> No
         assert ("credits_left", ()) not in await samples(w)
         await execute(w.url, "UPDATE taxiway.maintenance SET due_at = now() WHERE name = 'account'")
         await w.tick()
-        told = await samples(w)
-        assert told["credits_left", ()] == 1234
-        assert 0 <= told["credits_left_age_seconds", ()] < 60
+        reported = await samples(w)
+        assert reported["credits_left", ()] == 1234
+        assert 0 <= reported["credits_left_age_seconds", ()] < 60
         await w.later(minutes=4)
         await w.tick()
         assert (await samples(w))["credits_left_age_seconds", ()] >= 240
@@ -241,9 +245,9 @@ async def test_the_account_is_asked_for_and_remembered(database_url: str) -> Non
         await w.enqueue()
         await w.tick()
         response = await w.anyone.get("/account", headers={"authorization": f"Bearer {VIEWER}"})
-        told = response.json()
-        assert (told["credits"], told["spent_today"], told["max_a_day"]) == (9975, 25, 500)
-        assert {"model": "gen4_turbo", "at_once": 5, "a_day": 1000, "made_today": 1} in told["models"]
+        reported = response.json()
+        assert (reported["credits"], reported["spent_today"], reported["max_a_day"]) == (9975, 25, 500)
+        assert {"model": "gen4_turbo", "at_once": 5, "a_day": 1000, "made_today": 1} in reported["models"]
         assert (await samples(w))["credits_left", ()] == 9975
         assert (await w.api.get("/account")).status_code == 401
 
@@ -351,9 +355,9 @@ async def test_a_large_table_is_never_read_whole(database_url: str) -> None:
         plan = [line for (line,) in await w.ctx.database.fetch(f"EXPLAIN ANALYZE {queue_stats._REPORT}")]
         scans = [line for line in plan if "Seq Scan on videos" in line]
         assert all("never executed" in line for line in scans)
-        told = await queue_stats.report(w.ctx.database)
-        assert told["counts"] == {"completed": 25_000}
-        assert told["counted_at"] is not None
+        reported = await queue_stats.report(w.ctx.database)
+        assert reported["counts"] == {"completed": 25_000}
+        assert reported["counted_at"] is not None
 
 
 async def test_a_count_that_fails_costs_the_tick_nothing(

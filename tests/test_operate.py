@@ -112,8 +112,8 @@ async def test_taxiway_audit(database_url: str) -> None:
         unpriced = (await taxiway(w, "audit", str(ids["unknown"]))).stdout.splitlines()
         assert unpriced[1].endswith(" unknown: unknown")
         as_json = await taxiway(w, "audit", "--json")
-        told = [json.loads(line) for line in as_json.stdout.splitlines()]
-        assert {row["video_id"]: row["verdict"] for row in told}[str(ids["nothing"])] == "paid nothing"
+        rows = [json.loads(line) for line in as_json.stdout.splitlines()]
+        assert {row["video_id"]: row["verdict"] for row in rows}[str(ids["nothing"])] == "paid nothing"
         unknown = await taxiway(w, "audit", str(uuid4()))
         assert (unknown.exit_code, "no submission" in unknown.stderr) == (1, True)
 

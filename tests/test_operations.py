@@ -109,9 +109,9 @@ async def test_models_say_what_waits_and_what_is_at_runway(database_url: str) ->
         await w.enqueue()
         await w.enqueue(operation="text_to_video", input={"promptText": "a boat"})
         await models.pause(w.ctx.database, "gen4.5", 900, "no_credits", "not enough credits")
-        told = {model["model"]: model for model in (await ask(w, "GET", "/models")).json()["models"]}
-        assert list(told) == ["all", "gen4.5", "gen4_turbo"]
-        assert {name: (model["queued"], model["in_flight"], model["reason"]) for name, model in told.items()} == {
+        body = {model["model"]: model for model in (await ask(w, "GET", "/models")).json()["models"]}
+        assert list(body) == ["all", "gen4.5", "gen4_turbo"]
+        assert {name: (model["queued"], model["in_flight"], model["reason"]) for name, model in body.items()} == {
             "all": (2, 1, None), "gen4.5": (1, 0, "no_credits"), "gen4_turbo": (1, 1, None),
         }  # fmt: skip
 
@@ -125,13 +125,13 @@ async def test_ticks_say_what_each_did(database_url: str) -> None:
         first = await w.tick()
         w.faults("reset", "reset", "reset")
         second = (await w.cron.get("/poll-processing")).json()
-        told = (await ask(w, "GET", "/ticks")).json()["ticks"]
-        assert [tick["kind"] for tick in told] == ["poll", "tick"]
-        assert [tick["ref"] for tick in told] == [second["ref"], first["ref"]]
-        assert told[0]["ref"] != told[1]["ref"]
-        assert told[1]["counts"]["submit"]["accepted"] == 1
-        assert told[1]["seconds"] >= 0
-        assert told[1]["error"] is None
+        body = (await ask(w, "GET", "/ticks")).json()["ticks"]
+        assert [tick["kind"] for tick in body] == ["poll", "tick"]
+        assert [tick["ref"] for tick in body] == [second["ref"], first["ref"]]
+        assert body[0]["ref"] != body[1]["ref"]
+        assert body[1]["counts"]["submit"]["accepted"] == 1
+        assert body[1]["seconds"] >= 0
+        assert body[1]["error"] is None
         assert len((await ask(w, "GET", "/ticks?limit=1")).json()["ticks"]) == 1
         for limit in ("0", "201", "many"):
             assert (await ask(w, "GET", f"/ticks?limit={limit}")).status_code == 422
@@ -151,12 +151,12 @@ async def test_a_row_of_an_older_version_is_a_tick_too(database_url: str) -> Non
 @pytest.mark.parametrize(("window", "count", "seconds"), [("hour", 60, 60), ("day", 96, 900), ("week", 168, 3600)])
 async def test_a_window_is_full_of_buckets(database_url: str, window: str, count: int, seconds: int) -> None:
     async with world(database_url, **TOKENS) as w:
-        told = (await ask(w, "GET", f"/stats?window={window}", VIEWER)).json()
-        assert (told["window"], told["bucket_seconds"], len(told["buckets"])) == (window, seconds, count)
-        times = [datetime.fromisoformat(bucket["at"]).timestamp() for bucket in told["buckets"]]
+        body = (await ask(w, "GET", f"/stats?window={window}", VIEWER)).json()
+        assert (body["window"], body["bucket_seconds"], len(body["buckets"])) == (window, seconds, count)
+        times = [datetime.fromisoformat(bucket["at"]).timestamp() for bucket in body["buckets"]]
         assert {later - earlier for earlier, later in pairwise(times)} == {seconds}
         assert times[-1] <= datetime.now(UTC).timestamp() < times[-1] + seconds + 5
-        assert {bucket["done_p95"] for bucket in told["buckets"]} == {None}
+        assert {bucket["done_p95"] for bucket in body["buckets"]} == {None}
         assert (await ask(w, "GET", "/stats?window=year")).status_code == 422
 
 

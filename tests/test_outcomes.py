@@ -288,7 +288,7 @@ class TestUnknown:
         assert outcome.detail == f"HTTP {status}, broken off (ReadError: reset): Overloaded"
 
     @pytest.mark.parametrize(("status", "torn"), [(201, None), (500, None), (202, "ReadError")])
-    def test_a_task_that_is_named_is_told_to_whoever_looks_for_it(self, status: int, torn: str | None) -> None:
+    def test_a_task_that_is_named_is_named_in_the_detail(self, status: int, torn: str | None) -> None:
         assert said(status, {"id": ID}, torn=torn).detail.endswith(f"; it names task {ID}")
 
 

@@ -1,4 +1,4 @@
-"""The page's frame: login, roles, CSRF, headers, static files, errors for people."""
+"""The page's frame: login, roles, CSRF, headers, static files, errors for site."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TestLogin:
         assert "; Secure" in response.headers["set-cookie"]
 
     @pytest.mark.parametrize("token", ["", "wrong", ADMIN_TOKEN[:-1], "api-key-for-tests-0001", "ü" * 20])
-    async def test_a_wrong_token_is_told_nothing(self, token: str) -> None:
+    async def test_a_wrong_token_learns_nothing(self, token: str) -> None:
         one = browser(context_without_database())
         response = await one.post("/login", token=token, next="/?a=1")
         assert response.status_code == 401
@@ -128,17 +128,17 @@ class TestSession:
     """What a cookie is worth."""
 
     async def test_it_ends_after_its_time(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            people.world.clock.now += LONGEST_SESSION_SECONDS - 60
-            assert (await people.admin.get("/")).status_code == 200
-            people.world.clock.now += 61
-            assert (await people.admin.get("/")).status_code == 303
+        async with control(database_url) as site:
+            site.world.clock.now += LONGEST_SESSION_SECONDS - 60
+            assert (await site.admin.get("/")).status_code == 200
+            site.world.clock.now += 61
+            assert (await site.admin.get("/")).status_code == 303
 
     async def test_it_ends_with_its_token_and_with_no_other(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            cookies = [one.client.cookies[COOKIE] for one in (people.admin, people.viewer)]
+        async with control(database_url) as site:
+            cookies = [one.client.cookies[COOKIE] for one in (site.admin, site.viewer)]
             changed = settings(database_url, admin_tokens=("another-admin-token-1",), viewer_tokens=(VIEWER_TOKEN,))
-            other = browser(replace(people.world.ctx, settings=changed))
+            other = browser(replace(site.world.ctx, settings=changed))
             codes = []
             for cookie in cookies:
                 other.client.cookies.set(COOKIE, cookie)
@@ -146,40 +146,40 @@ class TestSession:
             assert codes == [303, 200]
 
     async def test_a_viewers_token_among_the_admins_ends_the_viewers_session(self, database_url: str) -> None:
-        async with control(database_url) as people:
+        async with control(database_url) as site:
             changed = settings(database_url, admin_tokens=(VIEWER_TOKEN,))
-            other = browser(replace(people.world.ctx, settings=changed))
-            other.client.cookies.set(COOKIE, people.viewer.client.cookies[COOKIE])
+            other = browser(replace(site.world.ctx, settings=changed))
+            other.client.cookies.set(COOKIE, site.viewer.client.cookies[COOKIE])
             assert (await other.get("/")).status_code == 303
 
     async def test_a_forged_or_changed_one_is_none(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            real = people.admin.client.cookies[COOKIE]
+        async with control(database_url) as site:
+            real = site.admin.client.cookies[COOKIE]
             nonce, signed_at, signature = real.split(".")
-            viewers = people.viewer.client.cookies[COOKIE].split(".")
+            viewers = site.viewer.client.cookies[COOKIE].split(".")
             forged = [
                 "", "x", "..", real[:-2], f"{nonce}.{signed_at}.", f"{viewers[0]}.{signed_at}.{signature}",
                 f"{nonce}.{viewers[1]}x.{signature}", f"{nonce}.{signed_at}.{viewers[2]}", "a" * 5000,
             ]  # fmt: skip
             for cookie in forged:
-                people.anonymous.client.cookies.clear()
-                people.anonymous.client.cookies.set(COOKIE, cookie)
-                assert (await people.anonymous.get("/")).status_code == 303, cookie
+                site.anonymous.client.cookies.clear()
+                site.anonymous.client.cookies.set(COOKIE, cookie)
+                assert (await site.anonymous.get("/")).status_code == 303, cookie
 
     async def test_a_login_makes_a_new_one_whatever_was_there(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            before = people.viewer.client.cookies[COOKIE], people.viewer.csrf
-            people.anonymous.client.cookies.update(people.viewer.client.cookies)
-            await people.anonymous.post("/login", token=VIEWER_TOKEN)
-            assert people.anonymous.client.cookies[COOKIE] != before[0]
-            assert csrf_of((await people.anonymous.get("/")).text) not in ("", before[1])
+        async with control(database_url) as site:
+            before = site.viewer.client.cookies[COOKIE], site.viewer.csrf
+            site.anonymous.client.cookies.update(site.viewer.client.cookies)
+            await site.anonymous.post("/login", token=VIEWER_TOKEN)
+            assert site.anonymous.client.cookies[COOKIE] != before[0]
+            assert csrf_of((await site.anonymous.get("/")).text) not in ("", before[1])
 
     async def test_logging_out_takes_it_away(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            response = await people.viewer.post("/logout")
+        async with control(database_url) as site:
+            response = await site.viewer.post("/logout")
             assert (response.status_code, response.headers["location"]) == (303, "/login")
-            assert COOKIE not in people.viewer.client.cookies
-            assert (await people.viewer.get("/")).status_code == 303
+            assert COOKIE not in site.viewer.client.cookies
+            assert (await site.viewer.get("/")).status_code == 303
 
 
 def filled(path: str) -> str:
@@ -188,31 +188,31 @@ def filled(path: str) -> str:
 
 
 class TestActions:
-    """Every POST: from our own page, with the session's token, by somebody who may."""
+    """Every POST: from our own page, with the session's token, by an administrator."""
 
     @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
     async def test_is_refused_without_the_sessions_token(self, database_url: str, path: str) -> None:
-        async with control(database_url) as people:
-            for csrf in ("", "0" * 64, people.viewer.csrf):
-                response = await people.admin.post(filled(path), csrf=csrf)
+        async with control(database_url) as site:
+            for csrf in ("", "0" * 64, site.viewer.csrf):
+                response = await site.admin.post(filled(path), csrf=csrf)
                 assert response.status_code == 403
-                assert "reload the page" in check(response)
-            headers = HTMX | {"x-csrf-token": people.viewer.csrf}
-            response = await people.admin.client.post(filled(path), headers=headers)
+                assert "Reload the page" in check(response)
+            headers = HTMX | {"x-csrf-token": site.viewer.csrf}
+            response = await site.admin.client.post(filled(path), headers=headers)
             assert response.status_code == 403
             assert response.headers["hx-retarget"] == "#notice"
 
     @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
     async def test_is_refused_from_elsewhere(self, database_url: str, path: str) -> None:
-        async with control(database_url) as people:
+        async with control(database_url) as site:
             for headers in (
                 {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "https://evil.example"},
                 {"origin": "http://taxiway.test.evil.example"}, {"origin": "http://taxiway.test:81"},
             ):  # fmt: skip
-                data = {"csrf": people.admin.csrf}
-                response = await people.admin.client.post(filled(path), data=data, headers=headers)
+                data = {"csrf": site.admin.csrf}
+                response = await site.admin.client.post(filled(path), data=data, headers=headers)
                 assert response.status_code == 403, headers
-                assert "another site" in check(response)
+                assert "Another site" in check(response)
 
     @pytest.mark.parametrize("path", sorted({path for path, _ in ACTIONS}))
     async def test_is_nobodys_who_is_not_logged_in(self, path: str) -> None:
@@ -223,11 +223,11 @@ class TestActions:
 
     @pytest.mark.parametrize("path", sorted({path for path, name in ACTIONS if name != "login.leave"}))
     async def test_is_not_for_those_who_only_look(self, database_url: str, path: str) -> None:
-        async with control(database_url) as people:
+        async with control(database_url) as site:
             for part in (False, True):
-                response = await people.viewer.post(filled(path), part=part)
+                response = await site.viewer.post(filled(path), part=part)
                 assert response.status_code == 403
-                assert "may look, but not act" in check(response)
+                assert "You have read-only access." in check(response)
 
 
 class TestStatic:
@@ -273,15 +273,15 @@ class TestErrors:
         assert "<html" not in part.text
         assert "taxiway doctor" in check(part)
 
-    async def test_only_who_runs_it_is_told_where_the_database_is(self) -> None:
-        for token, told in ((ADMIN_TOKEN, True), (VIEWER_TOKEN, False)):
+    async def test_only_an_admin_learns_where_the_database_is(self) -> None:
+        for token, allowed in ((ADMIN_TOKEN, True), (VIEWER_TOKEN, False)):
             one = browser(context_without_database())
             await one.login(token)
-            assert ("127.0.0.1" in check(await one.get("/"))) == told
+            assert ("127.0.0.1" in check(await one.get("/"))) == allowed
 
     async def test_what_looks_like_a_key_is_not_repeated(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            response = await people.admin.post("/ui/models/resume", model=RUNWAY_KEY)
+        async with control(database_url) as site:
+            response = await site.admin.post("/ui/models/resume", model=RUNWAY_KEY)
             assert response.status_code == 404
             assert "[secret]" in check(response)
             assert RUNWAY_KEY[:30] not in response.text
@@ -312,7 +312,7 @@ class TestErrors:
         assert response.status_code == 413
         check(response)
 
-    async def test_a_defect_is_told_without_its_inside(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_defect_is_reported_without_its_inside(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object) -> str:
             raise RuntimeError("<b>inside</b>")
 
@@ -323,8 +323,8 @@ class TestErrors:
 
 
 async def test_the_api_takes_no_cookie(database_url: str) -> None:
-    async with control(database_url) as people:
-        assert (await people.admin.client.get("/videos")).status_code == 401
+    async with control(database_url) as site:
+        assert (await site.admin.client.get("/videos")).status_code == 401
 
 
 async def test_a_bearer_token_opens_no_screen(database_url: str) -> None:

@@ -37,9 +37,9 @@ SCREENS = ["/", "/?window=day", "/?window=week", "/?window=nonsense", "/ui/ticks
 EVIL = "<script>alert('\"x`y`')</script>"
 
 
-async def busy(people: Control) -> None:
+async def busy(site: Control) -> None:
     """One video of each kind, and strangers' words wherever there can be any."""
-    world = people.world
+    world = site.world
     for _ in range(3):
         await world.enqueue(input={"promptText": EVIL, "promptImage": "https://example.com/boat.jpg"})
     await world.tick()
@@ -64,19 +64,19 @@ class TestEveryScreen:
 
     @pytest.mark.parametrize("who", ["admin", "viewer"])
     async def test_on_an_empty_database(self, database_url: str, who: str) -> None:
-        async with control(database_url) as people:
+        async with control(database_url) as site:
             for path in SCREENS:
-                response = await getattr(people, who).get(path, part=path in PARTS)
+                response = await getattr(site, who).get(path, part=path in PARTS)
                 assert response.status_code == 200, path
                 check(response)
                 assert ("<html" in response.text) == (path not in PARTS)
 
     @pytest.mark.parametrize("who", ["admin", "viewer"])
     async def test_on_a_busy_one_with_words_of_strangers(self, database_url: str, who: str) -> None:
-        async with control(database_url) as people:
-            await busy(people)
+        async with control(database_url) as site:
+            await busy(site)
             for path in SCREENS:
-                response = await getattr(people, who).get(path, part=path in PARTS)
+                response = await getattr(site, who).get(path, part=path in PARTS)
                 assert response.status_code == 200, path
                 check(response)
                 assert "<script>alert" not in response.text
@@ -84,11 +84,11 @@ class TestEveryScreen:
                 assert who == "admin" or set(actions) <= {"/logout"}
 
     async def test_on_one_without_a_schema(self, empty_database_url: str) -> None:
-        async with control(empty_database_url) as people:
+        async with control(empty_database_url) as site:
             for path in SCREENS:
                 if path == "/ui/models/limits":  # which asks Runway alone
                     continue
-                response = await people.admin.get(path, part=path in PARTS)
+                response = await site.admin.get(path, part=path in PARTS)
                 assert response.status_code == 503
                 assert "taxiway migrate" in check(response)
 
@@ -97,37 +97,37 @@ class TestOverview:
     """Is it well, and what is under way."""
 
     async def test_all_is_well(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            await people.world.tick()
-            text = check(await people.viewer.get("/"))
+        async with control(database_url) as site:
+            await site.world.tick()
+            text = check(await site.viewer.get("/"))
             assert "All is well No video yet. The cron called just now." in text
-            await people.world.enqueue()
-            await people.world.tick()
-            assert "1 video under way" in check(await people.viewer.get("/"))
-            await people.world.finish()
-            assert "All is well Nothing is waiting" in check(await people.viewer.get("/"))
+            await site.world.enqueue()
+            await site.world.tick()
+            assert "1 video under way" in check(await site.viewer.get("/"))
+            await site.world.finish()
+            assert "All is well Nothing is waiting" in check(await site.viewer.get("/"))
 
     async def test_before_the_first_tick_it_says_what_to_call(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            response = await people.viewer.get("/")
+        async with control(database_url) as site:
+            response = await site.viewer.get("/")
             assert "Worth a look" in check(response)
             assert "<code>taxiway worker</code>" in response.text
 
     async def test_a_cron_that_has_stopped_is_red(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            await people.world.tick()
-            await people.world.later(minutes=9)
-            assert 'data-kind="bad" data-testid="last-tick"' not in (await people.viewer.get("/")).text
-            await people.world.later(minutes=2)
-            response = await people.viewer.get("/ui/overview/state", part=True)
+        async with control(database_url) as site:
+            await site.world.tick()
+            await site.world.later(minutes=9)
+            assert 'data-kind="bad" data-testid="last-tick"' not in (await site.viewer.get("/")).text
+            await site.world.later(minutes=2)
+            response = await site.viewer.get("/ui/overview/state", part=True)
             assert "This needs you" in check(response)
             assert "the cron has stopped" in response.text
             assert 'data-kind="bad" data-testid="last-tick"' in response.text
 
     async def test_a_paused_model_with_why_and_when_it_goes_on(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            await busy(people)
-            text = check(await people.viewer.get("/"))
+        async with control(database_url) as site:
+            await busy(site)
+            text = check(await site.viewer.get("/"))
             assert "This needs you" in text
             assert f"Paused, gen4.5: no_credits: {EVIL[:17]}" in text
             assert "it tries again in 59 min" in text or "it tries again in 1 h" in text
@@ -135,67 +135,67 @@ class TestOverview:
             assert "tries again with the next video" in text
 
     async def test_unknown_outcomes_and_the_most_they_may_have_cost(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            people.world.faults("drop_after")
-            await people.world.enqueue()
-            await people.world.tick()
-            text = check(await people.viewer.get("/"))
-            assert "unknown outcomes 1 at most 25 credits" in text
+        async with control(database_url) as site:
+            site.world.faults("drop_after")
+            await site.world.enqueue()
+            await site.world.tick()
+            text = check(await site.viewer.get("/"))
+            assert "unknown outcomes 1 up to 25 credits, $0.25" in text
             assert "attach" in text
-            assert "error_code=SUBMISSION_UNKNOWN" in (await people.viewer.get("/")).text
+            assert "error_code=SUBMISSION_UNKNOWN" in (await site.viewer.get("/")).text
 
     async def test_what_is_spent_against_what_may_be(self, database_url: str) -> None:
-        async with control(database_url, max_credits_per_day=1000) as people:
-            await people.world.enqueue()
-            await people.world.tick()
-            assert "credits spent today 25 of 1,000 allowed" in check(await people.viewer.get("/"))
+        async with control(database_url, max_credits_per_day=1000) as site:
+            await site.world.enqueue()
+            await site.world.tick()
+            assert "credits spent today 25 of 1,000 allowed" in check(await site.viewer.get("/"))
 
     async def test_a_missing_setting_is_named(self, database_url: str) -> None:
-        async with control(database_url, runway_key=None, api_keys=()) as people:
-            text = check(await people.viewer.get("/"))
+        async with control(database_url, runway_key=None, api_keys=()) as site:
+            text = check(await site.viewer.get("/"))
             assert "RUNWAYML_API_SECRET: key missing" in text
             assert text.index("RUNWAYML_API_SECRET") < text.index("API_KEYS: not set"), "the worst comes first"
-            assert "key missing" in check(await people.viewer.get("/ui/overview/account", part=True))
+            assert "key missing" in check(await site.viewer.get("/ui/overview/account", part=True))
 
     async def test_it_refreshes_itself_and_less_often_where_counting_takes_long(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            assert 'id="state" class="stack" data-every="3"' in (await people.viewer.get("/")).text
+        async with control(database_url) as site:
+            assert 'id="state" class="stack" data-every="3"' in (await site.viewer.get("/")).text
             moments = itertools.count(0, 2)  # two seconds from look to look
-            app = people.viewer.client._transport.app  # type: ignore[attr-defined]
-            app.state.ctx = replace(people.world.ctx, monotonic=lambda: float(next(moments)))
-            part = await people.viewer.get("/ui/overview/state", part=True)
+            app = site.viewer.client._transport.app  # type: ignore[attr-defined]
+            app.state.ctx = replace(site.world.ctx, monotonic=lambda: float(next(moments)))
+            part = await site.viewer.get("/ui/overview/state", part=True)
             assert 'data-every="40"' in part.text
             assert math.isclose(2 / 40, overview.LARGEST_SHARE)
 
 
-def answering(people: Control, answer: Any) -> None:
+def answering(site: Control, answer: Any) -> None:
     """From now on Runway answers the viewer's requests like this."""
     transport = httpx.MockTransport(answer)
-    app = people.viewer.client._transport.app  # type: ignore[attr-defined]
-    app.state.ctx = replace(people.world.ctx, transport=lambda: transport)
+    app = site.viewer.client._transport.app  # type: ignore[attr-defined]
+    app.state.ctx = replace(site.world.ctx, transport=lambda: transport)
 
 
 class TestAccount:
     """What Runway says, and that it cannot be asked."""
 
     async def test_credits_and_limits(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            await people.world.enqueue()
-            await people.world.tick()
-            text = check(await people.viewer.get("/ui/overview/account", part=True))
+        async with control(database_url) as site:
+            await site.world.enqueue()
+            await site.world.tick()
+            text = check(await site.viewer.get("/ui/overview/account", part=True))
             assert re.search(r"credits left 9,\d+", text)
             assert re.search(r"gen4_turbo 1 of \d+ ", text)
-            assert re.search(r"data-limit-of=\"gen4_turbo\">\d+<", (await people.viewer.get("/ui/models/limits")).text)
+            assert re.search(r"data-limit-of=\"gen4_turbo\">\d+<", (await site.viewer.get("/ui/models/limits")).text)
 
     @pytest.mark.parametrize("answer", [httpx.Response(401, json={"error": "disabled"}), httpx.Response(500)])
-    async def test_a_refusal_is_told_and_in_flight_is_still_shown(
+    async def test_a_refusal_is_reported_and_in_flight_is_still_shown(
         self, database_url: str, answer: httpx.Response
     ) -> None:
-        async with control(database_url) as people:
-            await people.world.enqueue()
-            await people.world.tick()
-            answering(people, lambda _: answer)
-            text = check(await people.viewer.get("/ui/overview/account", part=True))
+        async with control(database_url) as site:
+            await site.world.enqueue()
+            await site.world.tick()
+            answering(site, lambda _: answer)
+            text = check(await site.viewer.get("/ui/overview/account", part=True))
             assert "Runway cannot be asked now" in text
             assert "gen4_turbo 1 limit not known" in text
 
@@ -205,9 +205,9 @@ class TestAccount:
             raise AssertionError
 
         monkeypatch.setattr(account, "PATIENCE_SECONDS", 0.01)
-        async with control(database_url) as people:
-            answering(people, never)
-            text = check(await people.viewer.get("/ui/overview/account", part=True))
+        async with control(database_url) as site:
+            answering(site, never)
+            text = check(await site.viewer.get("/ui/overview/account", part=True))
             assert "did not answer within 0.01 s" in text
 
     @pytest.mark.parametrize(
@@ -222,51 +222,51 @@ class TestAccount:
         url = "postgresql://nobody@127.0.0.1:1/nothing"
         transport = httpx.MockTransport(lambda _: httpx.Response(200, json=facts))
         ctx = Context(settings(url), Database(normalise(url)), transport=lambda: transport)
-        told = await account.ask(ctx)
-        assert set(told.limits) == set(expected)
-        assert told.checks
+        seen = await account.ask(ctx)
+        assert set(seen.limits) == set(expected)
+        assert seen.checks
 
 
 class TestTicks:
-    """The last ticks, and one manually."""
+    """The last ticks, and the button that runs one."""
 
-    async def test_one_runs_now_and_is_told(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            video = await people.world.enqueue()
+    async def test_one_runs_now_and_is_reported(self, database_url: str) -> None:
+        async with control(database_url) as site:
+            video = await site.world.enqueue()
             for part in (True, False):
-                response = await people.admin.post("/ui/ticks/run", part=part)
+                response = await site.admin.post("/ui/ticks/run", part=part)
                 assert response.status_code == 200
                 text = check(response)
                 assert "One tick ran in" in text
                 ran = re.findall(r"One tick ran in [\d.a-z ]+: ([^.]+)\.", text)
                 assert ran == ["1 claimed, 1 accepted" if part else "nothing to do"]
-            assert (await people.world.row(video))["status"] == "processing"
-            kinds = [row["kind"] for row in await people.world.rows("SELECT kind FROM taxiway.ticks")]
+            assert (await site.world.row(video))["status"] == "processing"
+            kinds = [row["kind"] for row in await site.world.rows("SELECT kind FROM taxiway.ticks")]
             assert kinds == [ticks.MANUAL] * 2
 
-    async def test_a_step_that_fails_is_told(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_step_that_fails_is_reported(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def broken(*_: object, **__: object) -> dict[str, int]:
             raise RuntimeError("no")
 
         monkeypatch.setattr("service.steps.submit.run_once", broken)
-        async with control(database_url) as people:
-            await people.world.enqueue()
-            text = check(await people.admin.post("/ui/ticks/run", part=True))
+        async with control(database_url) as site:
+            await site.world.enqueue()
+            text = check(await site.admin.post("/ui/ticks/run", part=True))
             assert "The step submit failed: RuntimeError" in text
-            assert "submit: RuntimeError" in check(await people.viewer.get("/ui/ticks"))
+            assert "submit: RuntimeError" in check(await site.viewer.get("/ui/ticks"))
 
     async def test_without_a_key_it_says_so(self, database_url: str) -> None:
-        async with control(database_url, runway_key=None) as people:
-            response = await people.admin.post("/ui/ticks/run", part=True)
+        async with control(database_url, runway_key=None) as site:
+            response = await site.admin.post("/ui/ticks/run", part=True)
             assert response.status_code == 503
             assert "RUNWAYML_API_SECRET" in check(response)
             assert response.headers["hx-reselect"] == ".notice"
 
     async def test_idle_ticks_are_one_line(self, database_url: str) -> None:
-        async with control(database_url) as people:
+        async with control(database_url) as site:
             for _ in range(4):
-                await people.world.tick()
-            text = check(await people.viewer.get("/ui/ticks"))
+                await site.world.tick()
+            text = check(await site.viewer.get("/ui/ticks"))
             assert "4 ticks with nothing to do" in text
 
     def test_what_is_grouped_and_what_is_not(self) -> None:
@@ -283,26 +283,26 @@ class TestModels:
     """Pause and resume, as over the API."""
 
     async def test_pause_and_resume(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            await people.world.enqueue()
+        async with control(database_url) as site:
+            await site.world.enqueue()
             asked = {"model": "gen4_turbo", "seconds": "3600", "why": EVIL}
-            response = await people.admin.post("/ui/models/pause", part=True, **asked)
+            response = await site.admin.post("/ui/models/pause", part=True, **asked)
             assert "Paused: gen4_turbo for 1 h" in check(response)
-            assert (await people.world.tick())["submit"].get("claimed", 0) == 0
-            listed = (await people.viewer.get("/ui/models/list", part=True)).text
+            assert (await site.world.tick())["submit"].get("claimed", 0) == 0
+            listed = (await site.viewer.get("/ui/models/list", part=True)).text
             assert "manual" in listed
             assert "/ui/models/resume" not in listed
-            assert 'value="gen4_turbo"' in (await people.admin.get("/ui/models/list", part=True)).text
+            assert 'value="gen4_turbo"' in (await site.admin.get("/ui/models/list", part=True)).text
             for words_ in ("Resumed: gen4_turbo", "Open already: gen4_turbo"):
-                assert words_ in check(await people.admin.post("/ui/models/resume", part=True, model="gen4_turbo"))
-            await people.world.tick()
-            assert len(people.world.creates) == 1
+                assert words_ in check(await site.admin.post("/ui/models/resume", part=True, model="gen4_turbo"))
+            await site.world.tick()
+            assert len(site.world.creates) == 1
 
     async def test_without_scripts_the_screen_comes_anew(self, database_url: str) -> None:
-        async with control(database_url) as people:
-            response = await people.admin.post("/ui/models/pause", model="all", seconds="300")
+        async with control(database_url) as site:
+            response = await site.admin.post("/ui/models/pause", model="all", seconds="300")
             assert (response.status_code, response.headers["location"]) == (303, "/ui/models")
-            assert "paused manually" in check(await people.admin.get("/ui/models"))
+            assert "paused manually" in check(await site.admin.get("/ui/models"))
 
     @pytest.mark.parametrize(
         ("fields", "status"),
@@ -313,12 +313,12 @@ class TestModels:
         ],
     )  # fmt: skip
     async def test_nonsense_is_refused_in_place(self, database_url: str, fields: dict[str, str], status: int) -> None:
-        async with control(database_url) as people:
-            response = await people.admin.post("/ui/models/pause", part=True, **fields)
+        async with control(database_url) as site:
+            response = await site.admin.post("/ui/models/pause", part=True, **fields)
             assert response.status_code == status
             check(response)
             assert response.headers["hx-retarget"] == "#notice"
-            assert await people.world.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL") == []
+            assert await site.world.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL") == []
 
     def test_every_pause_on_offer_is_allowed(self) -> None:
         for seconds in models.PAUSES_SECONDS:
@@ -350,7 +350,7 @@ class TestPlots:
         assert piled == pytest.approx(most / top * (plot.foot - plots.TOP), abs=0.5)
         assert f"{most:,} enqueued" in plot.words
 
-    def test_times_are_told_in_words_and_drawn_with_gaps(self) -> None:
+    def test_times_are_put_in_words_and_drawn_with_gaps(self) -> None:
         known = {"submit_p50": 0.01, "submit_p95": 2.0, "done_p50": 59.0, "done_p95": 4_000.0}
         plot = plots.times([bucket(0, **known), bucket(1, **known), bucket(2), bucket(3, **known)], Span.DAY)
         assert len(plot.curves) == 4
@@ -359,7 +359,7 @@ class TestPlots:
             assert len(curve.dots) == 1
             heights = [float(y) for y in re.findall(r" (-?[\d.]+)", curve.path)]
             assert all(plots.TOP <= y <= plot.foot for y in heights)
-        assert "completed, 95 of 100 in at most 1 h 6 min" in plot.words
+        assert "time to complete, p95 at most 1 h 6 min" in plot.words
         assert [mark.text for mark in plot.up] == ["0.1 s", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h"]
 
     @pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 864_000.0, 9_000_000.0])
@@ -377,7 +377,7 @@ class TestPlots:
 
 
 class TestWords:
-    """Numbers and times for people."""
+    """Numbers and times for site."""
 
     @pytest.mark.parametrize(
         ("seconds", "said"),

@@ -155,7 +155,7 @@ async def test_one_video_tells_its_story_and_follows_to_its_end(database_url: st
         page = await c.viewer.get(f"/ui/videos/{video_id}")
         words = check(page)
         assert "a boat" in words
-        assert "It waits for its turn" in words
+        assert "Queued." in words
         assert '"order": 7' in words
         assert 'data-testid="actions"' not in page.text
         path = f"/ui/videos/{video_id}/events"
@@ -175,7 +175,7 @@ async def test_retry_with_consent_in_plain_words(database_url: str) -> None:
         video_id = await failed(c, "drop_after")
         path = f"/ui/videos/{video_id}"
         words = check(await c.admin.get(path))
-        assert "25 credits a second time" in words
+        assert "25 credits ($0.25) a second time" in words
         assert "Attach this task" in words
         refused = await c.admin.post(f"{path}/retry", part=True)
         assert (refused.status_code, refused.headers["hx-retarget"]) == (409, "#notice")
@@ -205,7 +205,7 @@ async def test_cancel_and_attach(database_url: str) -> None:
         assert "Cancel the video" in check(await c.admin.get(f"/ui/videos/{other}"))
         assert (await c.admin.post(f"/ui/videos/{other}/cancel")).status_code == 303
         assert (await c.world.row(other))["status"] == "cancelled"
-        assert "cancelled it" in check(await c.admin.get(f"/ui/videos/{other}"))
+        assert "Cancelled just now" in check(await c.admin.get(f"/ui/videos/{other}"))
 
 
 TURBO: dict[str, Any] = {
@@ -229,7 +229,7 @@ async def test_the_studio_shows_the_fields_of_each_model(database_url: str) -> N
         assert "promptImage" not in fields.text
         assert "typed" in fields.text
         assert "only with outputFormat prores or hdr_prores" in check(fields)
-        assert "may look, but not make" in check(await c.viewer.get("/ui/studio"))
+        assert "You have read-only access." in check(await c.viewer.get("/ui/studio"))
         odd = await c.admin.get("/ui/studio?what=nonsense")
         assert odd.status_code == 200
 
@@ -244,7 +244,7 @@ async def test_a_price_as_one_types(database_url: str) -> None:
         assert "$0.50" in await quoted(**SENT)
         assert "Seconds must be a whole number from 2 to 10" in await quoted(**SENT | {"f.duration": "11"})
         assert "Seconds must be a whole number" in await quoted(**SENT | {"f.duration": "2.5"})
-        assert "Image is missing" in await quoted(**SENT | {"f.promptImage": ""})
+        assert "Image Add an image: paste a link or choose a file." in await quoted(**SENT | {"f.promptImage": ""})
         assert "50 credits" in await quoted(**SENT | {"f.promptImage": "", "image_has_file": "data:image/png"})
         assert "metadata is not JSON" in await quoted(**SENT | {"metadata": "{"})
         assert "priority" in await quoted(**SENT | {"priority": "1000"})
@@ -304,7 +304,7 @@ async def test_bulk_counts_first_and_goes_on_until_none_is_left(
         assert "There is nothing to do" in check(await c.admin.get("/ui/bulk?action=retry"))
         viewer = await c.viewer.get("/ui/bulk?action=cancel")
         assert "5 videos match" in check(viewer)
-        assert "may look, but not act" in check(viewer)
+        assert "You have read-only access." in check(viewer)
         assert (await c.viewer.post("/ui/bulk/batch", action="cancel")).status_code == 403
         assert (await c.admin.post("/ui/bulk/batch", action="burn")).status_code == 422
         cancelled = await c.admin.post("/ui/bulk/batch", part=True, action="cancel", total="5", q="boat")

@@ -61,7 +61,7 @@ def test_nothing_is_left_after_stop(make_server: Make) -> None:
 
 
 @pytest.mark.parametrize(("durable", "fsync"), [(True, "on"), (False, "off")])
-def test_what_is_written_stays_unless_told_otherwise(make_server: Make, durable: bool, fsync: str) -> None:
+def test_what_is_written_stays_unless_fsync_is_off(make_server: Make, durable: bool, fsync: str) -> None:
     with make_server(durable=durable) as server:
         assert ask(server, "SHOW fsync") == fsync
 

@@ -372,7 +372,7 @@ class TestVercel:
         module.write_text(content("vercel", "api/index.py"))
         assert runpy.run_path(str(module))["app"] is app
 
-    def test_hobby_is_told_apart(self) -> None:
+    def test_hobby_is_recognized(self) -> None:
         [daily] = json.loads(content("vercel", "hobby.json"))["crons"]
         minute, hour, *rest = daily["schedule"].split()
         assert (minute.isdigit(), hour.isdigit(), rest) == (True, True, ["*"] * 3)

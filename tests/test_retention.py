@@ -69,8 +69,8 @@ async def test_polls_go_and_the_cost_stays(database_url: str) -> None:
         assert (after["recent_polls"], moved) == (None, times | {"recent_polls"})
         assert after["cost_credits"] > 0
         story = (await w.api.get(f"/videos/{video_id}/timeline")).json()["entries"]
-        told = [one["words"] for one in story if one["event"] == "polls_dropped"]
-        assert told == [f"{before['polls']} polls of the task are counted, but not kept"]
+        words = [one["words"] for one in story if one["event"] == "polls_dropped"]
+        assert words == [f"{before['polls']} polls of the task are counted, but not kept"]
         assert not [one for one in story if one["event"] == "polled"]
 
 

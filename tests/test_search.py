@@ -126,7 +126,7 @@ async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None
         assert await found(w, q="boat") == [str(bad["id"]), str(good["id"])]
         assert await found(w, q="order") == []
         assert await found(w, q="12") == [str(good["id"])]
-        # What is put back in the queue manually is mapped again.
+        # An UPDATE that puts a row back in the queue makes it be mapped again.
         await w.rows(
             "UPDATE taxiway.videos SET status = 'queued', prompt = 'a ship', image_url = $2 WHERE id = $1",
             bad["id"],

@@ -338,9 +338,12 @@ class TestSecrets:
             assert complaint.startswith(f"{name} has an entry shorter than 16 characters")
             assert CANARY not in complaint
 
-    def test_whoever_may_enqueue_may_not_run_the_cron(self, environment: Environment) -> None:
+    def test_a_client_that_may_enqueue_may_not_run_the_cron(self, environment: Environment) -> None:
         found = complaints(environment, API_KEYS=f"{LONG},{'a' * 16}", CRON_SECRET=f"{'b' * 16},{LONG}")
-        assert found == ["CRON_SECRET shares an entry with API_KEYS: whoever may enqueue could also run the cron"]
+        assert found == [
+            "CRON_SECRET shares an entry with API_KEYS, so a client that may only enqueue could also run ticks: "
+            "set another"
+        ]
 
     @pytest.mark.parametrize("value", [CANARY, f"whsec_{CANARY}", "whsec_!", f"{CALLBACK},{CANARY}"])
     def test_callback_secrets(self, environment: Environment, value: str) -> None:

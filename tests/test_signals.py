@@ -59,9 +59,9 @@ async def test_every_line_of_a_tick_bears_its_id(database_url: str, lines: Lines
         rows = await w.rows("SELECT ref FROM taxiway.ticks ORDER BY id")
     assert [row["ref"] for row in rows] == [first, second]
     assert len(first) == 8
-    told = [line for line in lines.json if line.get("video") == str(video_id)]
-    assert {line["tick"] for line in told} == {first, second}
-    assert next(line for line in told if line["event"] == "finished")["tick"] == second
+    about_it = [line for line in lines.json if line.get("video") == str(video_id)]
+    assert {line["tick"] for line in about_it} == {first, second}
+    assert next(line for line in about_it if line["event"] == "finished")["tick"] == second
     assert all(
         f" tick={line['tick']}" in text for line, text in zip(lines.json, lines.console, strict=True) if "tick" in line
     )
@@ -130,7 +130,7 @@ def test_each_event_has_one_name_that_is_a_word() -> None:
 # Heartbeat
 
 
-async def test_every_tick_is_told_and_a_poll_is_not(database_url: str) -> None:
+async def test_every_tick_is_reported_and_a_poll_is_not(database_url: str) -> None:
     async with respx.mock(assert_all_called=False) as mock, world(database_url, heartbeat_url=URL) as w:
         route = mock.get(URL).respond(200)
         await w.tick()
@@ -139,7 +139,7 @@ async def test_every_tick_is_told_and_a_poll_is_not(database_url: str) -> None:
         assert route.call_count == 2
 
 
-async def test_a_step_that_failed_is_told_as_a_failure(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_step_that_failed_is_reported_as_a_failure(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oh")
 
@@ -152,7 +152,7 @@ async def test_a_step_that_failed_is_told_as_a_failure(database_url: str, monkey
         assert fail.call_count == 1
 
 
-async def test_a_tick_that_could_not_run_is_told_as_a_failure() -> None:
+async def test_a_tick_that_could_not_run_is_reported_as_a_failure() -> None:
     async with respx.mock(assert_all_called=False) as mock:
         fail = mock.get(f"{URL}/fail").respond(200)
         async with world("postgresql://nobody@127.0.0.1:9/nothing", heartbeat_url=URL) as w:

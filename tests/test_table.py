@@ -252,8 +252,8 @@ async def test_a_log_of_a_failure_shows_where(database_url: str, caplog: pytest.
         w.faults("drop_before")
         await w.enqueue()
         await w.tick()
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [line.split(":")[0] for line in told] == ["No response", "Unknown"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.split(":")[0] for line in warnings] == ["No response", "Unknown"]
 
 
 async def test_build_takes_what_the_url_says(database_url: str) -> None:

@@ -62,7 +62,7 @@ async def test_from_the_queue_to_the_file(database_url: str) -> None:
         assert row["polls"] == len(polls)
 
 
-async def test_errors_are_told_in_full_with_each_task(database_url: str) -> None:
+async def test_errors_are_reported_in_full_with_each_task(database_url: str) -> None:
     async with world(database_url) as w:
         w.faults("status=503", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT")
         video_id = await w.enqueue()

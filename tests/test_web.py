@@ -211,7 +211,7 @@ async def test_the_document_is_valid_and_names_every_route(database_url: str) ->
     assert "image_to_video.gen4_turbo" in document["components"]["schemas"]
 
 
-async def test_the_version_is_told_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_version_is_reported_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(_: str) -> str:
         raise PackageNotFoundError
 
@@ -233,7 +233,7 @@ async def test_what_is_not_served_is_a_problem(database_url: str) -> None:
             assert set(response.json()) == {"type", "title", "status", "detail"}
 
 
-async def test_a_defect_is_told_without_its_trace(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_is_reported_without_its_trace(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = build(settings(database_url))
     monkeypatch.setattr("service.store.models.paused", lambda _: 1 / 0)
     transport = httpx.ASGITransport(app=create_app(ctx), raise_app_exceptions=False)

@@ -175,7 +175,7 @@ async def wire(script: Script, *, tls: bool = False, host: str = "127.0.0.1") ->
 
 
 @contextmanager
-def nobody() -> Iterator[str]:
+def refusing_port() -> Iterator[str]:
     """An address where connections are refused."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

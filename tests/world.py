@@ -131,7 +131,7 @@ class World:
 
 @asynccontextmanager
 async def world(url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
-    """A Taxiway whose Runway is the simulator, in the same process and on a clock that is turned manually."""
+    """A Taxiway whose Runway is the simulator, in the same process and on a clock that the test sets."""
     clock = Clock()
     runway = create_simulator(SimulatorOptions(**(options or {})), clock=clock, random=Random(7))
     ctx = replace(

@@ -12,7 +12,7 @@ import typer
 
 from service.commands import output
 from service.commands.console import confirm, fail, run_quietly
-from service.commands.output import AsJson, console, for_people, print_json
+from service.commands.output import AsJson, console, print_json, prints_table
 from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.context import Context
 from service.errors import Conflict
@@ -54,13 +54,15 @@ def retry(
 ) -> None:
     """Queue a failed video again, or all that match. Those that may be paid for already are left out."""
     wanted = _which(video, wanted_of(status, model, error_code, q))
-    people = for_people(as_json)
+    as_table = prints_table(as_json)
     if wanted is None:
-        _tell(run_quietly(lambda ctx: _retry(ctx, video, consent=accept_double_charge)), "is queued again", people)
+        _print_video(
+            run_quietly(lambda ctx: _retry(ctx, video, consent=accept_double_charge)), "is queued again", as_table
+        )
         return
     if accept_double_charge:
         raise typer.BadParameter("is for one VIDEO, not for all that match", param_hint="--accept-double-charge")
-    run_quietly(lambda ctx: _retry_all(ctx, wanted, yes=yes, dry_run=dry_run, people=people))
+    run_quietly(lambda ctx: _retry_all(ctx, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
 
 
 @cli.command()
@@ -78,12 +80,12 @@ def cancel(
     from service.store import videos as store
 
     wanted = _which(video, wanted_of(status, model, error_code, q))
-    people = for_people(as_json)
+    as_table = prints_table(as_json)
     if video is not None:
         one = video
-        _tell(run_quietly(lambda ctx: store.cancel(ctx.database, one)), "is cancelled", people)
+        _print_video(run_quietly(lambda ctx: store.cancel(ctx.database, one)), "is cancelled", as_table)
     elif wanted is not None:
-        run_quietly(lambda ctx: _cancel_all(ctx, wanted, yes=yes, dry_run=dry_run, people=people))
+        run_quietly(lambda ctx: _cancel_all(ctx, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
 
 
 def _which(video: UUID | None, wanted: Wanted) -> Wanted | None:
@@ -113,16 +115,16 @@ async def _retry(ctx: Context, video: UUID | None, *, consent: bool) -> Video:
         )
 
 
-def _tell(video: Video, words: str, people: bool) -> None:
+def _print_video(video: Video, words: str, as_table: bool) -> None:
     from service.web.models import VideoView
 
-    if people:
+    if as_table:
         print(f"{video.id} {words}")
     else:
         print_json([VideoView.of(video).model_dump(mode="json")])
 
 
-async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
+async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, as_table: bool) -> None:
     from dataclasses import replace
 
     from service.store import bulk
@@ -134,19 +136,19 @@ async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, 
         timeout = ctx.settings.queue_timeout
         return await bulk.retry(ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count)
 
-    await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, people=people)
+    await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, as_table=as_table)
 
 
-async def _cancel_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, people: bool) -> None:
+async def _cancel_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, as_table: bool) -> None:
     from service.store import bulk
 
     async def batch(size: int, only_count: bool) -> Bulk:
         return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count)
 
-    await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, people=people)
+    await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, as_table=as_table)
 
 
-async def _all(batch: Batch, words: tuple[str, str], *, yes: bool, dry_run: bool, people: bool) -> None:
+async def _all(batch: Batch, words: tuple[str, str], *, yes: bool, dry_run: bool, as_table: bool) -> None:
     """Say how many match, ask, and do one batch after the other until none is left."""
     count = await batch(BATCH, True)
     done, left = 0, count.left
@@ -159,7 +161,7 @@ async def _all(batch: Batch, words: tuple[str, str], *, yes: bool, dry_run: bool
                 done, left = done + part.done, part.left if part.done else 0
                 advance(part.done)
     skipped = count.matched - (count.left if dry_run else done)
-    if not people:
+    if not as_table:
         print_json([{"matched": count.matched, "done": done, "skipped": skipped}])
     elif dry_run:
         print(f"{count.left} videos would be {words[1]}, {skipped} left out")

@@ -1,4 +1,4 @@
-"""What the shell is told when somebody presses the tabulator key. Nothing here asks the database."""
+"""The words that the shell offers when you press Tab. Nothing here asks the database."""
 
 from __future__ import annotations
 

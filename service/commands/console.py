@@ -63,12 +63,12 @@ def confirm(question: str, *, yes: bool) -> None:
         print(file=sys.stderr)
         raise typer.Exit(CTRL_C) from None
     if not answer:
-        fail("\ntaxiway: nobody answered, and nothing was done; --yes does it without asking")
+        fail("\ntaxiway: stdin ended before you answered, so nothing was done; --yes does it without asking")
     if answer.strip().lower() not in ("y", "yes"):
         fail("taxiway: nothing was done")
 
 
-def open_house() -> Context:
+def open_context() -> Context:
     """The context of this process, with its log configured."""
     ctx = contexts.from_environment()
     logs.configure(ctx.settings.log_format, ctx.settings.log_level, ctx.settings.secrets)
@@ -98,7 +98,7 @@ def run(work: Callable[[Context], Coroutine[Any, Any, Any]]) -> Any:
             await ctx.database.close()
 
     with one_line_errors():
-        return asyncio.run(inside(open_house()))
+        return asyncio.run(inside(open_context()))
 
 
 def run_quietly(work: Callable[[Context], Coroutine[Any, Any, Any]]) -> Any:

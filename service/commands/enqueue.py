@@ -1,4 +1,4 @@
-"""`taxiway enqueue`: one video manually, from the request to the file."""
+"""`taxiway enqueue`: one video from the command line, from the request to the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from service.commands import completion, waiting
 from service.commands.console import CTRL_C, run_quietly
-from service.commands.output import AsJson, credits, for_people, print_json, say
+from service.commands.output import AsJson, credits, print_json, prints_table, say
 from service.commands.request import Wishes, body_of
 from service.context import Context
 from service.logs import one_line
@@ -57,14 +57,14 @@ def enqueue(
     wishes = Wishes(
         prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, source
     )  # fmt: skip
-    people = for_people(as_json)
+    as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> bool:
         new = await _checked(ctx, wishes, idempotency_key)
         if dry_run:
-            _print_price(new, people=people)
+            _print_price(new, as_table=as_table)
             return True
-        return await _make(ctx, new, output, wait=wait, people=people)
+        return await _make(ctx, new, output, wait=wait, as_table=as_table)
 
     if not run_quietly(work):
         raise typer.Exit(1)
@@ -81,41 +81,41 @@ async def _checked(ctx: Context, wishes: Wishes, key: str | None) -> NewVideo:
     return new_video(asked, ctx.settings, checked_key(key), canonical_hash(body))
 
 
-def _print_price(new: NewVideo, *, people: bool) -> None:
+def _print_price(new: NewVideo, *, as_table: bool) -> None:
     from service.web.models import shortened
 
-    if people:
+    if as_table:
         print(f"{new.operation} with {new.model}: at most {credits(float(new.quoted_credits))} credits")
     else:
-        told = {"operation": new.operation, "model": new.model, "input": shortened(new.input)}
-        print_json([told | {"quoted_credits": float(new.quoted_credits)}])
+        quote = {"operation": new.operation, "model": new.model, "input": shortened(new.input)}
+        print_json([quote | {"quoted_credits": float(new.quoted_credits)}])
 
 
-async def _make(ctx: Context, new: NewVideo, output: Path | None, *, wait: bool, people: bool) -> bool:
-    """Queue it and, unless told not to, wait until its file is there. Whether all went well."""
+async def _make(ctx: Context, new: NewVideo, output: Path | None, *, wait: bool, as_table: bool) -> bool:
+    """Queue it and, with `wait`, wait until its file is there. Whether all went well."""
     from service.store import videos as store
 
     video, is_new = await store.enqueue(ctx.database, new)
     if not is_new:
         say(f"this Idempotency-Key was used before: it is video {video.id}")
-    elif people and wait:
+    elif as_table and wait:
         say(f"queued as {video.id}, for at most {credits(float(new.quoted_credits))} credits")
     size = None
     if wait:
         try:
-            with waiting.bar() as tell:
-                video = await waiting.until_it_ends(ctx, video, tell)
+            with waiting.bar() as show:
+                video = await waiting.until_it_ends(ctx, video, show)
                 if output is not None and video.status is Status.COMPLETED:
-                    size = await waiting.download(ctx, video, output, tell)
+                    size = await waiting.download(ctx, video, output, show)
         except asyncio.CancelledError:  # Ctrl-C
             say(f"the video goes on without you: `taxiway show {video.id}`")
             raise typer.Exit(CTRL_C) from None
-    _tell_end(video, output if size is not None else None, size, people=people)
+    _print_end(video, output if size is not None else None, size, as_table=as_table)
     return not wait or video.status is Status.COMPLETED
 
 
-def _tell_end(video: Video, path: Path | None, size: int | None, *, people: bool) -> None:
-    if not people:
+def _print_end(video: Video, path: Path | None, size: int | None, *, as_table: bool) -> None:
+    if not as_table:
         from service.web.models import VideoView
 
         saved: dict[str, Any] = {} if path is None else {"saved_as": str(path), "bytes": size}

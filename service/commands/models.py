@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands import completion
-from service.commands.console import fail, run_quietly
-from service.commands.output import AsJson, ago, console, for_people, print_json, table, until
+from service.commands.console import confirm, fail, run_quietly
+from service.commands.output import AsJson, ago, console, print_json, prints_table, say, table, until
 from service.context import Context
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def ticks(
 
         return [TickView(**row).model_dump(mode="json") for row in await ticks.recent(ctx.database, limit)]
 
-    _show(fetch, "id", _ticks, every if watch else None, people=for_people(as_json))
+    _show(fetch, "id", _ticks, every if watch else None, as_table=prints_table(as_json))
 
 
 def _ticks(found: list[dict[str, Any]]) -> RenderableType:
@@ -65,7 +65,7 @@ def models_(watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -
 
         return [ModelView.of(dict(row)).model_dump(mode="json") for row in await models.every(ctx.database)]
 
-    _show(fetch, "model", _models, every if watch else None, people=for_people(as_json))
+    _show(fetch, "model", _models, every if watch else None, as_table=prints_table(as_json))
 
 
 def _models(found: list[dict[str, Any]]) -> RenderableType:
@@ -81,14 +81,14 @@ def _models(found: list[dict[str, Any]]) -> RenderableType:
 
 def _show(
     fetch: Callable[[Context], Awaitable[list[dict[str, Any]]]], key: str,
-    draw: Callable[[list[dict[str, Any]]], RenderableType], every: float | None, *, people: bool,
+    draw: Callable[[list[dict[str, Any]]], RenderableType], every: float | None, *, as_table: bool,
 ) -> None:  # fmt: skip
     async def work(ctx: Context) -> None:
         from service.commands.output import watch
 
         if every is not None:
-            await watch(lambda: fetch(ctx), key, draw, lambda: ctx.sleep(every), people=people)
-        elif people:
+            await watch(lambda: fetch(ctx), key, draw, lambda: ctx.sleep(every), as_table=as_table)
+        elif as_table:
             console().print(draw(await fetch(ctx)))
         else:
             print_json(await fetch(ctx))
@@ -100,7 +100,7 @@ def _show(
 def pause(
     model: Annotated[str, typer.Argument(help="A model, or all.", autocompletion=completion.models_or_all)],
     seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 3600,
-    why: Annotated[str, typer.Option(help="For the person who reads it later.")] = "paused manually",
+    why: Annotated[str, typer.Option(help="The reason, shown beside the pause.")] = "paused manually",
     as_json: AsJson = False,
 ) -> None:
     """Send nothing for a model, or for all, for a while. What is queued stays queued."""
@@ -110,7 +110,7 @@ def pause(
     if model not in ("all", *known):
         fail(f"taxiway: there is no model {model!r}; there are: all, {', '.join(known)}")
     run_quietly(lambda ctx: models.pause(ctx.database, model, seconds, "manual", why))
-    if for_people(as_json):
+    if prints_table(as_json):
         print(f"{model} is paused for {seconds:g} s")
     else:
         print_json([{"model": model, "paused": True, "seconds": seconds}])
@@ -121,14 +121,22 @@ def resume(
     model: Annotated[
         str, typer.Argument(help="A model, or all: the pause of all.", autocompletion=completion.models_or_all)
     ] = "all",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a pause now."""
-    from service.store import models
+    """End a pause now. Of a database that was restored, it first says what may be sent twice."""
+    from service.operations import models
+    from service.store import identity
 
-    if not run_quietly(lambda ctx: models.resume(ctx.database, model)):
+    async def work(ctx: Context) -> bool:
+        if model == "all" and (words := await identity.consequences(ctx.database)):
+            say(words)
+            confirm("Take this database for the right one, and send what is queued?", yes=yes)
+        return await models.resume(ctx, model)
+
+    if not run_quietly(work):
         fail(f"taxiway: {model} was not paused")
-    if for_people(as_json):
+    if prints_table(as_json):
         print(f"{model} is open")
     else:
         print_json([{"model": model, "paused": False}])

@@ -1,4 +1,4 @@
-"""Commands for whoever runs it: what is wrong, what was paid, what is unknown."""
+"""Commands for operators: what is wrong, what was paid, what is unknown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def audit(
 
 
 def _line(entry: dict[str, Any]) -> str:
-    """One submission: when, what it came to, its task, and what it did cost or may cost."""
+    """One submission: when, what it came to, its task, and its cost, or the most that it may cost."""
     bound = entry["estimated_credits"] if entry["estimated_credits"] is not None else entry["quoted_credits"]
     if entry["outcome"] in ("not_sent", "rejected"):
         cost = "0 credits"
@@ -79,7 +79,7 @@ def attach(
     video: Annotated[UUID, typer.Argument(help="The id of the video.")],
     task: Annotated[str, typer.Argument(help="The id of its task, from Runway's Request History.")],
 ) -> None:
-    """Tell Taxiway which task an unknown submission made. It is checked with Runway first."""
+    """Attach the task that an unknown submission made to its video. Taxiway checks it with Runway first."""
     from service.operations.attach import attach
 
     async def work(ctx: Context) -> str:
@@ -99,16 +99,16 @@ ATTACHED = {
 
 @cli.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One list of findings in JSON, for programs.")] = False,
-    url: Annotated[str | None, typer.Option(help="Look from outside, too: its public address.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One list of checks in JSON, for programs.")] = False,
+    url: Annotated[str | None, typer.Option(help="The public address: also check it from outside.")] = None,
 ) -> None:
-    """What is wrong with this installation, and how to fix it. Exit code 1 if a check is an error."""
+    """Run read-only checks and print, for each problem, the fix. Exit code 1 if a check is an error."""
     from service.doctor.checks import CheckStatus, as_table
     from service.doctor.checks import as_json as to_json
     from service.doctor.public import reachable
     from service.doctor.report import installation
 
-    logging.disable(logging.WARNING)  # what would be logged on the way is a finding
+    logging.disable(logging.WARNING)  # what would be logged on the way is in a check
     try:
         with one_line_errors():
             outside = asyncio.run(reachable(url)) if url else []

@@ -30,11 +30,11 @@ STYLES = {
 
 
 def on_terminal(*, stderr: bool = False) -> bool:
-    """Whether somebody looks at stdout, or at stderr, and not a pipe or a file."""
+    """Whether stdout, or stderr, is a terminal and not a pipe or a file."""
     return (sys.stderr if stderr else sys.stdout).isatty()
 
 
-def for_people(as_json: bool) -> bool:
+def prints_table(as_json: bool) -> bool:
     """Whether to print tables: at a terminal, unless --json."""
     return not as_json and on_terminal()
 
@@ -107,7 +107,7 @@ def credits(amount: float | None) -> str | None:
 
 
 def cost(row: Mapping[str, Any]) -> str | None:
-    """What a video or a submission did cost, `25`, or while nobody knows the most that it may: `max 25`."""
+    """The cost of a video or a submission, `25`; the most that it may be, `max 25`, until Runway has reported it."""
     if row["cost_credits"] is not None:
         return credits(row["cost_credits"])
     if row.get("outcome") in ("not_sent", "rejected"):
@@ -143,13 +143,13 @@ Rows = list[dict[str, Any]]
 
 async def watch(
     fetch: Callable[[], Awaitable[Rows]], key: str, draw: Callable[[Rows], RenderableType],
-    pause: Callable[[], Awaitable[object]], *, people: bool,
+    pause: Callable[[], Awaitable[object]], *, as_table: bool,
 ) -> None:  # fmt: skip
-    """Look again and again, until Ctrl-C: a table that is kept up to date.
+    """Fetch and print again and again, until Ctrl-C: a table that is kept up to date.
 
-    For programs, every row that is new or has changed, the oldest first; rows are told apart by the field `key`.
+    Without `as_table`, every row that is new or has changed, the oldest first; the field `key` identifies a row.
     """
-    if not people:
+    if not as_table:
         seen: dict[Any, dict[str, Any]] = {}
         while True:
             latest = {row[key]: row for row in await fetch()}

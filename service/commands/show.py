@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, ago, console, cost, credits, for_people, pairs, print_json, table
+from service.commands.output import AsJson, ago, console, cost, credits, pairs, print_json, prints_table, table
 from service.commands.videos import VideoId
 from service.context import Context
 
@@ -28,7 +28,7 @@ def show(video: VideoId, as_json: AsJson = False) -> None:
         from service.steps import poll
 
         whole = await _whole(ctx, await poll.poll_now(ctx, video))
-        if for_people(as_json):
+        if prints_table(as_json):
             _print(whole)
         else:
             print_json([whole])

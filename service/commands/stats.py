@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, console, for_people, print_json, span, table
+from service.commands.output import AsJson, console, print_json, prints_table, span, table
 from service.context import Context
 from service.store.stats import Span
 
@@ -36,7 +36,7 @@ def stats(
         view = Stats.of(window, await stats.series(ctx.database, window), await stats.in_flight(ctx.database))
         buckets: list[BucketView] = view.buckets
         found = [bucket.model_dump(mode="json") for bucket in buckets]
-        if not for_people(as_json):
+        if not prints_table(as_json):
             print_json(found)
             return
         console().print(_table([one for one in found if one["enqueued"] or one["completed"] or one["failed"]]))

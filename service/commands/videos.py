@@ -1,4 +1,4 @@
-"""`taxiway videos`: the list, once or for as long as somebody looks; and the filters that other commands share."""
+"""`taxiway videos`: the list, once or until Ctrl-C; and the filters that other commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from service.commands import completion, output
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, ago, console, cost, for_people, print_json, table
+from service.commands.output import AsJson, ago, console, cost, print_json, prints_table, table
 from service.context import Context
 from service.videos import Status
 
@@ -57,7 +57,7 @@ def videos(
 ) -> None:
     """List videos, newest first."""
     wanted = wanted_of(status, model, error_code, q)
-    people = for_people(as_json)
+    as_table = prints_table(as_json)
 
     def fetch(ctx: Context) -> Callable[[], Awaitable[list[dict[str, Any]]]]:
         async def once() -> list[dict[str, Any]]:
@@ -67,8 +67,8 @@ def videos(
 
     async def work(ctx: Context) -> None:
         if watch:
-            await output.watch(fetch(ctx), "id", _table, lambda: ctx.sleep(every), people=people)
-        elif people:
+            await output.watch(fetch(ctx), "id", _table, lambda: ctx.sleep(every), as_table=as_table)
+        elif as_table:
             console().print(_table(await fetch(ctx)()))
         else:
             async for view in views(ctx, wanted, limit):

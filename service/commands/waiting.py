@@ -24,11 +24,11 @@ SILENT_SECONDS = 180.0
 PATIENCE_SECONDS = 60.0
 FETCH_SECONDS = 60.0  # without a byte
 
-Tell = Callable[[str, float | None], None]  # a word for people, and how far in [0, 1] if that is known
+Show = Callable[[str, float | None], None]  # what is going on, and how far in [0, 1] if that is known
 
 
 @contextlib.contextmanager
-def bar() -> Iterator[Tell]:
+def bar() -> Iterator[Show]:
     """A progress bar on stderr, where that is a terminal; nothing elsewhere."""
     if not output.on_terminal(stderr=True):
         yield lambda _words, _done: None
@@ -39,20 +39,20 @@ def bar() -> Iterator[Tell]:
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("queued", total=None)
 
-        def tell(words: str, done: float | None) -> None:
+        def show(words: str, done: float | None) -> None:
             progress.update(task, description=words, total=None if done is None else 1.0, completed=done or 0.0)
 
-        yield tell
+        yield show
 
 
-async def until_it_ends(ctx: Context, video: Video, tell: Tell) -> Video:
-    """Look at the video until it has ended; the work is done by a tick elsewhere. Says so if none runs."""
+async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
+    """Poll the video until it has ended. A tick elsewhere does the work; if none runs, this says so."""
     from service.steps import poll
 
     warned = False
     away_since: float | None = None
     while not video.status.terminal:
-        tell(video.status.value, video.progress if video.status == "processing" else None)
+        show(video.status.value, video.progress if video.status == "processing" else None)
         try:
             if not warned:
                 warned = await _warned_of_silence(ctx)
@@ -63,7 +63,7 @@ async def until_it_ends(ctx: Context, video: Video, tell: Tell) -> Video:
             away_since = ctx.monotonic() if away_since is None else away_since
             if ctx.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
-            tell("the database does not answer", None)
+            show("the database does not answer", None)
     return video
 
 
@@ -78,7 +78,7 @@ async def _warned_of_silence(ctx: Context) -> bool:
     return True
 
 
-async def download(ctx: Context, video: Video, path: Path, tell: Tell) -> int:
+async def download(ctx: Context, video: Video, path: Path, show: Show) -> int:
     """Fetch the file of a completed video to `path`, which is there as a whole or not at all; its size in bytes."""
     import httpx
 
@@ -98,7 +98,7 @@ async def download(ctx: Context, video: Video, path: Path, tell: Tell) -> int:
             with part.open("wb") as file:
                 async for chunk in response.aiter_bytes():
                     size += file.write(chunk)
-                    tell("fetching the file", size / total if total else None)
+                    show("fetching the file", size / total if total else None)
         part.replace(path)
     except httpx.HTTPStatusError as exc:
         fail(f"taxiway: {_again(video.id)}: its server answers {exc.response.status_code}")

@@ -10,6 +10,7 @@ from typing import Any
 from service.doctor.checks import Check, CheckStatus
 from service.operations.budget import REASON as DAILY_BUDGET
 from service.runway.outcomes import Reason
+from service.store.identity import REASON as RESTORED
 
 LATE_SECONDS = 600.0  # a cron by the minute may miss a few; as in /health
 MISSED_INTERVALS = 2.5  # a tick is missed when the gap is longer than so many usual ones ...
@@ -25,6 +26,7 @@ MODEL_FIXES = {
     Reason.WRONG_ENDPOINT.value: (CheckStatus.ERROR, "correct RUNWAYML_BASE_URL"),
     Reason.NO_CREDITS.value: (CheckStatus.ERROR, "buy credits at https://dev.runwayml.com"),
     Reason.DAILY_LIMIT.value: (CheckStatus.WARNING, "wait, or raise the tier at https://dev.runwayml.com"),
+    RESTORED: (CheckStatus.ERROR, "find out what was sent since, and whether the original still runs"),
     DAILY_BUDGET: (CheckStatus.WARNING, "wait for the day to turn (UTC), or raise what that setting allows"),
 }
 
@@ -85,7 +87,8 @@ def _unknown(count: int, credits: float) -> Check:
 def paused_model(row: Mapping[str, Any]) -> Check:
     """A paused model: model, reason, detail, paused_until."""
     which = "all models" if row["model"] == "all" else row["model"]
-    words = f"paused until {row['paused_until'].isoformat(' ', 'seconds')}, {row['reason']}: {row['detail']}"
+    until = row["paused_until"].isoformat(" ", "seconds") if row["paused_until"] else "you resume it"
+    words = f"paused until {until}, {row['reason']}: {row['detail']}"
     status, fix = MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
     resume = f"`taxiway resume '{row['model']}'`"
     return Check("queue", which, status, words, f"{fix}, then {resume}" if fix else resume)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from service import context as contexts
 from service.context import Context
+from service.doctor import storage
 from service.doctor.checks import (
     Check,
     CheckStatus,
@@ -23,12 +24,14 @@ from service.doctor.checks import (
 )
 from service.doctor.queue import cron, paused_model, queue, refused_rows, span
 from service.errors import BadSettings, DatabaseUnavailable, RunwayUnavailable
-from service.installer import migrate
+from service.installer import history as scripts
+from service.installer.closing import open_to
+from service.installer.history import History
+from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
 from service.logs import Redactor
 from service.store import doctor_queries, models, parked, queue_stats
 from service.store.url import Target
 
-OLDEST_POSTGRES = 15
 SKEW_SECONDS = 5.0
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -99,16 +102,22 @@ async def _stored(ctx: Context) -> list[Check]:
         return [unchecked(area, "all of it", "DATABASE_URL is not set") for area in ("database", "queue", "cron")]
     try:
         found = await _server(ctx, target)
-        pending = await _pending(ctx)
+        missing = await doctor_queries.missing_rights(ctx.database)
+        durable = await doctor_queries.durability(ctx.database)
+        found += storage.durability(durable)
+        if missing:  # then even the list of migrations may be closed
+            found.append(storage.rights(missing, durable["role"]))
+            return found + [unchecked(area, "all of it", "rights are missing") for area in ("queue", "cron")]
+        history, schema, is_open = await _schema(ctx)
     except DatabaseUnavailable as exc:
         fix = DATABASE_FIXES.get(type(exc.__cause__).__name__, "start it, or correct DATABASE_URL")
         away = Check("database", "server", CheckStatus.ERROR, f"{target.dsn}: {exc.detail}", fix)
         return [away, *(unchecked(area, "all of it", "the database is away") for area in ("queue", "cron"))]
-    if pending:
-        found.append(_outdated(pending))
+    found.append(schema)
+    if not storage.is_usable(history):
         return found + [unchecked(area, "all of it", "the schema is not up to date") for area in ("queue", "cron")]
-    found.append(Check("database", "schema", CheckStatus.OK, "up to date"))
-    found += await _guarded("database", lambda: _rights(ctx))
+    found += [storage.rights(missing, durable["role"]), storage.openness(is_open)]
+    found.append(storage.identity(await doctor_queries.identity(ctx.database), durable["role"]))
     return found + await _guarded("queue", lambda: _queue_and_cron(ctx))
 
 
@@ -152,22 +161,12 @@ async def _clock(ctx: Context) -> Check:
     )
 
 
-async def _pending(ctx: Context) -> list[str]:
+async def _schema(ctx: Context) -> tuple[History, Check, list[str]]:
+    """The history of the schema, what it comes to, and the browser roles to which it is open."""
     async with ctx.database.connection() as connection:
-        return await migrate.pending(connection)
-
-
-def _outdated(pending: list[str]) -> Check:
-    words, fix = f"not up to date: {', '.join(pending)}", "run `taxiway migrate`"
-    return Check("database", "schema", CheckStatus.ERROR, words, fix)
-
-
-async def _rights(ctx: Context) -> list[Check]:
-    missing = await doctor_queries.missing_rights(ctx.database)
-    if not missing:
-        return [Check("database", "rights", CheckStatus.OK, "all that are needed")]
-    fix = "GRANT them to this role, or use the role that migrated"
-    return [Check("database", "rights", CheckStatus.ERROR, f"missing: {', '.join(missing)}", fix)]
+        history = await scripts.history(connection)
+        older = await older_checkout(connection) if history.pending else None
+        return history, storage.schema(history, older), await open_to(connection)
 
 
 async def _queue_and_cron(ctx: Context) -> list[Check]:

@@ -24,14 +24,17 @@ from service import context as contexts
 from service import logs
 from service.app import create_app
 from service.env_parsing import RUNWAY_URL
-from service.errors import BadSettings
+from service.errors import BadSettings, MigrationBlocked
 from service.installer.migrate import migrate
+from service.installer.obstacles import left_by_older_checkout
+from service.installer.view import make_view
 from service.local.banner import Places, banner
 from service.local.cron import Cron
 from service.local.keys import kept_secrets
 from service.local.postgres import Server as Postgres
 from service.serving import MARGIN_SECONDS, listen, server
 from service.settings import Settings
+from service.store import identity
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +123,8 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
         settings = _with(settings, database_url=own_database)
     settings = _with(settings, **kept_secrets(options.data, settings))
     await migrate(settings.database_url or "")
+    if own_database:
+        await _view(own_database)
     listener = stack.enter_context(free_socket(options.port))
     port = listener.getsockname()[1]
     url = f"http://{HOST}:{port}"
@@ -131,7 +136,10 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
         settings = _with(settings, runway_key=SIMULATED_KEY, runway_url=simulator_url)
     _configure_logs(settings)
     timeout = settings.post_timeout + MARGIN_SECONDS
-    await stack.enter_async_context(_served(create_app(contexts.build(settings)), listener, timeout))
+    ctx = contexts.build(settings)
+    if simulator_url:
+        await identity.forget(ctx.database)  # the folder may have been copied or moved: nothing is paid here
+    await stack.enter_async_context(_served(create_app(ctx), listener, timeout))
     call_timeout = settings.tick_budget + timeout
     cron = Cron(f"{url}/process-queued", settings.cron_secret[0], every=options.every, timeout=call_timeout)
     await stack.enter_async_context(cron.running())
@@ -140,6 +148,14 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
         admin_token=settings.admin_tokens[0], data=options.data.resolve(), every=options.every,
         runway_url=settings.runway_url, database_url=own_database, simulator_url=simulator_url,
     )  # fmt: skip
+
+
+async def _view(url: str) -> None:
+    """The view public.videos, unless the name is taken: a table of the app's has it, and can be linked."""
+    try:
+        await make_view(url)
+    except MigrationBlocked as exc:
+        log.warning("there is no view public.videos: %s", exc)
 
 
 def _with(settings: Settings, **values: Any) -> Settings:
@@ -158,6 +174,12 @@ async def _postgres(options: Options) -> AsyncIterator[str]:
     embedded = Postgres(options.data)
     await asyncio.to_thread(embedded.start, fresh=options.fresh)
     try:
+        if await left_by_older_checkout(embedded.url()):
+            aside = await asyncio.to_thread(embedded.set_aside)
+            log.warning(
+                "the database in %s is an older version's: it is kept in %s, a new one starts", options.data, aside
+            )
+            await asyncio.to_thread(embedded.start)
         if options.fresh:  # only now: nobody else is using the folder
             (options.data / SIMULATOR_MEMORY).unlink(missing_ok=True)
         yield embedded.url()

@@ -42,7 +42,7 @@ INITDB_SECONDS = 120.0
 CONNECT_SECONDS = 10.0
 # Fast shutdown writes a checkpoint; immediate shutdown gives its own children 5 s.
 STOP_LADDER = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 10.0))
-LOG_BYTES = 1_000_000  # a longer log is begun anew at the next start
+LOG_BYTES = 1_000_000  # a longer log is emptied at the next start
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -129,12 +129,20 @@ class Server:
             self._lock = None
 
     def remove(self) -> None:
-        """Stop, and delete the data: for a server that nobody else has."""
+        """Stop, and delete the data: for a server that no other process uses."""
         self.stop()
         link = self.home.link
         shutil.rmtree(self.home.ctx if link else self.home.data, ignore_errors=True)
         if link and link.is_symlink():
             link.unlink()
+
+    def set_aside(self) -> Path:
+        """Stop, and keep the data under another name, which is returned: the next start begins with none."""
+        self.stop()
+        data = self.home.data
+        names = (f"{data.name}-older{number or ''}" for number in range(1_000))
+        aside = next(data.with_name(name) for name in names if not data.with_name(name).exists())
+        return data.rename(aside)
 
     def _take_lock(self) -> None:
         folder = self.home.folder
@@ -202,7 +210,7 @@ class Server:
         found = (self.home.data / "PG_VERSION").read_text(encoding="ascii").strip()
         if found != str(self.binaries.major):
             where = f"the data in {self.home.folder} is of PostgreSQL {found}, and this is {self.binaries.major}"
-            raise BadSettings([f"{where}: begin anew with --fresh, or choose another folder with --data"])
+            raise BadSettings([f"{where}: start over with --fresh, or choose another folder with --data"])
 
     def _launch(self) -> None:
         settings = SETTINGS | ({} if self.durable else NOT_DURABLE)

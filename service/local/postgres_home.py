@@ -2,7 +2,7 @@
 
 PostgreSQL refuses to run as root, and a folder that only root may enter is closed to every other account. So
 for root, data and socket live under /var/lib/taxiway, the server runs as an account without rights, and the
-binaries are copied there when that account cannot reach them. Nobody's permissions are changed.
+binaries are copied there when that account cannot reach them. No permissions of yours are changed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Home:
-    """The places of one server. `account` is None where it runs as whoever we are."""
+    """The places of one server. `account` is None where it runs as our own user."""
 
     folder: Path
     data: Path
@@ -120,7 +120,7 @@ def shared_directory(roots: tuple[Path, ...] = SHARED_ROOTS) -> Path:
 def private(path: Path, *, mode: int = 0o700) -> None:
     """Make a directory, or accept the one that is there if it is ours and open to no more than `mode`.
 
-    In a folder that everybody writes to, somebody else may have made it first: then BadSettings.
+    In a folder that everybody writes to, another user may have made it first: then BadSettings.
     """
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
@@ -180,11 +180,11 @@ def _socket_directory(mark: str, uid: int | None, temporary: Path | None) -> Pat
     name = f"taxiway-{os.geteuid() if uid is None else uid}-{mark}"
     path = (temporary or Path(tempfile.gettempdir())) / name
     too_long = len(os.fsencode(path / SOCKET_NAME)) > LONGEST_SOCKET_BYTES
-    return Path("/tmp") / name if too_long else path  # noqa: S108  # `private` refuses what somebody else made
+    return Path("/tmp") / name if too_long else path  # noqa: S108  # `private` refuses what another user made
 
 
 def account_for(data: Path, names: tuple[str, ...] = ACCOUNTS) -> Account:
-    """Whoever owns the data; for new data the first of these that the machine has."""
+    """The account that owns the data; for new data the first of these that the machine has."""
     if data.exists():
         return Account(data.stat().st_uid, data.stat().st_gid)
     for name in names:

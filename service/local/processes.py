@@ -1,4 +1,4 @@
-"""Looking at other processes, and ending them."""
+"""Finding other processes, and ending them."""
 
 from __future__ import annotations
 

@@ -10,10 +10,11 @@ from service.context import Context
 from service.errors import DatabaseUnavailable, StatementRefused
 from service.logs import VIDEO, event
 from service.runway.outcomes import ALL_MODELS
-from service.store import batches, models, spending
+from service.store import batches, identity, models, spending
 from service.store import claim as claims
 from service.store.batches import RAISE, Parking
 from service.store.claim import OpenSubmission, Room
+from service.store.memory import Made
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +29,30 @@ async def claim(
     claim_id: int | None = None,
     parking: Parking = RAISE,
 ) -> list[OpenSubmission]:
-    """Permit at most `limit` creates, and no more than today's credits allow."""
+    """Permit at most `limit` creates, and no more than today's credits allow; none in a database that was restored."""
     parts = await batches.write_chosen(
         "claim",
-        usual=lambda: _claim(ctx, limit, call_seconds, model, claim_id),
+        usual=lambda: _recognised(ctx, limit, call_seconds, model, claim_id),
         choose=lambda passed_over: claims.choose(ctx.database, limit, model, passed_over),
-        these=lambda keys: _claim(ctx, limit, call_seconds, model, claim_id, keys),
+        these=lambda keys: _recognised(ctx, limit, call_seconds, model, claim_id, keys),
         parking=parking,
     )
     return [submission for part in parts for submission in part]
+
+
+async def _recognised(
+    ctx: Context,
+    limit: int,
+    call_seconds: float,
+    model: str | None,
+    claim_id: int | None,
+    only: Sequence[str] | None = None,
+) -> list[OpenSubmission]:
+    async with identity.recognised(ctx.database) as may_claim:
+        taken = await _claim(ctx, limit, call_seconds, model, claim_id, only) if may_claim else []
+    # Only now is it certain that the claim was committed.
+    ctx.database.memory.remember(Made(one.video_id, one.submission_id, claim_id) for one in taken)
+    return taken
 
 
 async def _claim(
@@ -45,7 +61,7 @@ async def _claim(
     call_seconds: float,
     model: str | None,
     claim_id: int | None,
-    only: Sequence[str] | None = None,
+    only: Sequence[str] | None,
 ) -> list[OpenSubmission]:
     database, settings = ctx.database, ctx.settings
     if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:

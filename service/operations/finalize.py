@@ -127,7 +127,7 @@ def _left_seconds(age_seconds: float, progress: float, previous: PreviousPoll | 
     left = (1 - progress) * age_seconds / progress
     if previous is None:
         return left
-    if previous.status in WAITING:  # it began since then, nobody knows when: the next poll will tell
+    if previous.status in WAITING:  # it began since then, at an unknown time: the next poll will show
         return 0.0
     if previous.progress is not None and progress > previous.progress:
         gained = progress - previous.progress + HUNDREDTH
@@ -136,7 +136,7 @@ def _left_seconds(age_seconds: float, progress: float, previous: PreviousPoll | 
 
 
 async def finalize(ctx: Context, results: list[PollResult]) -> set[UUID]:
-    """Apply these results, each at most once, and tell the log what ended. The ids of the videos that changed."""
+    """Apply these results, each at most once, and log what ended. The ids of the videos that changed."""
     changed = await tasks.finalize(ctx.database, results, ParkingLot(ctx, "poll")) if results else set()
     for result in results:
         if result.video_id in changed and result.next_status != Status.PROCESSING:

@@ -9,6 +9,7 @@ from service.errors import NoSuchModel
 from service.logs import VIDEO, event
 from service.runway.catalogue import models, operations
 from service.runway.outcomes import ALL_MODELS
+from service.store import identity
 from service.store import models as store
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,18 @@ async def pause(ctx: Context, model: str, seconds: float, why: str) -> None:
     """Send nothing for this model for a while; of two pauses, the longer stands. Raises NoSuchModel."""
     _check(model)
     await store.pause(ctx.database, model, seconds, MANUAL, why)
-    event(log, VIDEO, "model_paused", f"Model paused manually for {seconds:g} s: {why}", model=model)
+    event(log, VIDEO, "model_paused", f"Model paused by an operator for {seconds:g} s: {why}", model=model)
 
 
 async def resume(ctx: Context, model: str) -> bool:
-    """Open a model; whether it was paused. Raises NoSuchModel."""
+    """Open a model; whether it was paused. Raises NoSuchModel.
+
+    Of all models that also accepts a database that was restored: `identity.consequences` says what that may cost.
+    """
     _check(model)
     was_paused = await store.resume(ctx.database, model)
+    if model == ALL_MODELS:
+        was_paused = await identity.accept(ctx.database, MANUAL) or was_paused
     if was_paused:
-        event(log, VIDEO, "model_resumed", "Model resumed manually", model=model)
+        event(log, VIDEO, "model_resumed", "Model resumed by an operator", model=model)
     return was_paused

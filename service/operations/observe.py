@@ -20,7 +20,7 @@ ACCOUNT_TIMEOUT_SECONDS = 5.0  # nothing waits for it: what is late is left to t
 
 
 async def refresh(ctx: Context, due: Sequence[str]) -> None:
-    """Take the snapshots that are due, by name, each in one process. What fails is told to the log alone."""
+    """Take the snapshots that are due, by name, each in one process. A failure goes to the log alone."""
     for name in due:
         try:
             if await maintenance.take_turn(ctx.database, name):

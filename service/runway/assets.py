@@ -1,7 +1,7 @@
 """What Runway takes as the URI of an image: https, one of its own uploads, or the image itself as a data URI.
 
 The rules are Runway's (https://docs.dev.runwayml.com/assets/inputs; the lengths are in its OpenAPI document).
-What needs a look at the file itself (its size, its type, its shape) is left to Runway, which answers at once.
+What can only be checked in the file itself (its size, its type, its shape) is left to Runway, which answers at once.
 """
 
 from __future__ import annotations

@@ -45,6 +45,10 @@ class Field(BaseModel, ABC):
     def schema_of_value(self) -> dict[str, Any]:
         """JSON Schema 2020-12 of an accepted value."""
 
+    def missing(self, pointer: str) -> Problem:
+        """The problem of a required field that is not there."""
+        return Problem(pointer, f"is missing: give {self.wanted}")
+
     def refusal(self, value: object, pointer: str) -> Problem:
         """The usual problem: something else was wanted."""
         advice = ": leave the field out if there is no value" if value is None and not self.required else ""
@@ -123,6 +127,9 @@ class ImageUri(Field):
     def wanted(self) -> str:
         return "the URI of an image"
 
+    def missing(self, pointer: str) -> Problem:
+        return _missing_image(pointer, "an https:// URL or a data: URI")
+
     def check(self, value: object, pointer: str) -> Iterator[Problem]:
         if not isinstance(value, str):
             yield self.refusal(value, pointer)
@@ -143,6 +150,11 @@ class Frames(Field):
     def wanted(self) -> str:
         places = " or ".join(f'"{place}"' for place in self.positions)
         return f"the URI of an image, or a list of at most {len(self.positions)} {{uri, position: {places}}}"
+
+    def missing(self, pointer: str) -> Problem:
+        count = len(self.positions)
+        some = "a list of one {uri, position}" if count == 1 else f"a list of at most {count} {{uri, position}}"
+        return _missing_image(pointer, f"an https:// URL, a data: URI, or {some}")
 
     @cached_property
     def _frame(self) -> dict[str, Field]:
@@ -184,6 +196,11 @@ class Object(Field):
 AnyField = Annotated[Text | Integer | Choice | ImageUri | Frames | Object, Discriminator("kind")]
 
 
+def _missing_image(pointer: str, accepted: str) -> Problem:
+    words = f"Add an image: paste a link or choose a file. (API: `{pointer}` is required: {accepted}.)"
+    return Problem(pointer, words)
+
+
 def check_object(fields: Mapping[str, Field], value: object, pointer: str, owner: str) -> Iterator[Problem]:
     """Everything wrong with an object: what is missing, what is malformed, what `owner` does not have."""
     if not isinstance(value, dict):
@@ -194,7 +211,7 @@ def check_object(fields: Mapping[str, Field], value: object, pointer: str, owner
             yield from field.check(value[name], f"{pointer}/{name}")
             yield from _check_company(field, name, value, f"{pointer}/{name}")
         elif field.required:
-            yield Problem(f"{pointer}/{name}", f"is missing: give {field.wanted}")
+            yield field.missing(f"{pointer}/{name}")
     strangers = [name for name in value if name not in fields]
     for name in strangers[:NAMED_STRANGERS]:
         yield Problem(f"{pointer}/{escaped(name)}", unknown_field(name, list(fields), owner))

@@ -1,4 +1,7 @@
-"""A transport of httpx's as the wire: for tests, and for whoever brings one. Loaded with it alone: httpx is heavy."""
+"""A transport of httpx's as the wire: for tests, and for callers that bring their own.
+
+Loaded only where it is used: httpx is heavy.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A double of Runway's API: the same paths, bodies and statuses, without a key and without a bill.
 
 It serves `image_to_video` and `text_to_video` for the models of simulator/models.py, the life of their tasks, a
-playable file, and faults on demand. Runway's own client cannot tell it from Runway. Sources: Runway's Python
+playable file, and faults on demand. Runway's own client sees no difference. Sources: Runway's Python
 SDK 5.24, its OpenAPI of 2024-11-06, and captured answers of the live API.
 """
 
@@ -134,7 +134,7 @@ class Endpoints:
         return self._gate(request) or JSONResponse(self._runway.organization())
 
     async def output(self, request: Request) -> Response:
-        """The file of a task, for whoever has a URL that has not expired. Needs no key."""
+        """The file of a task, for a caller with a URL that has not expired. Needs no key."""
         task = self._runway.find(request.path_params["id"])
         token = request.query_params.get("_jwt", "")
         if task is None or not self._runway.token_allows(token, task.id):

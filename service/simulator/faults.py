@@ -2,7 +2,7 @@
 
 Words are separated by commas; some take a value after `=`:
 
-    slow=S             wait S seconds before looking at the request
+    slow=S             wait S seconds before reading the request
     stall=S            do what was asked, then wait S seconds before answering
     drop_before        close the connection, having done nothing
     drop_after         do what was asked, then close the connection without an answer

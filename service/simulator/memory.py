@@ -1,6 +1,6 @@
 """What the simulator remembers across restarts: one JSON file, written before an answer is given.
 
-A process that is killed forgets nothing that a client was told; a power cut may cost the last writes, since
+A process that is killed forgets nothing that a client has an answer for; a power cut may cost the last writes, since
 they are not flushed to the disk. Time goes on while the simulator is switched off, as it does at Runway.
 """
 
@@ -58,7 +58,7 @@ class Memory:
         self._complained = False
 
     def recall(self) -> None:
-        """Load the file, if there is one. What cannot be read is put aside, and the simulator begins anew."""
+        """Load the file, if there is one. A file that cannot be read is put aside, and the simulator starts empty."""
         try:
             self._load(STATE.validate_json(self._path.read_bytes()))
         except FileNotFoundError:
@@ -68,7 +68,7 @@ class Memory:
             with suppress(OSError):
                 self._path.replace(aside)
             log.warning(
-                "the simulator cannot read %s (%s): it begins anew, and the file is now %s",
+                "the simulator cannot read %s (%s): it starts empty, and the file is now %s",
                 self._path, type(exc).__name__, aside.name,
             )  # fmt: skip
 

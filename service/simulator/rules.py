@@ -137,7 +137,7 @@ def strict(fields: Mapping[str, Field]) -> Check:
 
 
 def image_uri(value: object, path: Path) -> Iterator[Issue]:
-    """A URI of an image; what is behind an https URL is not looked at."""
+    """A URI of an image; what is behind an https URL is not fetched."""
     if not isinstance(value, str):
         yield wrong_type("string", value, path)
     elif isinstance(fault := asset_fault(value, IMAGE_TYPES), str):

@@ -84,7 +84,7 @@ class Task:
         return round(min((now - begun) / self.running_seconds, 1.0), 2) if self.running_seconds else 1.0
 
     def look(self, now: float) -> str:
-        """The status as a GET shows it: the true one, unless the task was told to go backwards."""
+        """The status as a GET shows it: the true one, unless a fault makes the task go backwards."""
         self.looks += 1
         status = self.status(now)
         if self.fate.end == "backwards" and self.looks % 2 == 0:

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 from service.context import Context, Counts
 from service.errors import InvalidRequest
 from service.logs import VIDEO, event
+from service.operations import links
 from service.operations.parking import ParkingLot, each
 from service.runway.catalogue import build_request
 from service.settings import Settings
 from service.store import intake as store
 from service.store.intake import Mapped, Unmapped
+from service.store.link_statements import LinkedTable
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0}
+NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0, "recalled": 0, "taken_over": 0}
 
 
-async def run_once(ctx: Context) -> Counts:
-    """One batch: map the app's rows, expire what is over. What fails of one costs the other nothing."""
+async def run_once(
+    ctx: Context, tables: Sequence[LinkedTable] = (), can_continue: Callable[[], bool] = lambda: True
+) -> Counts:
+    """One batch: map rows that were inserted with SQL, expire what is over; and take the rows of linked tables."""
+    counts = await _inserted(ctx)
+    if tables:
+        counts = await take_linked(ctx, tables, can_continue, counts)
+    return counts
+
+
+async def take_linked(
+    ctx: Context, tables: Sequence[LinkedTable], can_continue: Callable[[], bool], before: Counts = NOTHING
+) -> Counts:
+    """The rows of linked tables alone; their counts with those of `before`."""
+    linked = await links.Intake(ctx, can_continue).run(tables)
+    return {
+        "mapped": before["mapped"] + linked["taken"] + linked["taken_again"],
+        "refused": before["refused"] + linked["refused"],
+        "expired": before["expired"],
+        "recalled": linked["recalled"],
+        "taken_over": linked["taken_over"],
+    }
+
+
+async def _inserted(ctx: Context) -> Counts:
+    """What fails of mapping costs expiry nothing, and the other way round."""
     refused = 0
 
     async def write() -> int:
@@ -30,7 +57,7 @@ async def run_once(ctx: Context) -> Counts:
 
     expire = store.expire(ctx.database, BATCH, ParkingLot(ctx, "intake"))
     counts = await each({"mapped": write(), "expired": expire})
-    return {"mapped": counts["mapped"], "refused": refused, "expired": counts["expired"]}
+    return NOTHING | {"mapped": counts["mapped"], "refused": refused, "expired": counts["expired"]}
 
 
 async def _map(ctx: Context) -> tuple[int, int]:

@@ -9,12 +9,14 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from service.context import Context, Counts
 from service.deadline import Deadline, Grace, Wake
 from service.errors import DatabaseUnavailable
 from service.logs import RUNWAY, VIDEO, event
 from service.operations import budget, saving
+from service.operations.admission import Admission
 from service.operations.parking import ParkingLot
 from service.operations.saving import SAVE_AGAIN_FIRST_SECONDS, as_outcome_row
 from service.runway import outcomes
@@ -24,6 +26,7 @@ from service.settings import LEASE_MARGIN_SECONDS
 from service.store import claim as claims
 from service.store import models, submissions
 from service.store.claim import OpenSubmission
+from service.store.link_recall import Stand
 from service.store.submissions import OutcomeRow
 from service.videos import Status
 
@@ -40,6 +43,7 @@ NOTHING: Counts = {"claimed": 0, "accepted": 0, "not_sent": 0, "rejected": 0, "u
 class _Sent:
     submission: OpenSubmission
     outcome: Outcome
+    decision: Decision | None = None  # where it is known before Runway was asked
 
 
 @dataclass
@@ -50,6 +54,7 @@ class _Round:
     """
 
     wake: Wake
+    admission: Admission
     grace: Grace
     counts: Counts = field(default_factory=lambda: dict(NOTHING))
     in_flight: set[asyncio.Task[_Sent]] = field(default_factory=set)
@@ -77,7 +82,7 @@ async def run_once(ctx: Context, deadline: Deadline, *, probe: bool = True, wake
 
     `probe`: a paused model may be due for its probe. `wake`: is set when there may be new videos.
     """
-    this = _Round(wake or Wake(), Grace(ctx.monotonic, deadline.stopping))
+    this = _Round(wake or Wake(), Admission(ctx), Grace(ctx.monotonic, deadline.stopping))
     async with ctx.runway() as runway:
         saver = asyncio.create_task(_save_all(ctx, this))
         try:
@@ -144,11 +149,12 @@ async def _claim(
     except DatabaseUnavailable:
         await _take_back(ctx, claim_id, this.grace)
         raise
+    check = this.admission.check(permitted)
     for submission in permitted:
         narrate_claim(ctx, submission)
         if model is not None:
             this.probes[submission.submission_id] = model
-        task = asyncio.create_task(_send(runway, submission, give_up_at))
+        task = asyncio.create_task(_admit(runway, this.admission, submission, check, give_up_at))
         this.in_flight.add(task)
         task.add_done_callback(this.on_done)
     this.counts["claimed"] += len(permitted)
@@ -183,6 +189,20 @@ def narrate_claim(ctx: Context, submission: OpenSubmission) -> None:
     event(log, VIDEO, "environment", f"Environment check: Runway API key {key}", **ids)
     event(log, VIDEO, "claimed", f"Claimed for {submission.operation} with {submission.model}", **ids)
     event(log, VIDEO, "processing", "Status now processing", **ids)
+
+
+async def _admit(
+    runway: Runway,
+    admission: Admission,
+    submission: OpenSubmission,
+    check: asyncio.Task[dict[UUID, Stand]] | None,
+    give_up_at: float,
+) -> _Sent:
+    """Send it, unless the row that shows it in a linked table is against that."""
+    held = await admission.admit(submission, check)
+    if held is not None:
+        return _Sent(submission, held.outcome, held.decision)
+    return await _send(runway, submission, give_up_at)
 
 
 async def _send(runway: Runway, submission: OpenSubmission, give_up_at: float) -> _Sent:
@@ -237,7 +257,7 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     resumes: set[str] = set()
     for sent in batch:
         submission, outcome = sent.submission, sent.outcome
-        decision = outcomes.decide(
+        decision = sent.decision or outcomes.decide(
             outcome, model=submission.model, retries=submission.retries, resubmissions=submission.resubmissions,
             bound=submission.quoted_credits, settings=ctx.settings, random=ctx.random(),
         )  # fmt: skip

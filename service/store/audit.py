@@ -11,8 +11,8 @@ from service.store.database import Database
 
 PAGE = 1000
 
-# For each video: how many creates were permitted, and what they did cost or may cost. `most` bounds one submission:
-# its cost once Runway has told it, else Runway's estimate, else our own quote; nothing where no task was made.
+# For each video: how many creates were permitted, and what they cost or may cost. `most` bounds one submission:
+# its cost once Runway has reported it, else Runway's estimate, else our own quote; nothing where no task was made.
 # A task that ended without a file was paid for nothing, not twice; so `twice` leaves it out, and is what remains when
 # the dearest of the others is taken as the one that was wanted.
 _AUDIT = """

@@ -13,7 +13,7 @@ from service.videos import Event, sources
 
 @dataclass(frozen=True)
 class Bulk:
-    """What one batch came to. `matched` before it; of those, `skipped` for good and `left` for the next batch."""
+    """What one batch came to. `matched` before it; of those, `skipped` in every batch and `left` for the next."""
 
     matched: int
     done: int
@@ -21,12 +21,12 @@ class Bulk:
     left: int
 
 
-# How many videos match, and how many of them wait for somebody's consent.
+# How many videos match, and how many of them wait for consent.
 _COUNT = f"""
 SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT}) AS unknown FROM taxiway.videos v WHERE {{where}}
 """
 
-# Retry: as manually, without consent: what may have cost something stays as it is. The oldest first.
+# Retry: as for one video without consent, so that what may have cost something stays as it is. The oldest first.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
@@ -36,7 +36,7 @@ UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
 FROM asked a WHERE v.id = a.id
 """
 
-# Cancel: as manually. The oldest first.
+# Cancel: as for one video. The oldest first.
 _CANCEL = CANCEL.format(
     asked="""
     SELECT v.id, v.runway_video_id, v.status FROM taxiway.videos v WHERE {where}
@@ -82,6 +82,6 @@ async def _count(database: Database, where: str, arguments: Arguments) -> tuple[
 
 
 def _result(matched: int, unknown: int, done: int, may_be_more: bool) -> Bulk:
-    """A batch that was not full has left nothing: what it did not take is held by somebody."""
+    """A batch that was not full has left nothing: what it did not take is locked by another transaction."""
     left = max(0, matched - unknown - done) if may_be_more else 0
     return Bulk(matched=matched, done=done, skipped=max(0, matched - done - left), left=left)

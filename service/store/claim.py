@@ -14,6 +14,7 @@ from service.settings import LEASE_MARGIN_SECONDS
 from service.store import batches
 from service.store.batches import ONLY, Choosing
 from service.store.database import Database
+from service.store.durable import durably
 from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given for an outcome that nobody knew: once that turns out
@@ -46,23 +47,23 @@ _CLAIM = (
            now() + make_interval(secs => $1), now() + make_interval(secs => $1 + {margin})
     FROM {source} RETURNING id, video_id
 )
-UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL, submitted_at =
-    now(),
-    poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
+UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL,
+    submitted_at = now(), poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
     progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
     updated_at = now()
 FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
-RETURNING o.id AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits
+RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
+    v.resubmissions, v.quoted_credits, v.link_id
 """
 )
 _OPEN_MODELS = (
     "l.reason IS NULL AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL)"
 )
-# For a probe: one paused model; 'all': any that is not paused itself, although all are.
-_PROBED_MODEL = (
-    "CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= now() ELSE l.model = ${model} END"
-)
+# For a probe: one paused model; 'all': any that is not paused itself, although all are. A database that was restored is
+# never probed.
+_PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= now()
+         ELSE l.model = ${model} END
+    AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason = 'restored')"""
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
 # models; and, by model, for those that have a limit of their own.
@@ -100,6 +101,7 @@ def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choo
     which = _PROBED_MODEL if probing else _OPEN_MODELS
     sql = _CLAIM.format(
         **parts,
+        submission_id=durably("o.id"),
         model=which.format(model=3),
         affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
         source="affordable" if within else "due",
@@ -127,6 +129,7 @@ class OpenSubmission:
     retries: int
     resubmissions: int
     quoted_credits: Decimal | None
+    link_id: int | None = None  # of the linked table that has a row for it
 
     @property
     def input(self) -> dict[str, Any]:

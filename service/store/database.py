@@ -17,8 +17,9 @@ from typing import Any
 import asyncpg
 import databases
 
-from service.errors import NotConfigured
+from service.errors import DatabaseUnavailable, NotConfigured
 from service.store.driver_errors import TRANSLATED, UNAVAILABLE, translated, translation
+from service.store.memory import Memory
 from service.store.url import Target
 
 CONNECT_SECONDS = 10.0
@@ -29,6 +30,7 @@ REST_SECONDS = 5.0
 PING_SECONDS = 3.0
 # Giving a connection back waits for a statement that was cut off; a server that hangs would never confirm that.
 RELEASE_SECONDS = 5.0
+WAITS_FOR_STANDBY = "SyncRepWaitForLSN"  # the server's function that waits for a synchronous standby, or gives it up
 CLOSE_SECONDS = 10.0
 
 Raw = Any  # asyncpg's connection, or its pool's proxy of one
@@ -39,11 +41,28 @@ class _Connection(asyncpg.Connection):
 
     used_at = (0.0, 0.0)
     in_use = False
+    recognised_at: float | None = None  # when the database behind it was last found to be the right one (identity.py)
+    unconfirmed: str | None = None  # PostgreSQL's words, if a commit may not have reached its standby
 
     @property
     def itself(self) -> _Connection:
         """The connection behind the pool's proxy, which forgets it on release."""
         return self
+
+    def _process_log_message(self, fields: dict[str, str], last_query: str) -> None:
+        """A notice, which asyncpg hands over here before the statement's result: a listener would come after it.
+
+        By the server's function that says it, since the words are in the server's language.
+        """
+        if fields.get("R") == WAITS_FOR_STANDBY and fields.get("S") != "ERROR":
+            self.unconfirmed = fields.get("D") or fields.get("M") or WAITS_FOR_STANDBY
+        super()._process_log_message(fields, last_query)  # type: ignore[misc]  # not in the stubs
+
+    def confirm(self) -> None:
+        """Raise DatabaseUnavailable if the commit that was just reported may not outlive this server."""
+        words, self.unconfirmed = self.unconfirmed, None
+        if words is not None:
+            raise DatabaseUnavailable(f"the commit is not confirmed by a standby: {words}")
 
     async def touch(self) -> None:
         self.used_at, self.in_use = (time.monotonic(), time.time()), False
@@ -125,12 +144,15 @@ class _Pool:
 class Database:
     """A small pool that opens itself on first use and hides nothing of SQL.
 
-    Every method raises DatabaseUnavailable when the server cannot be reached or does not answer in time; errors of the
-    statement itself come through as asyncpg raises them.
+    Every method raises DatabaseUnavailable when the server cannot be reached or does not answer in time, and when a
+    commit was not confirmed by a synchronous standby; errors of the statement itself come through as asyncpg raises
+    them.
+    `memory`: what this process knows to be committed.
     """
 
     def __init__(self, target: Target | None, *, pool_size: int = 5) -> None:
         self.target = target
+        self.memory = Memory()
         self._pool_size = min(pool_size, (target and target.pool_limit) or pool_size)
         # Some serverless hosts run every request on a loop of its own, and sockets belong to their loop.
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
@@ -178,12 +200,16 @@ class Database:
         held = self._held.get(_task())
         try:
             if held is not None:
-                return await getattr(held, method)(sql, *arguments)
+                result = await getattr(held, method)(sql, *arguments)
+                held.itself.confirm()
+                return result
             pool = self._pool()
             connection = await pool.acquire()
             raw: _Connection = connection.itself
             try:
-                return await getattr(connection, method)(sql, *arguments)
+                result = await getattr(connection, method)(sql, *arguments)
+                raw.confirm()
+                return result
             except asyncpg.ReadOnlySQLTransactionError:
                 raw.terminate()
                 raise
@@ -208,8 +234,10 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Raw]:
         """One transaction. Statements of this task inside it, through any method here, belong to it."""
-        async with self.connection() as raw, raw.transaction():
-            yield raw
+        async with self.connection() as raw:
+            async with raw.transaction():
+                yield raw
+            raw.itself.confirm()
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import asyncpg
@@ -31,20 +32,52 @@ async def clock(database: Database) -> float:
     return seconds
 
 
+# Of every table and function in the schema; by the catalogue, which a role may read that may not use the schema.
 _MISSING_RIGHTS = """
-SELECT wanted || ' on ' || name AS missing
-FROM unnest(ARRAY['videos', 'submissions', 'models', 'inbox', 'ticks', 'maintenance', 'search', 'events', 'links',
-    'rows',
-                  'mirror_queue']) AS name,
-     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
-WHERE NOT has_table_privilege('taxiway.' || name, wanted)
-ORDER BY name, wanted
+SELECT 'USAGE on the schema taxiway' AS missing FROM pg_namespace
+WHERE nspname = 'taxiway' AND NOT has_schema_privilege(oid, 'USAGE')
+UNION ALL (
+    SELECT wanted || ' on ' || c.relname
+    FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'taxiway') AND c.relkind = 'r'
+      AND (c.relname <> 'migrations' OR wanted = 'SELECT') AND NOT has_table_privilege(c.oid, wanted)
+    ORDER BY c.relname, wanted)
+UNION ALL (
+    SELECT 'EXECUTE on ' || p.proname FROM pg_proc p
+    WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'taxiway')
+      AND p.prorettype <> 'trigger'::regtype AND NOT has_function_privilege(p.oid, 'EXECUTE')
+    ORDER BY p.proname)
 """
 
 
 async def missing_rights(database: Database) -> list[str]:
     """What this role may not do and would have to, such as `INSERT on videos`."""
     return [row["missing"] for row in await database.fetch(_MISSING_RIGHTS)]
+
+
+# What a power cut and a failover would take. Of standbys a role without pg_monitor sees that they are there, no more.
+_DURABILITY = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit, quote_ident(current_user) AS role,
+       current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       (SELECT count(*) FROM pg_stat_replication) AS standbys
+"""
+
+
+async def durability(database: Database) -> dict[str, Any]:
+    """The settings that decide what survives, the number of `standbys`, and this connection's `role`."""
+    row = await database.fetchrow(_DURABILITY)
+    assert row is not None  # noqa: S101  # a SELECT without FROM has one row
+    return dict(row)
+
+
+_IDENTITY = "SELECT taxiway.server_identity()"
+
+
+async def identity(database: Database) -> dict[str, Any]:
+    """What this role can read of which server and database this is: system, timeline, database, submissions."""
+    facts: dict[str, Any] = json.loads(await database.fetchval(_IDENTITY))
+    return facts
 
 
 # A poll alone sends nothing: a second cron that only polls must not hide that the first has stopped.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.store.database import Database
 
 MOST_REASONS = 20
-MOST_COUNTED = 10_000  # of one reason: what is more is told as "more than"
+MOST_COUNTED = 10_000  # of one reason: what is more is shown as "more than"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ async def match(database: Database, limit: int, parking: Parking = RAISE) -> int
     return await batches.execute(database, _MATCH, limit, parking=parking)
 
 
-# Callbacks that name a video which nobody knows the task of: evidence for an unknown submission.
+# Callbacks that name a video whose task is unknown: evidence for an unknown submission.
 _EVIDENCE = """
 SELECT i.id, i.task_id, i.video_id FROM taxiway.inbox i JOIN taxiway.videos v ON v.id = i.video_id
 WHERE i.handled_at IS NULL AND EXISTS (

@@ -1,4 +1,4 @@
-"""Statements on the ledger as a book: what must be deleted, what was put back manually, what one video did cost."""
+"""Statements on the ledger as a book: what must be deleted, what an app put back in the queue, what one video cost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.search import OF_TASK
 
-# A queued video whose earlier submission was accepted, or may have been, was put back manually: without consent it is
-# not sent again. It returns to its task, or to the reason why it had failed.
+# A queued video whose earlier submission was accepted, or may have been, was put back by an UPDATE: without consent it
+# is not sent again. It returns to its task, or to the reason why it had failed.
 _DRAGGED = f"""
     SELECT DISTINCT ON (v.id) v.id, s.outcome, s.task_id
     FROM (SELECT * FROM taxiway.submissions WHERE settled_at IS NULL AND outcome = 'accepted'
@@ -49,13 +49,13 @@ RETURNING v.id
 
 
 async def restore(database: Database, words: str, limit: int, parking: Parking = RAISE) -> int:
-    """Take back what was queued again manually although its last submission may have cost something; how many."""
+    """Take back what an UPDATE queued again although its last submission may have cost something; how many."""
     return len(await batches.fetch(database, _RESTORE, limit, videos.SUBMISSION_UNKNOWN, words, parking=parking))
 
 
-# A task whose video was ended, replaced or removed manually: nobody waits for it, and it may go on to cost. It is
-# deleted; but where the app calls the video anything else (completed, or a word of its own), it may use the file, and
-# the entry is closed with its bound instead.
+# A task whose video was ended, replaced or removed in the table itself: no video waits for it, and it may go on to
+# cost. It is deleted; but where the app calls the video anything else (completed, or a word of its own), it may use the
+# file, and the entry is closed with its bound instead.
 _ORPHANED = f"""
     SELECT e.video_id, e.id, COALESCE(v.status, 'failed') IN ('failed', 'cancelled', 'processing') AS unwanted
     FROM taxiway.submissions e LEFT JOIN taxiway.videos v ON v.id = e.video_id
@@ -110,8 +110,8 @@ async def claim_cancels(
     return await batches.fetch(database, _CANCELS, limit, lease_seconds, parking=parking)
 
 
-# The task is gone. What it did cost can no longer be asked: the estimate stays as the bound. An entry that somebody
-# holds is booked with the next DELETE, which finds the task gone.
+# The task is gone. Its cost can no longer be asked for: the estimate stays as the bound. An entry that is locked is
+# booked with the next DELETE, which finds the task gone.
 _CANCELLED = """
 UPDATE taxiway.submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
     task_status = COALESCE(task_status, 'DELETED')

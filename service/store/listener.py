@@ -1,4 +1,4 @@
-"""Hearing NOTIFY, and letting those who enqueue know that somebody does."""
+"""Hearing NOTIFY, and letting those who enqueue know that a worker listens."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from service.store.driver_errors import UNAVAILABLE
 from service.store.url import Target
 
 AGAIN_SECONDS = 60.0
-# Transactions that notify commit one after the other, which is dear where nobody listens: so it is written down that
-# somebody does, and believed for a while, for a worker may be in the middle of a long tick.
+# Transactions that notify commit one after the other, which is dear where no worker listens: so it is written down that
+# one does, and believed for a while, for a worker may be in the middle of a long tick.
 _LISTENS = "UPDATE taxiway.maintenance SET taken_at = now() WHERE name = 'listener'"
 SOMEBODY_LISTENS = """EXISTS (
     SELECT FROM taxiway.maintenance WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
@@ -30,7 +30,7 @@ class Listener:
         self._said_at = 0.0
 
     async def ensure(self) -> None:
-        """Listen, if that is possible and not so already. Without it, whoever waits wakes by the clock."""
+        """Listen, if that is possible and not so already. Without it, the worker wakes by the clock."""
         if self._target is None or self._target.pooler:
             return
         now = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Statements on `taxiway.maintenance`: what was seen last of things that are too dear to look at each time."""
+"""Statements on `taxiway.maintenance`: the last result of queries that are too dear for every tick."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGE_TABLE_BYTES = 32 * 1024 * 1024  # of `videos`, about 40,000 rows: counting
 COUNTS_SECONDS = 60.0  # counts are not older than this, plus the time between two ticks ...
 COUNTS_SHARE = 100  # ... or than so many times what counting takes, if that is more: at most 1 % of the time
 ACCOUNT_SECONDS = 300.0
-LEASE_SECONDS = 120.0  # whoever takes its turn and is gone costs this much
+LEASE_SECONDS = 120.0  # a process that takes its turn and dies costs this much
 
 # Which of them are due: 'counts' only of a large table. The walks in there are no snapshots (retention.py).
 DUE = f"""
@@ -29,7 +29,7 @@ WHERE name = $1 AND due_at <= now()
 
 
 async def take_turn(database: Database, name: str) -> bool:
-    """Whether this caller is to look again, and nobody else."""
+    """Whether this caller, and no other, is to run the query again."""
     return await database.execute(_TAKE_TURN, name, LEASE_SECONDS) > 0
 
 

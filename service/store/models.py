@@ -7,13 +7,16 @@ import asyncpg
 from service.store.database import Database
 from service.store.stats import IN_FLIGHT
 
-# Pause; the longer of two pauses stands. True if the model was open before.
+# Pause; the longer of two pauses stands, and so does the reason of a database that was restored. True if the model was
+# open before.
 _PAUSE = """
 WITH before AS (SELECT reason FROM taxiway.models WHERE model = $1)
 INSERT INTO taxiway.models AS l (model, paused_until, reason, detail, paused_at)
 VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
 ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
-    reason = EXCLUDED.reason, detail = EXCLUDED.detail, paused_at = COALESCE(l.paused_at, now())
+    reason = CASE WHEN l.reason = 'restored' THEN l.reason ELSE EXCLUDED.reason END,
+    detail = CASE WHEN l.reason = 'restored' THEN l.detail ELSE EXCLUDED.detail END,
+    paused_at = COALESCE(l.paused_at, now())
 RETURNING (SELECT reason FROM before) IS NULL AS newly
 """
 
@@ -68,14 +71,15 @@ async def take_probe(database: Database, lease_seconds: float) -> str | None:
     return model
 
 
+# A database that was restored is accepted by an operator alone (identity.py).
 _RESUME = """
 UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
-WHERE model = $1 AND reason IS NOT NULL
+WHERE model = $1 AND reason <> 'restored'
 """
 
 
 async def resume(database: Database, model: str) -> bool:
-    """Open a model; whether it was paused."""
+    """Open a model; whether it was paused, for any reason but that the database was restored."""
     return await database.execute(_RESUME, model) > 0
 
 
@@ -97,13 +101,14 @@ async def try_resume(database: Database, model: str) -> bool:
     return bool(await database.fetchval(_TRY_RESUME, model))
 
 
-_PAUSED = (
-    "SELECT model, paused_until, reason, detail, paused_at FROM taxiway.models WHERE reason IS NOT NULL ORDER BY model"
-)
+_PAUSED = """
+SELECT model, NULLIF(paused_until, 'infinity') AS paused_until, reason, detail, paused_at
+FROM taxiway.models WHERE reason IS NOT NULL ORDER BY model
+"""
 
 
 async def paused(database: Database) -> list[asyncpg.Record]:
-    """Every paused model: model, paused_until, reason, detail, paused_at."""
+    """Every paused model: model, paused_until (None: until an operator resumes it), reason, detail, paused_at."""
     return await database.fetch(_PAUSED)
 
 
@@ -113,7 +118,7 @@ WITH waiting AS (
     SELECT v.model, count(*) AS n FROM taxiway.videos v
     WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL GROUP BY 1
 ), flying AS ({IN_FLIGHT})
-SELECT named.model, l.reason, l.detail, l.paused_until, l.paused_at,
+SELECT named.model, l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until, l.paused_at,
        (SELECT COALESCE(sum(n), 0) FROM waiting w WHERE named.model IN (w.model, 'all'))::bigint AS queued,
        (SELECT COALESCE(sum(n), 0) FROM flying f WHERE named.model IN (f.model, 'all'))::bigint AS in_flight
 FROM (SELECT model FROM taxiway.models UNION SELECT 'all') AS named LEFT JOIN taxiway.models l ON l.model = named.model
@@ -122,5 +127,8 @@ ORDER BY named.model <> 'all', named.model
 
 
 async def every(database: Database) -> list[asyncpg.Record]:
-    """Every model, 'all' first: model, reason (None: open), detail, paused_until, paused_at, queued, in_flight."""
+    """Every model, 'all' first: model, reason (None: open), detail, paused_until, paused_at, queued, in_flight.
+
+    `paused_until`: None also for a pause that lasts until an operator resumes it.
+    """
     return await database.fetch(_EVERY)

@@ -1,4 +1,4 @@
-"""One look at everything: which steps have something to do."""
+"""Which steps have something to do: one statement for all of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ SELECT
     EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL))
     OR EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now()
         AND finished_at IS NULL) AS intake,
+    EXISTS (SELECT FROM taxiway.links WHERE state <> 'closed') AS links,
     EXISTS (SELECT FROM taxiway.submissions WHERE outcome IS NULL AND deadline <= now())
     OR EXISTS (SELECT FROM taxiway.submissions WHERE unsaved IS NOT NULL)
     OR EXISTS (SELECT FROM taxiway.inbox WHERE handled_at IS NULL)
@@ -40,6 +41,7 @@ class PendingWork:
     """The steps that have something to do. To claim is as cheap as to ask, so submit always does; `probe` is its."""
 
     intake: bool
+    links: bool
     rescue: bool
     cancel: bool
     probe: bool
@@ -47,7 +49,7 @@ class PendingWork:
     prune: bool
 
 
-EVERYTHING = PendingWork(intake=True, rescue=True, cancel=True, probe=True, poll=True, prune=True)
+EVERYTHING = PendingWork(intake=True, links=True, rescue=True, cancel=True, probe=True, poll=True, prune=True)
 
 
 async def pending_work(database: Database, video_retention: float | None = None) -> PendingWork:

@@ -9,8 +9,8 @@ from service.store.batches import PARKED
 from service.store.database import Database
 from service.store.maintenance import BY_STATUS, LARGE_TABLE_BYTES
 
-# More models than there are models. A table so small is never analyzed, and is taken for hundreds of rows: without a
-# limit the statement looks so dear that PostgreSQL compiles it anew each time (JIT), for 100 ms.
+# More rows than there are models. A table so small is never analyzed, and is taken for hundreds of rows: without a
+# limit the statement seems so dear that PostgreSQL compiles it every time (JIT), for 100 ms.
 MOST_MODELS = 50
 MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are taken from the snapshot
 
@@ -79,7 +79,7 @@ async def report(database: Database) -> dict[str, Any]:
     `counted_at`: None where all counts are of this moment; else when those of videos that have ended were taken.
     """
     row = await database.fetchrow(_REPORT)
-    assert row is not None  # noqa: S101  # the migration made the row, and nobody removes it
+    assert row is not None  # noqa: S101  # the migration made the row, and no statement removes it
     counts = {status: n for status, n in json.loads(row["counts"] or "{}").items() if n}
     rest = {name: value for name, value in row.items() if name not in ("counts", "from_snapshot", "counted_at")}
     return {"counts": counts, "counted_at": row["counted_at"] if row["from_snapshot"] else None} | rest

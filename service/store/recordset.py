@@ -1,7 +1,7 @@
 """Many rows as one parameter.
 
 As jsonb and not as arrays: for array parameters asyncpg looks their types up on every new connection, and sets `jit`
-for the session while it does; behind a transaction pooler that would stay with somebody else's session.
+for the session while it does; behind a transaction pooler that would stay with another client's session.
 """
 
 from __future__ import annotations

@@ -87,10 +87,10 @@ async def _walk(database: Database, step: Walk, *arguments: object, parking: Par
     return sum(counts)
 
 
-# Of the ledger, what was seen at each poll goes; every column about money, outcomes and errors stays for good. By age
+# Of the ledger, what was seen at each poll goes; every column about money, outcomes and errors stays forever. By age
 # it has no index but a BRIN, so a step takes a span of time, and of that a batch: `taken_at` and the number in `facts`
-# say how far the walk has come. It waits at what is under way. What somebody holds is passed over, and so is what is
-# unknown for good: a task that turns up for it later keeps its polls.
+# say how far the walk has come. It waits at what is under way. Locked rows are passed over, and so is what is
+# unknown forever: a task that turns up for it later keeps its polls.
 _PASSED = f"""
 WITH walk AS MATERIALIZED (
     SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,
@@ -196,6 +196,7 @@ WITH turn AS MATERIALIZED (
     WHERE EXISTS (SELECT FROM turn) AND v.finished_at < now() - make_interval(secs => $1)
       AND v.status IN ('completed', 'failed', 'cancelled')
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
+      AND NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)
       AND (v.link_id IS NULL OR NOT EXISTS (
           SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)) {ONLY}
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED

@@ -13,7 +13,7 @@ from service.store.database import Database
 from service.videos import Status
 
 # What is searched of a video; a prompt of any length and any metadata have room in a tsvector (1 MB) this way. To
-# PostgreSQL `<b>` is markup and `day/night` a file; to whoever writes a prompt they are words.
+# PostgreSQL `<b>` is markup and `day/night` a file; to the author of a prompt they are words.
 WORDS = """to_tsvector('simple', translate(left(COALESCE({prompt}, ''), 10000), '</>', '   '))
        || CASE WHEN octet_length(v.metadata::text) < 100000
                THEN jsonb_to_tsvector('simple', v.metadata, '["string", "numeric", "boolean"]')

@@ -32,7 +32,7 @@ GROUP BY model
 
 
 async def today(database: Database) -> dict[str, Decimal]:
-    """Credits by model that today's submissions did cost, or may cost."""
+    """Credits by model: what today's submissions cost, or may cost."""
     return {row["model"]: row["credits"] for row in await database.fetch(_TODAY)}
 
 

@@ -21,6 +21,7 @@ from service.store import batches
 from service.store.batches import RAISE, Parking, Refusal
 from service.store.database import Database
 from service.store.driver_errors import is_refusal
+from service.store.durable import durably
 from service.store.recordset import as_records
 
 FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no poll sooner
@@ -111,7 +112,7 @@ WITH answer AS (
         resubmissions = v.resubmissions + c.resubmit::integer,
         run_after = CASE WHEN c.next_status = 'queued' THEN now() + make_interval(secs => c.delay_seconds)
                          ELSE v.run_after END,
-        finished_at = CASE WHEN c.next_status = 'failed' THEN now() END,
+        finished_at = CASE WHEN c.next_status IN ('failed', 'cancelled') THEN now() END,
         error_code = c.error_code, error_message = c.error_message, updated_at = now()
     FROM closed c
     WHERE v.id = c.video_id AND (
@@ -122,7 +123,7 @@ WITH answer AS (
                            AND o.settled_at IS NULL AND o.consent IS NULL))
     RETURNING v.id
 )
-SELECT c.submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
+SELECT {submission_id} AS submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
 FROM closed c LEFT JOIN moved m ON m.id = c.video_id
 UNION ALL
 SELECT s.id, 'busy' FROM taxiway.submissions s
@@ -132,7 +133,12 @@ WHERE (SELECT count(*) FROM free) < (SELECT count(*) FROM answer)
 """
 
 _SAVE_BY_GUARD = {
-    guard: _SAVE.format(guard=guard.value, unknown=videos.SUBMISSION_UNKNOWN, first_poll=FIRST_POLL_SECONDS)
+    guard: _SAVE.format(
+        submission_id=durably("c.submission_id"),
+        guard=guard.value,
+        unknown=videos.SUBMISSION_UNKNOWN,
+        first_poll=FIRST_POLL_SECONDS,
+    )
     for guard in Guard
 }
 

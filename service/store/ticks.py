@@ -9,11 +9,11 @@ from typing import Any
 from service.store.database import Database
 from service.store.maintenance import DUE
 
-# Asked along with it: which snapshots are to be taken anew.
+# Asked along with it: which snapshots are due.
 _RECORD = f"""
 INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts, error, ref)
 VALUES ($1, now() - make_interval(secs => $2), now(), $3::jsonb, $4, $5)
-RETURNING ({DUE}) AS due
+RETURNING ({DUE}) AS due, id
 """
 
 
@@ -24,7 +24,10 @@ async def record(
 
     Returns the names of the snapshots that are due.
     """
-    due: str = await database.fetchval(_RECORD, kind, seconds, json.dumps(counts), error, ref)
+    row = await database.fetchrow(_RECORD, kind, seconds, json.dumps(counts), error, ref)
+    assert row is not None  # noqa: S101  # an INSERT returns its row
+    database.memory.tick = (row["id"], ref)
+    due: str = row["due"]
     return due.split(",") if due else []
 
 

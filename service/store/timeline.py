@@ -1,4 +1,4 @@
-"""The story of one video, put together from its row, its submissions and its callbacks."""
+"""Everything that happened to one video, put together from its row, its submissions and its callbacks."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     """Everything that happened to this video, in order. Raises NotFound."""
     video = await videos.get(database, video_id)
     found = [*_beginning(video)]
-    for row in await database.fetch(_SUBMISSIONS, video_id):
-        found += _of_submission(row)
+    for attempt, row in enumerate(await database.fetch(_SUBMISSIONS, video_id), start=1):
+        found += _of_submission(row, attempt)
     found += [_callback(row) for row in await database.fetch(_CALLBACKS, video_id)]
     found += [_refusal(row) for row in await database.fetch(_REFUSALS, video_id)]
     found += _end(video)
@@ -76,9 +76,9 @@ def _beginning(video: Video) -> Iterator[Entry]:
     yield Entry(video.created_at, "enqueued", words, credits=video.quoted_credits)
 
 
-def _of_submission(row: asyncpg.Record) -> Iterator[Entry]:
+def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
     about: dict[str, Any] = {"submission_id": row["id"], "task_id": row["task_id"]}
-    words = f"Submission {row['id']}: one create for {row['model']} was permitted"
+    words = f"Attempt {attempt}: sending to Runway ({row['model']})"
     yield Entry(row["opened_at"], "submission_opened", words, submission_id=row["id"], credits=row["quoted_credits"])
     if row["closed_at"] is not None:
         yield _answer(row, about)
@@ -129,7 +129,7 @@ def _task_end(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
     if row["cancel_reason"] is not None:
         words = f"The task was deleted at Runway ({row['cancel_reason']})"
     else:
-        words = f"The task ended: {row['task_status'] or 'nobody waits for it any more'}"
+        words = f"The task ended: {row['task_status'] or 'no video waits for it any more'}"
     return Entry(
         row["settled_at"], "task_deleted" if row["cancel_reason"] else "task_ended", words, **about,
         task_status=row["task_status"], error=row["error"], credits=row["cost_credits"],

@@ -13,6 +13,7 @@ import asyncpg
 from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
+from service.store.durable import ASK
 from service.store.listener import SOMEBODY_LISTENS
 from service.store.search import OF_TASK, WORDS
 from service.videos import COLUMN_NAMES, Event, Video, sources
@@ -39,6 +40,7 @@ class NewVideo:
     timeout_seconds: float
     idempotency_key: str | None
     request_hash: str | None  # with a key alone
+    link_id: int | None = None  # of the linked table that has a row for it
 
 
 # Enqueue: the video, its words and, for a new model, its row; nothing if the idempotency key is taken. A worker that
@@ -48,17 +50,17 @@ WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOT
 v AS (
     INSERT INTO taxiway.videos AS v (
         id, operation, model, input, quoted_credits, priority, run_after, expires_at, idempotency_key, request_hash,
-        user_id, prompt, image_url, metadata, origin)
+        user_id, prompt, image_url, metadata, link_id, version, origin)
     SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
            COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)), $10, $11,
-           $12, $13, $14, $15::jsonb, 'api'
+           $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api'
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
 ), found AS (
     INSERT INTO taxiway.search (video_id, created_at, model, words)
     SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
 )
-SELECT v.*, CASE WHEN {SOMEBODY_LISTENS} THEN pg_notify('taxiway', '') END FROM v
+SELECT v.*, CASE WHEN {SOMEBODY_LISTENS} THEN pg_notify('taxiway', '') END, {ASK} FROM v
 """
 
 _BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM taxiway.videos v WHERE v.idempotency_key = $1"
@@ -72,7 +74,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     row = await database.fetchrow(
         _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,
         new.run_after, new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, new.user_id,
-        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata),
+        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata), new.link_id,
     )  # fmt: skip
     if row is not None:
         return Video.from_row(row), True
@@ -109,7 +111,7 @@ async def by_task(database: Database, task_id: str) -> Video | None:
     return Video.from_row(row) if row else None
 
 
-# Whoever waits for a row that somebody holds has one of few connections; an app's transaction may sleep for hours.
+# A request that waits for a locked row holds one of few connections; an app's transaction may sleep for hours.
 LOCK_MILLISECONDS = 2_000
 
 
@@ -124,16 +126,17 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
     return row
 
 
-# That Runway may have taken an earlier create of the video `v`, and nobody has consented to another yet.
+# That Runway may have taken an earlier create of the video `v`, and there is no consent to another yet.
 NEEDS_CONSENT = """EXISTS (
         SELECT FROM taxiway.submissions s
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
-# What a retry manually makes of a failed video.
+# What a retry makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {timeout}),
-    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, updated_at = now()"""
+    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, round = v.round + 1,
+    updated_at = now()"""
 
-# A retry manually. With consent, every submission that may have cost something is marked with it; without, the
-# existence of one forbids the retry.
+# A retry by a user or an operator. With consent, every submission that may have cost something is marked with it;
+# without, the existence of one forbids the retry.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id, {NEEDS_CONSENT} AS needs_consent
@@ -144,7 +147,7 @@ WITH asked AS MATERIALIZED (
 )
 UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="$4")}
 FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
-RETURNING {COLUMNS}
+RETURNING {COLUMNS}, {ASK}
 """
 
 

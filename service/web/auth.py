@@ -21,9 +21,9 @@ def context_of(request: Request) -> Context:
 
 
 # Who may do what, as the settings whose tokens are accepted; the first is named when none of them is set.
-READ = ("api_keys", "admin_tokens", "viewer_tokens")  # look at videos
+READ = ("api_keys", "admin_tokens", "viewer_tokens")  # read videos
 WRITE = ("api_keys", "admin_tokens")  # hand videos in, retry and cancel them
-VIEW = ("viewer_tokens", "admin_tokens")  # look at the machinery: ticks, models, statistics
+VIEW = ("viewer_tokens", "admin_tokens")  # read the machinery: ticks, models, statistics
 OPERATE = ("admin_tokens",)  # pause and resume models, attach tasks
 CRON = ("cron_secret",)
 
@@ -58,7 +58,7 @@ def _digest(accepted: str) -> bytes:
 
 
 def may_look(request: Request) -> bool:
-    """Whether the request bears a token for the machinery: for a route that is open, and tells them more."""
+    """Whether the request bears a token for the machinery: an open route answers such a request in more detail."""
     try:
         bearer(request, VIEW)
     except (Unauthorized, NotConfigured):

@@ -72,7 +72,7 @@ async def _follow(ctx: Context, hint: CallbackHint) -> str:
     video = await poll.poll_now(ctx, video.id, hinted=True)
     if video.status.terminal or video.runway_video_id != hint.task_id:
         return "finalized"
-    # Still under way, polled a moment ago, held by somebody, or Runway cannot be reached: due as soon as may be.
+    # Still under way, polled a moment ago, locked, or Runway cannot be reached: due as soon as may be.
     return "polled" if await tasks.expedite(ctx.database, video.id) else "kept"
 
 

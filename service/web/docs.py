@@ -69,7 +69,7 @@ class Operation:
 
 async def show(request: Request) -> Response:
     """GET /docs"""
-    from service.web.page import base  # it loads the templates, which nobody else here needs
+    from service.web.page import base  # it loads the templates, which no other part of the API needs
 
     at = f"{request.url.scheme}://{request.url.netloc}"
     document = openapi.build()
@@ -107,7 +107,7 @@ def _operation(at: str, verb: str, path: str, item: Mapping[str, Any], shared: l
         parameters=[_parameter(one) for one in [*above, *shared]],
         body=schema, body_required=item.get("requestBody", {}).get("required", False),
         fields=schemas().get(schema, []), curl=_curl(at, verb, path, item, body.get("example")),
-        answers=[_answer(status, told) for status, told in sorted(item["responses"].items())],
+        answers=[_answer(status, response) for status, response in sorted(item["responses"].items())],
     )  # fmt: skip
 
 
@@ -117,11 +117,13 @@ def _parameter(given: Mapping[str, Any]) -> Field:
     return Field(given["name"], _kind(schema), _limits(schema), words, given.get("required", False), given["in"])
 
 
-def _answer(status: str, told: Mapping[str, Any]) -> DocResponse:
-    content: Mapping[str, Any] = next(iter(told.get("content", {}).values()), {})
+def _answer(status: str, response: Mapping[str, Any]) -> DocResponse:
+    content: Mapping[str, Any] = next(iter(response.get("content", {}).values()), {})
     example = json.dumps(content["example"], indent=2, ensure_ascii=False) if "example" in content else ""
     name = _name(content.get("schema", {}))
-    return DocResponse(status, told["description"], name, schemas().get(name, []) if status < "400" else [], example)
+    return DocResponse(
+        status, response["description"], name, schemas().get(name, []) if status < "400" else [], example
+    )
 
 
 def _curl(at: str, verb: str, path: str, item: Mapping[str, Any], example: object) -> str:

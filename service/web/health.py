@@ -1,4 +1,4 @@
-"""/health: the truth about the queue; /health/live and /health/ready for platforms that restart."""
+"""/health: the health summary; /health/live and /health/ready for platforms that restart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WANTED = ("database_url", "runway_key", "api_keys", "cron_secret")
 
 
 async def live(_request: Request) -> Response:
-    """GET /health/live: the process answers. It depends on nothing, so a stuck queue restarts nobody."""
+    """GET /health/live: the process answers. It depends on nothing, so a stuck queue restarts no process."""
     return JSONResponse({"status": "alive"})
 
 
@@ -54,14 +54,14 @@ async def show(request: Request) -> Response:
 
 
 async def _doctor(ctx: Context) -> dict[str, Any]:
-    """For those who may look at the machinery: what `taxiway doctor` says. It asks Runway, too."""
+    """For a request with a viewer or an admin token: the checks of `taxiway doctor`. They ask Runway, too."""
     from service.doctor.report import run_checks
 
     return {"doctor": [asdict(check) for check in await run_checks(ctx, os.environ)]}
 
 
 def _database_words(exc: DatabaseUnavailable | NotConfigured) -> str:
-    """What strangers may know: that a migration or setting is missing, but not where the database is."""
+    """What callers without a token may know: that a migration or setting is missing, but not where the database is."""
     return exc.detail if isinstance(exc, NotConfigured) else exc.title
 
 
@@ -78,7 +78,7 @@ async def _facts(database: Database) -> dict[str, Any]:
             "model": row["model"],
             "reason": row["reason"],
             "detail": row["detail"],
-            "paused_until": row["paused_until"].isoformat(),
+            "paused_until": row["paused_until"] and row["paused_until"].isoformat(),
         }
         for row in paused
     ]
@@ -86,7 +86,7 @@ async def _facts(database: Database) -> dict[str, Any]:
 
 
 def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
-    """What an operator should look at, in words; empty if all is well."""
+    """What needs an operator, one sentence each; empty if all is well."""
     concerns = [f"{name} is not set" for name in missing]
     if facts["last_tick"] is None:
         concerns.append("no tick has ever run: point a cron at /process-queued, or run `taxiway worker`")

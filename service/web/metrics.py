@@ -26,7 +26,7 @@ OUTCOMES = ("accepted", "not_sent", "rejected", "unknown", "open")
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that is told, as it was read."""
+    """Everything that the metrics are made of, as it was read."""
 
     report: dict[str, Any]
     tick_age_seconds: float | None
@@ -98,18 +98,18 @@ def _build() -> Iterator[Metric]:
 
 
 def _queue(facts: Facts) -> Iterator[Metric]:
-    told = facts.report
-    counts = dict.fromkeys((status.value for status in Status), 0) | told["counts"]
+    report = facts.report
+    counts = dict.fromkeys((status.value for status in Status), 0) | report["counts"]
     yield _gauge("videos", "Videos by status.", {(status,): n for status, n in counts.items()}, "status")
-    age = (facts.now - told["counted_at"]).total_seconds() if told["counted_at"] else 0.0
+    age = (facts.now - report["counted_at"]).total_seconds() if report["counted_at"] else 0.0
     yield _one("videos_age_seconds", "How old the counts are of videos that have ended; the others are exact.", age)
-    oldest = told["oldest_queued_seconds"] or 0.0
+    oldest = report["oldest_queued_seconds"] or 0.0
     yield _one("queue_oldest_age_seconds", "How long the oldest queued video has been due; 0 if none is.", oldest)
-    yield _one("stuck", "Videos and submissions that no tick came back to in time.", told["stuck"])
-    words = "Submissions with an unknown outcome that nobody has decided about."
-    yield _one("unknown_submissions", words, told["unknown"])
+    yield _one("stuck", "Videos and submissions that no tick came back to in time.", report["stuck"])
+    words = "Submissions with an unknown outcome that wait for a decision."
+    yield _one("unknown_submissions", words, report["unknown"])
     words = "The most that submissions with an unknown outcome may have cost, in Runway's credits."
-    yield _one("unknown_credits_max", words, told["unknown_credits"])
+    yield _one("unknown_credits_max", words, report["unknown_credits"])
 
 
 def _machinery(facts: Facts) -> Iterator[Metric]:
@@ -144,7 +144,7 @@ def _last_hour(hour: Hour) -> Iterator[Metric]:
 
 
 def _money(facts: Facts) -> Iterator[Metric]:
-    words = "What today's (UTC) submissions did cost, or may cost, in Runway's credits."
+    words = "What today's (UTC) submissions cost, or may cost, in Runway's credits."
     yield _gauge("credits_spent_today", words, {(model,): n for model, n in facts.spent_today.items()}, "model")
     if facts.account is None or facts.account[0].get("credits") is None:
         return

@@ -28,6 +28,15 @@ class Schema(BaseModel):
     model_config = ConfigDict(defer_build=True)
 
 
+class RowReference(Schema):
+    """A row of a linked table."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    link: PlainText = Field(description="the linked table, such as public.videos")
+    id: PlainText = Field(description="the key of the row, as text")
+
+
 class VideoRequest(Schema):
     """A video to be made."""
 
@@ -42,6 +51,7 @@ class VideoRequest(Schema):
     expires_at: AwareDatetime | None = Field(None, description="fails as EXPIRED if still queued by then")
     metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
     user_id: PlainText | None = Field(None, description="whose video it is, in your words")
+    row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -200,7 +210,7 @@ class SubmissionList(Schema):
     """The ledger of one video, oldest first, and what it comes to."""
 
     verdict: str = Field(description="for people: paid once, paid nothing, unknown (at most so many credits), ...")
-    paid_credits: float = Field(description="what Runway says that it did cost")
+    paid_credits: float = Field(description="its cost, as Runway reports it")
     most_credits: float = Field(description="the most that it may have cost")
     twice_credits: float = Field(description="the part of that which may have been paid a second time")
     submissions: list[SubmissionView]

@@ -68,7 +68,7 @@ class BulkCounts(Schema):
 
     matched: int = Field(description="videos that matched before, in a state that allows it")
     done: int = Field(description="changed by this batch")
-    skipped: int = Field(description="left alone: they need consent, or are held by somebody")
+    skipped: int = Field(description="left alone: they need consent, or another transaction locks them")
     left: int = Field(description="for the next batches")
 
 

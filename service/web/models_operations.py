@@ -22,10 +22,10 @@ class PauseRequest(Schema):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     seconds: float = Field(3600, ge=1, le=LONGEST_PAUSE_SECONDS, description="of two pauses, the longer stands")
-    why: PlainText = Field("paused manually", description="for whoever reads it later")
+    why: PlainText = Field("paused manually", description="shown beside the pause")
 
 
-class AdoptRequest(Schema):
+class AttachRequest(Schema):
     """Which task an unknown submission made."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,7 +43,7 @@ class ModelView(Schema):
     paused: bool
     reason: str | None = Field(description="a word: manual, no_credits, key_refused, daily_limit, daily_budget, ...")
     detail: str | None = Field(description="in words")
-    paused_until: datetime | None = Field(description="then one video tries again")
+    paused_until: datetime | None = Field(description="then one video tries again; null: when it is resumed")
     paused_at: datetime | None
     queued: int
     in_flight: int = Field(description="tasks at Runway, and creates on their way there")
@@ -136,13 +136,13 @@ class AccountView(Schema):
     """The account behind the key, as Runway described it just now."""
 
     credits: float | None = Field(description="Runway's credits left; 1 credit is $0.01")
-    spent_today: float = Field(description="what today's (UTC) submissions did cost, or may cost")
+    spent_today: float = Field(description="what today's (UTC) submissions cost, or may cost")
     max_a_day: float | None = Field(description="MAX_CREDITS_PER_DAY")
     models: list[ModelLimits]
 
     @classmethod
     def of(cls, seen: Account, spent: float, cap: float | None) -> AccountView:
         """The public view of what Runway says of the account."""
-        told = seen.model_dump(mode="json")
-        models = [ModelLimits(model=model, **limits) for model, limits in told["models"].items()]
-        return cls(credits=told["credits"], spent_today=spent, max_a_day=cap, models=models)
+        account = seen.model_dump(mode="json")
+        models = [ModelLimits(model=model, **limits) for model, limits in account["models"].items()]
+        return cls(credits=account["credits"], spent_today=spent, max_a_day=cap, models=models)

@@ -52,7 +52,7 @@ _KEY = {
 def _videos() -> dict[str, Any]:
     video = ref(models.VideoView)
     create = operation(
-        "Hand in a video", WRITE, answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
+        "Create a video", WRITE, answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
         parameters=[_KEY], requestBody=body(models.VideoRequest),
     )  # fmt: skip
     listing = operation(
@@ -73,7 +73,7 @@ def _one_video() -> dict[str, dict[str, Any]]:
         "/videos/{id}/file": {"get": operation(
             "Redirect to the finished file", READ, answers({302: ("A live URL", None)}, 409, 410, *usual))},
         "/videos/{id}/submissions": {"get": operation(
-            "The ledger: every create that was permitted, and what it came to", READ,
+            "The ledger: every submission of the video, and its outcome", READ,
             answers({200: ("Oldest first", ledger)}, *usual))},
         "/videos/{id}/retry": {"post": operation(
             "Queue a failed video again", WRITE, answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, *usual),
@@ -103,7 +103,7 @@ def _machinery() -> dict[str, dict[str, Any]]:
         for path, words in ticks.items()
     } | {
         "/callbacks/runway": {"post": hint},
-        "/health": {"get": operation("The truth about the queue", NOBODY, healthy)},
+        "/health": {"get": operation("Health summary", NOBODY, healthy)},
         "/health/live": {"get": operation("The process answers", NOBODY, answers({200: ("Yes", anything)}))},
         "/health/ready": {"get": operation("The database answers", NOBODY, healthy)},
         "/openapi.json": {"get": operation("This document", NOBODY, answers({200: ("OpenAPI 3.1", anything)}))},

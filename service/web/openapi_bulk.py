@@ -1,4 +1,4 @@
-"""Quotes, bulk actions and the story of one video in the OpenAPI document."""
+"""Quotes, bulk actions and the timeline of one video in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def paths() -> dict[str, dict[str, Any]]:
     batch = body(models.BulkRequest)
     return {
         "/videos/{id}/timeline": {"parameters": [VIDEO_ID], "get": operation(
-            "Tell everything that happened to a video, in order; errors in full", READ,
+            "Everything that happened to a video, in order; errors in full", READ,
             answers({200: ("Oldest first", ref(models.Timeline))}, 401, 404, 503))},
         "/quotes": {"post": operation(
             "Price a video, and say how long it may take; nothing is queued", WRITE,

@@ -10,7 +10,7 @@ from service.web.models import VideoView
 from service.web.openapi_parts import VIDEO_ID, answers, body, operation, queries, ref
 
 SHAPES = (
-    models.PauseRequest, models.AdoptRequest, models.ModelView, models.ModelList, models.TickView, models.TickList,
+    models.PauseRequest, models.AttachRequest, models.ModelView, models.ModelList, models.TickView, models.TickList,
     models.Stats, models.AccountView,
 )  # fmt: skip
 _MODEL = {
@@ -25,9 +25,9 @@ def paths() -> dict[str, dict[str, Any]]:
     usual = (401, 404, 503)
     return {
         "/videos/{id}/attach": {"parameters": [VIDEO_ID], "post": operation(
-            "Tell which task an unknown submission made; it is checked with Runway first", OPERATE,
+            "Attach the task that an unknown submission made; Taxiway checks it with Runway first", OPERATE,
             answers({200: ("The video", ref(VideoView))}, 400, 408, 409, 413, 422, *usual),
-            requestBody=body(models.AdoptRequest))},
+            requestBody=body(models.AttachRequest))},
         "/models": {"get": operation(
             "List models: what is paused and why, what waits, what is at Runway", VIEW,
             answers({200: ("Every model", ref(models.ModelList))}, 401, 503))},

@@ -22,7 +22,7 @@ from service.web.auth import OPERATE, VIEW, bearer
 from service.web.models import VideoView
 from service.web.models_operations import (
     AccountView,
-    AdoptRequest,
+    AttachRequest,
     ModelList,
     ModelView,
     PauseRequest,
@@ -112,7 +112,7 @@ async def account(request: Request) -> Response:
 async def attach(request: Request) -> Response:
     """POST /videos/{id}/attach"""
     ctx = bearer(request, OPERATE)
-    asked = await _body(request, AdoptRequest, ctx.settings.max_body_bytes)
+    asked = await _body(request, AttachRequest, ctx.settings.max_body_bytes)
     need(ctx.settings, "runway_key")
     video = await store.get(ctx.database, video_id_of(request))
     if await attaching.attach(ctx, video.id, asked.task_id) == "held":

@@ -36,7 +36,7 @@ def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> Re
 
 
 def _page(request: Request, exc: Exception) -> Response | None:
-    """The error as a page, where people look at it: on a screen, or for a browser that asked for no route of ours."""
+    """The error as a page, for a person to read: on a screen, or for a browser that asked for no route of ours."""
     endpoint = request.scope.get("endpoint")
     if not (hasattr(endpoint, "screen") or (endpoint is None and "text/html" in request.headers.get("accept", ""))):
         return None

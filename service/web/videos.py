@@ -20,7 +20,7 @@ from service.runway.catalogue import build_request
 from service.runway.task import url_expiry
 from service.settings import Settings, need
 from service.steps import poll
-from service.store import audit, ledger, tasks
+from service.store import audit, ledger, link_enqueue, tasks
 from service.store import listing as listings
 from service.store import timeline as timelines
 from service.store import videos as store
@@ -53,8 +53,12 @@ async def enqueue(request: Request) -> Response:
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = checked_key(request.headers.get("idempotency-key"))
-    new = new_video(bodies.validated(VideoRequest, value), ctx.settings, key, canonical_hash(value) if key else None)
-    video, _is_new = await store.enqueue(ctx.database, new)
+    asked = bodies.validated(VideoRequest, value)
+    new = new_video(asked, ctx.settings, key, canonical_hash(value) if key else None)
+    if asked.row is None:
+        video, _is_new = await store.enqueue(ctx.database, new)
+    else:
+        video, _is_new = await link_enqueue.enqueue(ctx.database, new, asked.row.link, asked.row.id)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
     return _json(_body(video), status_code=202, headers=headers)
 
@@ -102,7 +106,7 @@ def checked_key(key: str | None) -> str | None:
 
 
 def canonical_hash(value: dict[str, Any]) -> str:
-    """What tells two bodies apart that come with the same Idempotency-Key; the order of their fields does not."""
+    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -127,7 +131,7 @@ def video_id_of(request: Request) -> UUID:
 
 
 async def read(request: Request) -> Response:
-    """GET /videos/{id}: polls the task if that is due, so whoever waits need not wait for the cron."""
+    """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
     ctx = bearer(request, READ)
     video = await poll.poll_now(ctx, video_id_of(request))
     body = _body(video)

@@ -1,4 +1,7 @@
-"""`python -m tests.benchmarks`: measure Taxiway, its peers and the floors, and say which bars hold."""
+"""`python -m tests.benchmarks`: measure Taxiway, its peers and the floors, and say which bars hold.
+
+With `--against REV`: this tree against another commit.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,21 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks import machine
+from tests.benchmarks import against, machine
+from tests.benchmarks.against import Compared
 from tests.benchmarks.contenders.all import CONTENDERS
 from tests.benchmarks.contenders.base import Contender
 from tests.benchmarks.figures import Measured
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.measures import MEASURES
 from tests.benchmarks.measures.drain import FLOOR
-from tests.benchmarks.processes import cores
+from tests.benchmarks.processes import Cores, cores
 from tests.benchmarks.servers import Redis, Servers
+
+ROUNDS = 3
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -28,12 +35,18 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(MEASURES), help="this measure; may be repeated")
     parser.add_argument("--contender", action="append", help="only these (and Taxiway); may be repeated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round, no peers: does it still run?")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measure (default 3)")
+    parser.add_argument(
+        "--rounds", type=int, help=f"rounds of each measure (default {ROUNDS}; against: {against.ROUNDS})"
+    )
+    parser.add_argument("--against", metavar="REV", help="this tree against that commit, and against itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
     parser.add_argument("--report", action="store_true", help="write the README's table and the plots")
     options = parser.parse_args(words)
-    if options.quick and options.report:
-        parser.error("--quick measures nothing that may be reported")
+    if options.report and (options.quick or options.against):
+        parser.error("--quick and --against measure nothing that may be reported")
+    if options.against and (unknown := set(options.only or []) - set(against.COMPARED)):
+        parser.error(f"--against compares {', '.join(against.COMPARED)}; not {', '.join(sorted(unknown))}")
+    options.rounds = options.rounds or (1 if options.quick else against.ROUNDS if options.against else ROUNDS)
     return options
 
 
@@ -52,7 +65,7 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
     return here, missing
 
 
-async def run(options: argparse.Namespace) -> tuple[list[Measured], list[str]]:
+async def run(options: argparse.Namespace) -> tuple[Sequence[Measured | Compared], list[str]]:
     """Every measure that was asked for, in order; and what it was measured on."""
     where = cores()
     task = asyncio.current_task()
@@ -60,23 +73,30 @@ async def run(options: argparse.Namespace) -> tuple[list[Measured], list[str]]:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # the servers are ended then, too
     if where.servers:  # clients and what is measured from here share the servers' cores
         os.sched_setaffinity(0, where.servers)
-    here, missing = present(options.quick, options.contender)
-    results = []
     async with Servers(where, durable=not options.quick) as servers:
-        lab = Lab(
-            servers, where, here, quick=options.quick, rounds=1 if options.quick else options.rounds, missing=missing
-        )
         described = machine.words(servers, str(where))
         print("\n".join(described), flush=True)
-        for name, why in missing.items():
-            print(f"missing: {name} ({why})")
-        for name in options.only or MEASURES:
-            began = time.monotonic()
-            print(f"{name} ...", flush=True)
-            result = await MEASURES[name](lab)
-            results.append(result)
-            print(f"{result.text()}\n  ({time.monotonic() - began:.0f} s)\n", flush=True)
-    return results, described
+        if options.against:
+            names = options.only or list(against.COMPARED)
+            return await against.compare(
+                servers, where, options.against, names, rounds=options.rounds, quick=options.quick
+            ), described
+        return await measured(servers, where, options), described
+
+
+async def measured(servers: Servers, where: Cores, options: argparse.Namespace) -> list[Measured]:
+    """Taxiway, its peers and the floors."""
+    here, missing = present(options.quick, options.contender)
+    lab = Lab(servers, where, here, quick=options.quick, rounds=options.rounds, missing=missing)
+    for name, why in missing.items():
+        print(f"missing: {name} ({why})")
+    results = []
+    for name in options.only or MEASURES:
+        began = time.monotonic()
+        print(f"{name} ...", flush=True)
+        results.append(await MEASURES[name](lab))
+        print(f"{results[-1].text()}\n  ({time.monotonic() - began:.0f} s)\n", flush=True)
+    return results
 
 
 def main(words: list[str] | None = None) -> int:

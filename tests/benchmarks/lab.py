@@ -122,8 +122,9 @@ class Lab:
 
 
 _FILLED = """
-SELECT 'VACUUM ANALYZE ' || string_agg(quote_ident(relname), ', ') FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND pg_relation_size(oid) > 0
+SELECT 'VACUUM ANALYZE ' || string_agg(c.oid::regclass::text, ', ') FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0
 """
 
 

@@ -1,4 +1,4 @@
-"""A browser for all of these tests, and for each a Taxiway of its own and people in front of it."""
+"""A browser for all of these tests, and for each a Taxiway of its own, with visits to its page."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ async def busy_site(busy_database_url: str) -> AsyncIterator[Site]:
 @pytest.fixture
 async def visits(chromium: Browser, site: Site) -> AsyncIterator[Visits]:
     """People in front of it. At the end, none of their browsers may have complained or asked another host."""
-    people = Visits(chromium, site, Watch(site.address))
-    yield people
-    await people.leave()
-    people.watch.check()
+    visits = Visits(chromium, site, Watch(site.address))
+    yield visits
+    await visits.leave()
+    visits.watch.check()
 
 
 @pytest.fixture
-async def looks(chromium: Browser, busy_site: Site) -> AsyncIterator[Visits]:
+async def busy_visits(chromium: Browser, busy_site: Site) -> AsyncIterator[Visits]:
     """The same in front of the busy one."""
-    people = Visits(chromium, busy_site, Watch(busy_site.address))
-    yield people
-    await people.leave()
-    people.watch.check()
+    visits = Visits(chromium, busy_site, Watch(busy_site.address))
+    yield visits
+    await visits.leave()
+    visits.watch.check()

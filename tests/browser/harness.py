@@ -185,7 +185,7 @@ class Visits:
     _contexts: list[BrowserContext] = field(default_factory=list)
 
     async def anonymous(self, **options: Any) -> Page:
-        """Somebody who is not logged in. `options` are those of Playwright's `new_context`."""
+        """A page without a login. `options` are those of Playwright's `new_context`."""
         chosen = {"viewport": DESK, "base_url": self.site.address, "reduced_motion": "reduce"} | options
         context = await self.browser.new_context(**chosen)
         self._contexts.append(context)
@@ -193,8 +193,8 @@ class Visits:
         self.watch.over(context)
         return await context.new_page()
 
-    async def somebody(self, token: str = ADMIN_TOKEN, **options: Any) -> Page:
-        """Somebody who is logged in with this token."""
+    async def log_in(self, token: str = ADMIN_TOKEN, **options: Any) -> Page:
+        """A page that is logged in with this token."""
         page = await self.anonymous(**options)
         answer = await page.context.request.post("/login", form={"token": token}, max_redirects=0)
         assert answer.status == 303, await answer.text()

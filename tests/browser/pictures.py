@@ -31,12 +31,12 @@ async def draw() -> None:
     expect.set_options(timeout=PATIENCE_MS)
     async with _database() as url, opened(url, max_credits_per_day=2_500) as site, launched() as browser:
         await an_hour(site, VIDEOS)
-        people = Visits(browser, site, Watch(site.address))
+        visits = Visits(browser, site, Watch(site.address))
         for scheme in ("light", "dark"):
-            page = await people.somebody(viewport=WINDOW, color_scheme=scheme)
+            page = await visits.log_in(viewport=WINDOW, color_scheme=scheme)
             await _now(page)
             await _shot(page, f"now-{scheme}", whole=True)
-        page = await people.somebody(viewport={"width": WINDOW["width"], "height": 1_000}, color_scheme="light")
+        page = await visits.log_in(viewport={"width": WINDOW["width"], "height": 1_000}, color_scheme="light")
         await page.goto("/ui/videos")
         await expect(page.get_by_test_id("video").first).to_be_visible()
         await _shot(page, "videos")
@@ -48,12 +48,12 @@ async def draw() -> None:
         await page.get_by_test_id("image").fill("https://example.com/paper-boat.jpg")
         await expect(page.get_by_test_id("quote")).to_be_visible()
         await _shot(page, "studio")
-        page = await people.somebody(viewport=PHONE, device_scale_factor=2, color_scheme="dark")
+        page = await visits.log_in(viewport=PHONE, device_scale_factor=2, color_scheme="dark")
         await page.goto("/ui/videos")
         await expect(page.get_by_test_id("video").first).to_be_visible()
         await _shot(page, "phone")
-        await people.leave()
-        people.watch.check()
+        await visits.leave()
+        visits.watch.check()
 
 
 async def _now(page: Page) -> None:

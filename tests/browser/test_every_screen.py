@@ -52,12 +52,12 @@ async def too_wide(page: Page) -> list[str]:
     return found
 
 
-async def test_is_readable_for_everybody_in_light_and_dark_and_on_a_phone(looks: Visits) -> None:
-    looks.watch.allowed.append("status of 404")
+async def test_is_readable_for_everybody_in_light_and_dark_and_on_a_phone(busy_visits: Visits) -> None:
+    busy_visits.watch.allowed.append("status of 404")
     grounds, complaints = set(), []
-    anonymous = await looks.anonymous()
-    somebody = await looks.somebody()
-    for page, path in [(anonymous, "/login"), *((somebody, path) for path in await every_screen(looks.site))]:
+    anonymous = await busy_visits.anonymous()
+    admin = await busy_visits.log_in()
+    for page, path in [(anonymous, "/login"), *((admin, path) for path in await every_screen(busy_visits.site))]:
         await page.set_viewport_size(PHONE)
         await page.emulate_media(color_scheme="light")
         await opens(page, path)
@@ -71,10 +71,10 @@ async def test_is_readable_for_everybody_in_light_and_dark_and_on_a_phone(looks:
     assert grounds == {("light", "rgb(243, 245, 248)"), ("dark", "rgb(13, 17, 23)")}
 
 
-async def test_who_only_looks_sees_nothing_to_act_with(looks: Visits) -> None:
-    looks.watch.allowed.append("status of 404")
-    page = await looks.somebody(VIEWER_TOKEN)
-    for path in await every_screen(looks.site):
+async def test_who_only_looks_sees_nothing_to_act_with(busy_visits: Visits) -> None:
+    busy_visits.watch.allowed.append("status of 404")
+    page = await busy_visits.log_in(VIEWER_TOKEN)
+    for path in await every_screen(busy_visits.site):
         await opens(page, path)
         actions = page.locator("form[method=post]:not([action='/logout']) button, button[hx-post]")
         assert await actions.all_inner_texts() == [], path

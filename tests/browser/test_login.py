@@ -49,7 +49,7 @@ async def test_a_link_logs_in_and_leaves_no_token_behind(visits: Visits) -> None
 
 
 async def test_scripts_cannot_read_the_session(visits: Visits) -> None:
-    page = await visits.somebody()
+    page = await visits.log_in()
     await page.goto("/")
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert await page.evaluate("document.cookie") == ""
@@ -60,7 +60,7 @@ async def test_scripts_cannot_read_the_session(visits: Visits) -> None:
 
 async def test_the_browser_refuses_scripts_styles_and_hosts_that_are_not_ours(visits: Visits) -> None:
     visits.watch.allowed += ["Content Security Policy", "request to another host: http://elsewhere.test/"]
-    page = await visits.somebody()
+    page = await visits.log_in()
     await page.goto("/")
     await page.evaluate(
         """() => {

@@ -37,7 +37,7 @@ async def search(page: Page, words: str, *found: object) -> None:
 
 
 async def test_a_video_is_found_by_anything_one_knows_of_it(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     boat = await hand_in(site, "A small boat leaves the harbour", metadata={"order": 4711})
     kite = await hand_in(site, "A red kite climbs", metadata={"customer": "harbour-studio"})
     await hand_in(site, "A fox in the snow")
@@ -54,7 +54,7 @@ async def test_a_video_is_found_by_anything_one_knows_of_it(visits: Visits) -> N
 
 
 async def test_filters_and_pages_go_there_and_back(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     await hand_in(site, "a boat", fault="fail=SAFETY.INPUT.TEXT")
     await settle(site)
     await execute(site.url, COPIES)
@@ -74,7 +74,7 @@ async def test_filters_and_pages_go_there_and_back(visits: Visits) -> None:
 
 
 async def test_failures_are_grouped_by_reason_and_retried_all_at_once(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     for fault in ("fail=SAFETY.INPUT.TEXT", "status=400", "fail=SAFETY.INPUT.TEXT", "drop_after"):
         await hand_in(site, "a boat", fault=fault)
     await settle(site)
@@ -97,7 +97,7 @@ async def test_failures_are_grouped_by_reason_and_retried_all_at_once(visits: Vi
 
 
 async def test_a_bar_shows_how_far_many_batches_are(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     await hand_in(site, "a boat", fault="fail=SAFETY.INPUT.TEXT")
     await settle(site)
     await execute(site.url, COPIES)
@@ -113,7 +113,7 @@ async def test_a_bar_shows_how_far_many_batches_are(visits: Visits) -> None:
 
 
 async def test_all_that_wait_are_cancelled(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     await hand_in(site, "keep this fox")
     for _ in range(3):
         await hand_in(site, "a boat")

@@ -37,7 +37,7 @@ async def agree(dialog: Dialog) -> None:
 
 
 async def test_made_in_the_studio_it_goes_live_until_it_plays(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     watching = await page.context.new_page()
     await watching.goto("/ui/videos")
     await expect(watching.get_by_test_id("none")).to_be_visible()
@@ -72,7 +72,7 @@ async def test_made_in_the_studio_it_goes_live_until_it_plays(visits: Visits) ->
 
 
 async def test_its_page_tells_the_whole_story(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await hand_in(site, "a boat", fault="fail=INTERNAL", metadata={"order": 4711})
     await settle(site)
     await page.goto(f"/ui/videos/{video}")
@@ -88,7 +88,7 @@ async def test_its_page_tells_the_whole_story(visits: Visits) -> None:
 
 
 async def test_it_is_cancelled_here_and_at_runway(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     site.runway.state.runway.change(speed=0)
     video = await hand_in(site, "a boat")
     await site.tick()
@@ -105,7 +105,7 @@ async def test_it_is_cancelled_here_and_at_runway(visits: Visits) -> None:
 
 
 async def test_it_is_edited_and_sent_as_a_new_one(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await hand_in(site, "a boat", fault="fail=SAFETY.INPUT.TEXT", priority=7)
     await settle(site)
     await page.goto(f"/ui/videos/{video}")
@@ -125,7 +125,7 @@ async def test_it_is_edited_and_sent_as_a_new_one(visits: Visits) -> None:
 
 async def test_an_unknown_outcome_is_cleared_up_by_its_task(visits: Visits) -> None:
     visits.watch.allowed += ["status of 4", "Response Status Error Code 4"]
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await hand_in(site, "a boat", fault="drop_after")
     await site.tick()
     await page.goto(f"/ui/videos/{video}")
@@ -142,7 +142,7 @@ async def test_an_unknown_outcome_is_cleared_up_by_its_task(visits: Visits) -> N
 
 
 async def test_an_unknown_outcome_is_retried_with_consent_alone(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await hand_in(site, "a boat", fault="drop_after")
     await site.tick()
     await page.goto(f"/ui/videos/{video}")
@@ -157,7 +157,7 @@ async def test_an_unknown_outcome_is_retried_with_consent_alone(visits: Visits) 
 
 
 async def test_markup_is_shown_as_what_it_is(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await hand_in(site, MARKUP, metadata={"<b>name</b>": MARKUP})
     for path in ("/ui/videos", f"/ui/videos/{video}"):
         await page.goto(path)

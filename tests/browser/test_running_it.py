@@ -20,7 +20,7 @@ async def row(page: Page, model: str, word: str) -> None:
 
 
 async def test_now_is_red_when_the_cron_has_stopped_and_green_when_it_is_back(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     health = page.get_by_test_id("health")
     async with site.ticking():
         await page.goto("/")
@@ -39,7 +39,7 @@ async def test_now_is_red_when_the_cron_has_stopped_and_green_when_it_is_back(vi
 
 
 async def test_now_follows_what_happens_and_knows_the_account(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     site.runway.state.runway.change(speed=0)
     await page.goto("/")
     await expect(page.locator("#count-queued")).to_have_text("0")
@@ -57,14 +57,14 @@ async def test_now_follows_what_happens_and_knows_the_account(visits: Visits) ->
 
 async def test_now_says_when_the_key_is_refused(visits: Visits) -> None:
     visits.site.runway.state.runway.change(key_revoked=True)
-    page = await visits.somebody()
+    page = await visits.log_in()
     await page.goto("/")
     await expect(page.get_by_test_id("runway-unavailable")).to_be_visible()
     await expect(page.locator("#account .notice")).to_contain_text("RUNWAYML_API_SECRET")
 
 
 async def test_the_plots_reach_as_far_back_as_one_likes(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     await site.enqueue()
     await site.later(hours=5)
     await page.goto("/")
@@ -80,7 +80,7 @@ async def test_the_plots_reach_as_far_back_as_one_likes(visits: Visits) -> None:
 
 
 async def test_a_tick_is_run_by_hand(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await site.enqueue()
     await page.goto("/ui/ticks")
     await expect(page.get_by_text("None has run yet")).to_be_visible()
@@ -91,7 +91,7 @@ async def test_a_tick_is_run_by_hand(visits: Visits) -> None:
 
 
 async def test_ticks_of_others_appear_by_themselves(visits: Visits) -> None:
-    page = await visits.somebody(VIEWER_TOKEN)
+    page = await visits.log_in(VIEWER_TOKEN)
     await page.goto("/ui/ticks")
     await visits.site.tick()
     await expect(page.get_by_test_id("ticks")).to_contain_text("nothing to do")
@@ -99,7 +99,7 @@ async def test_ticks_of_others_appear_by_themselves(visits: Visits) -> None:
 
 
 async def test_a_model_is_paused_and_resumed(visits: Visits) -> None:
-    page, site = await visits.somebody(), visits.site
+    page, site = await visits.log_in(), visits.site
     video = await site.enqueue()
     await page.goto("/ui/models")
     await row(page, "gen4_turbo", "open")
@@ -120,7 +120,7 @@ async def test_a_model_is_paused_and_resumed(visits: Visits) -> None:
 
 async def test_who_only_looks_is_refused_by_the_service_as_well(visits: Visits) -> None:
     visits.watch.allowed.append("status of 403")
-    page = await visits.somebody(VIEWER_TOKEN)
+    page = await visits.log_in(VIEWER_TOKEN)
     await page.goto("/ui/models")
     statuses = await page.evaluate(
         """async () => {

@@ -31,6 +31,7 @@ class Accounts:
     unexplained: list[str] = field(default_factory=list)
     loose_ends: list[str] = field(default_factory=list)
     wrong_money: list[str] = field(default_factory=list)
+    films: list[str] = field(default_factory=list)  # rows of a linked table (tests/crash/linked_app.py)
     statuses: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -53,6 +54,7 @@ class Accounts:
             *self.unexplained,
             *self.loose_ends,
             *self.wrong_money,
+            *self.films,
         ]
 
 

@@ -1,6 +1,6 @@
 """The ground for crash tests: real processes of the service behind proxies that can stop, kill or cut them anywhere.
 
-A `Field` is a `World` (tests/world.py) whose Runway also listens on a socket, with a proxy in front of it and one in
+A `Site` is a `World` (tests/world.py) whose Runway also listens on a socket, with a proxy in front of it and one in
 front of the database. Processes are started through both; what recovers and what judges looks past them. The judge is
 the simulator's own book of what it was asked for and what it charged.
 """
@@ -26,11 +26,12 @@ from service import webhooks
 from service.errors import Conflict
 from service.operations.attach import attach
 from service.settings import LEASE_MARGIN_SECONDS
+from tests.crash import linked_app
 from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
-from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote
+from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process
 from tests.crash.proxy import Proxy, Watch, postgres_proxy
-from tests.database import connected
+from tests.database import TABLES, connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
 
@@ -41,14 +42,14 @@ ACCOUNT = {"credits": 10_000_000, "concurrency": 100_000, "daily_limit": 1_000_0
 
 
 @dataclass
-class Field:
+class Site:
     """One database, one Runway, and the processes between them."""
 
     world: World
     watch: Watch
     database: Proxy
     runway: Proxy
-    fork_server: Zygote
+    fork_server: ForkServer
     env: dict[str, str]
     started: list[Process] = field(default_factory=list)
 
@@ -84,12 +85,17 @@ class Field:
         """Tick, a minute apart, until nothing is left to do."""
         for _ in range(rounds):
             await self.world.tick()
-            if not await self.world.rows(_UNFINISHED):
+            if not await self.world.rows(_UNFINISHED) and await self._app_is_served():
                 return
             await self.world.later(minutes=1)
         raise AssertionError(
             await self.world.rows("SELECT * FROM taxiway.videos WHERE status IN ('queued', 'processing')")
         )
+
+    async def _app_is_served(self) -> bool:
+        """Whether every row of the linked table, if there is one, was taken and shows its video."""
+        async with connected(self.world.url) as connection:
+            return await linked_app.seconds_to_next(connection) is None
 
     async def recover(self) -> None:
         """Every process is dead: pass all deadlines, and tick with a fresh one until idle."""
@@ -115,7 +121,8 @@ class Field:
 
     async def clear(self) -> None:
         """Forget everything on both sides, as if nothing had been asked for yet."""
-        await self.world.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
+        await linked_app.forget(self.world.url)
+        await self.world.rows(f"TRUNCATE {TABLES}")
         begin_afresh(self.world)
 
 
@@ -127,8 +134,8 @@ UNION ALL SELECT id::text FROM taxiway.submissions
 
 
 @asynccontextmanager
-async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) -> AsyncIterator[Field]:
-    """A field; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
+async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any) -> AsyncIterator[Site]:
+    """A site; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
     changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
     watch = Watch()
     async with (
@@ -147,11 +154,11 @@ async def crash_field(database_url: str, fork_server: Zygote, **changes: Any) ->
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
         w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
-        ground = Field(w, watch, database, runway, fork_server, env)
+        made = Site(w, watch, database, runway, fork_server, env)
         try:
-            yield ground
+            yield made
         finally:
-            for process in ground.started:
+            for process in made.started:
                 process.kill()
                 await process.end()
 
@@ -190,9 +197,13 @@ def callback(task_id: str, video_id: object = None, *, at: float | None = None) 
     }
 
 
+# A video that came through the API or from a linked table has its prompt in its request.
+_PROMPTS = "SELECT id, COALESCE(prompt, input ->> 'promptText') AS prompt FROM taxiway.videos"
+
+
 async def videos_by_prompt(w: World) -> dict[str, UUID]:
     """Which video a prompt belongs to."""
-    return {row["prompt"]: row["id"] for row in await w.rows("SELECT id, prompt FROM taxiway.videos")}
+    return {row["prompt"]: row["id"] for row in await w.rows(_PROMPTS)}
 
 
 async def task_ids(w: World) -> set[str]:
@@ -210,5 +221,7 @@ async def assert_invariants(w: World) -> Accounts:
 async def accounts(w: World) -> Accounts:
     """What the judge finds, without a verdict."""
     async with connected(w.url) as connection:
-        prompts = {row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM taxiway.videos")}
-        return await settle(connection, [asdict(entry) for entry in w.creates], prompts)
+        prompts = {row["id"]: row["prompt"] for row in await connection.fetch(_PROMPTS)}
+        found = await settle(connection, [asdict(entry) for entry in w.creates], prompts)
+        found.films = (await linked_app.settle(connection)).complaints
+        return found

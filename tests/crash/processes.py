@@ -75,7 +75,7 @@ class Process:
         return counts
 
 
-class Zygote:
+class ForkServer:
     """Forks processes of the service (tests/crash/fork_server.py)."""
 
     def __init__(self, line: socket.socket) -> None:
@@ -91,7 +91,7 @@ class Zygote:
 
 
 @contextmanager
-def fork_server() -> Iterator[Zygote]:
+def fork_server() -> Iterator[ForkServer]:
     """A fork server, for a module's fixture: starting it costs as much as starting Python and importing everything."""
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_SECONDS)
@@ -101,7 +101,7 @@ def fork_server() -> Iterator[Zygote]:
     with subprocess.Popen(command, stdin=theirs.fileno(), cwd=ROOT, env=env) as process:
         theirs.close()
         try:
-            yield Zygote(ours)
+            yield ForkServer(ours)
         finally:
             ours.close()
             process.wait(PATIENCE_SECONDS)

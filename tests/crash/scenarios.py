@@ -1,4 +1,4 @@
-"""The life of a video in scenes: what stands before a process begins, and the one thing that it then does.
+"""The life of a video in scenarios: what stands before a process begins, and the one thing that it then does.
 
 Together they run every statement of the service that moves a video, and every call to Runway.
 """
@@ -18,10 +18,9 @@ from service.settings import Settings
 from service.store import claim as claims
 from service.store import inbox, models, submissions
 from service.store.submissions import Guard
-from tests.crash.harness import POST_TIMEOUT_SECONDS, Field, callback
+from tests.crash.harness import POST_TIMEOUT_SECONDS, Site, callback
 from tests.crash.proxy import Cut, Step, named
 from tests.database import connected
-from tests.simulator_server import HEADERS, body
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
@@ -34,27 +33,27 @@ AS_APP = {"authorization": f"Bearer {API_KEY}"}
 class Run:
     """One process that does one thing, and is killed at a step, or lives to its end (`at` is None)."""
 
-    def __init__(self, field: Field, at: Step | None = None) -> None:
-        self.field, self.at = field, at
+    def __init__(self, site: Site, at: Step | None = None) -> None:
+        self.site, self.at = site, at
         self.killed = False
 
     async def _hook(self, step: Step) -> None:
         if step == self.at and not self.killed:
-            self.field.started[-1].kill()
+            self.site.started[-1].kill()
             self.killed = True
         if self.killed:
             raise Cut
 
     async def tick(self) -> None:
         """`taxiway tick`"""
-        self.field.watch.restart(self._hook)
-        output = await self.field.start("tick").end()
+        self.site.watch.restart(self._hook)
+        output = await self.site.start("tick").end()
         assert self.killed or '"errors"' not in output, output
 
     async def request(self, method: str, url: str, **options: Any) -> httpx.Response | None:
         """`taxiway web`, and one request; None if it died before it could answer."""
-        async with self.field.web() as (_, client):
-            self.field.watch.restart(self._hook)
+        async with self.site.web() as (_, client):
+            self.site.watch.restart(self._hook)
             try:
                 response = await client.request(method, url, **options)
             except httpx.TransportError:
@@ -64,30 +63,30 @@ class Run:
             return response
 
 
-Scenario = Callable[[Field, Run], Awaitable[None]]
+Scenario = Callable[[Site, Run], Awaitable[None]]
 
 
-async def everything_in_one_tick(field: Field, run: Run) -> None:
+async def everything_in_one_tick(site: Site, run: Run) -> None:
     """A tick for which every step of it has something to do."""
-    w = field.world
-    await _past(field)
+    w = site.world
+    await _past(site)
     await w.later(**FINISHED)
-    await _present(field)
+    await _present(site)
     await run.tick()
 
 
-async def submitted(field: Field, run: Run) -> None:
+async def submitted(site: Site, run: Run) -> None:
     """A tick with one video to send."""
-    await field.enqueue()
+    await site.enqueue()
     await run.tick()
 
 
-async def refused(field: Field, run: Run) -> None:
+async def refused(site: Site, run: Run) -> None:
     """A tick whose create is answered with 429: the model is paused."""
-    await field.enqueue()
-    field.world.faults({"simulate": "daily_limit"})
+    await site.enqueue()
+    site.world.faults({"simulate": "daily_limit"})
     await run.tick()
-    field.world.runway.state.runway.faults.clear()
+    site.world.runway.state.runway.faults.clear()
 
 
 def inside_the_call(steps: list[Step]) -> list[Step]:
@@ -97,55 +96,55 @@ def inside_the_call(steps: list[Step]) -> list[Step]:
     return steps[first : last + 1]
 
 
-async def enqueued(field: Field, run: Run) -> None:
+async def enqueued(site: Site, run: Run) -> None:
     """POST /videos. Whatever came of it, the same request again makes it one video."""
     key, prompt = uuid4().hex, f"video {uuid4()}"
     asked = {"input": {"promptText": prompt, "promptImage": IMAGE}}
     headers = AS_APP | {"idempotency-key": key}
     first = await run.request("POST", "/videos", json=asked, headers=headers)
-    again = await field.world.api.post("/videos", json=asked, headers=headers)
+    again = await site.world.api.post("/videos", json=asked, headers=headers)
     assert again.status_code == 202, again.text
     assert first is None or first.json()["id"] == again.json()["id"]
-    assert len(await field.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
+    assert len(await site.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
 
 
-async def called_back(field: Field, run: Run) -> None:
+async def called_back(site: Site, run: Run) -> None:
     """A callback for a task that is done."""
-    video_id = await sent(field)
-    await field.world.later(**FINISHED)
-    await run.request("POST", **callback((await field.world.row(video_id))["runway_video_id"]))
+    video_id = await sent(site)
+    await site.world.later(**FINISHED)
+    await run.request("POST", **callback((await site.world.row(video_id))["runway_video_id"]))
 
 
-async def evidence_arrives(field: Field, run: Run) -> None:
+async def evidence_arrives(site: Site, run: Run) -> None:
     """A callback that names a video whose submission is unknown, and the task that it did make."""
-    video_id = await sent(field, fault="drop_after")
-    await run.request("POST", **callback(await lost_task(field, video_id), video_id))
+    video_id = await sent(site, fault="drop_after")
+    await run.request("POST", **callback(await lost_task(site, video_id), video_id))
 
 
-async def looked_at(field: Field, run: Run) -> None:
+async def looked_at(site: Site, run: Run) -> None:
     """GET /videos/{id} of a task that is done."""
-    video_id = await sent(field)
-    await field.world.later(**FINISHED)
+    video_id = await sent(site)
+    await site.world.later(**FINISHED)
     await run.request("GET", f"/videos/{video_id}", headers=AS_APP)
 
 
-async def cancelled(field: Field, run: Run) -> None:
+async def cancelled(site: Site, run: Run) -> None:
     """POST /videos/{id}/cancel while Runway works on it."""
-    video_id = await sent(field)
+    video_id = await sent(site)
     await run.request("POST", f"/videos/{video_id}/cancel", headers=AS_APP)
 
 
-async def retried(field: Field, run: Run) -> None:
+async def retried(site: Site, run: Run) -> None:
     """POST /videos/{id}/retry of a video that may have been paid, with consent."""
-    video_id = await sent(field, fault="drop_after", policy="fail")
+    video_id = await sent(site, fault="drop_after", policy="fail")
     consent = {"accept_double_charge": True}
     await run.request("POST", f"/videos/{video_id}/retry", json=consent, headers=AS_APP)
 
 
-async def sent(field: Field, *, fault: str = "", policy: str = "", row_is_held: bool = False) -> UUID:
+async def sent(site: Site, *, fault: str = "", policy: str = "", row_is_held: bool = False) -> UUID:
     """A video whose create was sent and saved, as a tick does it; `row_is_held`: by the app, at that moment."""
-    w = field.world
-    video_id, submission = await permitted(field)
+    w = site.world
+    video_id, submission = await permitted(site)
     if fault:
         w.faults({"simulate": fault})
     async with w.ctx.runway() as runway:
@@ -163,10 +162,10 @@ async def sent(field: Field, *, fault: str = "", policy: str = "", row_is_held: 
     return video_id
 
 
-async def permitted(field: Field) -> tuple[UUID, claims.OpenSubmission]:
+async def permitted(site: Site) -> tuple[UUID, claims.OpenSubmission]:
     """A video that was claimed, and its open submission."""
-    video_id = await field.enqueue(priority=1)
-    [submission] = await claims.claim(field.world.ctx.database, 1, POST_TIMEOUT_SECONDS)
+    video_id = await site.enqueue(priority=1)
+    [submission] = await claims.claim(site.world.ctx.database, 1, POST_TIMEOUT_SECONDS)
     assert submission.video_id == video_id
     return video_id, submission
 
@@ -179,51 +178,43 @@ async def held(url: str, video_id: UUID) -> AsyncIterator[None]:
         yield
 
 
-async def lost_task(field: Field, video_id: UUID) -> str:
+async def lost_task(site: Site, video_id: UUID) -> str:
     """The task in Runway's book that was made for this video."""
-    prompt = (await field.world.row(video_id))["prompt"]
-    return next(str(entry.task_id) for entry in field.world.creates if entry.prompt == prompt)
+    prompt = (await site.world.row(video_id))["prompt"]
+    return next(str(entry.task_id) for entry in site.world.creates if entry.prompt == prompt)
 
 
-async def _past(field: Field) -> None:
+async def _past(site: Site) -> None:
     """What began before.
 
     Videos with Runway: done, failed, cancelled, put back manually, called back for. And an answer that found its row
     locked, a lost task for which evidence came, a submission whose holder died.
     """
-    w = field.world
-    await sent(field)
-    await sent(field, fault="fail=INTERNAL.BAD_OUTPUT.CODE01")
-    unwanted, dragged, called = [await sent(field) for _ in range(3)]
-    await sent(field, row_is_held=True)
-    lost = await sent(field, fault="drop_after")
-    await permitted(field)
+    w = site.world
+    await sent(site)
+    await sent(site, fault="fail=INTERNAL.BAD_OUTPUT.CODE01")
+    unwanted, dragged, called = [await sent(site) for _ in range(3)]
+    await sent(site, row_is_held=True)
+    lost = await sent(site, fault="drop_after")
+    await permitted(site)
     await w.api.post(f"/videos/{unwanted}/cancel")
     await w.rows("UPDATE taxiway.videos SET status = 'queued', runway_video_id = NULL WHERE id = $1", dragged)
     known = (await w.row(called))["runway_video_id"]
-    for task_id, video_id in ((known, None), (await lost_task(field, lost), lost)):
+    for task_id, video_id in ((known, None), (await lost_task(site, lost), lost)):
         await inbox.receive(w.ctx.database, f"msg_{uuid4().hex}", b"hash", task_id, video_id)
 
 
-async def _present(field: Field) -> None:
+async def _present(site: Site) -> None:
     """What comes now.
 
-    A request, a row of the app's, one that waited too long, a task that the app brought, and a video for a paused
-    model whose time is over.
+    A request, a row of the app's, one that waited too long, and a video for a paused model whose time is over.
     """
-    w = field.world
-    await field.enqueue()
+    w = site.world
+    await site.enqueue()
     await w.rows(
         "INSERT INTO taxiway.videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE
     )
-    late = await field.enqueue()
+    late = await site.enqueue()
     await w.rows("UPDATE taxiway.videos SET expires_at = now() WHERE id = $1", late)
-    prompt = f"foreign {uuid4()}"
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=w.runway), headers=HEADERS) as runway:
-        made = await runway.post("http://runway.test/v1/image_to_video", json=body(promptText=prompt))
-    await w.rows(
-        "INSERT INTO taxiway.videos (prompt, image_url, status, runway_video_id) VALUES ($1, $2, 'processing', $3)",
-        prompt, IMAGE, made.json()["id"],
-    )  # fmt: skip
     await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})
     await models.pause(w.ctx.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached.")

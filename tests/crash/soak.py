@@ -1,9 +1,13 @@
 """The soak: many videos through many processes that are killed, cut off, frozen and lied to.
 
-`python -m tests.crash.soak --videos 10000 --seed 7 [--processes 4] [--minutes 20] [--database-url URL]`
+`python -m tests.crash.soak --videos 10000 --rows 2500 --seed 7 [--processes 4] [--minutes 20] [--database-url URL]`
 
-It ends by itself, leaves no process behind, and prints what became of every video. Exit code 1 if one was lost,
-got stuck or was paid for twice without consent. The simulator's ledger is the judge.
+Beside the videos that come through the API, an app writes rows of a table of its own, which is linked, and whose
+trigger charges its users and refuses what it does not like (tests/crash/linked_app.py).
+
+It ends by itself, leaves no process behind, and prints what became of every video and what the table refused. Exit
+code 1 if a video was lost, got stuck or was paid for twice without consent, if a row does not show how its video ended
+although the table did not refuse it, or if the trigger charged a round twice. The simulator's ledger is the judge.
 """
 
 from __future__ import annotations
@@ -28,8 +32,11 @@ import httpx
 from service import webhooks
 from service.installer.migrate import migrate
 from service.local.postgres import Server
+from tests.crash import linked_app
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
+from tests.crash.linked_app import Films
 from tests.crash.soak_crowd import Crowd, every
+from tests.crash.soak_films import FilmStudio
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
 from tests.database import connected, later
 
@@ -52,6 +59,7 @@ class Options:
     """What is asked for. Without a database of one's own, one is started for the time."""
 
     videos: int = 10_000
+    rows: int = 2_500
     seed: int = 7
     processes: int = 4
     minutes: float = 20.0
@@ -64,6 +72,7 @@ class Result:
 
     options: Options
     accounts: Accounts
+    films: Films
     seconds: float
     handed_in: int
     did: dict[str, int]
@@ -93,6 +102,7 @@ class Result:
         yield f"credits           {found.booked} booked, {found.billed} billed for the same tasks"
         yield f"    of unknown    {found.unseen} billed, booked as at most {found.at_risk}"
         yield f"reasons           {_listed(found.errors)}"
+        yield from self._film_lines()
         yield f"done to it        {_listed(self.did)}"
         yield f"faults injected   {sum(self.injected.values())}"
         for words, count in sorted(self.injected.items(), key=lambda item: -item[1]):
@@ -103,6 +113,15 @@ class Result:
         yield from (f"    {count:6}  {words}" for words, count in self.tracebacks.items())
         yield from (f"FORBIDDEN         {words}" for words in self.forbidden)
         yield from (f"WRONG             {words}" for words in found.complaints[:40])
+
+    def _film_lines(self) -> Iterator[str]:
+        films = self.films
+        yield f"linked rows       {_listed(films.statuses)}; {films.removed} deleted"
+        yield f"    queued again  {films.again} times"
+        yield f"    charged       {films.charges} times by the table's trigger"
+        yield f"    refused       {sum(films.refused.values())} by the table; {films.behind} do not show their end"
+        for words, count in films.refused.most_common():
+            yield f"    {count:6}  {words}"
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -139,6 +158,7 @@ class Soak:
         webs = [f"http://127.0.0.1:{port}" for port in ports[1:]]
         self.fleet = Fleet(folder, environment(database_url, self.runway_url, secrets))
         self.crowd = Crowd(self.fleet, database_url, webs, secrets, dice)
+        self.studio = FilmStudio(database_url, options.rows, dice)
         self.began = time.monotonic()
         relay = (f"{webs[0]}/callbacks/runway", secrets["CALLBACK_SECRETS"])
         self.fleet.start("runway", "tests.crash.soak_runway", str(ports[0]), str(options.seed), *relay)
@@ -170,7 +190,7 @@ class Soak:
     @asynccontextmanager
     async def _trouble(self, api: httpx.AsyncClient) -> AsyncIterator[None]:
         """Everybody at once, while inside."""
-        crowd, dice = self.crowd, self.crowd.dice
+        crowd, studio, dice = self.crowd, self.studio, self.crowd.dice
         prompts = (f"soak {self.options.seed} video {number}" for number in range(self.options.videos))
 
         async def forge() -> None:
@@ -182,6 +202,8 @@ class Soak:
         works = [
             (0.6, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
             (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
+            (0.1, studio.write), (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove),
+            (2.0, studio.hold),
         ]  # fmt: skip
         tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
         tasks += [asyncio.create_task(every(seconds, dice, work)) for seconds, work in works]
@@ -198,6 +220,7 @@ class Soak:
         try:
             async with asyncio.timeout(seconds):
                 await self.crowd.handed_in.wait()
+                await self.studio.all_written.wait()
                 # A machine that is busy otherwise may be done before it was killed often enough to prove anything.
                 while (  # noqa: ASYNC110  # others bring it about
                     self.fleet.did["kill -9"] < LEAST_KILLS or await self._ask(_UNDER_WAY) > self.options.videos // FEW
@@ -250,17 +273,21 @@ class Soak:
 
     async def _wait(self) -> float | None:
         async with connected(self.url) as connection:
-            return await seconds_to_next_event(connection)
+            waits = [await seconds_to_next_event(connection), await linked_app.seconds_to_next(connection)]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     async def _result(self, api: httpx.AsyncClient) -> Result:
         entries = await self._entries(api)
         injected = (await api.get(f"{self.runway_url}/_soak/injected")).json()
         async with connected(self.url) as connection:
-            accounts = await settle(connection, entries, self.crowd.prompts)
-        did = self.crowd.did + self.fleet.did
+            films = await linked_app.settle(connection)
+            accounts = await settle(connection, entries, self.crowd.prompts | films.prompts)
+        accounts.films = films.complaints
+        did = self.crowd.did + self.fleet.did + self.studio.did
         return Result(
             options=self.options,
             accounts=accounts,
+            films=films,
             seconds=time.monotonic() - self.began,
             handed_in=len(self.crowd.prompts),
             did=dict(did),
@@ -274,6 +301,7 @@ class Soak:
 async def soak(options: Options, folder: Path, database_url: str) -> Result:
     """Run it over an empty database; every process that it started has ended when it returns."""
     await migrate(database_url)
+    await linked_app.install(database_url)
     this = Soak(options, folder, database_url)
     try:
         return await this.run()
@@ -306,6 +334,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0])
     for name, kind in (
         ("videos", int),
+        ("rows", int),
         ("seed", int),
         ("processes", int),
         ("minutes", float),

@@ -34,7 +34,7 @@ from service.tick import tick
 from tests.crash.cutting import wire
 from tests.crash.harness import ACCOUNT, assert_invariants, callback
 from tests.crash.proxy import Cut, Step, Watch, postgres_proxy
-from tests.database import connected, temporary_database
+from tests.database import TABLES, connected, temporary_database
 from tests.world import API_KEY, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -176,7 +176,7 @@ async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
     async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
         await two_lives(g)
-        await g.world.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
+        await g.world.rows(f"TRUNCATE {TABLES}")
     return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
 
 
@@ -202,7 +202,7 @@ async def cut_at(step: Step, url: str) -> None:
         # The one loss that cannot be helped: a submission was committed, and nobody was told. Nothing was sent on it.
         if not (step.name.startswith(CLAIM) and step.moment == "after"):
             assert not found.errors, (step, found.errors)
-        await w.rows("TRUNCATE taxiway.videos, submissions, models, inbox, ticks")
+        await w.rows(f"TRUNCATE {TABLES}")
 
 
 async def test_a_cut_at_every_statement_loses_nothing(
@@ -546,7 +546,7 @@ async def test_a_row_held_at_the_end_is_finalized_when_it_is_free(database_url: 
         await completed(w, 3)
 
 
-async def test_a_row_held_at_a_cancel_or_retry_is_told_and_delays_nobody(
+async def test_a_row_held_at_a_cancel_or_retry_is_reported_and_delays_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(videos_module, "LOCK_MILLISECONDS", 100)

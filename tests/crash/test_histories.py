@@ -31,7 +31,7 @@ from service.store import models
 from service.store.claim import OpenSubmission
 from service.store.database import Database
 from tests.crash.until_idle import judged, until_idle
-from tests.database import connected, execute
+from tests.database import TABLES, connected, execute
 from tests.world import CALLBACK_SECRET, IMAGE, World, world
 
 pytestmark = pytest.mark.crash
@@ -40,7 +40,6 @@ HISTORIES = int(os.environ.get("HISTORIES", "5"))
 THOROUGH = "HISTORIES" in os.environ  # other histories each time, and a failure is made small, which takes minutes
 STEPS = 30
 PATIENCE_SECONDS = 60  # for one step: no step waits for anything
-TABLES = "videos, submissions, models, inbox, ticks"
 MODELS = ("gen4_turbo", "gen4.5")
 
 T = TypeVar("T")

@@ -19,16 +19,17 @@ import pytest
 from service.context import Context, Counts
 from service.runway.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
+from tests.crash import linked_scenarios as linked
 from tests.crash import scenarios
-from tests.crash.harness import Field, accounts, assert_invariants, crash_field
-from tests.crash.processes import Zygote, fork_server
+from tests.crash.harness import Site, accounts, assert_invariants, crash_site
+from tests.crash.processes import ForkServer, fork_server
 from tests.crash.proxy import Step
 from tests.crash.scenarios import Run, Scenario, inside_the_call
 from tests.database import temporary_database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
-MODELS = 2  # so many cases side by side, each with its own database and its own Runway
+SIDE_BY_SIDE = 2  # so many cases side by side, each with its own database and its own Runway
 ATTEMPTS = 4  # what runs side by side may come in another order than when it was watched
 
 Choice = Callable[[list[Step]], list[Step]]
@@ -58,50 +59,63 @@ CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.looked_at, "fail", each_state),
     (scenarios.cancelled, "fail", each_state),
     (scenarios.retried, "fail", each_state),
+    (linked.taken, "fail", each_state),
+    (linked.taken, "resubmit", inside_the_call),
+    (linked.bounced, "fail", inside_the_call),
+    (linked.turned_away, "fail", each_state),
+    (linked.shown, "fail", each_state),
+    (linked.not_shown, "fail", each_state),
+    (linked.withdrawn, "fail", each_state),
+    (linked.queued_again, "fail", each_state),
 ]
 if os.environ.get("TAXIWAY_CRASH") == "full":
-    every_scene = dict.fromkeys(scenario for scenario, _, _ in CASES)
-    CASES = [(scenario, policy, EVERY_STEP) for scenario in every_scene for policy in ("fail", "resubmit")]
+    every_scenario = dict.fromkeys(scenario for scenario, _, _ in CASES)
+    CASES = [(scenario, policy, EVERY_STEP) for scenario in every_scenario for policy in ("fail", "resubmit")]
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Zygote]:
+def forks() -> Iterator[ForkServer]:
     with fork_server() as running:
         yield running
 
 
 @pytest.fixture
 def database_urls(server_url: str, template_name: str) -> Iterator[list[str]]:
-    """A migrated database for each model."""
+    """A migrated database for each of them."""
     with ExitStack() as stack:
-        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(MODELS)]
+        yield [stack.enter_context(temporary_database(server_url, template=template_name)) for _ in range(SIDE_BY_SIDE)]
 
 
-async def settle_all(field: Field) -> None:
+def named_case(scenario: Scenario, policy: str) -> str:
+    """What pytest calls it."""
+    return f"{scenario.__module__.rpartition('.')[2]}.{scenario.__name__}-{policy}"
+
+
+async def settle_all(site: Site) -> None:
     """A fresh process takes over: everything ends, and once the evidence is in, both books are the same."""
-    await field.recover()
-    found = await assert_invariants(field.world)
-    if await field.show_evidence():
-        found = await assert_invariants(field.world)
+    await site.recover()
+    found = await assert_invariants(site.world)
+    if await site.show_evidence():
+        found = await assert_invariants(site.world)
     assert found.unseen == 0, "a task is in Runway's book alone"
-    await field.clear()
+    await site.clear()
 
 
-async def watched(field: Field, scenario: Scenario) -> list[Step]:
+async def watched(site: Site, scenario: Scenario) -> list[Step]:
     """The steps of this scenario when nothing goes wrong."""
-    await scenario(field, Run(field))
-    steps = list(field.watch.steps)
-    await settle_all(field)
+    await scenario(site, Run(site))
+    steps = list(site.watch.steps)
+    await settle_all(site)
     return steps
 
 
-async def killed(field: Field, scenario: Scenario, step: Step) -> bool:
+async def killed(site: Site, scenario: Scenario, step: Step) -> bool:
     """Play the scenario, and kill at this step; whether it was reached. Only the first of its kind must come."""
     for _ in range(ATTEMPTS if step.nth == 1 else 1):
-        run = Run(field, step)
-        await scenario(field, run)
+        run = Run(site, step)
+        await scenario(site, run)
         try:
-            await settle_all(field)
+            await settle_all(site)
         except AssertionError as exc:
             raise AssertionError(f"{scenario.__name__}, killed at {step}: {exc}") from exc
         if run.killed:
@@ -110,30 +124,30 @@ async def killed(field: Field, scenario: Scenario, step: Step) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "policy", "choose"), CASES, ids=[f"{scenario.__name__}-{policy}" for scenario, policy, _ in CASES]
+    ("scenario", "policy", "choose"), CASES, ids=[named_case(scenario, policy) for scenario, policy, _ in CASES]
 )
 async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
     database_urls: list[str],
-    forks: Zygote,
+    forks: ForkServer,
     scenario: Scenario,
     policy: str,
     choose: Choice,
     record_property: Callable[[str, object], None],
 ) -> None:
     async with AsyncExitStack() as stack:
-        fields = [
-            await stack.enter_async_context(crash_field(url, forks, unknown_policy=policy)) for url in database_urls
+        sites = [
+            await stack.enter_async_context(crash_site(url, forks, unknown_policy=policy)) for url in database_urls
         ]
-        steps = choose(await watched(fields[0], scenario))
+        steps = choose(await watched(sites[0], scenario))
         waiting = iter(steps)
         done: list[Step] = []
 
-        async def work(field: Field) -> None:
-            done.extend([step for step in waiting if await killed(field, scenario, step)])
+        async def work(site: Site) -> None:
+            done.extend([step for step in waiting if await killed(site, scenario, step)])
 
         async with asyncio.TaskGroup() as group:
-            for field in fields:
-                group.create_task(work(field))
+            for site in sites:
+                group.create_task(work(site))
     record_property("killed", len(done))
     print(  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
         f"crash matrix: {scenario.__name__} under {policy}: killed at {len(done)} of {len(steps)} steps"
@@ -145,7 +159,7 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
 LAPSED_AS_NOT_SENT = Outcome(Kind.NOT_SENT, "believed, without proof, never to have been sent")
 
 
-async def no_deletes(_house: Context) -> Counts:
+async def no_deletes(_ctx: Context) -> Counts:
     """A cancel step that does nothing, and says that it did."""
     return {"deleted": 0}
 
@@ -159,7 +173,7 @@ async def no_deletes(_house: Context) -> Counts:
 )
 async def test_the_judge_sees_it_when_a_promise_is_broken(
     database_url: str,
-    forks: Zygote,
+    forks: ForkServer,
     monkeypatch: pytest.MonkeyPatch,
     policy: str,
     module: object,
@@ -168,14 +182,14 @@ async def test_the_judge_sees_it_when_a_promise_is_broken(
     complaint: str,
 ) -> None:
     """A matrix that cannot fail would prove nothing."""
-    async with crash_field(database_url, forks, unknown_policy=policy) as field:
-        steps = await watched(field, scenarios.submitted)
+    async with crash_site(database_url, forks, unknown_policy=policy) as site:
+        steps = await watched(site, scenarios.submitted)
         step = next(step for step in steps if step.moment == "after the whole request of" and "POST" in step.name)
-        await scenarios.submitted(field, run := Run(field, step))
+        await scenarios.submitted(site, run := Run(site, step))
         assert run.killed
         monkeypatch.setattr(module, name, broken)
-        await field.recover()
+        await site.recover()
         with contextlib.suppress(AssertionError):  # that it does not come to rest is no proof yet
-            await field.show_evidence(rounds=3)
-        found = await accounts(field.world)
+            await site.show_evidence(rounds=3)
+        found = await accounts(site.world)
         assert any(complaint in each for each in found.complaints), found

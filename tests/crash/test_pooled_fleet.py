@@ -11,15 +11,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.crash import linked_app
 from tests.crash.harness import ACCOUNT, assert_invariants
 from tests.crash.pgbouncer import Pooler, pooler_of
-from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, fork_server
+from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process, fork_server
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
-VIDEOS = 240
+VIDEOS = 120
+FILMS = 60
 PROCESSES = 4
 # The app's own rows, all at once: workers make requests of them, claim them and finish them, side by side.
 ROWS = """
@@ -28,8 +30,15 @@ SELECT 'video ' || n, 'https://example.com/boat.jpg', 'queued' FROM generate_ser
 """
 
 
+# And rows of a table that is linked, whose trigger charges for each.
+FILM_ROWS = f"""
+INSERT INTO studio."Film" ("promptText", "imageUrl", "userId", "isStubborn")
+SELECT 'film ' || n, 'https://example.com/boat.jpg', '{linked_app.RICH}', false FROM generate_series(1, $1) AS n
+"""
+
+
 @pytest.fixture
-def forks() -> Iterator[Zygote]:
+def forks() -> Iterator[ForkServer]:
     with fork_server() as running:
         yield running
 
@@ -47,9 +56,15 @@ async def all_begun(w: World, workers: list[Process]) -> None:
         await asyncio.sleep(0.05)
 
 
+_UNDER_WAY = """
+(SELECT id::text FROM taxiway.videos WHERE finished_at IS NULL LIMIT 1)
+UNION ALL (SELECT id FROM studio."Film" WHERE status <> 'READY' LIMIT 1)
+"""
+
+
 async def all_ended(w: World, workers: list[Process]) -> None:
-    """Let time pass at Runway, and every task be due, until no video is under way."""
-    while await w.rows("SELECT FROM taxiway.videos WHERE finished_at IS NULL LIMIT 1"):
+    """Let time pass at Runway, and every task be due, until no video is under way, and every row shows its end."""
+    while await w.rows(_UNDER_WAY):
         w.clock.now += 60
         await w.rows(
             "UPDATE taxiway.videos SET poll_after = now() WHERE status = 'processing' AND runway_video_id IS NOT NULL"
@@ -64,7 +79,10 @@ def claimed(worker: Process) -> list[str]:
     return [line["video"] for line in lines if line.get("event") == "claimed"]
 
 
-async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str, forks: Zygote, pooler: Pooler) -> None:
+async def test_four_workers_behind_one_pooler_share_the_queue(
+    database_url: str, forks: ForkServer, pooler: Pooler
+) -> None:
+    await linked_app.install(database_url)
     async with world(database_url, options=ACCOUNT) as w, on_socket(w.runway) as runway_url:
         env = {
             "PATH": os.environ.get("PATH", ""),
@@ -78,9 +96,10 @@ async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str,
         }
         workers = [forks.start("worker", "--every", "0.1", env=env) for _ in range(PROCESSES)]
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(2 * PATIENCE_SECONDS):
                 await all_begun(w, workers)
                 await w.rows(ROWS, VIDEOS)
+                await w.rows(FILM_ROWS, FILMS)
                 await all_ended(w, workers)
             for worker in workers:
                 worker.send(signal.SIGTERM)
@@ -91,6 +110,6 @@ async def test_four_workers_behind_one_pooler_share_the_queue(database_url: str,
         shares = [claimed(worker) for worker in workers]
         assert all(shares), [len(share) for share in shares]
         assert set(Counter(video for share in shares for video in share).values()) == {1}
-        assert len(w.creates) == sum(map(len, shares)) == VIDEOS
-        assert dict((await assert_invariants(w)).statuses) == {"completed": VIDEOS}
+        assert len(w.creates) == sum(map(len, shares)) == VIDEOS + FILMS
+        assert dict((await assert_invariants(w)).statuses) == {"completed": VIDEOS + FILMS}
         assert not await w.rows("SELECT error FROM taxiway.ticks WHERE error IS NOT NULL")

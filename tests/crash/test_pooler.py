@@ -15,15 +15,19 @@ from service import worker
 from service.context import Context
 from service.errors import DatabaseUnavailable
 from service.installer.migrate import migrate
+from service.installer.view import make_view
 from service.store import claim as claims
 from service.store.database import Database
 from service.store.listener import Listener
 from service.store.url import normalise
 from service.tick import tick
+from tests.crash import linked_app
 from tests.crash.harness import assert_invariants, callback
+from tests.crash.linked_scenarios import film
 from tests.crash.pgbouncer import PATIENCE_SECONDS, SESSIONS, Pooler, pooler_of
 from tests.crash.test_database_faults import Ground, ground
 from tests.database import connected
+from tests.test_view import INSERT, LAST_FIVE
 from tests.world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -79,6 +83,22 @@ async def test_the_schema_is_made_through_it(pooler: Pooler, empty_database_url:
         await everything_completed(g.world, 1)
 
 
+async def test_an_apps_sql_works_through_it(pooler: Pooler, database_url: str) -> None:
+    url = pooler.url(database_url)
+    await make_view(url)
+    async with pooled(pooler, database_url) as g:
+        app = Database(normalise(url), pool_size=5)
+        try:
+            for _ in range(2 * SESSIONS):  # on every session behind it
+                video_id = await app.fetchval(f"{INSERT} RETURNING id")
+            await app.execute("UPDATE videos SET status = 'cancelled' WHERE id = $1", video_id)
+            await finish(g)
+            statuses = [row["status"] for row in await app.fetch(LAST_FIVE)]
+        finally:
+            await app.close()
+        assert statuses == ["cancelled", *["completed"] * 4]
+
+
 async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> None:
     async with pooled(pooler, database_url) as g:
         w = g.world
@@ -97,6 +117,34 @@ async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> Non
         assert [video["id"] for video in listed["videos"]] == [str(first)]
         assert (await g.retry_until_saved("GET", "/health", 200)).json()["counts"] == {"completed": 1}
         await everything_completed(w, 1)
+
+
+async def test_a_linked_table_through_it(pooler: Pooler, database_url: str) -> None:
+    """Its trigger charges and refuses; the app queues one row again, cancels one, deletes one."""
+    async with pooled(pooler, database_url) as g:
+        w = g.world
+        await linked_app.install(database_url)
+        kept, unwanted, deleted = [await film(g) for _ in range(3)]
+        broke, stubborn = await film(g, user=linked_app.BROKE), await film(g, temper=0)
+        counts = await g.tick()
+        assert (counts["intake"]["mapped"], counts["submit"]["accepted"]) == (5, 4)
+        async with linked_app.as_app(database_url) as app:
+            await app.execute(linked_app.CANCEL, unwanted)
+            await app.execute(linked_app.REMOVE, deleted)
+        await finish(g)
+        assert await words_of(w) == {kept: "READY", unwanted: "CANCELED", broke: "BROKEN", stubborn: "RENDERING"}
+        async with linked_app.as_app(database_url) as app:
+            await app.execute(linked_app.REQUEUE, kept)
+        await finish(g)
+        found = await assert_invariants(w)
+        assert dict(found.statuses) == {"completed": 2, "cancelled": 2, "failed": 1}
+        assert len(w.creates) == 5
+        assert not await w.rows("SELECT error FROM taxiway.ticks WHERE error IS NOT NULL")
+
+
+async def words_of(w: World) -> dict[str, str]:
+    """The status of each row of the linked table."""
+    return {row["id"]: row["status"] for row in await w.rows('SELECT id, status::text FROM studio."Film"')}
 
 
 async def test_cancel_and_retry_through_it(pooler: Pooler, database_url: str) -> None:

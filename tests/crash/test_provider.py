@@ -226,7 +226,7 @@ async def test_a_queue_survives_that_credits_or_key_go_half_way(
             w.runway.state.runway.change(**broken)
         return ""
 
-    async with socket_world(database_url, script) as w:
+    async with socket_world(database_url, script, timeout=10) as w:  # no test of a short call
         slow = replace(w.ctx, settings=w.ctx.settings.model_copy(update={"submit_concurrency": 1}))
         w = replace(w, ctx=slow)
         prompts = await order(w, [f"video {number}" for number in range(30)])

@@ -14,11 +14,11 @@ from tests.crash import scenarios
 from tests.crash.accounts import Accounts
 from tests.crash.harness import (
     PAST_DEADLINE_SECONDS,
-    Field,
+    Site,
     assert_invariants,
-    crash_field,
+    crash_site,
 )
-from tests.crash.processes import Process, Zygote, fork_server
+from tests.crash.processes import ForkServer, Process, fork_server
 from tests.crash.proxy import Step
 from tests.crash.scenarios import Run, inside_the_call
 
@@ -26,24 +26,24 @@ pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Zygote]:
+def forks() -> Iterator[ForkServer]:
     with fork_server() as running:
         yield running
 
 
-async def steps_of_a_call(field: Field) -> list[Step]:
+async def steps_of_a_call(site: Site) -> list[Step]:
     """Where a process can be stopped, from the answer to its claim until the answer to its save."""
-    await scenarios.submitted(field, Run(field))
-    steps = inside_the_call(list(field.watch.steps))
-    await field.recover()
-    await field.clear()
+    await scenarios.submitted(site, Run(site))
+    steps = inside_the_call(list(site.watch.steps))
+    await site.recover()
+    await site.clear()
     return steps
 
 
 async def stopped(
-    field: Field,
+    site: Site,
     at: Step,
-    meanwhile: Callable[[Field], Awaitable[None]],
+    meanwhile: Callable[[Site], Awaitable[None]],
     wake: Callable[[], object] = bool,
     **options: Any,
 ) -> Process | None:
@@ -55,18 +55,18 @@ async def stopped(
 
     async def hook(step: Step) -> None:
         if step == at and not reached.is_set():
-            field.started[-1].freeze()
+            site.started[-1].freeze()
             reached.set()
             await go_on.wait()
 
-    field.watch.restart(hook)
-    process = field.start("tick", **options)
+    site.watch.restart(hook)
+    process = site.start("tick", **options)
     waits = [asyncio.create_task(process.end()), asyncio.create_task(reached.wait())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if not reached.is_set():
         return None
-    await field.world.later(seconds=PAST_DEADLINE_SECONDS)
-    await meanwhile(field)
+    await site.world.later(seconds=PAST_DEADLINE_SECONDS)
+    await meanwhile(site)
     wake()
     process.thaw()
     go_on.set()
@@ -74,25 +74,25 @@ async def stopped(
     return process
 
 
-async def rescued(field: Field) -> None:
+async def rescued(site: Site) -> None:
     """Somebody else gives the call up, and does what the policy says."""
-    await field.world.tick()
-    await field.world.later(seconds=10)
-    await field.world.tick()
+    await site.world.tick()
+    await site.world.later(seconds=10)
+    await site.world.tick()
 
 
-async def retried_by_an_operator(field: Field) -> None:
+async def retried_by_an_operator(site: Site) -> None:
     """Somebody else gives the call up, and the operator pays again if need be."""
-    await field.world.tick()
-    [video] = await field.world.rows("SELECT id FROM taxiway.videos")
-    await field.world.api.post(f"/videos/{video['id']}/retry", json={"accept_double_charge": True})
-    await field.world.tick()
+    await site.world.tick()
+    [video] = await site.world.rows("SELECT id FROM taxiway.videos")
+    await site.world.api.post(f"/videos/{video['id']}/retry", json={"accept_double_charge": True})
+    await site.world.tick()
 
 
-async def ended(field: Field) -> Accounts:
+async def ended(site: Site) -> Accounts:
     """All is done. The zombie's own answer was evidence enough: no task is in Runway's book alone."""
-    await field.recover()
-    found = await assert_invariants(field.world)
+    await site.recover()
+    found = await assert_invariants(site.world)
     assert found.unseen == 0
     assert found.statuses == {"completed": 1}
     return found
@@ -105,58 +105,58 @@ async def ended(field: Field) -> Accounts:
 )
 async def test_a_zombie_at_any_step_of_its_call_pays_no_more_than_was_consented(
     database_url: str,
-    forks: Zygote,
+    forks: ForkServer,
     policy: str,
-    meanwhile: Callable[[Field], Awaitable[None]],
+    meanwhile: Callable[[Site], Awaitable[None]],
     most: int,
     record_property: Callable[[str, object], None],
 ) -> None:
     creates: list[int] = []
     reached: set[tuple[str, str, str]] = set()
-    async with crash_field(database_url, forks, unknown_policy=policy) as field:
-        steps = await steps_of_a_call(field)
+    async with crash_site(database_url, forks, unknown_policy=policy) as site:
+        steps = await steps_of_a_call(site)
         for step in steps:
-            await field.enqueue()
-            zombie = await stopped(field, step, meanwhile)
-            found = await ended(field)
+            await site.enqueue()
+            zombie = await stopped(site, step, meanwhile)
+            found = await ended(site)
             assert found.tasks <= most, step
             assert found.deleted == found.tasks - 1, step
-            await field.clear()
+            await site.clear()
             if zombie:
                 creates.append(found.tasks)
                 reached.add(step.kind)
     record_property("stopped", len(creates))
-    told = f"stopped at {len(creates)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted"
-    print(f"zombies: {told}")  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
+    summary = f"stopped at {len(creates)} steps, {sum(creates)} creates, {creates.count(2)} surplus tasks deleted"
+    print(f"zombies: {summary}")  # noqa: T201  # the numbers of the proof, for whoever runs it with -s
     assert max(creates) == most
     assert reached == {step.kind for step in steps}
 
 
-async def test_a_zombie_that_wakes_too_late_does_not_send(database_url: str, forks: Zygote, tmp_path: Path) -> None:
+async def test_a_zombie_that_wakes_too_late_does_not_send(database_url: str, forks: ForkServer, tmp_path: Path) -> None:
     """It knows by its own clock, and its "not sent" puts the video back in the queue."""
     clock = tmp_path / "clock"
     clock.write_text("0")
-    async with crash_field(database_url, forks) as field:
-        claim_answered, *_ = await steps_of_a_call(field)
-        await field.enqueue()
+    async with crash_site(database_url, forks) as site:
+        claim_answered, *_ = await steps_of_a_call(site)
+        await site.enqueue()
         late = partial(clock.write_text, str(PAST_DEADLINE_SECONDS))
-        process = await stopped(field, claim_answered, rescued, late, clock=clock)
+        process = await stopped(site, claim_answered, rescued, late, clock=clock)
         assert process is not None
         assert (await process.counts())["submit"]["not_sent"] == 1
-        assert not field.world.creates
-        [video] = await field.world.rows("SELECT status FROM taxiway.videos")
+        assert not site.world.creates
+        [video] = await site.world.rows("SELECT status FROM taxiway.videos")
         assert video["status"] == "queued"
-        assert (await ended(field)).tasks == 1
+        assert (await ended(site)).tasks == 1
 
 
-async def test_a_zombie_that_brings_a_refusal_frees_its_video(database_url: str, forks: Zygote) -> None:
+async def test_a_zombie_that_brings_a_refusal_frees_its_video(database_url: str, forks: ForkServer) -> None:
     """Rejected, although late, proves that nothing was made: the video may be sent again."""
-    async with crash_field(database_url, forks) as field:
-        steps = await steps_of_a_call(field)
+    async with crash_site(database_url, forks) as site:
+        steps = await steps_of_a_call(site)
         answered = next(step for step in steps if step.moment == "after half of the answer of")
-        await field.enqueue()
-        field.world.faults({"simulate": "status=503"})
-        process = await stopped(field, answered, rescued)
+        await site.enqueue()
+        site.world.faults({"simulate": "status=503"})
+        process = await stopped(site, answered, rescued)
         assert process is not None
         assert (await process.counts())["submit"]["rejected"] == 1
-        assert (await ended(field)).tasks == 1
+        assert (await ended(site)).tasks == 1

@@ -1,4 +1,4 @@
-"""The control room's routes. A screen's module is imported by its first request: whoever serves no page loads none."""
+"""The page's routes. A screen's module is imported by its first request: a process that serves no page loads none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _route(method: str, path: str, target: str) -> Route:
     async def endpoint(request: Request) -> Response:
         return await screen(request)
 
-    # Errors of these routes are told to people, as a page (service/web/problems.py).
+    # Errors of these routes are rendered as a page (service/web/problems.py).
     endpoint.screen = target  # type: ignore[attr-defined]  # a function may bear anything
     return Route(path, endpoint, methods=[method], name=target)
 

@@ -1,4 +1,4 @@
-"""What every screen stands on: templates, the headers that keep strangers out, and who may see or act."""
+"""What every screen stands on: templates, the headers that keep other sites out, and who may see or act."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def redirect(path: str) -> RedirectResponse:
 
 
 def done(request: Request, path: str) -> Response:
-    """After an action: the screen `path` anew, with and without htmx."""
+    """After an action: on to the screen `path`, with and without htmx."""
     if is_htmx(request):
         return Response(status_code=204, headers=HEADERS | {"HX-Redirect": path})
     return redirect(path)
@@ -102,13 +102,13 @@ def user_of(request: Request) -> User | None:
 
 
 def authenticate(request: Request) -> User | None:
-    """Find out who is logged in. Raises NotConfigured if nobody could be."""
+    """Find out who is logged in. Raises NotConfigured if no token is set."""
     request.scope["taxiway.user"] = found = session.user(request)
     return found
 
 
 def requires_viewer(handler: Handler) -> Handler:
-    """For a screen: whoever is logged in may see it; everybody else is sent to the login."""
+    """For a screen: every role may see it; a browser without a session is sent to the login."""
 
     @wraps(handler)
     async def guarded(request: Request) -> Response:
@@ -132,12 +132,12 @@ def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
         user = user_of(request)
         assert user is not None  # noqa: S101  # `requires_viewer` came first
         if session.is_foreign(request):
-            raise Forbidden("another site sent this request; nothing was done")
+            raise Forbidden("Another site sent this request, so nothing was done.")
         given = request.headers.get(session.CSRF_HEADER) or (await form(request)).get(session.CSRF_FIELD, "")
         if not matches(given, [user.csrf]):
-            raise Forbidden("this form is not of your session any more; reload the page and try again")
+            raise Forbidden("Your session has changed since this form was loaded. Reload the page and try again.")
         if admin and not user.may_act:
-            raise Forbidden("this login may look, but not act; log in with one of ADMIN_TOKENS to do this")
+            raise Forbidden("You have read-only access. To do this, log in with one of ADMIN_TOKENS.")
         return await handler(request)
 
     return requires_viewer(checked)

@@ -1,4 +1,4 @@
-"""Is it well? In words: what to look at, how bad it is, and what to do. Pure."""
+"""Is it well? What is not, how bad it is, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from service.web.page.formats import duration, model_name
 
 KINDS = {CheckStatus.OK: "ok", CheckStatus.WARNING: "warn", CheckStatus.ERROR: "bad"}
 TITLES = {"ok": "All is well", "warn": "Worth a look", "bad": "This needs you"}
-MODELS, TICKS = "/ui/models", "/ui/ticks"
-# The screens that show what a check of the queue is about.
-WHERE = {
+# The screens that show what a check is about, by its area or its name.
+SCREENS = {
+    "cron": "/ui/ticks",
+    "models": "/ui/models",
     "oldest queued": "/ui/videos?status=queued",
     "stuck": "/ui/videos?status=processing",
     "unknown": f"/ui/videos?status=failed&error_code={SUBMISSION_UNKNOWN}",
@@ -25,23 +26,12 @@ WHERE = {
 
 
 @dataclass(frozen=True)
-class CheckView:
-    """A check that is not ok: `kind` is warn or bad; `href` is the screen that shows it."""
-
-    kind: str
-    name: str
-    message: str
-    fix: str
-    href: str = ""
-
-
-@dataclass(frozen=True)
-class CheckSummary:
-    """The worst of all checks that are not ok, and each of them, the worst first."""
+class Summary:
+    """The checks that are not ok, the worst first, under the title and in the colour (`kind`) of the worst."""
 
     kind: str
     title: str
-    checks: list[CheckView]
+    checks: list[Check]
 
 
 def summary(
@@ -50,42 +40,45 @@ def summary(
     paused: Sequence[Mapping[str, Any]],
     recent: Sequence[Mapping[str, Any]],
     now: datetime,
-) -> CheckSummary:
+) -> Summary:
     """Of the settings, the report of `store.ticks`, the paused models, and the last ticks of `store.doctor_queries`."""
     found = [
         *_missing(settings),
-        *(_view(one, TICKS) for one in cron(report, recent)),
-        *(_view(one, WHERE.get(one.name, "")) for one in queue.queue(report)),
+        *cron(report, recent),
+        *queue.queue(report),
         *(_paused(row, now) for row in paused),
     ]
-    ranked = sorted((one for one in found if one.kind != "ok"), key=lambda one: one.kind != "bad")
-    kind = ranked[0].kind if ranked else "ok"
-    return CheckSummary(kind, TITLES[kind], ranked)
+    problems = [check for check in found if check.status is not CheckStatus.OK]
+    ranked = sorted(problems, key=lambda check: check.status is not CheckStatus.ERROR)
+    kind = KINDS[ranked[0].status if ranked else CheckStatus.OK]
+    return Summary(kind, TITLES[kind], ranked)
+
+
+def screen_of(check: Check) -> str:
+    """The path of the screen that shows what this check is about; empty if none does."""
+    return SCREENS.get(check.area) or SCREENS.get(check.name, "")
 
 
 def cron(report: Mapping[str, Any], recent: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """What the rhythm of the last ticks tells."""
+    """The checks of the last ticks and their rhythm."""
     return queue.cron(recent, sum(report["counts"].get(status, 0) for status in ("queued", "processing")))
 
 
-def until(paused_until: datetime, now: datetime) -> str:
-    """When a paused model goes on."""
+def until(paused_until: datetime | None, now: datetime) -> str:
+    """When a paused model goes on; None: when an operator says so."""
+    if paused_until is None:
+        return "goes on when you resume it"
     seconds = (paused_until - now).total_seconds()
     return f"tries again in {duration(seconds)}" if seconds > 0 else "tries again with the next video"
 
 
-def _missing(settings: Settings) -> Iterator[CheckView]:
+def _missing(settings: Settings) -> Iterator[Check]:
     for name, (status, means, fix) in checks.WANTED.items():
         if not getattr(settings, name):
-            yield CheckView(KINDS[status], ENV_NAMES[name], means, fix)
+            yield Check("settings", ENV_NAMES[name], status, means, fix)
 
 
-def _view(check: Check, href: str) -> CheckView:
-    name = check.name[:1].upper() + check.name[1:]
-    return CheckView(KINDS[check.status], name, check.message, check.fix, href)
-
-
-def _paused(row: Mapping[str, Any], now: datetime) -> CheckView:
+def _paused(row: Mapping[str, Any], now: datetime) -> Check:
     status, fix = queue.MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
     found = f"{row['reason']}: {row['detail']}; it {until(row['paused_until'], now)}"
-    return CheckView(KINDS[status], f"Paused, {model_name(row['model'])}", found, fix, MODELS)
+    return Check("models", f"paused, {model_name(row['model'])}", status, found, fix)

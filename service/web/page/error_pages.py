@@ -16,8 +16,8 @@ from service.web.page import base
 _redact = Redactor()  # what was sent is often repeated in what is wrong with it
 
 ADVICE: dict[type[TaxiwayError], str] = {
-    DatabaseUnavailable: "Nothing can be seen or done until PostgreSQL answers. What is queued there is safe. Look at "
-    "the database's own page, or run `taxiway doctor` where Taxiway runs: it says what is wrong and how to fix it.",
+    DatabaseUnavailable: "Nothing can be seen or done until PostgreSQL answers. What is queued there is safe. See "
+    "your database's own page, or run `taxiway doctor` where Taxiway runs: it says what is wrong and how to fix it.",
     NotConfigured: "Set it where Taxiway runs, and start it again; `taxiway doctor` lists everything that is missing.",
     BadSettings: "Correct it where Taxiway runs, and start it again.",
     RunwayUnavailable: "Nothing is lost: Taxiway goes on asking. Try again in a minute.",
@@ -25,7 +25,7 @@ ADVICE: dict[type[TaxiwayError], str] = {
 
 
 def render(request: Request, exc: Exception) -> Response:
-    """The page, or for htmx the notice, that tells of an error."""
+    """The page, or for htmx the notice, that shows an error."""
     with suppress(NotConfigured):
         base.authenticate(request)
     if isinstance(exc, TaxiwayError):

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 NOTHING = Markup("—")
 ENOUGH = 10  # of a unit, so that the next smaller one says nothing more
+JUST_NOW_SECONDS = 1.5
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -45,7 +46,17 @@ def ago(seconds: float | None) -> str:
     """`just now`, `3 min ago`; a dash for None."""
     if seconds is None:
         return str(NOTHING)
-    return "just now" if seconds < 1.5 else f"{duration(seconds)} ago"
+    return "just now" if seconds < JUST_NOW_SECONDS else f"{duration(seconds)} ago"
+
+
+def relative(value: datetime, now: datetime) -> Markup:
+    """`5 min ago`, `in 7 d`: in the largest unit that fits, with the exact time as the tooltip."""
+    seconds = (value - now).total_seconds()
+    size, unit = next(((size, unit) for size, unit in _UNITS if abs(seconds) >= size), (1, "s"))
+    span = f"{abs(seconds) / size:.0f} {unit}"
+    utc = value.astimezone(UTC)
+    shown = "just now" if abs(seconds) < JUST_NOW_SECONDS else f"in {span}" if seconds > 0 else f"{span} ago"
+    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(utc.isoformat(), utc, shown)
 
 
 def when(value: datetime | None) -> Markup:
@@ -80,6 +91,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "credits": credits,
     "duration": duration,
     "ago": ago,
+    "relative": relative,
     "when": when,
     "plural": plural,
     "code": code,

@@ -1,6 +1,6 @@
 """Parts of a page that follow the database by themselves: server-sent events, and only what has changed.
 
-A stream is one request that takes a minute. It looks again and again, and sends a part anew when its HTML is not what
+A stream is one request that takes a minute. It renders its parts again and again, and sends each whose HTML is not what
 the browser has; the browser says what that is, in the address at first and with `Last-Event-ID` afterwards.
 """
 

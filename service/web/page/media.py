@@ -35,7 +35,7 @@ FILE_SECONDS = 600.0  # a whole file over a slow line; players ask for pieces
 CONNECT_SECONDS = 10.0
 CHUNK_BYTES = 65_536
 PASSED_ON = ("content-length", "content-range", "accept-ranges", "etag", "last-modified")
-# Whoever opens it as a page of its own gets no page of ours.
+# Opened as a page of its own, it is no page of ours.
 APART = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
 
 PLACEHOLDER = (
@@ -155,7 +155,7 @@ def _kind(upstream: httpx.Response) -> str:
 
 
 async def _pieces(stack: AsyncExitStack, upstream: httpx.Response, limit: int) -> AsyncIterator[bytes]:
-    """The body, piece by piece; everything is closed at its end, or when whoever asked has gone."""
+    """The body, piece by piece; everything is closed at its end, or when the browser has gone."""
     async with stack:
         left = limit
         async for piece in upstream.aiter_raw(CHUNK_BYTES):

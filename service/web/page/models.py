@@ -36,7 +36,7 @@ async def listed(request: Request) -> Response:
 
 @base.requires_viewer
 async def limits(request: Request) -> Response:
-    """GET /ui/models/limits: each model's limit, once Runway has told it."""
+    """GET /ui/models/limits: each model's limit, as Runway reports it."""
     return base.render(request, "models_limits.html", account=await accounts.ask(context_of(request)))
 
 
@@ -63,9 +63,9 @@ async def _done(request: Request, title: str, words: str) -> Response:
     return await _page(request, (title, words)) if base.is_htmx(request) else base.redirect(PATH)
 
 
-async def _page(request: Request, told: tuple[str, str] | None = None) -> Response:
+async def _page(request: Request, done: tuple[str, str] | None = None) -> Response:
     return base.render(
-        request, "models.html", told=told, names=manual.known(), pauses=PAUSES_SECONDS, **await _models(request)
+        request, "models.html", done=done, names=manual.known(), pauses=PAUSES_SECONDS, **await _models(request)
     )
 
 

@@ -72,6 +72,7 @@ async def _state(request: Request) -> dict[str, Any]:
         "counts": {name: report["counts"].get(name, 0) for name in statuses},
         "others": {name: count for name, count in report["counts"].items() if name not in statuses},
         "summary": checks.summary(ctx.settings, report, paused, recent, now),
+        "screen_of": checks.screen_of,
         "last_tick": recent[0] if recent else None,
         "cron_kind": checks.KINDS[rhythm[0].status],
         "spent_today": sum(spent.values()),

@@ -90,10 +90,10 @@ def counts(buckets: Sequence[Bucket], window: Span) -> Plot:
 def times(buckets: Sequence[Bucket], window: Span) -> Plot:
     """Seconds until it was sent to Runway and until it was completed, on a logarithmic scale."""
     lines: list[tuple[str, str, list[float | None]]] = [
-        ("a", "submitted, half of them", [b.submit_p50 for b in buckets]),
-        ("a", "submitted, 95 of 100", [b.submit_p95 for b in buckets]),
-        ("b", "completed, half of them", [b.done_p50 for b in buckets]),
-        ("b", "completed, 95 of 100", [b.done_p95 for b in buckets]),
+        ("a", "time to submit, p50", [b.submit_p50 for b in buckets]),
+        ("a", "time to submit, p95", [b.submit_p95 for b in buckets]),
+        ("b", "time to complete, p50", [b.done_p50 for b in buckets]),
+        ("b", "time to complete, p95", [b.done_p95 for b in buckets]),
     ]
     known = [max(value, SECONDS_MARKS[0]) for _, _, line in lines for value in line if value is not None]
     low, high = min(known, default=1.0), max(known, default=60.0)
@@ -105,7 +105,7 @@ def times(buckets: Sequence[Bucket], window: Span) -> Plot:
         share = math.log(max(value, first) / first) / scale
         return round(_foot() - share * (_foot() - TOP), 1)
 
-    curves = [_curve(series, name, line, y, dashed="95" in name) for series, name, line in lines]
+    curves = [_curve(series, name, line, y, dashed=name.endswith("p95")) for series, name, line in lines]
     marks = [Mark(y(mark), duration(mark)) for mark in SECONDS_MARKS if first <= mark <= last]
     return Plot(_times_in_words(known, lines, window), not known, _across(buckets, window), marks, [], curves)
 
@@ -114,8 +114,8 @@ def _times_in_words(known: list[float], lines: list[tuple[str, str, list[float |
     if not known:
         return f"Nothing ended in the last {window}."
     worst = [(name, max(values)) for _, name, line in lines if (values := [v for v in line if v is not None])]
-    told = "; ".join(f"{name} in at most {duration(value)}" for name, value in worst)
-    return f"In the last {window}, by stretch of time: {told}."
+    most = "; ".join(f"{name} at most {duration(value)}" for name, value in worst)
+    return f"In the last {window}, by stretch of time: {most}."
 
 
 def _foot() -> float:

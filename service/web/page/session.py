@@ -1,4 +1,4 @@
-"""Who is looking at the page: a signed cookie, no state of ours. What it may do: its role. CSRF: its token.
+"""Who uses the page: a signed cookie, no state of ours. What they may do: its role. CSRF: its token.
 
 A session is signed with a key made from the token that opened it, so removing that token from the settings ends it.
 """
@@ -32,7 +32,7 @@ Role = Literal["admin", "viewer"]
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who is logged in. `csrf` must come with every POST of the session."""
+    """A user with a session. `csrf` must come with every POST of the session."""
 
     role: Role
     csrf: str
@@ -66,7 +66,7 @@ def end(request: Request, response: Response) -> None:
 
 
 def user(request: Request) -> User | None:
-    """Who is logged in, if anybody. Raises NotConfigured if nobody could be."""
+    """Who is logged in, if anybody. Raises NotConfigured if no token is set."""
     ctx = context_of(request)
     role_of(ctx.settings, "")
     value = request.cookies.get(COOKIE, "")

@@ -1,7 +1,7 @@
 """Which addresses this server may fetch for a page: public ones over https, and never one of its own network.
 
-A video's image is somebody's URL, and whoever looks at it makes this server go there. Names are resolved, and refused
-if any of their addresses is not public; the connection goes to exactly the addresses that were checked.
+A video's image is a URL of a client's, and the page that shows it makes this server go there. Names are resolved, and
+refused if any of their addresses is not public; the connection goes to exactly the addresses that were checked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOT_PUBLIC_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16
 
 
 def is_public(address: str) -> bool:
-    """Whether this IP address is somebody's on the open internet."""
+    """Whether this IP address is on the open internet."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

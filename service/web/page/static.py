@@ -1,4 +1,4 @@
-"""/static/{path}: stylesheet, scripts and pictures, out of the package. An address with a version is kept for good."""
+"""/static/{path}: stylesheet, scripts and pictures, out of the package. An address with a version never expires."""
 
 from __future__ import annotations
 

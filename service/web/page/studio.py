@@ -1,4 +1,4 @@
-"""/ui/studio: make a video manually. Checked and priced as one types; then its own page shows it until it plays."""
+"""/ui/studio: a form that makes a video. Checked and priced as one types; then its own page shows it until it plays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def quote(request: Request) -> Response:
         asked = bodies.validated(VideoRequest, studio_form.body(form, image))
         return base.render(request, "studio_quote.html", quote=await quote_of(ctx, asked), problems=[])
     except InvalidRequest as exc:
-        return base.render(request, "studio_quote.html", quote=None, problems=[_for_people(p) for p in exc.problems])
+        return base.render(request, "studio_quote.html", quote=None, problems=[_shown(p) for p in exc.problems])
 
 
 @base.requires_admin
@@ -88,7 +88,7 @@ def _largest_file(ctx: Context) -> int:
     return max(0, int(min(sent, RUNWAY_IMAGE_CHARACTERS * 3 / 4 - 100)))
 
 
-def _for_people(problem: Problem) -> Problem:
+def _shown(problem: Problem) -> Problem:
     """The problem with the label of its field in place of its pointer."""
     name = problem.pointer.rpartition("/")[2]
     return Problem(studio_form.LABELS.get(name, name or "The request"), problem.detail)

@@ -1,4 +1,4 @@
-"""/ui/ticks: the last ticks and their rhythm, and one that is run manually, inside the request."""
+"""/ui/ticks: the last ticks and their rhythm, and a button that runs one, inside the request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.web.page import base, checks
 
 REFRESH_SECONDS = 5
 LISTED = 100
-BUDGET_SECONDS = 5.0  # somebody is waiting; a create that was sent is waited for all the same
+BUDGET_SECONDS = 5.0  # a person is waiting; a create that was sent is waited for all the same
 MANUAL = "page"  # the kind of tick
 
 
@@ -63,13 +63,13 @@ def grouped(recent: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Ticks, newest first, with what each did as `did`; neighbours that had nothing to do are one group."""
     groups: list[list[dict[str, Any]]] = []
     for one in recent:
-        told = one | {"did": did(one["counts"])}
-        idle = not told["did"] and not told["error"]
+        shown = one | {"did": did(one["counts"])}
+        idle = not shown["did"] and not shown["error"]
         before = groups[-1][-1] if groups else None
-        if idle and before and not before["did"] and not before["error"] and before["kind"] == told["kind"]:
-            groups[-1].append(told)
+        if idle and before and not before["did"] and not before["error"] and before["kind"] == shown["kind"]:
+            groups[-1].append(shown)
         else:
-            groups.append([told])
+            groups.append([shown])
     return groups
 
 

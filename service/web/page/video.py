@@ -1,8 +1,9 @@
-"""/ui/videos/{id}: one video. It plays, tells its story and its cost, and what can be done with it."""
+"""/ui/videos/{id}: one video. It plays; what happened to it, what it cost, and what you can do with it."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from service.videos import Status, Video
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.models import VideoView
-from service.web.models_operations import AdoptRequest
+from service.web.models_operations import AttachRequest
 from service.web.page import base, live
 from service.web.page.media import image_of
 from service.web.page.videos import prompt_of
@@ -49,7 +50,7 @@ async def show(request: Request) -> Response:
 
 @base.requires_viewer
 async def events(request: Request) -> Response:
-    """GET /ui/videos/{id}/events: whoever waits for it makes its task be polled when that is due."""
+    """GET /ui/videos/{id}/events: while it is open, it polls the task when that is due."""
     ctx, video_id = context_of(request), video_id_of(request)
 
     async def render_parts() -> tuple[live.Parts, bool]:
@@ -81,7 +82,7 @@ async def attach(request: Request) -> Response:
     """POST /ui/videos/{id}/attach: the field `task_id` names the task that an unknown submission made."""
     ctx, video_id = context_of(request), video_id_of(request)
     task_id = (await base.form(request)).get("task_id", "").strip()
-    asked = bodies.validated(AdoptRequest, {"task_id": task_id})
+    asked = bodies.validated(AttachRequest, {"task_id": task_id})
     need(ctx.settings, "runway_key")
     await store.get(ctx.database, video_id)
     if await attaching.attach(ctx, video_id, asked.task_id) == "held":
@@ -96,6 +97,7 @@ def _goes_on(video: Video) -> bool:
 
 
 async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]:
+    now = datetime.fromtimestamp(ctx.now(), UTC)
     account = [one async for one in audit.audits(ctx.database, video.id)]
     cost = account[0] if account else audit.nothing(video.id)
     rows = await ledger.of_video(ctx.database, video.id)
@@ -105,7 +107,7 @@ async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]
     shown = json.dumps(VideoView.of(video).model_dump(mode="json"), indent=2, ensure_ascii=False)
     entries = await timelines.timeline(ctx.database, video.id)
     return {
-        "state": base.text(request, "video_state.html", video=video),
+        "state": base.text(request, "video_state.html", video=video, account=cost, now=now),
         "actions": base.text(request, "video_actions.html", video=video, needs_consent=needs_consent),
         "cost": base.text(
             request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,

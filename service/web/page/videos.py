@@ -35,7 +35,7 @@ class Asked:
     back: tuple[str, ...]
 
     def path(self, screen: str = "/ui/videos", **changes: str) -> str:
-        """The address of a screen with these filters, on its first page unless told."""
+        """The address of a screen with these filters, on its first page unless `changes` has a `cursor`."""
         query = {name: value for name, value in (self.filters | changes).items() if value}
         return f"{screen}?{urlencode(query)}" if query else screen
 

@@ -21,7 +21,7 @@ async function goOnIfLoggedIn() {
   if (answer.ok && !form.elements.token.value) location.replace(form.dataset.next);
 }
 
-// Parts with data-every="5" are asked for anew every 5 s, while somebody can see them.
+// Parts with data-every="5" are fetched again every 5 s, while the page is visible.
 const askedAt = new WeakMap();
 function beat(all) {
   if (document.hidden) return;
@@ -35,7 +35,7 @@ function beat(all) {
   }
 }
 
-function tell(kind, title, text) {
+function notify(kind, title, text) {
   const notice = document.createElement("div");
   notice.className = "notice";
   notice.dataset.kind = kind;
@@ -55,7 +55,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) document.querySelector("#notice [data-passing]")?.remove();
 });
-// What was open before a part was asked for anew is open afterwards.
+// What was open before a part was fetched again is open afterwards.
 let open = [];
 document.addEventListener("htmx:beforeSwap", (event) => {
   open = [...event.target.querySelectorAll("details[open][id]")].map((details) => details.id);
@@ -65,7 +65,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   showLimits();
   if (event.detail.target.id === "main") document.getElementById("main").focus();
 });
-// Runway's limits, which come once, are shown in a table that is asked for anew every few seconds.
+// Runway's limits, which come once, are shown in a table that is fetched again every few seconds.
 function showLimits() {
   for (const cell of document.querySelectorAll("[data-limit]")) {
     const limit = document.querySelector(`[data-limit-of="${CSS.escape(cell.dataset.limit)}"]`);
@@ -73,7 +73,7 @@ function showLimits() {
   }
 }
 document.addEventListener("htmx:sendError", () => {
-  tell("bad", "Taxiway does not answer.", "What you see is as it was; trying again.");
+  notify("bad", "Taxiway does not answer.", "You see the last answer; the page keeps trying.");
 });
 document.addEventListener("visibilitychange", () => beat(true));
 // The link may be pasted where the login is open already: only what is behind `#` changes then.

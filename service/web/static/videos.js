@@ -1,7 +1,7 @@
 // Live parts, and images as files. No state is kept here.
 "use strict";
 
-// An element with data-live="address" has parts, by id, that the server sends anew when they have changed.
+// An element with data-live="address" has parts, by id, that the server sends again when they have changed.
 function follow(element) {
   let source = null;
   let ended = false;
@@ -32,7 +32,7 @@ function follow(element) {
   if (!document.hidden) open();
 }
 
-// Whoever is in the middle of something goes on with it: the focus stays, and a form that was touched is left alone.
+// You can finish what you are doing: the focus stays, and a form that was touched is left alone.
 function replace(id, html) {
   const part = document.getElementById(id);
   if (!part) return;

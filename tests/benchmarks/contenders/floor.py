@@ -43,7 +43,7 @@ ORDER BY id
 
 
 class Floor(Contender):
-    """By hand. `storing`: an UPDATE for each answer, or one for all that have come back."""
+    """Hand-written. `storing`: an UPDATE for each answer, or one for all that have come back."""
 
     store = "postgres"
     worker_module = __name__
@@ -58,7 +58,7 @@ class Floor(Contender):
     @property
     def configuration(self) -> str:  # type: ignore[override]
         how = "an UPDATE for each answer" if self.storing == "row" else "an UPDATE for all answers that are there"
-        return f"asyncpg and aiohttp manually: claims of up to 50, {how}; no errors, retries or ledger"
+        return f"hand-written with asyncpg and aiohttp: claims of up to 50, {how}; no errors, retries or ledger"
 
     def arguments(self) -> list[str]:
         return [self.storing]

@@ -39,7 +39,7 @@ HURRY = {"autovacuum_naptime": "1s", "autovacuum_vacuum_cost_delay": "0"}
 SIZES = """
 SELECT pg_total_relation_size('taxiway.videos') + pg_total_relation_size('taxiway.search') AS videos,
        pg_total_relation_size('taxiway.submissions') AS ledger, (SELECT count(*) FROM taxiway.submissions) AS entries,
-       pg_total_relation_size('ticks') AS ticks
+       pg_total_relation_size('taxiway.ticks') AS ticks
 """
 LOOKS: dict[str, Wanted] = {
     "newest": Wanted(),

@@ -1,4 +1,4 @@
-"""Looks at a task: how many, and how late its end is seen, against a fixed 6 s, on simulated lengths of tasks."""
+"""Polls of a task: how many, and how late its end is seen, against a fixed 6 s, on simulated lengths of tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
 
 FIGURES = (
-    Figure("polls", "looks per video", 1),
+    Figure("polls", "polls per video", 1),
     Figure("p50", "p50 s from ready to seen", 1),
     Figure("p95", "p95 s", 1),
     Figure("least", "least gap, s", 2),
@@ -48,10 +48,10 @@ class Simulated:
         return "RUNNING", int(100 * ((age - self.wait) / self.run) ** self.power) / 100
 
 
-Looks = Iterator[float]  # the ages at which a task is looked at
+Ages = Iterator[float]  # the ages at which a task is polled
 
 
-def sdk(_task: Simulated, random: Random) -> Looks:
+def sdk(_task: Simulated, random: Random) -> Ages:
     """What Runway's own SDK does."""
     age = 0.0
     while True:
@@ -59,7 +59,7 @@ def sdk(_task: Simulated, random: Random) -> Looks:
         yield age
 
 
-def taxiway(task: Simulated, random: Random) -> Looks:
+def taxiway(task: Simulated, random: Random) -> Ages:
     """What the product's own schedule does."""
     age, before = FIRST_POLL_SECONDS, None
     while True:
@@ -76,16 +76,16 @@ async def run(lab: Lab) -> Measured:
     rounds = []
     for number in range(lab.rounds):
         made = list(tasks(Random(number), count))
-        rounds.append({name: simulated(made, Random(number), looks) for name, looks in SCHEDULES.items()})
-    title = f"Looks at {count * len(MODELS):,} simulated tasks of {SHORTEST:g} to {LONGEST + LONGEST_WAIT:g} s"
+        rounds.append({name: simulated(made, Random(number), ages) for name, ages in SCHEDULES.items()})
+    title = f"Polls of {count * len(MODELS):,} simulated tasks of {SHORTEST:g} to {LONGEST + LONGEST_WAIT:g} s"
     result = Measured("polls", title, FIGURES, rounds)
-    result.bar("looks against the SDK's", result.ratio("polls", "Taxiway", "SDK"), most=0.5)
+    result.bar("polls against the SDK's", result.ratio("polls", "Taxiway", "SDK"), most=0.5)
     result.bar("p95 from ready to seen against the SDK's", result.ratio("p95", "Taxiway", "SDK"), most=1.0)
-    result.bar("least seconds between two looks", min(result.values("Taxiway", "least")), least=5.0)
+    result.bar("least seconds between two polls", min(result.values("Taxiway", "least")), least=5.0)
     return result
 
 
-SCHEDULES: dict[str, Callable[[Simulated, Random], Looks]] = {"Taxiway": taxiway, "SDK": sdk}
+SCHEDULES: dict[str, Callable[[Simulated, Random], Ages]] = {"Taxiway": taxiway, "SDK": sdk}
 
 
 def tasks(random: Random, count: int) -> Iterator[Simulated]:
@@ -97,12 +97,12 @@ def tasks(random: Random, count: int) -> Iterator[Simulated]:
             yield Simulated(wait, seconds, random.lognormvariate(0, UNEVEN))
 
 
-def simulated(made: list[Simulated], random: Random, looks: Callable[[Simulated, Random], Looks]) -> Values:
+def simulated(made: list[Simulated], random: Random, ages: Callable[[Simulated, Random], Ages]) -> Values:
     """Look until it is seen that each has ended."""
     polls, late, least = 0, [], LONGEST
     for task in made:
         before = None
-        for age in looks(task, random):
+        for age in ages(task, random):
             polls += 1
             least = min(least, age - before) if before is not None else least
             before = age

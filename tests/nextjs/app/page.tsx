@@ -28,10 +28,10 @@ export default function Page() {
     setKey(once); // kept until there is an answer: who tries again makes no second video
     const body = JSON.stringify({ ...form, key: once });
     const answer = await fetch("/api/videos", { method: "POST", body }).catch(() => undefined);
-    const told = await answer?.json().catch(() => undefined);
+    const result = await answer?.json().catch(() => undefined);
     if (answer && answer.status < 500) setKey("");
-    if (answer?.ok) setVideo(told);
-    setProblem(answer?.ok ? "" : (told?.error ?? "No answer. Try again."));
+    if (answer?.ok) setVideo(result);
+    setProblem(answer?.ok ? "" : (result?.error ?? "No answer. Try again."));
   }
 
   return (

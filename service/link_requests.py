@@ -1,0 +1,55 @@
+"""The request that a row of a linked table makes: shown by the plan, queued by intake. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from service.errors import InvalidRequest, Problem
+from service.runway.catalogue import Request, build_request
+from service.settings import Settings
+
+SECONDS = re.compile(r"\s*(\d+)(?:\.0*)?\s*(?:s|sec|seconds)?\s*", re.IGNORECASE)
+
+
+def request_of(row: Mapping[str, Any], settings: Settings) -> Request:
+    """What a row asks for: with an image an `image_to_video`, without one a `text_to_video`; checked and priced.
+
+    `row` has the values of the mapped columns by their key (prompt, image, model, ratio, duration, input), as read or
+    as text. A column that has a value wins over the same field in `input`. Raises InvalidRequest.
+    """
+    body = _object(row.get("input"))
+    columns = {"promptText": row.get("prompt"), "promptImage": row.get("image"), "ratio": row.get("ratio")}
+    body |= {name: value.strip() for name, value in columns.items() if isinstance(value, str) and value.strip()}
+    model, duration = row.get("model"), row.get("duration")
+    if isinstance(model, str) and model.strip():
+        body["model"] = model.strip()
+    if duration is not None and str(duration).strip():
+        body["duration"] = _seconds(duration)
+    has_image = bool(body.get("promptImage"))
+    return build_request(
+        "image_to_video" if has_image else "text_to_video", body,
+        default_model=settings.image_model if has_image else settings.text_model,
+        default_ratio=settings.default_ratio, default_duration=settings.default_duration,
+    )  # fmt: skip
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if isinstance(value, (str, bytes)):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise InvalidRequest([Problem("/input", "is no JSON")]) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest([Problem("/input", "must be a JSON object")])
+    return dict(value)
+
+
+def _seconds(value: Any) -> Any:
+    """Whole seconds out of `5`, `5.0`, `'5'` or `'5s'`; anything else as it is, for the catalogue to refuse."""
+    found = SECONDS.fullmatch(str(value))
+    return int(found[1]) if found else value

@@ -1,0 +1,357 @@
+"""Statements that make videos of a linked table's rows: no lock on a row of the app's, and no write to it.
+
+What was taken once is in `taxiway.rows`, so any number of intakes may look at the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from service import videos
+from service.store import link_statements as statements
+from service.store.database import Database
+from service.store.link_statements import LinkedTable
+from service.store.links import ask, note, trouble
+from service.store.recordset import as_records
+from service.store.search import WORDS
+from service.store.videos import NEEDS_CONSENT
+
+CHUNK_BYTES = 8_000_000  # of prompts, images and inputs at once: on their way they are in memory six times
+CHUNK_ROWS = 1_000
+READ_SECONDS = 20.0
+PROMPT_SHOWN = 1_000  # characters that are kept of a prompt that makes no request
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A row that says queued and is to be taken. `is_known`: it was a video before, which has ended since."""
+
+    app_id: str
+    size: int
+    is_known: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look for queued rows found. `newest`: of all rows, where the table has something to tell it by."""
+
+    unknown: list[Unknown]
+    newest: str | None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more."""
+        return len(self.unknown) >= statements.LOOK_LIMIT
+
+
+async def look(database: Database, table: LinkedTable, *, window: bool) -> Look:
+    """Rows that are to be taken. Raises TableTrouble."""
+    arguments = [table.since] if window else []
+    rows = await ask(database, statements.look(table, window=window), *arguments)
+    unknown = [Unknown(row["app_id"], row["size"], row["is_known"]) for row in rows if row["app_id"] is not None]
+    return Look(unknown, rows[0]["newest"])
+
+
+def chunks(rows: Sequence[Unknown]) -> Iterator[list[Unknown]]:
+    """The rows in parts of at most CHUNK_BYTES, and at least one row."""
+    part: list[Unknown] = []
+    size = 0
+    for row in rows:
+        if part and (size + row.size > CHUNK_BYTES or len(part) == CHUNK_ROWS):
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += row.size
+    if part:
+        yield part
+
+
+async def read(database: Database, table: LinkedTable, app_ids: Sequence[str]) -> list[asyncpg.Record]:
+    """The mapped columns of those rows that still say queued. Raises TableTrouble."""
+    return await ask(database, statements.read(table), json.dumps(list(app_ids)), seconds=READ_SECONDS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What intake makes of one row: a request, or (`refusal`) the reason why there is none."""
+
+    app_id: str
+    word: str
+    video_id: UUID  # of a row that is taken for the first time
+    user_id: str | None = None
+    prompt: str | None = None
+    created_at: datetime | None = None
+    operation: str | None = None
+    model: str | None = None
+    input: dict[str, Any] | None = None
+    quoted_credits: Any = None
+    refusal: str | None = None
+
+
+_FIELDS = """g(app_id text, word text, video_id uuid, user_id text, prompt text, created_at timestamptz,
+                operation text, model text, input jsonb, quoted_credits numeric, refusal text)"""
+
+# A model that is new gets its row first, in a statement of its own: rows of two tables, taken in one statement by two
+# intakes, could be taken in different orders.
+_MODELS = """
+INSERT INTO taxiway.models (model) SELECT DISTINCT value FROM jsonb_array_elements_text($1::jsonb)
+WHERE NOT EXISTS (SELECT FROM taxiway.models m WHERE m.model = value) ORDER BY 1 ON CONFLICT DO NOTHING
+"""
+
+# Take rows: enter each that is not known, in the order of their keys, and make its video. A video without a request
+# has failed from the start, which its row will show.
+_TAKE = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS {_FIELDS}
+), entered AS (
+    INSERT INTO taxiway.rows (link_id, app_id, video_id, app_word)
+    SELECT $2, g.app_id, g.video_id, g.word FROM given g ORDER BY g.app_id
+    ON CONFLICT DO NOTHING RETURNING video_id
+), v AS (
+    INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits,
+                                expires_at, input, status, error_code, error_message, finished_at)
+    SELECT g.video_id, g.user_id, g.prompt, LEAST(g.created_at, now()), g.model, 'link', $2, g.operation,
+           g.quoted_credits, now() + make_interval(secs => $4), g.input,
+           CASE WHEN g.refusal IS NULL THEN 'queued' ELSE 'failed' END,
+           CASE WHEN g.refusal IS NOT NULL THEN $3 END, g.refusal, CASE WHEN g.refusal IS NOT NULL THEN now() END
+    FROM given g JOIN entered e ON e.video_id = g.video_id
+    RETURNING id, created_at, model, input, prompt, metadata, error_message
+), found AS (
+    INSERT INTO taxiway.search (video_id, created_at, model, words)
+    SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")} FROM v
+    ON CONFLICT (video_id) DO NOTHING
+)
+SELECT id, error_message AS refusal FROM v
+"""
+
+
+async def take(
+    database: Database, table: LinkedTable, entries: Sequence[Entry], patience: float
+) -> list[asyncpg.Record]:
+    """Make videos of rows that no intake has taken: (id, refusal) of each. Raises TableTrouble if one breaks it.
+
+    `patience`: seconds for which a video may stay queued.
+    """
+    if not entries:
+        return []
+    async with database.connection() as raw:
+        try:
+            if models := sorted({one.model for one in entries if one.model}):
+                await raw.execute(_MODELS, json.dumps(models))
+            rows: list[asyncpg.Record] = await raw.fetch(
+                _TAKE, as_records(entries), table.id, videos.INVALID_REQUEST, patience
+            )
+        except asyncpg.PostgresError as exc:
+            raise trouble(exc) from exc
+    return rows
+
+
+# Rows that are known, held against mirror, gate and other intakes, if nothing is under way for them.
+_HOLD = """
+SELECT app_id, app_word FROM taxiway.rows WHERE link_id = $1
+  AND app_id = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($2::jsonb)))
+ORDER BY app_id FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+# A new round for each video that has ended, with what its row asks for now; a video that was made through the API keeps
+# its request. Without consent, no round where an earlier create may have been taken: the row is put back by the mirror,
+# with the reason. A video that was removed meanwhile is made again, under its own id: the ledger still knows it.
+_AGAIN = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS {_FIELDS}
+), row AS MATERIALIZED (
+    SELECT r.app_id, COALESCE(r.video_id, g.video_id) AS video_id
+    FROM taxiway.rows r JOIN given g ON g.app_id = r.app_id
+    WHERE r.link_id = $2 AND r.app_id = ANY(ARRAY(SELECT app_id FROM given))
+), ended AS MATERIALIZED (
+    SELECT v.id, v.origin, {NEEDS_CONSENT} AS needs_consent FROM taxiway.videos v
+    WHERE v.id = ANY(ARRAY(SELECT video_id FROM row)) AND v.status IN ('completed', 'failed', 'cancelled')
+    ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
+), again AS (
+    UPDATE taxiway.videos v SET
+        operation = CASE WHEN e.origin = 'api' THEN v.operation ELSE g.operation END,
+        model = CASE WHEN e.origin = 'api' THEN v.model ELSE COALESCE(g.model, v.model) END,
+        input = CASE WHEN e.origin = 'api' THEN v.input ELSE g.input END,
+        quoted_credits = CASE WHEN e.origin = 'api' THEN v.quoted_credits ELSE g.quoted_credits END,
+        status = CASE WHEN e.origin = 'api' OR g.refusal IS NULL THEN 'queued' ELSE 'failed' END,
+        error_code = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN $3 END,
+        error_message = CASE WHEN e.origin <> 'api' THEN g.refusal END,
+        finished_at = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN now() END,
+        round = v.round + 1, run_after = now(), expires_at = now() + make_interval(secs => $4),
+        retries = 0, task_retries = 0, resubmissions = 0, runway_video_id = NULL, task_status = NULL, progress = NULL,
+        output = NULL, video_url = NULL, video_url_expires_at = NULL, cost_credits = NULL, updated_at = now()
+    FROM ended e JOIN row r ON r.video_id = e.id JOIN given g ON g.app_id = r.app_id
+    WHERE v.id = e.id AND NOT e.needs_consent
+    RETURNING v.id, CASE WHEN e.origin <> 'api' THEN g.refusal END AS refusal
+), refused AS (
+    UPDATE taxiway.videos v SET error_message = $5, updated_at = now() FROM ended e
+    WHERE v.id = e.id AND e.needs_consent RETURNING v.id, $5::text AS refusal
+), lost AS (
+    INSERT INTO taxiway.videos (id, user_id, prompt, model, origin, link_id, operation, quoted_credits, expires_at,
+                                input, status, error_code, error_message, finished_at, round)
+    SELECT r.video_id, g.user_id, g.prompt, g.model, 'link', $2, g.operation, g.quoted_credits,
+           now() + make_interval(secs => $4), g.input,
+           CASE WHEN COALESCE(n.refusal, g.refusal) IS NULL THEN 'queued' ELSE 'failed' END,
+           CASE WHEN n.refusal IS NOT NULL THEN $6 WHEN g.refusal IS NOT NULL THEN $3 END,
+           COALESCE(n.refusal, g.refusal), CASE WHEN COALESCE(n.refusal, g.refusal) IS NOT NULL THEN now() END, 2
+    FROM row r JOIN given g ON g.app_id = r.app_id CROSS JOIN LATERAL (
+        SELECT CASE WHEN {NEEDS_CONSENT.replace("v.id", "r.video_id")} THEN $5 END AS refusal) AS n
+    WHERE NOT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = r.video_id)
+    RETURNING id, error_message AS refusal
+), done AS (
+    SELECT * FROM again UNION ALL SELECT * FROM refused UNION ALL SELECT * FROM lost
+), marked AS (
+    UPDATE taxiway.rows r SET app_word = g.word, video_id = d.id, missing_since = NULL,
+        mirrored_version = CASE WHEN d.refusal IS NULL THEN r.mirrored_version ELSE 0 END
+    FROM done d JOIN row o ON o.video_id = d.id JOIN given g ON g.app_id = o.app_id
+    WHERE r.link_id = $2 AND r.app_id = o.app_id
+), noted AS (
+    INSERT INTO taxiway.mirror_queue (link_id, video_id) SELECT $2, id FROM refused
+)
+SELECT id, refusal FROM done
+"""
+
+DRAGGED = (
+    "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "
+    "Retry it with accept_double_charge, or attach the task."
+)
+
+
+async def take_again(
+    database: Database, table: LinkedTable, entries: Sequence[Entry], patience: float
+) -> list[asyncpg.Record]:
+    """Begin a new round for rows that say queued again: (id, refusal) of each. Raises TableTrouble.
+
+    The rows are held first. What they say is then read once more: a word that was read before may be one to which a
+    round has come and gone meanwhile.
+    """
+    if not entries:
+        return []
+    async with database.connection() as raw:
+        try:
+            async with raw.transaction(isolation="read_committed"):
+                if models := sorted({one.model for one in entries if one.model}):
+                    await raw.execute(_MODELS, json.dumps(models))
+                held = await raw.fetch(_HOLD, table.id, json.dumps([one.app_id for one in entries]))
+                known = {row["app_id"]: row["app_word"] for row in held}
+                now = await raw.fetch(statements.still_queued(table), json.dumps(list(known)), timeout=READ_SECONDS)
+                again = {row["app_id"] for row in now if row["word"] != known[row["app_id"]]}
+                wanted = [one for one in entries if one.app_id in again]
+                rows: list[asyncpg.Record] = await raw.fetch(
+                    _AGAIN, as_records(wanted), table.id, videos.INVALID_REQUEST, patience, DRAGGED,
+                    videos.SUBMISSION_UNKNOWN,
+                )  # fmt: skip
+        except (TimeoutError, asyncpg.PostgresError) as exc:
+            raise trouble(exc) from exc
+    return rows
+
+
+# How far intake has come, and when it looks again.
+_SEEN = """
+UPDATE taxiway.links SET seen_until = COALESCE($2, seen_until),
+    sweep_seconds = CASE WHEN $3 THEN $4 ELSE sweep_seconds END,
+    sweep_due = CASE WHEN $3 THEN now() + make_interval(secs => GREATEST(60, 50 * $4)) ELSE sweep_due END,
+    look_due = now() + make_interval(secs => $5)
+WHERE id = $1
+"""
+
+
+async def seen(
+    database: Database, table: LinkedTable, *, newest: str | None, swept: bool, seconds: float, rest: float
+) -> None:
+    """Note a look that took so long: the newest row, whether it was a sweep, and for how long to rest."""
+    seen_until = None if newest is None else f"{table.window_key} {newest}"
+    await database.execute(_SEEN, table.id, seen_until, swept, seconds, rest)
+
+
+_TURN = """
+UPDATE taxiway.links SET look_due = now() + interval '10 seconds' WHERE id = $1 AND look_due <= now() RETURNING id
+"""
+
+
+async def take_turn(database: Database, table: LinkedTable) -> bool:
+    """Whether this process may read the whole table now: one of them at a time is enough."""
+    return await database.fetchval(_TURN, table.id) is not None
+
+
+async def refused(database: Database, table: LinkedTable, video_ids: Sequence[UUID], words: str) -> None:
+    """Note that PostgreSQL refused to read or store these rows."""
+    entries = [
+        {"video_id": one, "kind": "refused_row", "detail": {"link": table.link.name, "words": words}}
+        for one in video_ids
+    ]
+    await note(database, "intake", entries)
+
+
+_DIED = """
+WITH given AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb)
+        AS g(app_id text, word text, video_id uuid, user_id text, prompt text, created_at timestamptz,
+             since timestamptz, operation text, model text, input jsonb, quoted_credits numeric)
+), entered AS (
+    INSERT INTO taxiway.rows (link_id, app_id, video_id, app_word)
+    SELECT $2, g.app_id, g.video_id, g.word FROM given g ORDER BY g.app_id
+    ON CONFLICT DO NOTHING RETURNING video_id
+), taken AS (
+    SELECT g.*, LEAST(g.since, now() - interval '1 second') AS sent_at
+    FROM given g JOIN entered e ON e.video_id = g.video_id
+), entry AS (
+    INSERT INTO taxiway.submissions (video_id, opened_at, call_deadline, deadline, model, quoted_credits, closed_at,
+                                     outcome, error)
+    SELECT video_id, sent_at, sent_at + interval '60 seconds', sent_at + interval '90 seconds',
+           COALESCE(model, 'unknown'), quoted_credits, now(), 'unknown', $4 FROM taken
+)
+INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits, input,
+                            status, error_code, error_message, submitted_at, finished_at)
+SELECT video_id, user_id, prompt, LEAST(created_at, now()), model, 'link', $2, operation, quoted_credits, input,
+       'failed', $3, $4, sent_at, now() FROM taken
+RETURNING id
+"""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A row that the app's own code left at processing. `since`: when it last wrote the row."""
+
+    app_id: str
+    word: str
+    video_id: UUID
+    since: datetime
+    user_id: str | None = None
+    prompt: str | None = None
+    created_at: datetime | None = None
+    operation: str | None = None
+    model: str | None = None
+    input: dict[str, Any] | None = None
+    quoted_credits: Any = None
+
+
+async def read_died(database: Database, table: LinkedTable, seconds: float, limit: int) -> list[asyncpg.Record]:
+    """Rows at processing for longer than so many seconds that Taxiway does not know. Raises TableTrouble."""
+    sql = statements.died(table)
+    return [] if sql is None else await ask(database, sql, seconds, limit, seconds=READ_SECONDS)
+
+
+async def count_died(database: Database, table: LinkedTable, seconds: float) -> int:
+    """How many rows the app's own code has left at processing for longer than so many seconds. Raises TableTrouble."""
+    sql = statements.died(table, count=True)
+    return 0 if sql is None else int((await ask(database, sql, seconds, seconds=READ_SECONDS))[0][0])
+
+
+async def take_died(database: Database, table: LinkedTable, rows: Sequence[Died], words: str) -> list[UUID]:
+    """Take them over as videos whose submission has no known outcome. Raises TableTrouble."""
+    if not rows:
+        return []
+    async with database.connection() as raw:
+        try:
+            found = await raw.fetch(_DIED, as_records(rows), table.id, videos.SUBMISSION_UNKNOWN, words)
+        except asyncpg.PostgresError as exc:
+            raise trouble(exc) from exc
+    return [row["id"] for row in found]

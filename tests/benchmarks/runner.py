@@ -1,0 +1,126 @@
+"""One tree's side of a comparison: its own measures, run when asked, on servers that are there already.
+
+`python -P runner.py GIVEN`, with the tree as the working directory and in PYTHONPATH: this file may be another tree's,
+so it uses only what every tree has under these names. GIVEN, orders and answers are JSON, a line each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import aiohttp
+
+from service.store import submissions
+from tests.benchmarks.contenders.taxiway import Taxiway
+from tests.benchmarks.figures import percentile
+from tests.benchmarks.history import Sizes, fill_past, fill_queue
+from tests.benchmarks.lab import Lab
+from tests.benchmarks.measures import MEASURES
+from tests.benchmarks.processes import Cores
+from tests.benchmarks.servers import Postgres, Runway, Servers
+
+# Of the repeats of a measure alone: what they claim has to last for many rounds.
+SHARES = {"history": 0.2}
+
+
+class _Postgres(Postgres):
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+
+
+class _Runway(Runway):
+    async def start(self) -> None:
+        self._session = aiohttp.ClientSession()
+
+
+class _Servers(Servers):
+    """Those of the comparison. There is no Redis: no peer takes part."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.folder, self.redis = Path(given["folder"]), None
+        self.postgres = _Postgres(self.folder, given["postgres"])
+        self.runway = _Runway(frozenset())
+        self.runway.port = given["runway"]
+
+
+class _Lab(Lab):
+    """One with nobody but Taxiway, also where a measure names others."""
+
+    share = 1.0
+
+    def size(self, whole: int, quick: int) -> int:
+        return quick if self.quick else max(quick, int(whole * self.share))
+
+    async def in_rounds(self, names: list[str], run: Any) -> Any:
+        return await super().in_rounds([name for name in names if name == "Taxiway"], run)
+
+
+async def fill(lab: _Lab, order: dict[str, Any]) -> None:
+    """Fill a database with a queue and a past."""
+    sizes = Sizes(order["finished"], order["queued"])
+    await fill_queue(order["url"], sizes)
+    await fill_past(order["url"], sizes)
+
+
+async def measure(lab: _Lab, order: dict[str, Any]) -> dict[str, float]:
+    """One round of a measure: its figures."""
+    name = order["measure"]
+    lab.share = SHARES.get(name, 1.0)
+    if name != "history":
+        return (await MEASURES[name](lab)).rounds[0]["Taxiway"]
+    lab._history = order["url"], order["url"]  # the same for both that it compares: twice the figures of the one
+    with timed_saves() as saves:
+        first, second = (await MEASURES[name](lab)).rounds[0].values()
+    return {key: (first[key] + second[key]) / 2 for key in first} | {
+        f"save_{many}": 1000 * percentile(took, 0.5) for many, took in saves.items()
+    }
+
+
+@contextmanager
+def timed_saves() -> Iterator[dict[int, list[float]]]:
+    """Seconds of the saves that `history` makes behind its claims, by how many are saved at once."""
+    save, took = submissions.save_each, defaultdict[int, list[float]](list)
+
+    async def timed(database: Any, answers: Any) -> Any:
+        began = time.perf_counter()
+        saved = await save(database, answers)
+        took[len(answers)].append(time.perf_counter() - began)
+        return saved
+
+    with patch.object(submissions, "save_each", timed):
+        yield took
+
+
+ORDERS: dict[str, Callable[[_Lab, dict[str, Any]], Coroutine[Any, Any, Any]]] = {"fill": fill, "measure": measure}
+
+
+async def serve(given: dict[str, Any]) -> None:
+    """Do what is ordered, until there are no more orders."""
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # its workers are ended then, too
+    servers = _Servers(given)
+    cores = Cores(frozenset(given["worker"]), frozenset(given["servers"]))
+    lab = _Lab(servers, cores, [Taxiway()], quick=given["quick"], rounds=1, say=lambda _words: None)
+    await servers.runway.start()
+    try:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            order = json.loads(line)
+            answer = await ORDERS[order["do"]](lab, order)
+            print(json.dumps(answer), flush=True)
+    finally:
+        await servers.runway.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(json.loads(sys.argv[1])))
