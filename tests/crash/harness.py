@@ -26,6 +26,9 @@ from service import webhooks
 from service.errors import Conflict
 from service.operations.attach import attach
 from service.settings import LEASE_MARGIN_SECONDS
+from service.store import identity
+from service.store.database import Database
+from service.store.url import normalise
 from tests.crash import linked_app
 from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
@@ -123,6 +126,7 @@ class Site:
         """Forget everything on both sides, as if nothing had been asked for yet."""
         await linked_app.forget(self.world.url)
         await self.world.rows(f"TRUNCATE {TABLES}")
+        self.world.ctx.database.memory.forget()  # or what it made would be missing
         begin_afresh(self.world)
 
 
@@ -153,6 +157,7 @@ async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any)
             "CRON_SECRET": CRON_SECRET,
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
+        await known_from(database_url, database.url)
         w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
         made = Site(w, watch, database, runway, fork_server, env)
         try:
@@ -161,6 +166,17 @@ async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any)
             for process in made.started:
                 process.kill()
                 await process.end()
+
+
+async def known_from(*urls: str) -> None:
+    """Let the service see its database under each of these addresses: later, none is taken for that of a copy."""
+    for url in urls:
+        database = Database(normalise(url), pool_size=1)
+        try:
+            async with identity.recognised(database) as is_known:
+                assert is_known
+        finally:
+            await database.close()
 
 
 def begin_afresh(w: World) -> None:

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tests.app_tables import link
+from service.installer.answers import Answers
+from service.installer.linking import apply
+from service.installer.plan import Wishes, make_plan
 from tests.database import connected, execute
+from tests.linked import SETTINGS
 
 if TYPE_CHECKING:
     from tests.database import Connection
@@ -75,15 +78,8 @@ END $$;
 CREATE TRIGGER guard BEFORE UPDATE ON studio."Film" FOR EACH ROW
     WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION studio.guard();
 """
-COLUMNS = {
-    "prompt": "promptText", "image": "imageUrl", "status": "status", "user_id": "userId", "created_at": "createdAt",
-    "runway_video_id": "runwayTaskId", "error_message": "errorMessage", "video_url": "videoUrl",
-    "updated_at": "updatedAt",
-}  # fmt: skip
-WORDS = {
-    "queued": ["PENDING"], "processing": "RENDERING", "completed": "READY", "failed": "BROKEN",
-    "cancelled": "CANCELED", "cancel": ["CANCELED"],
-}  # fmt: skip
+# What `taxiway link` asks of this table; all else it proposes itself.
+ANSWERS = Answers(columns={"prompt": "promptText", "runway_video_id": "runwayTaskId"}, words={"failed": ("BROKEN",)})
 
 INSERT = """
 INSERT INTO studio."Film" ("promptText", "imageUrl", "userId", "isStubborn") VALUES ($1, $2, $3, $4) RETURNING id
@@ -103,9 +99,14 @@ _PAY_BACK = f"""UPDATE studio."User" u SET balance = {BALANCE}"""
 
 
 async def install(url: str) -> None:
-    """Make the app's schema, and link its table."""
+    """Make the app's schema, and link its table as `taxiway link` does."""
     await execute(url, SCHEMA)
-    await link(url, TABLE, columns=COLUMNS, words=WORDS, zone="UTC", search_path="studio, public", gate=True)
+    async with connected(url) as connection:
+        plan = await make_plan(connection, TABLE, ANSWERS, SETTINGS, Wishes())
+        assert not plan.questions, plan.questions
+        assert plan.mapping is not None
+        assert plan.mapping.gate, "the trigger was not seen"
+        await apply(connection, plan, SETTINGS)
 
 
 @asynccontextmanager

@@ -22,9 +22,9 @@ async def taken(site: Site, run: Run) -> None:
 async def bounced(site: Site, run: Run) -> None:
     """A tick that sends a row which the gate has let pass, and which came back from a busy Runway."""
     await film(site)
-    site.world.faults({"simulate": "status=429, body=runway"})
+    site.world.faults({"simulate": "status=503, body=runway"})
     await site.world.tick()
-    await site.world.later(minutes=2)
+    await site.world.later(minutes=20)
     await run.tick()
 
 
