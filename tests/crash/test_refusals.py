@@ -14,7 +14,7 @@ import pytest
 
 from service.deadline import SAVE_GRACE_SECONDS
 from tests.crash.harness import ACCOUNT
-from tests.crash.processes import PATIENCE_SECONDS, Process, Zygote, fork_server
+from tests.crash.processes import PATIENCE_SECONDS, Process, ForkServer, fork_server
 from tests.refusing import CODES, refuse
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
@@ -27,13 +27,13 @@ PLACES = ("videos", "submissions")
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Zygote]:
+def forks() -> Iterator[ForkServer]:
     with fork_server() as running:
         yield running
 
 
 @asynccontextmanager
-async def working(w: World, forks: Zygote) -> AsyncIterator[Process]:
+async def working(w: World, forks: ForkServer) -> AsyncIterator[Process]:
     """A worker of this world, over a socket."""
     async with on_socket(w.runway) as runway_url:
         env = {
@@ -78,7 +78,7 @@ async def ends_in_time(process: Process) -> None:
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("stage", ["claim", "save"])
 async def test_one_of_six_videos_is_refused(
-    database_url: str, forks: Zygote, table: str, code: str, stage: str
+    database_url: str, forks: ForkServer, table: str, code: str, stage: str
 ) -> None:
     async with world(database_url, options=ACCOUNT) as w:
         ids = [await w.enqueue() for _ in range(VIDEOS)]
@@ -99,7 +99,7 @@ async def test_one_of_six_videos_is_refused(
         assert len(w.creates) == VIDEOS - (stage == "claim")
 
 
-async def test_a_database_that_refuses_everything_lets_a_worker_end(database_url: str, forks: Zygote) -> None:
+async def test_a_database_that_refuses_everything_lets_a_worker_end(database_url: str, forks: ForkServer) -> None:
     async with world(database_url, options=ACCOUNT) as w:
         await w.enqueue()
         for table in ("videos", "submissions", "ticks", "events", "maintenance", "models"):
