@@ -14,7 +14,7 @@ import pytest
 
 from service.deadline import SAVE_GRACE_SECONDS
 from tests.crash.harness import ACCOUNT
-from tests.crash.processes import PATIENCE_SECONDS, Process, ForkServer, fork_server
+from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process, fork_server
 from tests.refusing import CODES, refuse
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
