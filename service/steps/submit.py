@@ -164,7 +164,7 @@ async def _claim(
 async def _take_back(ctx: Context, claim_id: int, grace: Grace) -> None:
     """A claim without an answer may have been committed. Nothing was sent for it: its videos go back to the queue.
 
-    Only the process that claimed knows that. If the database stays away, they are given up as unknown at their deadline.
+    Only the process that claimed knows that. If the database stays away, they are unknown from their deadline on.
     """
     outcome = Outcome(Kind.NOT_SENT, "the claim's answer was lost")
     for attempt in range(TAKE_BACK_ATTEMPTS):

@@ -51,7 +51,7 @@ class OutcomeRow:
 class Guard(StrEnum):
     """Which submissions an answer may still be written to."""
 
-    LIVE = "s.outcome IS NULL OR s.outcome = 'unknown'"  # also late: a process that was thought dead has its answer after all
+    LIVE = "s.outcome IS NULL OR s.outcome = 'unknown'"  # also late: its process was not dead
     EXPIRED = "s.outcome IS NULL AND s.deadline <= now()"  # by the database's clock, never by age
     UNSAVED = "s.unsaved IS NOT NULL"
 
