@@ -48,7 +48,7 @@ class _Sent:
 
 @dataclass
 class _Round:
-    """One run of the step. `results`: answers that nobody saves yet; `unsaved` counts also those being saved.
+    """One run of the step. `results`: answers that no save has taken yet; `unsaved` counts also those being saved.
 
     `beside`: what is tried again while other answers are saved: rows that are held or refused, and models to pause.
     """
@@ -164,7 +164,7 @@ async def _claim(
 async def _take_back(ctx: Context, claim_id: int, grace: Grace) -> None:
     """A claim without an answer may have been committed. Nothing was sent for it: its videos go back to the queue.
 
-    Only whoever claimed knows that. If the database stays away, they are given up as unknown at their deadline.
+    Only the process that claimed knows that. If the database stays away, they are unknown from their deadline on.
     """
     outcome = Outcome(Kind.NOT_SENT, "the claim's answer was lost")
     for attempt in range(TAKE_BACK_ATTEMPTS):
@@ -213,7 +213,7 @@ async def _send(runway: Runway, submission: OpenSubmission, give_up_at: float) -
         )
         outcome = outcomes.classify(result)
     except Exception as exc:
-        words = "A create failed in a way that nobody thought of"
+        words = "A create failed in an unforeseen way"
         ids = {"video": submission.video_id, "submission": submission.submission_id}
         event(log, RUNWAY, "create_broke", words, level=logging.ERROR, trace=True, **ids)
         outcome = Outcome(Kind.UNKNOWN, f"{type(exc).__name__} in the client")

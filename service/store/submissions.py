@@ -1,6 +1,6 @@
 """Statements on `submissions`: saving what creates came to.
 
-Lock order, everywhere: the video first, then its submission. Rows that somebody else holds are passed over, never
+Lock order, everywhere: the video first, then its submission. Rows that others hold are passed over, never
 waited for: an app may hold them in a transaction that sleeps.
 """
 
@@ -51,12 +51,12 @@ class OutcomeRow:
 class Guard(StrEnum):
     """Which submissions an answer may still be written to."""
 
-    LIVE = "s.outcome IS NULL OR s.outcome = 'unknown'"  # also late: whoever was thought dead has its answer after all
+    LIVE = "s.outcome IS NULL OR s.outcome = 'unknown'"  # also late: its process was not dead
     EXPIRED = "s.outcome IS NULL AND s.deadline <= now()"  # by the database's clock, never by age
     UNSAVED = "s.unsaved IS NOT NULL"
 
 
-# Save what creates came to. For each answer: lock the video, or pass it over if somebody holds it (then the answer
+# Save what creates came to. For each answer: lock the video, or pass it over if it is held (then the answer
 # stays with the submission, and rescue completes the video); lock the submission, or pass the answer over ('busy': it
 # was not written); close the submission; move the video if it still waits for this answer. Both are found by the ids
 # of the answers, named once more as an array: as a join alone, PostgreSQL reads a ledger whole that was small when the
@@ -239,7 +239,7 @@ def _taken(answer: OutcomeRow) -> OutcomeRow:
 
 @dataclass(frozen=True)
 class Lapsed:
-    """A submission without an outcome at its deadline: whoever held it is gone, or hangs."""
+    """A submission without an outcome at its deadline: the process that held it is gone, or hangs."""
 
     submission_id: int
     video_id: UUID

@@ -46,7 +46,7 @@ WITH due AS MATERIALIZED ({_DUE_IDS})
     takes=1,
 )
 
-# One video, for somebody who waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
+# One video, for a caller that waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
 _DUE_ONE = f"""
 WITH due AS MATERIALIZED (
     SELECT id, polled_at FROM taxiway.videos
@@ -108,7 +108,7 @@ WHERE v.id = ANY(ARRAY(
 
 
 async def expedite(database: Database, video_id: UUID) -> bool:
-    """Make the task of this video due; False if it has ended, or somebody holds the row."""
+    """Make the task of this video due; False if it has ended, or the row is held."""
     return await database.execute(_HASTEN, video_id) > 0
 
 
@@ -191,7 +191,7 @@ SELECT id FROM moved
 
 
 async def finalize(database: Database, results: Sequence[PollResult], parking: Parking = RAISE) -> set[UUID]:
-    """Apply what was seen. The videos that it changed; the others had ended, are held by somebody, or were refused."""
+    """Apply what was seen. The videos that it changed; the others had ended, are held, or were refused."""
 
     async def apply(part: Sequence[PollResult]) -> list[asyncpg.Record]:
         return await database.fetch(_FINALIZE, as_records(part))

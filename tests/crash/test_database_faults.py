@@ -446,9 +446,12 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
                 assert (refused.status_code, refused.json()["detail"]) == (503, "Try again shortly.")
                 _limit(own_server, await everybody(), "unlimited")
 
-            ctx, slept = waits(g.runway(once(fill)), make_room)
-            await tick(ctx)
-        assert len(slept) >= 3
+            # The video's row finds no room; the ledger has some left in its page, and there the id is safe at once.
+            await tick(g.runway(once(fill)))
+            [entry] = await w.rows("SELECT task_id, unsaved FROM taxiway.submissions")
+            assert entry["task_id"] is not None
+            assert entry["unsaved"] is not None
+            await make_room()
         await w.rows("DELETE FROM taxiway.videos WHERE input IS NULL")
         await completed(w, 1)
 
