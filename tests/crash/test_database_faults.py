@@ -32,7 +32,7 @@ from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick
 from tests.crash.cutting import wire
-from tests.crash.harness import ACCOUNT, assert_invariants, callback
+from tests.crash.harness import ACCOUNT, assert_invariants, callback, known_from
 from tests.crash.proxy import Cut, Step, Watch, postgres_proxy
 from tests.database import TABLES, connected, temporary_database
 from tests.world import API_KEY, IMAGE, World, world
@@ -111,6 +111,8 @@ async def ground(
         headers = {"authorization": f"Bearer {API_KEY}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers) as api:
             try:
+                if through is not None:
+                    await known_from(database_url, through)
                 yield Ground(w, ctx, api)
             finally:
                 await ctx.database.close()
@@ -175,6 +177,7 @@ async def two_lives(g: Ground) -> None:
 async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
     async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
+        watch.restart()
         await two_lives(g)
         await g.world.rows(f"TRUNCATE {TABLES}")
     return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
