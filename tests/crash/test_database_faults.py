@@ -239,7 +239,8 @@ async def test_an_accepted_id_is_saved_when_the_database_is_back(database_url: s
 
         ctx, slept = waits(g.runway(once(away)), back, after=6)
         await tick(ctx)
-        assert slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+        assert sum(slept) == pytest.approx(0.2 + 0.4 + 0.8 + 1.6 + 3.2)
+        assert max(slept) <= 1.0  # in pieces, between which a process can be stopped
         row = await g.world.row(video_id)
         assert (row["status"], row["runway_video_id"]) == ("processing", g.world.creates[0].task_id)
         await completed(g.world, 1)
@@ -449,9 +450,10 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
                 assert (refused.status_code, refused.json()["detail"]) == (503, "Try again shortly.")
                 _limit(own_server, await everybody(), "unlimited")
 
-            ctx, slept = waits(g.runway(once(fill)), make_room)
-            await tick(ctx)
-        assert len(slept) >= 3
+            await tick(g.runway(once(fill)))
+            [kept] = await w.rows("SELECT task_id, unsaved IS NOT NULL AS is_unsaved FROM taxiway.submissions")
+            assert tuple(kept) == (w.creates[0].task_id, True)  # the ledger had room for the id, which comes first
+            await make_room()
         await w.rows("DELETE FROM taxiway.videos WHERE input IS NULL")
         await completed(w, 1)
 
