@@ -156,7 +156,7 @@ CREATE TABLE taxiway.submissions (
         CHECK ((outcome IS NOT DISTINCT FROM 'accepted') = (task_id IS NOT NULL)),
     CONSTRAINT submissions_consent_known
         CHECK (consent IN ('policy', 'operator')),
-    -- The lease outlasts the call, so nobody else decides about a video while its POST may still be sent.
+    -- The lease outlasts the call, so no other process decides about a video while its POST may still be sent.
     CONSTRAINT submissions_lease_outlasts_call
         CHECK (deadline >= call_deadline + interval '5 seconds' AND call_deadline > opened_at)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);

@@ -1,10 +1,11 @@
-"""The request that a row of a linked table makes: shown by the plan, queued by intake. Pure."""
+"""The request that a row makes, of a linked table or inserted with SQL: shown by the plan, queued by intake. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from service.errors import InvalidRequest, Problem
@@ -14,11 +15,12 @@ from service.settings import Settings
 SECONDS = re.compile(r"\s*(\d+)(?:\.0*)?\s*(?:s|sec|seconds)?\s*", re.IGNORECASE)
 
 
-def request_of(row: Mapping[str, Any], settings: Settings) -> Request:
+def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | None = None) -> Request:
     """What a row asks for: with an image an `image_to_video`, without one a `text_to_video`; checked and priced.
 
     `row` has the values of the mapped columns by their key (prompt, image, model, ratio, duration, input), as read or
-    as text. A column that has a value wins over the same field in `input`. Raises InvalidRequest.
+    as text. A column that has a value wins over the same field in `input`. `sent_at`: as in build_request. Raises
+    InvalidRequest.
     """
     body = _object(row.get("input"))
     columns = {"promptText": row.get("prompt"), "promptImage": row.get("image"), "ratio": row.get("ratio")}
@@ -32,7 +34,7 @@ def request_of(row: Mapping[str, Any], settings: Settings) -> Request:
     return build_request(
         "image_to_video" if has_image else "text_to_video", body,
         default_model=settings.image_model if has_image else settings.text_model,
-        default_ratio=settings.default_ratio, default_duration=settings.default_duration,
+        default_ratio=settings.default_ratio, default_duration=settings.default_duration, sent_at=sent_at,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import typing
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -402,3 +403,48 @@ def test_the_schema_and_the_check_agree(input: dict[str, Any], valid: bool) -> N
         assert build("image_to_video", body).input.items() >= body.items()
     else:
         assert problems("image_to_video", body)
+
+
+SENT_AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
+ENDS_LATE, ENDS_EARLY = "20261128T110001Z", "20261128T110000Z"
+
+
+@pytest.mark.parametrize(
+    ("query", "refused"),
+    [
+        (f"X-Amz-Date={ENDS_EARLY}&X-Amz-Expires=3600", True),
+        (f"X-Amz-Date={ENDS_LATE}&X-Amz-Expires=3600", False),
+        (f"x-amz-expires=3600&x-amz-date={ENDS_EARLY}", True),
+        (f"X-Goog-Date={ENDS_EARLY}&X-Goog-Expires=3600", True),
+        (f"X-Goog-Date={ENDS_EARLY}&X-Goog-Expires=3601", False),
+        (f"Expires={int(SENT_AT.timestamp())}&Signature=x&Key-Pair-Id=y", True),
+        (f"Expires={int(SENT_AT.timestamp()) + 1}&Signature=x", False),
+        (f"Expires={int(SENT_AT.timestamp())}", False),  # without a signature it may mean anything
+        ("se=2026-11-28T12:00:00Z&sig=x", True),
+        ("se=2026-11-28T12:00:01Z&sig=x", False),
+        (f"X-Amz-Date={ENDS_EARLY}", False),
+        ("X-Amz-Date=yesterday&X-Amz-Expires=3600", False),
+        (f"X-Amz-Date={ENDS_EARLY}&X-Amz-Expires={10**30}", False),
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_an_image_whose_signature_ends_before_it_is_sent(query: str, refused: bool, listed: bool) -> None:
+    uri = f"https://bucket.example.com/a.jpg?{query}"
+    image = [{"uri": uri, "position": "first"}] if listed else uri
+    pointer = "/input/promptImage/0/uri" if listed else "/input/promptImage"
+
+    def at(sent_at: datetime | None) -> Request:
+        return catalogue.build_request(
+            "image_to_video", {"promptImage": image}, default_model="gen4_turbo", default_ratio="1280:720",
+            default_duration=5, sent_at=sent_at,
+        )  # fmt: skip
+
+    assert at(None).input["promptImage"] == image
+    if not refused:
+        assert at(SENT_AT).input["promptImage"] == image
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        at(SENT_AT)
+    [problem] = caught.value.problems
+    assert problem.pointer == pointer
+    assert problem.detail.startswith("its signature ends at 2026-11-28 12:00:00 UTC, before the video is sent: ")

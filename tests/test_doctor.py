@@ -228,6 +228,20 @@ class TestRootCauses:
 
 
 class TestSettings:
+    @pytest.mark.parametrize(
+        ("value", "quoted"),
+        [
+            ('"a-secret-of-24-characters"', True), ("'a-secret-of-24-characters'", True),
+            ("a-secret-of-24-characters", False), ('"a-secret-of-24-characters', False), ('"', False), ("", False),
+        ],
+    )  # fmt: skip
+    async def test_a_value_in_quotes(self, value: str, quoted: bool) -> None:
+        """`docker --env-file` keeps them, and so would the secret."""
+        found = by_name(settings(Settings(cron_secret=("a-secret-of-24-characters",)), {"CRON_SECRET": value}))
+        check = found["settings", "CRON_SECRET"]
+        assert ("quotation mark" in check.message, "remove the quotes" in check.fix) == (quoted, quoted)
+        assert "secret-of" not in f"{check}"
+
     async def test_a_key_of_the_wrong_form_and_no_limit(self) -> None:
         loaded = Settings(runway_key="key_short", database_url="x")
         found = by_name(settings(loaded, {}))
@@ -470,16 +484,16 @@ class TestDatabase:
             "standbys": 0,
         }  # fmt: skip
 
-        def told(**changes: object) -> dict[str, Check]:
+        def checked(**changes: object) -> dict[str, Check]:
             return {check.name: check for check in storage.durability(safe | changes)}
 
-        assert {check.status for check in told().values()} == {CheckStatus.OK}
-        assert "fsync and full_page_writes off" in told(fsync="off", full_page_writes="off")["disk"].message
-        assert told(fsync="off")["disk"].status is CheckStatus.WARNING
-        assert "asks for on by itself" in told(synchronous_commit="off")["synchronous_commit"].message
-        assert "standbys" not in told()
-        assert told(standbys=2)["standbys"].status is CheckStatus.WARNING
-        assert told(standbys=2, synchronous_standby_names="*")["standbys"].status is CheckStatus.OK
+        assert {check.status for check in checked().values()} == {CheckStatus.OK}
+        assert "fsync and full_page_writes off" in checked(fsync="off", full_page_writes="off")["disk"].message
+        assert checked(fsync="off")["disk"].status is CheckStatus.WARNING
+        assert "asks for on by itself" in checked(synchronous_commit="off")["synchronous_commit"].message
+        assert "standbys" not in checked()
+        assert checked(standbys=2)["standbys"].status is CheckStatus.WARNING
+        assert checked(standbys=2, synchronous_standby_names="*")["standbys"].status is CheckStatus.OK
 
     def test_a_server_that_does_not_say_which_it_is(self) -> None:
         assert storage.identity({"system": "1", "timeline": "1"}, "me").status is CheckStatus.OK

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -18,51 +17,21 @@ import pytest
 from service.app import create_app
 from service.local.processes import until
 from tests.commands import free_port
+from tests.node import installed, run
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 APP = Path(__file__).parent / "nextjs"
-MISSING = "needs Node.js 20.9 or newer with npm: install Debian's nodejs and npm, or from https://nodejs.org"
-MEMORY = Path("/dev/shm")
-ROOM_BYTES = 2_000_000_000
-BUILD_SECONDS = 300
 START_SECONDS = 30
 FILM = {"key": "5f1c0c1e-film", "prompt": "A small boat leaves the harbour", "image": IMAGE}
 
 
-def run(folder: Path, *command: str) -> str:
-    """Run one command to its end; what it said. It asks nobody but npm's registry, and that only for packages."""
-    quiet = {"NEXT_TELEMETRY_DISABLED": "1", "CI": "1"}
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | quiet, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def node_is_there() -> bool:
-    """Whether Node.js is there, new enough for Next.js, and npm."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        return False
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(map(int, version.strip().removeprefix("v").split(".")[:2])) >= (20, 9)
-
-
 @pytest.fixture(scope="module")
 def built() -> Iterator[Path]:
-    """A copy of the app: installed from its lock file, its types checked, built.
-
-    In memory where there is room for it: 12,000 files take a busy disk longer than the build.
-    """
-    if not node_is_there():
-        pytest.skip(MISSING)
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
-    with tempfile.TemporaryDirectory(prefix="taxiway-nextjs-", dir=MEMORY if roomy else None) as name:
-        folder = Path(name) / "app"
-        shutil.copytree(APP, folder, ignore=shutil.ignore_patterns("node_modules", ".next"))
-        run(folder, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
+    """A copy of the app: installed from its lock file, its types checked, built."""
+    with installed(APP, "--ignore-scripts") as folder:
         run(folder, "npx", "--no-install", "tsc", "--noEmit")
         run(folder, "npx", "--no-install", "next", "build")
         yield folder

@@ -261,3 +261,21 @@ async def test_build_takes_what_the_url_says(database_url: str) -> None:
     async with connected(database_url):
         assert await ctx.database.fetchval("SELECT 1") == 1
     await ctx.database.close()
+
+
+async def test_a_row_with_a_model_that_was_never_seen_is_sent(database_url: str) -> None:
+    async with world(database_url) as w:
+        assert not await w.rows("SELECT FROM taxiway.models")
+        sql = "INSERT INTO taxiway.videos (prompt, image_url, model) VALUES ('a boat', $1, 'gen4.5') RETURNING id"
+        [row] = await w.rows(sql, IMAGE)
+        assert (await w.tick())["submit"]["accepted"] == 1
+        assert (await w.row(row["id"]))["status"] == "processing"
+
+
+async def test_a_row_whose_image_can_no_longer_be_fetched_is_refused(database_url: str) -> None:
+    ended = "https://bucket.example.com/a.jpg?X-Amz-Date=20200101T000000Z&X-Amz-Expires=3600"
+    async with world(database_url) as w:
+        video_id = await insert(w, image=ended)
+        assert (await w.tick())["intake"]["refused"] == 1
+        assert "its signature ends at 2020-01-01 01:00:00 UTC" in (await w.row(video_id))["error_message"]
+        assert not w.creates

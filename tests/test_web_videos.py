@@ -256,3 +256,14 @@ async def test_an_unknown_outcome_is_retried_only_with_consent(database_url: str
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
         assert [entry["consent"] for entry in await w.ledger(video_id)] == ["operator", None]
+
+
+async def test_an_image_whose_signature_ends_before_run_after_is_refused(database_url: str) -> None:
+    now = datetime.now(UTC)
+    signed = f"https://bucket.example.com/a.jpg?X-Amz-Date={now:%Y%m%dT%H%M%SZ}&X-Amz-Expires=3600"
+    body = GOOD | {"input": {"promptText": "a boat", "promptImage": signed}}
+    async with world(database_url) as w:
+        late = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(hours=2)).isoformat()})
+        assert (late.status_code, pointers(late)) == (422, ["/input/promptImage"])
+        in_time = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(minutes=50)).isoformat()})
+        assert in_time.status_code == 202

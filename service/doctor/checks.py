@@ -78,7 +78,7 @@ DOUBT_FIXES = {
 def settings(loaded: Settings, environment: Mapping[str, str]) -> list[Check]:
     """Every wanted setting, and what is allowed and probably a mistake. `environment`: as the process has it."""
     given = {name.upper(): value.strip() for name, value in environment.items() if value.strip()}
-    doubtful = [*_missing(loaded), *_doubtful(loaded), *_endpoint(loaded, given), *_ambiguous(given)]
+    doubtful = [*_missing(loaded), *_doubtful(loaded), *_endpoint(loaded, given), *_ambiguous(given), *_quoted(given)]
     named = {check.name for check in doubtful}
     fine = [ENV_NAMES[name] for name in WANTED if ENV_NAMES[name] not in named]
     return [Check("settings", name, CheckStatus.OK, "set") for name in fine] + doubtful
@@ -114,6 +114,18 @@ def _names(field: str) -> list[str]:
     """Every name under which a setting is looked for, the first that counts first."""
     alias = Settings.model_fields[field].validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [ENV_NAMES[field]]
+
+
+def _quoted(given: Mapping[str, str]) -> list[Check]:
+    """Values in quotation marks, which a shell would remove, and `docker --env-file` and many dashboards do not."""
+    names = [name for field in Settings.model_fields for name in _names(field)]
+    words = "begins and ends with a quotation mark, which counts as part of the value"
+    fix = "remove the quotes: `docker --env-file` and hosts' dashboards take a value as it stands"
+    return [
+        Check("settings", name, CheckStatus.WARNING, words, f"{fix} ({name})")
+        for name in dict.fromkeys(names)
+        if (value := given.get(name)) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`"
+    ]
 
 
 def _ambiguous(given: Mapping[str, str]) -> list[Check]:

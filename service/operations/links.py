@@ -16,6 +16,7 @@ from service.context import Context, Counts
 from service.errors import DatabaseUnavailable, InvalidRequest
 from service.link_requests import request_of
 from service.logs import VIDEO, event
+from service.operations.finalize import now
 from service.store import link_intake, link_recall, links
 from service.store.link_intake import Died, Entry, Look, Unknown
 from service.store.link_statements import LinkedTable
@@ -106,7 +107,7 @@ class Intake:
             event(log, VIDEO, "recalled", "Cancelled: its row was cancelled or removed", video=video_id)
 
     async def _take(self, table: LinkedTable) -> bool:
-        """Look for queued rows and take them; whether all rows were looked at."""
+        """Find queued rows and take them; whether all rows were read."""
         sweep = table.is_cheap or table.since is None or table.sweep_is_due
         if table.is_blind and not (table.look_is_due and await link_intake.take_turn(self.ctx.database, table)):
             return False
@@ -122,7 +123,7 @@ class Intake:
         return sweep
 
     async def _note(self, table: LinkedTable, found: Look, sweep: bool, seconds: float) -> None:
-        """Remember a look where the next one depends on it: not where all rows are looked at with each tick."""
+        """Remember a look where the next one depends on it: not where each tick reads all rows."""
         stays_cheap = table.is_cheap and seconds < 0.02 and not table.sweep_seconds
         if stays_cheap or not (sweep or found.unknown):
             return
@@ -175,7 +176,7 @@ class Intake:
             "created_at": row["created_at"],
         }  # fmt: skip
         try:
-            request = request_of(row, self.ctx.settings)
+            request = request_of(row, self.ctx.settings, now(self.ctx))
         except InvalidRequest as exc:
             prompt = (row["prompt"] or "")[: link_intake.PROMPT_SHOWN].replace("\0", "") or None
             return Entry(**fields, prompt=prompt, refusal=f"The row makes no valid request: {exc.detail}")

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -27,6 +28,7 @@ from service.store.driver_errors import Meaning, is_unreachable, is_wide, meanin
 from service.store.submissions import OutcomeRow
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SAVE_AGAIN_FIRST_SECONDS = 0.2
 SAVE_AGAIN_CAP_SECONDS = 10.0
@@ -76,9 +78,9 @@ async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[bool]], 
         wait = min(wait * 2, SAVE_AGAIN_CAP_SECONDS)
 
 
-async def _within(write: Awaitable[bool], grace: Grace) -> bool:
-    """The write's result. Raises TimeoutError, with the write cut off, once the grace is over."""
-    task = asyncio.ensure_future(write)
+async def _within(work: Awaitable[T], grace: Grace) -> T:
+    """The work's result. Raises TimeoutError, with the work cut off, once the grace is over."""
+    task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=WATCH_SECONDS))[0]:
             if grace.is_over:
@@ -91,10 +93,13 @@ async def _within(write: Awaitable[bool], grace: Grace) -> bool:
 
 
 async def _pause(ctx: Context, seconds: float, grace: Grace) -> bool:
-    """Wait, in pieces that a stopping process does not sleep through; whether there is time for another try."""
-    while seconds > 0 and not grace.is_over:
-        await ctx.sleep(min(seconds, 1.0))
-        seconds -= 1.0
+    """Wait; whether there is time for another try."""
+    if grace.is_over:
+        return False
+    try:
+        await _within(ctx.sleep(seconds), grace)
+    except TimeoutError:
+        return False
     return not grace.is_over
 
 

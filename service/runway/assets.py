@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 HTTPS_LENGTH = (13, 2_048)
 UPLOAD_LENGTH = (13, 5_000)
@@ -44,6 +46,28 @@ def image_uri_complaint(uri: str) -> str | None:
         "must start with https:// (Runway fetches the image from there), runway:// (an upload) "
         "or data:image/png;base64, (the image itself)"
     )
+
+
+def signature_ends(uri: str) -> datetime | None:
+    """When the signature of this address ends, if it has one of a known form; after that the address answers no more.
+
+    Known are Amazon's and Google's version 4 (`X-Amz-Date` and `X-Amz-Expires`, `X-Goog-…`), Amazon's older one and
+    CloudFront's (`Expires`, seconds since 1970, beside a signature), and Azure's (`se`, a time, beside `sig`).
+    """
+    if not uri.startswith("https://") or "?" not in uri:
+        return None
+    with suppress(ValueError, OverflowError):
+        asked = {name.lower(): values[0] for name, values in parse_qs(urlsplit(uri).query).items()}
+        for vendor in ("x-amz", "x-goog"):
+            if {f"{vendor}-date", f"{vendor}-expires"} <= asked.keys():
+                begins = datetime.strptime(asked[f"{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return begins + timedelta(seconds=int(asked[f"{vendor}-expires"]))
+        if "expires" in asked and {"signature", "key-pair-id", "googleaccessid"} & asked.keys():
+            return datetime.fromtimestamp(int(asked["expires"]), UTC)
+        if {"se", "sig"} <= asked.keys():
+            ends = datetime.fromisoformat(asked["se"])
+            return ends if ends.tzinfo else ends.replace(tzinfo=UTC)
+    return None
 
 
 def _length_complaint(uri: str, limits: tuple[int, int]) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from importlib import resources
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 
 from service.errors import InvalidRequest, Problem
-from service.runway.fields import AnyField, Choice, check_object, schema_of_object
+from service.runway.assets import signature_ends
+from service.runway.fields import AnyField, Choice, Frames, ImageUri, check_object, schema_of_object
 from service.runway.messages import as_text, truncate
 
 
@@ -123,11 +125,13 @@ def build_request(
     default_model: str,
     default_ratio: str,
     default_duration: int,
+    sent_at: datetime | None = None,
     catalogue: Catalogue = PACKAGED,
 ) -> Request:
     """Check, complete and price one request. Raises InvalidRequest with every problem at once.
 
-    A default that the model does not take gives way to the model's own; a value of the caller's never does.
+    `sent_at`: the earliest time at which it is sent; an image whose signed address has ended by then is refused. A
+    default that the model does not take gives way to the model's own; a value of the caller's never does.
     """
     known = _models(operation, catalogue)
     if not isinstance(input, dict):
@@ -136,6 +140,8 @@ def build_request(
     model = _model(operation, name, catalogue)
     given = {key: value for key, value in input.items() if key != "model"}
     problems = list(check_object(model.fields, given, "/input", f"{name} in {operation}"))
+    if sent_at is not None and not problems:
+        problems += _ended(model, given, sent_at)
     if model.price is None:
         priced = ", ".join(each for each, entry in known.items() if entry.price) or "none yet"
         why = f"{name} has no price in the catalogue, so its cost has no bound: use one that has ({priced})"
@@ -147,6 +153,23 @@ def build_request(
     quoted = model.quote(body)
     assert quoted is not None  # noqa: S101  # a model without a price was refused above
     return Request(operation, name, body, quoted)
+
+
+def _ended(model: Model, given: Mapping[str, Any], sent_at: datetime) -> Iterator[Problem]:
+    for name, field in model.fields.items():
+        if not isinstance(field, Frames | ImageUri) or name not in given:
+            continue
+        value = given[name]
+        frames = [(f"/{name}", value)] if isinstance(value, str) else [
+            (f"/{name}/{number}/uri", frame["uri"]) for number, frame in enumerate(value)
+        ]  # fmt: skip
+        for pointer, uri in frames:
+            ends = signature_ends(uri)
+            if ends is not None and ends <= sent_at:
+                words = f"its signature ends at {ends:%Y-%m-%d %H:%M:%S} UTC, before the video is sent"
+                yield Problem(
+                    f"/input{pointer}", f"{words}: sign the address for longer, or upload the image to Runway"
+                )
 
 
 def _completion(model: Model, given: Mapping[str, Any], wishes: Mapping[str, object]) -> Iterator[tuple[str, object]]:

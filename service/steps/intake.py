@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from service.context import Context, Counts
 from service.errors import InvalidRequest
+from service.link_requests import request_of
 from service.logs import VIDEO, event
 from service.operations import links
+from service.operations.finalize import now
 from service.operations.parking import ParkingLot, each
-from service.runway.catalogue import build_request
 from service.settings import Settings
 from service.store import intake as store
 from service.store.intake import Mapped, Unmapped
@@ -64,7 +66,7 @@ async def _map(ctx: Context) -> tuple[int, int]:
     """How many rows became requests, and how many make none."""
     parking = ParkingLot(ctx, "intake")
     rows = await store.unmapped(ctx.database, BATCH, parking.passed_over("map_rows"))
-    mapped = [map_row(row, ctx.settings) for row in rows]
+    mapped = [map_row(row, ctx.settings, now(ctx)) for row in rows]
     written = await store.map_rows(ctx.database, mapped, ctx.settings.queue_timeout, parking)
     for row in written:
         if row["refusal"]:
@@ -74,20 +76,12 @@ async def _map(ctx: Context) -> tuple[int, int]:
     return len(written) - refused, refused
 
 
-def map_row(row: Unmapped, settings: Settings) -> Mapped:
+def map_row(row: Unmapped, settings: Settings, sent_at: datetime) -> Mapped:
     """What the app's columns ask for: with an image an `image_to_video`, without one a `text_to_video`."""
     if row.origin == "api":
         return Mapped(row.id)
-    body = {"promptText": row.prompt.strip()} if row.prompt and row.prompt.strip() else {}
-    operation, model = "text_to_video", settings.text_model
-    if row.image and row.image.strip():
-        operation, model = "image_to_video", settings.image_model
-        body["promptImage"] = row.image.strip()
     try:
-        request = build_request(
-            operation, body, default_model=row.model or model,
-            default_ratio=settings.default_ratio, default_duration=settings.default_duration,
-        )  # fmt: skip
+        request = request_of({"prompt": row.prompt, "image": row.image, "model": row.model}, settings, sent_at)
     except InvalidRequest as exc:
         return Mapped(row.id, refusal=f"The row makes no valid request: {exc.detail}")
     return Mapped(row.id, request.operation, request.model, request.input, request.quoted_credits)

@@ -48,9 +48,9 @@ _CLAIM = (
     FROM {source} RETURNING id, video_id
 )
 UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL,
-    submitted_at = now(), poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL, task_status = NULL,
-    progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL, cost_credits = NULL,
-    updated_at = now()
+    submitted_at = now(), poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL,
+    task_status = NULL, progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL,
+    cost_credits = NULL, updated_at = now()
 FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id

@@ -21,7 +21,7 @@ from service.store.links import TableTrouble, note, trouble
 LOCK_MILLISECONDS = 1_000
 STATEMENT_MILLISECONDS = 3_000
 CLIENT_SECONDS = 5.0  # for each of its statements, if the server says nothing at all
-CONNECTIONS = 2  # of one process: an app's slow trigger leaves the others to whoever saves ids
+CONNECTIONS = 2  # of one process: an app's slow trigger leaves the others for saving ids
 
 # Errors of the app's own table that may pass by themselves: duplicates (another row holds the place for now), what is
 # locked or took too long, what was rolled back; and rights that Taxiway's role lacks, which only the operator can give.

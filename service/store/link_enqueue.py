@@ -20,7 +20,7 @@ LOCK_MILLISECONDS = 2_000
 _NAMES = """
 SELECT schema_name || '.' || table_name AS name, state, reason FROM taxiway.links WHERE state <> 'closed' ORDER BY 1
 """
-# The row's entry, if it has none yet. Whoever takes the same row at this moment is waited for.
+# The row's entry, if it has none yet. It waits for a transaction that takes the same row at this moment.
 _ENTER = """
 INSERT INTO taxiway.rows (link_id, app_id, video_id, app_word) VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING RETURNING app_id

@@ -58,7 +58,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a look at the catalogue came to. Without reasons, `columns` are those to build statements with."""
+    """What the catalogue says of a link. Without reasons, `columns` are those to build statements with."""
 
     reasons: tuple[Reason, ...]
     oid: int | None = None

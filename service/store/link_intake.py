@@ -1,6 +1,6 @@
 """Statements that make videos of a linked table's rows: no lock on a row of the app's, and no write to it.
 
-What was taken once is in `taxiway.rows`, so any number of intakes may look at the same rows.
+What was taken once is in `taxiway.rows`, so any number of intakes may read the same rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look for queued rows found. `newest`: of all rows, where the table has something to tell it by."""
+    """What one look for queued rows found. `newest`: of all rows, where the table has a column that says so."""
 
     unknown: list[Unknown]
     newest: str | None

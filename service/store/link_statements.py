@@ -376,7 +376,7 @@ def _died(table: LinkedTable) -> str | None:
 
 
 def died(table: LinkedTable, *, count: bool = False) -> str | None:
-    """Rows at processing that Taxiway does not know and nobody works on; `count`: only how many.
+    """Rows at processing that Taxiway does not know and no code of the app works on; `count`: only how many.
 
     None where the table has no word for it, or no time by which to say how long it has been.
     """

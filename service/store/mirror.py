@@ -1,8 +1,8 @@
 """The mirror's transaction: the app's rows show how their videos stand.
 
-One transaction, explicitly READ COMMITTED, in separate statements. Whoever holds a video's entry in `taxiway.rows` is
-the only one who writes its row, and reads the video's version after that: a row never goes backwards. Locks of others
-are passed over. Whatever fails is rolled back, and each row is tried alone.
+One transaction, explicitly READ COMMITTED, in separate statements. The transaction that holds a video's entry in
+`taxiway.rows` is the only one that writes its row, and it reads the video's version after that: a row never goes
+backwards. Locks of others are passed over. Whatever fails is rolled back, and each row is tried alone.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ SELECT video_id FROM taxiway.rows
 WHERE link_id = $1 AND video_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($2::jsonb)))
 ORDER BY app_id FOR NO KEY UPDATE SKIP LOCKED
 """
-# How these videos stand: read after their entries are held, so that nobody else can have shown anything newer.
+# How these videos stand: read after their entries are held, so that no other transaction can have shown anything newer.
 _VIDEOS = """
 SELECT r.app_id, r.app_word, r.gated_round, v.id, v.version, v.round, v.status, v.runway_video_id, v.error_message,
        v.video_url, v.progress

@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -69,6 +70,7 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
     request = build_request(
         asked.operation, asked.input, default_model=settings.text_model if is_text else settings.image_model,
         default_ratio=settings.default_ratio, default_duration=settings.default_duration,
+        sent_at=max(filter(None, (datetime.now(UTC), asked.run_after))),
     )  # fmt: skip
     if asked.expires_at and asked.run_after and asked.expires_at <= asked.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
