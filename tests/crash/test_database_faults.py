@@ -32,7 +32,7 @@ from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick
 from tests.crash.cutting import wire
-from tests.crash.harness import ACCOUNT, assert_invariants, callback
+from tests.crash.harness import ACCOUNT, assert_invariants, callback, known_from
 from tests.crash.proxy import Cut, Step, Watch, postgres_proxy
 from tests.database import TABLES, connected, temporary_database
 from tests.world import API_KEY, IMAGE, World, world
@@ -111,6 +111,8 @@ async def ground(
         headers = {"authorization": f"Bearer {API_KEY}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers) as api:
             try:
+                if through is not None:
+                    await known_from(database_url, through)
                 yield Ground(w, ctx, api)
             finally:
                 await ctx.database.close()
@@ -175,6 +177,7 @@ async def two_lives(g: Ground) -> None:
 async def steps_of_two_lives(url: str) -> list[Step]:
     watch = Watch()
     async with postgres_proxy(url, watch) as proxy, ground(url, proxy.url) as g:
+        watch.restart()
         await two_lives(g)
         await g.world.rows(f"TRUNCATE {TABLES}")
     return watch.steps if EVERY_CASE else [step for step in watch.steps if step.nth == 1]
@@ -236,7 +239,8 @@ async def test_an_accepted_id_is_saved_when_the_database_is_back(database_url: s
 
         ctx, slept = waits(g.runway(once(away)), back, after=6)
         await tick(ctx)
-        assert slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+        assert sum(slept) == pytest.approx(0.2 + 0.4 + 0.8 + 1.6 + 3.2)
+        assert max(slept) <= 1.0  # in pieces, between which a process can be stopped
         row = await g.world.row(video_id)
         assert (row["status"], row["runway_video_id"]) == ("processing", g.world.creates[0].task_id)
         await completed(g.world, 1)
@@ -446,11 +450,17 @@ async def test_a_full_disk_takes_nothing_and_forgets_nothing(own_server: Server,
                 assert (refused.status_code, refused.json()["detail"]) == (503, "Try again shortly.")
                 _limit(own_server, await everybody(), "unlimited")
 
+<<<<<<< HEAD
             # The video's row finds no room; the ledger has some left in its page, and there the id is safe at once.
             await tick(g.runway(once(fill)))
             [entry] = await w.rows("SELECT task_id, unsaved FROM taxiway.submissions")
             assert entry["task_id"] is not None
             assert entry["unsaved"] is not None
+=======
+            await tick(g.runway(once(fill)))
+            [kept] = await w.rows("SELECT task_id, unsaved IS NOT NULL AS is_unsaved FROM taxiway.submissions")
+            assert tuple(kept) == (w.creates[0].task_id, True)  # the ledger had room for the id, which comes first
+>>>>>>> suites
             await make_room()
         await w.rows("DELETE FROM taxiway.videos WHERE input IS NULL")
         await completed(w, 1)

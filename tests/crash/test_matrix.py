@@ -19,6 +19,7 @@ import pytest
 from service.context import Context, Counts
 from service.runway.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
+from service.store import gate
 from tests.crash import linked_scenarios as linked
 from tests.crash import scenarios
 from tests.crash.harness import Site, accounts, assert_invariants, crash_site
@@ -193,3 +194,15 @@ async def test_the_judge_sees_it_when_a_promise_is_broken(
             await site.show_evidence(rounds=3)
         found = await accounts(site.world)
         assert any(complaint in each for each in found.complaints), found
+
+
+async def test_the_judge_sees_it_when_a_round_is_charged_twice(
+    database_url: str, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate that does not note what it let pass: the mirror then puts the row back in the app's queue."""
+    monkeypatch.setattr(gate, "_PASSED", "SELECT $1::uuid, $2::text, $3::integer")
+    async with crash_site(database_url, forks) as site:
+        await linked.bounced(site, Run(site))
+        await site.recover()
+        found = await accounts(site.world)
+        assert [words.partition(": ")[2] for words in found.complaints] == ["charged 2 times for round 1"]
