@@ -166,9 +166,10 @@ async def _finish(
 ) -> dict[str, Any]:
     """Write down and tell what was done. `idle`: what is told of steps that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
-    away = next((exc for exc in errors.values() if isinstance(exc, DatabaseUnavailable)), None)
-    if away is not None and not counts:
-        raise away
+    for reason in (DatabaseUnavailable, NotConfigured):
+        stopped = next((exc for exc in errors.values() if isinstance(exc, reason)), None)
+        if stopped is not None and not counts:
+            raise stopped
     counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
     seconds = ctx.monotonic() - started
     told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
