@@ -45,7 +45,7 @@ class Check:
 
 
 def unchecked(area: str, name: str, why: str) -> Check:
-    """What could not be looked at, because of something that another check names."""
+    """What could not be checked, because of something that another check names."""
     return Check(area, name, CheckStatus.WARNING, f"not checked: {why}")
 
 
@@ -140,7 +140,7 @@ def _ambiguous(given: Mapping[str, str]) -> list[Check]:
 
 
 def refused(complaints: Iterable[str]) -> list[Check]:
-    """The complaints of settings that contradict themselves, for which nothing else can be looked at."""
+    """The complaints of settings that contradict themselves, because of which nothing else can be checked."""
     known = set(ENV_NAMES.values())
     found = []
     for complaint in complaints:

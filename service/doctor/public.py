@@ -1,4 +1,4 @@
-"""Looks at an installation from outside, at its public address, for `taxiway doctor --url`: as its callers would."""
+"""Checks an installation from outside, at its public address, for `taxiway doctor --url`: as its callers would."""
 
 from __future__ import annotations
 

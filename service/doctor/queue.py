@@ -1,4 +1,4 @@
-"""What the queue, the models and the ticks tell of an installation's health. Pure."""
+"""What the queue, the models and the ticks say about an installation's health. Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,12 @@ def refused_rows(newest: Mapping[str, Any] | None) -> Check:
 def _unknown(count: int, credits: float) -> Check:
     if not count:
         return Check("queue", "unknown", CheckStatus.OK, "none")
-    words = f"crash between call and save, or an answer that was lost: {count} submissions, at most {credits:g} credits"
+    videos, they = ("1 video", "it") if count == 1 else (f"{count} videos", "them")
+    most = f"up to {credits:g} credits, ${credits / 100:,.2f}"
+    words = (
+        f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, "
+        f"so we don't know whether it started {they}"
+    )
     fix = (
         "look for them in Runway's Request History: `taxiway attach VIDEO TASK` if there, "
         "else retry with accept_double_charge; `taxiway audit` lists them"

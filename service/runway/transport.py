@@ -26,7 +26,7 @@ Content = bytes | AsyncIterator[bytes]
 
 
 class ConnectionTrace:
-    """When a call had a connection on which bytes could be written: told by whichever wire carries it."""
+    """When a call had a connection on which bytes could be written: set by the transport that carries it."""
 
     __slots__ = ("_monotonic", "at")
 

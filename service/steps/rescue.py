@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "attached": 0}
-LAPSED = Outcome(Kind.UNKNOWN, "whoever held it died, or hung, before an answer was saved")
+LAPSED = Outcome(Kind.UNKNOWN, "the process that held it died, or hung, before an answer was saved")
 DRAGGED_WORDS = (
     "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "
     "Retry it with accept_double_charge, or attach the task."
