@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.store import gate
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
 from service.tick import tick
 from tests.app_tables import BASE, CREDITS, link

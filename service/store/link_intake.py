@@ -17,7 +17,7 @@ import asyncpg
 from service import videos
 from service.store import link_statements as statements
 from service.store.database import Database
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import ask, note, trouble
 from service.store.recordset import as_records
 from service.store.search import WORDS
@@ -256,7 +256,7 @@ async def take_again(
 # How far intake has come, and when it looks again.
 _SEEN = """
 UPDATE taxiway.links SET seen_until = COALESCE($2, seen_until),
-    sweep_seconds = CASE WHEN $3 THEN $4 ELSE sweep_seconds END,
+    sweep_seconds = CASE WHEN $3 THEN $6 ELSE sweep_seconds END,
     sweep_due = CASE WHEN $3 THEN now() + make_interval(secs => GREATEST(60, 50 * $4)) ELSE sweep_due END,
     look_due = now() + make_interval(secs => $5)
 WHERE id = $1
@@ -264,11 +264,15 @@ WHERE id = $1
 
 
 async def seen(
-    database: Database, table: LinkedTable, *, newest: str | None, swept: bool, seconds: float, rest: float
-) -> None:
-    """Note a look that took so long: the newest row, whether it was a sweep, and for how long to rest."""
+    database: Database, table: LinkedTable, *, newest: str | None, swept: bool, seconds: float, kept: float,
+    rest: float,
+) -> None:  # fmt: skip
+    """Note a look that took so long: the newest row, whether it was a sweep, and for how long to rest.
+
+    `kept`: what LinkedTable.remembered makes of the seconds.
+    """
     seen_until = None if newest is None else f"{table.window_key} {newest}"
-    await database.execute(_SEEN, table.id, seen_until, swept, seconds, rest)
+    await database.execute(_SEEN, table.id, seen_until, swept, seconds, rest, kept)
 
 
 _TURN = """

@@ -11,14 +11,16 @@ import asyncpg
 
 from service.links import Column, Link, Mapping
 from service.logs import VIDEO, event
+from service.store import link_statements as statements
 from service.store.database import Database
 from service.store.link_catalogue import COLUMNS, FoundTable, column_of
 from service.store.link_fit import judge
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0  # for one statement that reads an app's table: an ALTER TABLE may hold it for hours
+ANSWER_SECONDS = 1.0  # for one that reads no row of it
 PAUSE_SECONDS = 60.0  # until a table that does not fit, or cannot be read, is tried again
 ROLE = "taxiway_link_{id}"  # of one link, if the operator made it: may touch that table and nothing else
 
@@ -84,6 +86,11 @@ class TableTrouble(Exception):
         return self.sqlstate is not None and self.sqlstate.startswith(PASSING)
 
     @property
+    def is_late(self) -> bool:
+        """Whether the statement took too long: because another transaction holds the table, or because it is slow."""
+        return self.sqlstate is None
+
+    @property
     def is_of_a_row(self) -> bool:
         """Whether one row may be at fault, and not the statement, the table or the moment."""
         return self.sqlstate is not None and not self.sqlstate.startswith((*PASSING, "42", "0A"))
@@ -116,6 +123,15 @@ async def ask(database: Database, sql: str, *arguments: object, seconds: float =
         except (TimeoutError, asyncpg.PostgresError) as exc:
             raise trouble(exc) from exc
     return rows
+
+
+async def answers(database: Database, table: LinkedTable) -> bool:
+    """Whether the table can be read at this moment: no other transaction holds the whole of it."""
+    try:
+        await ask(database, statements.nothing(table), seconds=ANSWER_SECONDS)
+    except TableTrouble:
+        return False
+    return True
 
 
 async def open_links(database: Database) -> list[LinkedTable]:

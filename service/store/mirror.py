@@ -18,7 +18,7 @@ import asyncpg
 from service.store import link_statements as statements
 from service.store.database import Database, Raw
 from service.store.gate import AS_ROLE
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, note, trouble
 from service.videos import Status
 
