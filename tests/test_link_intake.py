@@ -346,6 +346,40 @@ async def test_a_row_that_was_left_alone_is_taken_once_its_word_was_another(data
         assert await connection.fetchval("SELECT video_id FROM taxiway.rows") == video["id"]
 
 
+@pytest.mark.parametrize("how", ["small", "large"])
+async def test_a_row_that_was_left_alone_is_taken_when_the_app_queues_it_again(database_url: str, how: str) -> None:
+    """`existing: ignore`: the operator did not consent to pay for it, and the app's own later wish counts."""
+    await execute(database_url, BASE)
+    link_id = await link(database_url)
+    if how == "large":
+        await execute(
+            database_url, "CREATE INDEX ON public.videos (created_at)",
+            """INSERT INTO public.videos (prompt, status, created_at)
+               SELECT repeat('p', 400), 'completed', now() - interval '1 day' FROM generate_series(1, 30000)""",
+            "ANALYZE public.videos",
+        )  # fmt: skip
+    await execute(
+        database_url, "INSERT INTO public.videos (prompt) VALUES ('again'), ('gone'), ('left')",
+        f"INSERT INTO taxiway.rows (link_id, app_id, app_word) SELECT {link_id}, id::text, 'queued' FROM public.videos "
+        "WHERE status = 'queued'",
+    )  # fmt: skip
+    sweep = "UPDATE taxiway.links SET sweep_due = now()"
+    async with context(database_url) as ctx:
+        assert await intake(ctx) == {}
+        await execute(
+            database_url, "UPDATE public.videos SET status = 'draft' WHERE prompt = 'again'",
+            "DELETE FROM public.videos WHERE prompt = 'gone'", sweep,
+        )  # fmt: skip
+        assert await intake(ctx) == {}
+        words = await ctx.database.fetch("SELECT app_word FROM taxiway.rows ORDER BY 1")
+        assert [row["app_word"] for row in words] == ["draft", "queued", "queued"]
+        await execute(database_url, "UPDATE public.videos SET status = 'queued' WHERE prompt = 'again'", sweep)
+        assert await intake(ctx) == {"taken_again": 1}
+        assert await intake(ctx) == {}
+    [video] = await videos(database_url)
+    assert (video["status"], "again" in video["input"]) == ("queued", True)
+
+
 async def test_a_look_beside_many_finished_rows_goes_by_an_index(database_url: str) -> None:
     await execute(
         database_url, BASE, "CREATE INDEX ON public.videos (created_at)",

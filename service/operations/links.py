@@ -108,7 +108,7 @@ class Intake:
 
     async def _take(self, table: LinkedTable) -> bool:
         """Find queued rows and take them; whether all rows were read."""
-        sweep = table.is_cheap or table.since is None or table.sweep_is_due
+        sweep = table.is_swept
         if table.is_blind and not (table.look_is_due and await link_intake.take_turn(self.ctx.database, table)):
             return False
         more = True
@@ -194,7 +194,7 @@ class Intake:
         word = table.link.mapping.words.queued[0]
         entry = Entry(row.app_id, word, _fresh(self.ctx), refusal=words)
         written = await self._write(table, [entry], {row.app_id} if row.is_known else set())
-        await link_intake.refused(self.ctx.database, table, [one["id"] for one in written], exc.message)
+        await link_intake.refused(self.ctx.database, table, row.app_id, [one["id"] for one in written], exc)
 
     async def _take_over(self, table: LinkedTable, after: float) -> None:
         """Rows that the app's own code left at processing, as videos whose submission has no known outcome."""

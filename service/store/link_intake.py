@@ -16,9 +16,10 @@ import asyncpg
 
 from service import videos
 from service.store import link_statements as statements
+from service.store.batches import PARKED
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
-from service.store.links import ask, note, trouble
+from service.store.links import TableTrouble, ask, note, trouble
 from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.store.videos import NEEDS_CONSENT
@@ -285,13 +286,14 @@ async def take_turn(database: Database, table: LinkedTable) -> bool:
     return await database.fetchval(_TURN, table.id) is not None
 
 
-async def refused(database: Database, table: LinkedTable, video_ids: Sequence[UUID], words: str) -> None:
-    """Note that PostgreSQL refused to read or store these rows."""
-    entries = [
-        {"video_id": one, "kind": "refused_row", "detail": {"link": table.link.name, "words": words}}
-        for one in video_ids
-    ]
-    await note(database, "intake", entries)
+async def refused(
+    database: Database, table: LinkedTable, app_id: str, video_ids: Sequence[UUID], exc: TableTrouble
+) -> None:
+    """Note that PostgreSQL refused to read or store a row."""
+    detail = {
+        "link": table.link.name, "statement": "take_row", "key": app_id, "sqlstate": exc.sqlstate, "error": exc.message,
+    }  # fmt: skip
+    await note(database, "intake", [{"video_id": one, "kind": PARKED, "detail": detail} for one in video_ids])
 
 
 _DIED = """

@@ -164,9 +164,13 @@ def _cancelled(table: LinkedTable) -> str:
 
 
 def recall(table: LinkedTable) -> str:
-    """Of the videos under way, and of the next to be claimed, those whose row asks to cancel, is gone, or is back."""
+    """Of the videos under way, and of the next to be claimed, those whose row asks to cancel, is gone, or is back.
+
+    With a sweep, what rows say that were left alone is read in the same statement.
+    """
+    left_alone = _left_alone(table) if table.has_left_alone and table.is_swept else ""
     return f"""
-        WITH mine AS MATERIALIZED (
+        WITH {left_alone} mine AS MATERIALIZED (
             SELECT v.id FROM taxiway.videos v WHERE v.status = 'processing' AND v.link_id = {table.id}
             UNION ALL
             SELECT c.id FROM taxiway.models m CROSS JOIN LATERAL (
@@ -181,6 +185,23 @@ def recall(table: LinkedTable) -> str:
         {_STATE.format(**_row_of(table), cancelled=_cancelled(table))}
         WHERE state.is_cancelled OR NOT state.is_found OR state.missing_since IS NOT NULL
     """
+
+
+def _left_alone(table: LinkedTable) -> str:
+    """Enter the words of rows that were left alone and no longer say queued: queued again, they are taken.
+
+    A row that is not found keeps its word: it may only be hidden.
+    """
+    queued = words(table.link.mapping.words.queued)
+    parts = _row_of(table)
+    return f"""changed AS (
+            UPDATE taxiway.rows o SET app_word = n.word FROM (
+                SELECT r.app_id, a.status::text AS word FROM taxiway.rows r JOIN {parts["rows"]} AS a ON {parts["on"]}
+                WHERE r.video_id IS NULL AND r.link_id = {table.id} AND r.app_word IN ({queued})
+                  AND a.status NOT IN ({queued})
+                ORDER BY r.app_id FOR NO KEY UPDATE OF r SKIP LOCKED) AS n
+            WHERE o.link_id = {table.id} AND o.app_id = n.app_id
+        ),"""
 
 
 def states(table: LinkedTable) -> str:

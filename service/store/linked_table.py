@@ -28,6 +28,7 @@ class LinkedTable:
     sweep_is_due: bool = True
     look_is_due: bool = True
     is_behind: bool = False  # videos whose rows are to be written
+    has_left_alone: bool = False  # rows that said queued when the table was linked, and were not taken
 
     @property
     def id(self) -> int:
@@ -63,6 +64,11 @@ class LinkedTable:
         if self.kind != "v" and self.pages >= SMALL_PAGES and "status" not in self.indexed:
             return False
         return self.sweep_seconds < self.slow_seconds
+
+    @property
+    def is_swept(self) -> bool:
+        """Whether all queued rows are to be looked for now."""
+        return self.is_cheap or self.since is None or self.sweep_is_due
 
     @property
     def slow_seconds(self) -> float:

@@ -33,7 +33,8 @@ SELECT l.id, l.schema_name, l.table_name, l.table_oid::bigint AS table_oid, l.ma
        EXISTS (SELECT FROM taxiway.mirror_queue q WHERE q.link_id = l.id)
        OR EXISTS (SELECT FROM taxiway.rows r WHERE r.due_at <= now() AND r.link_id = l.id) AS is_behind,
        (SELECT rolname FROM pg_roles
-        WHERE rolname = 'taxiway_link_' || l.id AND pg_has_role(oid, 'MEMBER')) AS role, t.*
+        WHERE rolname = 'taxiway_link_' || l.id AND pg_has_role(oid, 'MEMBER')) AS role,
+       EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id IS NULL AND r.link_id = l.id) AS has_left_alone, t.*
 FROM taxiway.links l LEFT JOIN LATERAL (
     SELECT c.oid::bigint AS oid, n.nspname::text AS found_schema, c.relname::text AS found_table,
            quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_name,
@@ -193,7 +194,7 @@ def _table(link: Link, found: FoundTable, row: asyncpg.Record) -> LinkedTable:
         bases={key: column.base for key, column in by_key.items()}, pages=row["pages"],
         indexed=frozenset(key for key, column in by_key.items() if column.attnum in leading), role=row["role"],
         seen_until=row["seen_until"], sweep_seconds=row["sweep_seconds"], sweep_is_due=row["sweep_is_due"],
-        look_is_due=row["look_is_due"], is_behind=row["is_behind"],
+        look_is_due=row["look_is_due"], is_behind=row["is_behind"], has_left_alone=row["has_left_alone"],
     )  # fmt: skip
 
 
