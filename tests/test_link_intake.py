@@ -14,6 +14,7 @@ from service.context import Context, build
 from service.operations.links import Intake
 from service.steps import mirror
 from service.store import link_intake, links
+from service.store.link_queries import left_at_processing
 from service.store.links import open_links
 from tests.app_tables import BASE, link, linked
 from tests.database import connected, execute
@@ -432,7 +433,9 @@ async def test_rows_that_the_app_left_at_processing_are_taken_over_if_asked(
            ('sent', 'processing', 'task', now() - interval '1 hour')""",
     )
     async with context(database_url, link_rescue_after=after) as ctx:
-        assert await link_intake.count_died(ctx.database, await linked(ctx.database), 600) == 1
+        found = await left_at_processing(ctx.database, await linked(ctx.database), 600)
+        assert found is not None
+        assert (found.rows, found.link) == (1, "public.videos")
         assert await intake(ctx) == ({} if after is None else {"taken_over": 1})
         assert await intake(ctx) == {}
         if after is None:
@@ -441,7 +444,7 @@ async def test_rows_that_the_app_left_at_processing_are_taken_over_if_asked(
         assert (video["status"], video["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
         [entry] = await ctx.database.fetch("SELECT * FROM taxiway.submissions")
         assert (entry["outcome"], entry["settled_at"], entry["quoted_credits"]) == ("unknown", None, 60)
-        assert await link_intake.count_died(ctx.database, await linked(ctx.database), 600) == 0
+        assert await left_at_processing(ctx.database, await linked(ctx.database), 600) is None
 
 
 async def test_sixty_images_of_five_megabytes_fit_into_little_memory(database_url: str) -> None:

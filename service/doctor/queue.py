@@ -70,6 +70,9 @@ def refused_rows(newest: Mapping[str, Any] | None) -> Check:
         f"{detail['sqlstate']}: {detail['error']}"
     )
     fix = "remove the trigger or constraint on the schema taxiway that refuses it; it is tried again, for a day"
+    if "link" in detail:
+        words += f" ({detail['link']})"
+        fix = "correct that row of the linked table, and set it to queued again: its video has failed, unpaid"
     return Check("queue", "refused rows", CheckStatus.WARNING, words, fix)
 
 

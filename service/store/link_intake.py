@@ -345,12 +345,6 @@ async def read_died(database: Database, table: LinkedTable, seconds: float, limi
     return [] if sql is None else await ask(database, sql, seconds, limit, seconds=READ_SECONDS)
 
 
-async def count_died(database: Database, table: LinkedTable, seconds: float) -> int:
-    """How many rows the app's own code has left at processing for longer than so many seconds. Raises TableTrouble."""
-    sql = statements.died(table, count=True)
-    return 0 if sql is None else int((await ask(database, sql, seconds, seconds=READ_SECONDS))[0][0])
-
-
 async def take_died(database: Database, table: LinkedTable, rows: Sequence[Died], words: str) -> list[UUID]:
     """Take them over as videos whose submission has no known outcome. Raises TableTrouble."""
     if not rows:

@@ -373,4 +373,4 @@ def died(table: LinkedTable, *, count: bool = False) -> str | None:
               FROM {relation(table)} a WHERE {condition}) AS a
         WHERE NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.link_id = {table.id} AND r.app_id = a.app_id)
     """
-    return f"SELECT count(*) {rows}" if count else f"SELECT a.* {rows} LIMIT $2"
+    return f"SELECT count(*), min(a.since) {rows}" if count else f"SELECT a.* {rows} LIMIT $2"

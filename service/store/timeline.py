@@ -52,10 +52,11 @@ ORDER BY received_at
 """
 
 
-# Times at which PostgreSQL refused to write what became of the video.
+# Times at which PostgreSQL refused to write what became of the video, or an app's table to show it or let it pass.
 _REFUSALS = f"""
-SELECT at, actor, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS sqlstate, detail ->> 'error' AS error
-FROM taxiway.events WHERE video_id = $1 AND kind = '{PARKED}' ORDER BY id
+SELECT at, kind, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS sqlstate, detail ->> 'link' AS link,
+       COALESCE(detail ->> 'error', detail ->> 'words') AS error
+FROM taxiway.events WHERE video_id = $1 AND kind IN ('{PARKED}', 'mirror_refused', 'gate_refused') ORDER BY id
 """
 
 
@@ -142,8 +143,16 @@ def _callback(row: asyncpg.Record) -> Entry:
 
 
 def _refusal(row: asyncpg.Record) -> Entry:
-    words = f"The database refused to write this ({row['statement']}); it is tried again"
-    return Entry(row["at"], "refused_row", words, error=f"{row['sqlstate']}: {row['error']}")
+    match row["kind"], row["link"]:
+        case "gate_refused", link:
+            words = f"{link} refused to let its row say that the video is sent: nothing was sent"
+        case "mirror_refused", link:
+            words = f"{link} refused to show this in its row; it is tried again"
+        case _, None:
+            words = f"The database refused to write this ({row['statement']}); it is tried again"
+        case _, link:
+            words = f"The database cannot read or store its row of {link}"
+    return Entry(row["at"], row["kind"], words, error=": ".join(filter(None, (row["sqlstate"], row["error"]))))
 
 
 def _end(video: Video) -> Iterator[Entry]:
