@@ -104,19 +104,30 @@ async def slow(ctx: Context, monkeypatch: pytest.MonkeyPatch, seconds: float) ->
         await Intake(replace(ctx, monotonic=lambda: passed)).run(await open_links(ctx.database))
 
 
+@pytest.mark.parametrize(("index", "looks"), [("(status, created_at)", 8), ("(user_id) WHERE status = 'queued'", 2)])
 async def test_with_an_index_a_slow_look_keeps_no_new_row_waiting(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, index: str, looks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await execute(
-        database_url, BASE, LARGE, "CREATE INDEX ON public.videos (status, created_at)", "ANALYZE public.videos"
-    )
+    await execute(database_url, BASE, LARGE, f"CREATE INDEX ON public.videos {index}", "ANALYZE public.videos")
     await link(database_url)
     async with context(database_url) as ctx:
-        for _ in range(8):
+        for _ in range(looks):
             await slow(ctx, monkeypatch, 4.0)
             await execute(database_url, "INSERT INTO public.videos (prompt) VALUES ('a')")
             assert not (await linked(ctx.database)).is_blind
             assert await intake(ctx) == {"taken": 1}
+
+
+async def test_an_index_of_other_rows_is_found_out_by_three_slow_looks(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = "CREATE INDEX ON public.videos (user_id) WHERE status = 'failed'"
+    await execute(database_url, BASE, LARGE, index, "ANALYZE public.videos")
+    await link(database_url)
+    async with context(database_url) as ctx:
+        for is_blind in (False, False, True):
+            await slow(ctx, monkeypatch, 4.0)
+            assert (await linked(ctx.database)).is_blind is is_blind
 
 
 async def test_one_slow_look_makes_no_table_slow_and_a_fast_one_ends_it(

@@ -22,6 +22,7 @@ class LinkedTable:
     bases: Mapping[str, str]  # the plain name of each column's type, by key
     pages: int = 0  # of 8 kB, as of the last ANALYZE; 0 for a view
     indexed: frozenset[str] = field(default_factory=frozenset)  # keys of columns with which an index begins
+    has_partial_index: bool = False  # with a condition that names the status: it may find queued rows, or others
     role: str | None = None  # may touch this table and nothing else; gate and mirror act as it
     seen_until: str | None = None  # the newest row that was seen, as text
     sweep_seconds: float = 0.0
@@ -61,7 +62,8 @@ class LinkedTable:
     @property
     def is_cheap(self) -> bool:
         """Whether all queued rows can be looked for with every tick. An index by status says so, and no single look."""
-        if self.kind != "v" and self.pages >= SMALL_PAGES and "status" not in self.indexed:
+        may_have_index = "status" in self.indexed or self.has_partial_index
+        if self.kind != "v" and self.pages >= SMALL_PAGES and not may_have_index:
             return False
         return self.sweep_seconds < self.slow_seconds
 

@@ -47,6 +47,10 @@ FROM taxiway.links l LEFT JOIN LATERAL (
 }) AS columns,
            (SELECT array_agg(i.indkey[0]::int) FROM pg_index i
             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL) AS indexed,
+           EXISTS (SELECT FROM pg_depend d JOIN pg_index i ON i.indexrelid = d.objid
+                   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                     AND d.refobjsubid = (l.columns -> 'status' ->> 'attnum')::int
+                     AND i.indisvalid AND i.indpred IS NOT NULL) AS has_partial_index,
            GREATEST(c.relpages, (SELECT sum(p.relpages) FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhrelid
                                  WHERE h.inhparent = c.oid), 0)::int AS pages
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -195,6 +199,7 @@ def _table(link: Link, found: FoundTable, row: asyncpg.Record) -> LinkedTable:
         indexed=frozenset(key for key, column in by_key.items() if column.attnum in leading), role=row["role"],
         seen_until=row["seen_until"], sweep_seconds=row["sweep_seconds"], sweep_is_due=row["sweep_is_due"],
         look_is_due=row["look_is_due"], is_behind=row["is_behind"], has_left_alone=row["has_left_alone"],
+        has_partial_index=row["has_partial_index"],
     )  # fmt: skip
 
 
