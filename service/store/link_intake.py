@@ -163,7 +163,8 @@ ORDER BY app_id FOR NO KEY UPDATE SKIP LOCKED
 
 # A new round for each video that has ended, with what its row asks for now; a video that was made through the API keeps
 # its request. Without consent, no round where an earlier create may have been taken: the row is put back by the mirror,
-# with the reason. A video that was removed meanwhile is made again, under its own id: the ledger still knows it.
+# with the reason. A video that was removed meanwhile is made again, under its own id: the ledger still knows it. A film
+# that was paid for may be paid for again, since the app asks for it again: the ledger keeps that as the app's consent.
 _AGAIN = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS {_FIELDS}
@@ -208,6 +209,13 @@ WITH given AS MATERIALIZED (
     RETURNING id, error_message AS refusal
 ), done AS (
     SELECT * FROM again UNION ALL SELECT * FROM refused UNION ALL SELECT * FROM lost
+), wanted AS MATERIALIZED (
+    SELECT s.video_id, s.id FROM taxiway.submissions s JOIN done d ON d.id = s.video_id
+    WHERE d.refusal IS NULL AND s.outcome = 'accepted' AND s.consent IS NULL
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+), consented AS (
+    UPDATE taxiway.submissions s SET consent = 'app', consented_at = now() FROM wanted w
+    WHERE s.video_id = w.video_id AND s.id = w.id
 ), marked AS (
     UPDATE taxiway.rows r SET app_word = g.word, video_id = d.id, missing_since = NULL,
         mirrored_version = CASE WHEN d.refusal IS NULL THEN r.mirrored_version ELSE 0 END

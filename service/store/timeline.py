@@ -77,6 +77,9 @@ def _beginning(video: Video) -> Iterator[Entry]:
     yield Entry(video.created_at, "enqueued", words, credits=video.quoted_credits)
 
 
+_ALLOWED_BY = {"policy": "UNKNOWN_POLICY", "operator": "an operator", "app": "the app, which queued its row again"}
+
+
 def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
     about: dict[str, Any] = {"submission_id": row["id"], "task_id": row["task_id"]}
     words = f"Attempt {attempt}: sending to Runway ({row['model']})"
@@ -84,7 +87,7 @@ def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
     if row["closed_at"] is not None:
         yield _answer(row, about)
     if row["consent"] is not None:
-        by = "UNKNOWN_POLICY" if row["consent"] == "policy" else "an operator"
+        by = _ALLOWED_BY[row["consent"]]
         words = f"Another create was allowed by {by}, although this one may have cost something"
         # Rows from before this was kept have no time for it: the earliest that it can have been is the answer's.
         yield Entry(row["consented_at"] or row["closed_at"], "consent", words, **about)
