@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.context import Context
-from service.store import maintenance, models, queue_stats, spending, stats, ticks
+from service.store import link_queries, maintenance, models, queue_stats, spending, stats, ticks
+from service.store.link_queries import Troubled
 from service.store.stats import Hour
 from service.videos import Status
 from service.web.auth import VIEW, bearer
@@ -31,6 +32,7 @@ class Facts:
     report: dict[str, Any]
     tick_age_seconds: float | None
     models: list[Mapping[str, Any]]
+    linked: list[Troubled]
     hour: Hour
     spent_today: dict[str, float]
     account: tuple[dict[str, Any], datetime] | None
@@ -59,6 +61,7 @@ async def read(ctx: Context) -> Facts:
         report=await queue_stats.report(database),
         tick_age_seconds=last[2] if last else None,
         models=[dict(row) for row in await models.every(database)],
+        linked=await link_queries.troubled(database),
         hour=await stats.last_hour(database),
         spent_today={model: float(credits) for model, credits in (await spending.today(database)).items()},
         account=await maintenance.account(database),
@@ -120,6 +123,9 @@ def _machinery(facts: Facts) -> Iterator[Metric]:
     }
     words = "1 where a model is paused, and why; `all` is all of them."
     yield _gauge("model_paused", words, paused, "model", "reason")
+    yield _one("links_paused", "Linked tables that are paused.", sum(one.paused is not None for one in facts.linked))
+    words = "Rows of linked tables that refuse to show their videos."
+    yield _one("link_rows_refusing", words, sum(one.rows for one in facts.linked))
     words = "Tasks at Runway, and creates on their way there."
     models = [model for model in facts.models if model["model"] != "all"]
     yield _gauge("in_flight", words, {(model["model"],): model["in_flight"] for model in models}, "model")
