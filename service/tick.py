@@ -1,4 +1,4 @@
-"""The tick: every step once, in order, inside a budget. All work is done here, in somebody's request."""
+"""The tick: every step once, in order, inside a budget. All work is done here, before the caller gets its answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 INTAKE_SHARE = 0.5  # of the budget, at most, for linked tables that have many rows to take
 MIRROR_SECONDS = 5.0  # at least, also if the steps before it have used the budget
 
-# In the order in which they are told.
+# What a step with nothing to do reports, in the order of the report.
 IDLE: Mapping[str, Counts] = {
     "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
     "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
@@ -164,7 +164,7 @@ async def _finish(
     *,
     idle: Mapping[str, Counts] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Write down and tell what was done. `idle`: what is told of steps that had nothing to do."""
+    """Record what was done, and report it. `idle`: what steps report that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
     for reason in (DatabaseUnavailable, NotConfigured):
         stopped = next((exc for exc in errors.values() if isinstance(exc, reason)), None)
@@ -172,21 +172,23 @@ async def _finish(
             raise stopped
     counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
     seconds = ctx.monotonic() - started
-    told = {name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()}
+    failures = {
+        name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()
+    }
     try:
-        words = "; ".join(f"{name}: {text}" for name, text in told.items())
+        words = "; ".join(f"{name}: {text}" for name, text in failures.items())
         due = await ticks.record(ctx.database, kind, seconds, counts, words or None, tick_ref.get())
         await observe.refresh(ctx, due if kind != "poll" else [])
     except DatabaseUnavailable as exc:
-        told["record"] = exc.detail  # what was done is done, and the caller is told
+        failures["record"] = exc.detail  # the work is done all the same, and so the caller gets its counts
     except Exception as exc:
         if not is_refusal(exc):
             raise
-        told["record"] = str(exc)
+        failures["record"] = str(exc)
         event(log, VIDEO, "tick_not_recorded", f"The tick cannot be written down: {exc}", level=logging.ERROR)
     if any(value for step in counts.values() for value in step.values()):
         event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")
-    return counts | {"seconds": round(seconds, 3), "ref": tick_ref.get()} | ({"errors": told} if told else {})
+    return counts | {"seconds": round(seconds, 3), "ref": tick_ref.get()} | ({"errors": failures} if failures else {})
 
 
 def summary(counts: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def link(
     wanted = table or (_mapping_of(file).table if file else None)
     stuck: Literal["leave", "fail", "requeue"] = "requeue" if requeue_stuck else "fail" if fail_stuck else "leave"
     wishes = Wishes(stuck, add_columns, index)
-    people = prints_table(as_json)
+    as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
         from service.installer.session import connected
@@ -75,17 +75,17 @@ def link(
         need(ctx.settings, "database_url")
         async with connected(ctx.settings.database_url or "") as connection:
             name = wanted or await _only(connection)
-            asks = people and not (yes or dry_run or print_it)
+            asks = as_table and not (yes or dry_run or print_it)
             plan = await _planned(connection, name, answers, ctx.settings, wishes, asks=asks)
             if print_it:
                 _print_mapping(plan)
                 return
-            _show(plan, ctx.settings, people=people)
+            _show(plan, ctx.settings, as_table=as_table)
             if dry_run:
                 return
             _refuse_open(plan.questions)
             confirm(f"Link {plan.table.name}?", yes=yes)
-            await _apply(connection, plan, ctx.settings, people=people)
+            await _apply(connection, plan, ctx.settings, as_table=as_table)
 
     run_quietly(work)
 
@@ -169,20 +169,20 @@ def _print_mapping(plan: Plan) -> None:
     _refuse_open(plan.questions)
 
 
-def _show(plan: Plan, settings: Settings, *, people: bool) -> None:
+def _show(plan: Plan, settings: Settings, *, as_table: bool) -> None:
     from service.commands.link_show import plan_json, show_plan
 
-    if people:
+    if as_table:
         show_plan(plan, settings)
     else:
         print_json([plan_json(plan, settings)])
 
 
-async def _apply(connection: Connection, plan: Plan, settings: Settings, *, people: bool) -> None:
+async def _apply(connection: Connection, plan: Plan, settings: Settings, *, as_table: bool) -> None:
     from service.installer.linking import apply
 
     done = await apply(connection, plan, settings)
-    if not people:
+    if not as_table:
         print_json([_linked_json(done)])
     say(_linked_words(done))
     if done.index_error:
@@ -206,7 +206,7 @@ def _linked_words(done: Linked) -> str:
 @cli.command("links")
 def show_all(as_json: AsJson = False) -> None:
     """List the linked tables: how each stands, what is queued, behind or refused."""
-    people = prints_table(as_json)
+    as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> list[LinkState]:
         from service.installer.linking import links
@@ -220,7 +220,7 @@ def show_all(as_json: AsJson = False) -> None:
     from service.commands.link_show import links_json, show_links
 
     states = run_quietly(work)
-    if people:
+    if as_table:
         show_links(states)
     else:
         print_json(links_json(states))
@@ -235,7 +235,7 @@ def unlink(
     as_json: AsJson = False,
 ) -> None:
     """Undo a link: new rows stay the app's; what is under way is finished, or cancelled."""
-    people = prints_table(as_json)
+    as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
         from service.installer.linking import find, unlink
@@ -245,13 +245,13 @@ def unlink(
         async with connected(ctx.settings.database_url or "") as connection:
             await _need_schema(connection)
             state = await find(connection, table)
-            _show_state(state, cancel=cancel, people=people)
+            _show_state(state, cancel=cancel, as_table=as_table)
             if dry_run:
                 return
-            cancels = cancel or (people and not yes and _asks_to_cancel(state))
+            cancels = cancel or (as_table and not yes and _asks_to_cancel(state))
             confirm(f"Unlink {state.link.name}?", yes=yes)
             done = await unlink(connection, state.link.name, cancel=cancels)
-            if not people:
+            if not as_table:
                 print_json([_unlinked_json(done)])
             say(_unlinked_words(done))
 
@@ -266,11 +266,11 @@ async def _need_schema(connection: Connection) -> None:
         raise NotConfigured("this database has no schema taxiway yet: run `taxiway migrate`")
 
 
-def _show_state(state: LinkState, *, cancel: bool, people: bool) -> None:
+def _show_state(state: LinkState, *, cancel: bool, as_table: bool) -> None:
     from service.commands.link_show import links_json
     from service.commands.output import console, pairs
 
-    if not people:
+    if not as_table:
         print_json(links_json([state]))
         return
     under_way = f"{state.queued} queued, {state.processing} processing: {'cancelled' if cancel else 'finished'}"

@@ -1,4 +1,4 @@
-"""Looks at an installation for `taxiway doctor`: at its settings, Runway, the database, the queue and the cron.
+"""Checks an installation for `taxiway doctor`: its settings, Runway, the database, the queue and the cron.
 
 Whatever cannot be reached, or is odd, becomes a check: nothing here raises.
 """

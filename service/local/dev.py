@@ -164,7 +164,7 @@ def _with(settings: Settings, **values: Any) -> Settings:
 
 def _configure_logs(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level, settings.secrets)
-    # Two servers that start and stop would tell their own story between the lines of the videos'.
+    # Uvicorn's lines about two servers that start and stop would interrupt those about videos.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
@@ -180,7 +180,7 @@ async def _postgres(options: Options) -> AsyncIterator[str]:
                 "the database in %s is an older version's: it is kept in %s, a new one starts", options.data, aside
             )
             await asyncio.to_thread(embedded.start)
-        if options.fresh:  # only now: nobody else is using the folder
+        if options.fresh:  # only now: no other process uses the folder
             (options.data / SIMULATOR_MEMORY).unlink(missing_ok=True)
         yield embedded.url()
     finally:

@@ -6,7 +6,7 @@ looked up. So there are four outcomes, and only two of them allow another create
     accepted   200 with an id, also out of a body that broke off behind it
     not sent   proof that no byte of the request was written
     rejected   an answer that says that no task was made
-    unknown    everything else, also what nobody thought of
+    unknown    everything else, also what was not foreseen
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ _TAKEN = Decision(videos.Status.PROCESSING)
 
 
 def _wait(outcome: Outcome, seconds: float) -> Decision:
-    """Back to the queue, with the reason for whoever reads the row meanwhile."""
+    """Back to the queue; meanwhile the row says why."""
     words = f"Waiting to be sent again: {outcome.detail}"
     return Decision(videos.Status.QUEUED, error_message=words, delay_seconds=seconds, retry=True)
 
