@@ -229,7 +229,13 @@ class TestRootCauses:
         assert "taxiway attach VIDEO TASK" in check.fix
 
     def test_lost_answers(self) -> None:
-        report = {"counts": {}, "oldest_queued_seconds": None, "stuck": 0, "unknown": 2, "unknown_credits": 50.0}
+        report: dict[str, Any] = {
+            "counts": {},
+            "oldest_queued_seconds": None,
+            "stuck": 0,
+            "unknown": 2,
+            "unknown_credits": 50.0,
+        }
         assert by_name(queue(report))["queue", "unknown"].message == (
             "2 videos may have been charged (up to 50 credits, $0.50): "
             "Runway's answer was lost, so we don't know whether it started them."
