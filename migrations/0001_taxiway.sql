@@ -155,7 +155,7 @@ CREATE TABLE taxiway.submissions (
     CONSTRAINT submissions_accepted_has_task
         CHECK ((outcome IS NOT DISTINCT FROM 'accepted') = (task_id IS NOT NULL)),
     CONSTRAINT submissions_consent_known
-        CHECK (consent IN ('policy', 'operator')),
+        CHECK (consent IN ('policy', 'operator', 'app')),  -- app: it queued a linked row again
     -- The lease outlasts the call, so no other process decides about a video while its POST may still be sent.
     CONSTRAINT submissions_lease_outlasts_call
         CHECK (deadline >= call_deadline + interval '5 seconds' AND call_deadline > opened_at)

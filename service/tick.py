@@ -18,7 +18,7 @@ from service.settings import need
 from service.steps import cancel, intake, mirror, poll, prune, rescue, submit
 from service.store import ticks
 from service.store.driver_errors import is_refusal
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import open_links
 from service.store.pending_work import EVERYTHING, PendingWork, pending_work
 

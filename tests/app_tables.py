@@ -7,7 +7,7 @@ from typing import Any
 
 from service.links import Mapping
 from service.store.database import Database
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import open_links
 from tests.database import connected
 

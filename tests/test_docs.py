@@ -33,6 +33,7 @@ OPEN_SHAPES = {
     "in_flight",
     "input",
     "models_paused",
+    "links",
     "last_tick",
     "eta_seconds",
     "error",

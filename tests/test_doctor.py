@@ -120,7 +120,7 @@ class TestHealthy:
         found = by_name(checks)
         assert states(checks) == {CheckStatus.OK}
         assert list(dict.fromkeys(area for area, _ in found)) == [
-            "settings", "Runway", "database", "queue", "cron", "callbacks",
+            "settings", "Runway", "database", "queue", "cron", "linked tables", "callbacks",
         ]  # fmt: skip
         assert found["Runway", "credits"].message == "9975 left"
         assert found["Runway", "gen4_turbo"].message == "5 at once, 1000 a day (1 made)"
@@ -215,7 +215,7 @@ class TestRootCauses:
         assert RUNWAY_URL in found["Runway", "endpoint"].fix
         assert found["Runway", "key"].message == "not checked: wrong endpoint"
 
-    async def test_a_lost_answer(self, database_url: str) -> None:
+    async def test_crash_between_call_and_save(self, database_url: str) -> None:
         async with world(database_url) as w:
             w.faults("drop_after")
             await w.enqueue()
@@ -223,22 +223,17 @@ class TestRootCauses:
             check = (await ask(w.ctx))["queue", "unknown"]
         assert check.status is CheckStatus.WARNING
         assert check.message == (
-            "1 video may have been charged (up to 25 credits, $0.25): "
-            "Runway's answer was lost, so we don't know whether it started it."
+            "1 video may have been charged (up to 25 credits, $0.25): Runway's answer was lost, "
+            "as by a crash between call and save, so we don't know whether it started it"
         )
         assert "taxiway attach VIDEO TASK" in check.fix
 
     def test_lost_answers(self) -> None:
-        report: dict[str, Any] = {
-            "counts": {},
-            "oldest_queued_seconds": None,
-            "stuck": 0,
-            "unknown": 2,
-            "unknown_credits": 50.0,
-        }
+        nothing: dict[str, Any] = {"counts": {}, "oldest_queued_seconds": None, "stuck": 0}
+        report = nothing | {"unknown": 2, "unknown_credits": 50.0}
         assert by_name(queue(report))["queue", "unknown"].message == (
-            "2 videos may have been charged (up to 50 credits, $0.50): "
-            "Runway's answer was lost, so we don't know whether it started them."
+            "2 videos may have been charged (up to 50 credits, $0.50): Runway's answer was lost, "
+            "as by a crash between call and save, so we don't know whether it started them"
         )
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from service.store import gate
-from service.store.link_statements import LinkedTable
+from service.store.audit import audits
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
+from service.store.timeline import timeline as timeline_of
 from service.tick import tick
 from tests.app_tables import BASE, CREDITS, link
 from tests.database import connected, execute
@@ -84,6 +86,24 @@ async def test_an_apps_row_that_is_queued_again_is_charged_again(database_url: s
         await w.finish()
         assert (await app_row(w, key))["status"] == "completed"
         assert [one["credits"] for one in await w.rows("SELECT credits FROM public.users WHERE id = 3")] == [50]
+
+
+async def test_a_finished_row_that_is_queued_again_is_paid_again_by_the_apps_consent(database_url: str) -> None:
+    await charging(database_url)
+    async with world(database_url) as w:
+        key = await insert(w, 3)
+        await w.finish()
+        await execute(database_url, "UPDATE public.videos SET status = 'queued'")
+        await w.finish()
+        assert (await app_row(w, key))["status"] == "completed"
+        [video] = await w.rows("SELECT id FROM taxiway.videos")
+        assert [entry["consent"] for entry in await w.ledger(video["id"])] == ["app", None]
+        [account] = [one async for one in audits(w.ctx.database)]
+        assert (account.twice > 0, account.consented) == (True, True)
+        shown = (await w.api.get(f"/videos/{video['id']}/submissions")).json()["submissions"]
+        assert sorted(str(one["consent"]) for one in shown) == ["None", "app"]
+        timeline = [entry.words for entry in await timeline_of(w.ctx.database, video["id"])]
+        assert any("the app, which queued its row again" in words for words in timeline)
 
 
 async def test_a_retry_through_the_api_asks_the_gate_again_at_once(database_url: str) -> None:

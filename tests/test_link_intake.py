@@ -14,6 +14,7 @@ from service.context import Context, build
 from service.operations.links import Intake
 from service.steps import mirror
 from service.store import link_intake, links
+from service.store.link_queries import left_at_processing
 from service.store.links import open_links
 from tests.app_tables import BASE, link, linked
 from tests.database import connected, execute
@@ -346,6 +347,40 @@ async def test_a_row_that_was_left_alone_is_taken_once_its_word_was_another(data
         assert await connection.fetchval("SELECT video_id FROM taxiway.rows") == video["id"]
 
 
+@pytest.mark.parametrize("how", ["small", "large"])
+async def test_a_row_that_was_left_alone_is_taken_when_the_app_queues_it_again(database_url: str, how: str) -> None:
+    """`existing: ignore`: the operator did not consent to pay for it, and the app's own later wish counts."""
+    await execute(database_url, BASE)
+    link_id = await link(database_url)
+    if how == "large":
+        await execute(
+            database_url, "CREATE INDEX ON public.videos (created_at)",
+            """INSERT INTO public.videos (prompt, status, created_at)
+               SELECT repeat('p', 400), 'completed', now() - interval '1 day' FROM generate_series(1, 30000)""",
+            "ANALYZE public.videos",
+        )  # fmt: skip
+    await execute(
+        database_url, "INSERT INTO public.videos (prompt) VALUES ('again'), ('gone'), ('left')",
+        f"INSERT INTO taxiway.rows (link_id, app_id, app_word) SELECT {link_id}, id::text, 'queued' FROM public.videos "
+        "WHERE status = 'queued'",
+    )  # fmt: skip
+    sweep = "UPDATE taxiway.links SET sweep_due = now()"
+    async with context(database_url) as ctx:
+        assert await intake(ctx) == {}
+        await execute(
+            database_url, "UPDATE public.videos SET status = 'draft' WHERE prompt = 'again'",
+            "DELETE FROM public.videos WHERE prompt = 'gone'", sweep,
+        )  # fmt: skip
+        assert await intake(ctx) == {}
+        words = await ctx.database.fetch("SELECT app_word FROM taxiway.rows ORDER BY 1")
+        assert [row["app_word"] for row in words] == ["draft", "queued", "queued"]
+        await execute(database_url, "UPDATE public.videos SET status = 'queued' WHERE prompt = 'again'", sweep)
+        assert await intake(ctx) == {"taken_again": 1}
+        assert await intake(ctx) == {}
+    [video] = await videos(database_url)
+    assert (video["status"], "again" in video["input"]) == ("queued", True)
+
+
 async def test_a_look_beside_many_finished_rows_goes_by_an_index(database_url: str) -> None:
     await execute(
         database_url, BASE, "CREATE INDEX ON public.videos (created_at)",
@@ -398,7 +433,9 @@ async def test_rows_that_the_app_left_at_processing_are_taken_over_if_asked(
            ('sent', 'processing', 'task', now() - interval '1 hour')""",
     )
     async with context(database_url, link_rescue_after=after) as ctx:
-        assert await link_intake.count_died(ctx.database, await linked(ctx.database), 600) == 1
+        found = await left_at_processing(ctx.database, await linked(ctx.database), 600)
+        assert found is not None
+        assert (found.rows, found.link) == (1, "public.videos")
         assert await intake(ctx) == ({} if after is None else {"taken_over": 1})
         assert await intake(ctx) == {}
         if after is None:
@@ -407,7 +444,7 @@ async def test_rows_that_the_app_left_at_processing_are_taken_over_if_asked(
         assert (video["status"], video["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
         [entry] = await ctx.database.fetch("SELECT * FROM taxiway.submissions")
         assert (entry["outcome"], entry["settled_at"], entry["quoted_credits"]) == ("unknown", None, 60)
-        assert await link_intake.count_died(ctx.database, await linked(ctx.database), 600) == 0
+        assert await left_at_processing(ctx.database, await linked(ctx.database), 600) is None
 
 
 async def test_sixty_images_of_five_megabytes_fit_into_little_memory(database_url: str) -> None:

@@ -380,21 +380,3 @@ async def test_rows_never_go_backwards_beside_writers_that_hold_locks(database_u
         )
         assert (backwards, wrong, await ctx.database.fetchval("SELECT count(*) FROM taxiway.mirror_queue")) == (0, 0, 0)
     assert rows
-
-
-async def test_what_doctor_asks(database_url: str) -> None:
-    from service.store import link_queries as asked
-
-    await execute(database_url, BASE, SWALLOW)
-    link_id = await link(database_url)
-    async with world(database_url) as w:
-        key = await insert(w)
-        await w.finish()
-        database = w.ctx.database
-        [refusing] = await asked.refusing(database)
-        assert (refusing.link, refusing.rows, refusing.app_id) == ("public.videos", 1, key)
-        assert refusing.words == mirror.SWALLOWED
-        assert await asked.without_role(database) == {"public.videos": f"taxiway_link_{link_id}"}
-        assert await asked.refused_at_gate(database) == (0, None)
-        assert await asked.paused(database) == {}
-        assert await asked.left_at_processing(database, 3600) == {}

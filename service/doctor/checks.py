@@ -1,7 +1,7 @@
 """What is wrong with this installation, and how to fix it: settings and Runway. Pure.
 
-Four things lose a video when an app calls Runway by itself, and a check names each where it shows: the function ends
-with the response, the key is missing, the endpoint is wrong, Runway's answer is lost between call and save.
+Four things lose a video when an app calls Runway by itself, and each is named in these words where it shows: the
+function ends with the response, the key is missing, the endpoint is wrong, a crash between call and save.
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ def refused_rows(newest: Mapping[str, Any] | None) -> Check:
         f"{detail['sqlstate']}: {detail['error']}"
     )
     fix = "remove the trigger or constraint on the schema taxiway that refuses it; it is tried again, for a day"
+    if "link" in detail:
+        words += f" ({detail['link']})"
+        fix = "correct that row of the linked table, and set it to queued again: its video has failed, unpaid"
     return Check("queue", "refused rows", CheckStatus.WARNING, words, fix)
 
 
@@ -77,9 +80,10 @@ def _unknown(count: int, credits: float) -> Check:
     if not count:
         return Check("queue", "unknown", CheckStatus.OK, "none")
     videos, them = ("1 video", "it") if count == 1 else (f"{count} videos", "them")
+    most = f"up to {credits:g} credits, ${credits / 100:,.2f}"
     words = (
-        f"{videos} may have been charged (up to {credits:g} credits, ${credits / 100:.2f}): "
-        f"Runway's answer was lost, so we don't know whether it started {them}."
+        f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, "
+        f"so we don't know whether it started {them}"
     )
     fix = (
         "run `taxiway audit`, and look for each video in Runway's Request History: if it is there, run "

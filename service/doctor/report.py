@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from service import context as contexts
 from service.context import Context
-from service.doctor import storage
+from service.doctor import links, storage
 from service.doctor.checks import (
     Check,
     CheckStatus,
@@ -118,7 +118,8 @@ async def _stored(ctx: Context) -> list[Check]:
         return found + [unchecked(area, "all of it", "the schema is not up to date") for area in ("queue", "cron")]
     found += [storage.rights(missing, durable["role"]), storage.openness(is_open)]
     found.append(storage.identity(await doctor_queries.identity(ctx.database), durable["role"]))
-    return found + await _guarded("queue", lambda: _queue_and_cron(ctx))
+    found += await _guarded("queue", lambda: _queue_and_cron(ctx))
+    return found + await _guarded(links.AREA, lambda: links.run(ctx))
 
 
 async def _server(ctx: Context, target: Target) -> list[Check]:

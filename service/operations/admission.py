@@ -20,7 +20,7 @@ from service.store import gate, links
 from service.store.claim import OpenSubmission
 from service.store.gate import Passage, Verdict
 from service.store.link_recall import Stand, stands
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
 from service.videos import Status
 

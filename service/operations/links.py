@@ -19,7 +19,7 @@ from service.logs import VIDEO, event
 from service.operations.finalize import now
 from service.store import link_intake, link_recall, links
 from service.store.link_intake import Died, Entry, Look, Unknown
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
 from service.videos import new_id
 
@@ -48,7 +48,7 @@ async def each(ctx: Context, tables: Sequence[LinkedTable], work: Callable[[Link
             try:
                 await work(table)
             except TableTrouble as exc:
-                if exc.is_passing:
+                if exc.is_passing or (exc.is_late and await links.answers(ctx.database, table)):
                     event(log, VIDEO, "link_failed", exc.message, level=logging.WARNING, link=table.link.name)
                 else:
                     await links.pause(ctx.database, table.link, reason_of(table, exc))
@@ -108,7 +108,7 @@ class Intake:
 
     async def _take(self, table: LinkedTable) -> bool:
         """Find queued rows and take them; whether all rows were read."""
-        sweep = table.is_cheap or table.since is None or table.sweep_is_due
+        sweep = table.is_swept
         if table.is_blind and not (table.look_is_due and await link_intake.take_turn(self.ctx.database, table)):
             return False
         more = True
@@ -124,12 +124,14 @@ class Intake:
 
     async def _note(self, table: LinkedTable, found: Look, sweep: bool, seconds: float) -> None:
         """Remember a look where the next one depends on it: not where each tick reads all rows."""
-        stays_cheap = table.is_cheap and seconds < 0.02 and not table.sweep_seconds
-        if stays_cheap or not (sweep or found.unknown):
+        kept = table.remembered(seconds)
+        if table.is_cheap and kept == table.sweep_seconds == 0:
+            return
+        if not (sweep or found.unknown):
             return
         await link_intake.seen(
             self.ctx.database, table, newest=None if found.is_full else found.newest, swept=sweep, seconds=seconds,
-            rest=max(SLOW_REST_SECONDS, SLOW_REST_TIMES * seconds) if table.is_blind else 0.0,
+            kept=kept, rest=max(SLOW_REST_SECONDS, SLOW_REST_TIMES * seconds) if table.is_blind else 0.0,
         )  # fmt: skip
 
     async def _take_all(self, table: LinkedTable, unknown: Sequence[Unknown]) -> None:
@@ -192,7 +194,7 @@ class Intake:
         word = table.link.mapping.words.queued[0]
         entry = Entry(row.app_id, word, _fresh(self.ctx), refusal=words)
         written = await self._write(table, [entry], {row.app_id} if row.is_known else set())
-        await link_intake.refused(self.ctx.database, table, [one["id"] for one in written], exc.message)
+        await link_intake.refused(self.ctx.database, table, row.app_id, [one["id"] for one in written], exc)
 
     async def _take_over(self, table: LinkedTable, after: float) -> None:
         """Rows that the app's own code left at processing, as videos whose submission has no known outcome."""

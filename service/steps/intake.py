@@ -16,7 +16,7 @@ from service.operations.parking import ParkingLot, each
 from service.settings import Settings
 from service.store import intake as store
 from service.store.intake import Mapped, Unmapped
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from service.context import Context, Counts
 from service.logs import VIDEO, event
 from service.operations.links import each
 from service.store import link_closing, mirror
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
 from service.store.mirror import Note
 

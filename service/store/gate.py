@@ -15,7 +15,7 @@ import asyncpg
 from service.errors import DatabaseUnavailable
 from service.store import link_statements as statements
 from service.store.database import Database, Raw
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, note, trouble
 
 LOCK_MILLISECONDS = 1_000

@@ -10,7 +10,7 @@ from service.errors import Conflict, InvalidRequest, Problem
 from service.store import link_statements as statements
 from service.store import videos as store
 from service.store.database import Database, Raw
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, ask, open_links
 from service.store.videos import NewVideo
 from service.videos import Video

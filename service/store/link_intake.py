@@ -16,9 +16,10 @@ import asyncpg
 
 from service import videos
 from service.store import link_statements as statements
+from service.store.batches import PARKED
 from service.store.database import Database
-from service.store.link_statements import LinkedTable
-from service.store.links import ask, note, trouble
+from service.store.linked_table import LinkedTable
+from service.store.links import TableTrouble, ask, note, trouble
 from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.store.videos import NEEDS_CONSENT
@@ -162,7 +163,8 @@ ORDER BY app_id FOR NO KEY UPDATE SKIP LOCKED
 
 # A new round for each video that has ended, with what its row asks for now; a video that was made through the API keeps
 # its request. Without consent, no round where an earlier create may have been taken: the row is put back by the mirror,
-# with the reason. A video that was removed meanwhile is made again, under its own id: the ledger still knows it.
+# with the reason. A video that was removed meanwhile is made again, under its own id: the ledger still knows it. A film
+# that was paid for may be paid for again, since the app asks for it again: the ledger keeps that as the app's consent.
 _AGAIN = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS {_FIELDS}
@@ -207,6 +209,13 @@ WITH given AS MATERIALIZED (
     RETURNING id, error_message AS refusal
 ), done AS (
     SELECT * FROM again UNION ALL SELECT * FROM refused UNION ALL SELECT * FROM lost
+), wanted AS MATERIALIZED (
+    SELECT s.video_id, s.id FROM taxiway.submissions s JOIN done d ON d.id = s.video_id
+    WHERE d.refusal IS NULL AND s.outcome = 'accepted' AND s.consent IS NULL
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+), consented AS (
+    UPDATE taxiway.submissions s SET consent = 'app', consented_at = now() FROM wanted w
+    WHERE s.video_id = w.video_id AND s.id = w.id
 ), marked AS (
     UPDATE taxiway.rows r SET app_word = g.word, video_id = d.id, missing_since = NULL,
         mirrored_version = CASE WHEN d.refusal IS NULL THEN r.mirrored_version ELSE 0 END
@@ -256,7 +265,7 @@ async def take_again(
 # How far intake has come, and when it looks again.
 _SEEN = """
 UPDATE taxiway.links SET seen_until = COALESCE($2, seen_until),
-    sweep_seconds = CASE WHEN $3 THEN $4 ELSE sweep_seconds END,
+    sweep_seconds = CASE WHEN $3 THEN $6 ELSE sweep_seconds END,
     sweep_due = CASE WHEN $3 THEN now() + make_interval(secs => GREATEST(60, 50 * $4)) ELSE sweep_due END,
     look_due = now() + make_interval(secs => $5)
 WHERE id = $1
@@ -264,11 +273,15 @@ WHERE id = $1
 
 
 async def seen(
-    database: Database, table: LinkedTable, *, newest: str | None, swept: bool, seconds: float, rest: float
-) -> None:
-    """Note a look that took so long: the newest row, whether it was a sweep, and for how long to rest."""
+    database: Database, table: LinkedTable, *, newest: str | None, swept: bool, seconds: float, kept: float,
+    rest: float,
+) -> None:  # fmt: skip
+    """Note a look that took so long: the newest row, whether it was a sweep, and for how long to rest.
+
+    `kept`: what LinkedTable.remembered makes of the seconds.
+    """
     seen_until = None if newest is None else f"{table.window_key} {newest}"
-    await database.execute(_SEEN, table.id, seen_until, swept, seconds, rest)
+    await database.execute(_SEEN, table.id, seen_until, swept, seconds, rest, kept)
 
 
 _TURN = """
@@ -281,13 +294,14 @@ async def take_turn(database: Database, table: LinkedTable) -> bool:
     return await database.fetchval(_TURN, table.id) is not None
 
 
-async def refused(database: Database, table: LinkedTable, video_ids: Sequence[UUID], words: str) -> None:
-    """Note that PostgreSQL refused to read or store these rows."""
-    entries = [
-        {"video_id": one, "kind": "refused_row", "detail": {"link": table.link.name, "words": words}}
-        for one in video_ids
-    ]
-    await note(database, "intake", entries)
+async def refused(
+    database: Database, table: LinkedTable, app_id: str, video_ids: Sequence[UUID], exc: TableTrouble
+) -> None:
+    """Note that PostgreSQL refused to read or store a row."""
+    detail = {
+        "link": table.link.name, "statement": "take_row", "key": app_id, "sqlstate": exc.sqlstate, "error": exc.message,
+    }  # fmt: skip
+    await note(database, "intake", [{"video_id": one, "kind": PARKED, "detail": detail} for one in video_ids])
 
 
 _DIED = """
@@ -337,12 +351,6 @@ async def read_died(database: Database, table: LinkedTable, seconds: float, limi
     """Rows at processing for longer than so many seconds that Taxiway does not know. Raises TableTrouble."""
     sql = statements.died(table)
     return [] if sql is None else await ask(database, sql, seconds, limit, seconds=READ_SECONDS)
-
-
-async def count_died(database: Database, table: LinkedTable, seconds: float) -> int:
-    """How many rows the app's own code has left at processing for longer than so many seconds. Raises TableTrouble."""
-    sql = statements.died(table, count=True)
-    return 0 if sql is None else int((await ask(database, sql, seconds, seconds=READ_SECONDS))[0][0])
 
 
 async def take_died(database: Database, table: LinkedTable, rows: Sequence[Died], words: str) -> list[UUID]:

@@ -13,7 +13,7 @@ import asyncpg
 
 from service.store import link_statements as statements
 from service.store.database import Database
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import ask, note
 from service.store.videos import CANCEL
 

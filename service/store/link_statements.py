@@ -8,10 +8,9 @@ cast to the column's own type; the app's key is always compared in its own type,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from service.links import Link
+from service.store.linked_table import LinkedTable
 
 # Types of pg_catalog that may be named without their length: a cast to varchar(10) would cut a key, and to character
 # without one would leave its first letter.
@@ -20,71 +19,13 @@ PLAIN = frozenset({
     "timestamp", "timestamptz", "date", "bool", "json", "jsonb",
 })  # fmt: skip
 WITH_LENGTH = re.compile(r"character( varying)?\(\d+\)")
-GROWING = frozenset({"int2", "int4", "int8"})
 
 # What the mirror shows besides the status, by key: the field of its record.
 SHOWN = ("runway_video_id", "error_message", "video_url", "progress")
 
-SMALL_PAGES = 1_000  # 8 MB: reading all of it costs a millisecond or two
 LOOK_LIMIT = 10_000  # unknown rows of one look: less would read a long queue again and again
 WINDOW, WINDOW_KEYS = "10 minutes", 1_000  # a transaction that commits later than this is found by the next sweep
 CANDIDATES = 200  # of each model, the next to be claimed
-
-
-@dataclass(frozen=True)
-class LinkedTable:
-    """A link with its table as it is at this moment."""
-
-    link: Link  # its `columns` are those of now
-    oid: int
-    kind: str  # pg_class.relkind: r, p (partitioned), v
-    is_secured: bool  # row-level security hides rows from this role
-    bases: Mapping[str, str]  # the plain name of each column's type, by key
-    pages: int = 0  # of 8 kB, as of the last ANALYZE; 0 for a view
-    indexed: frozenset[str] = field(default_factory=frozenset)  # keys of columns with which an index begins
-    role: str | None = None  # may touch this table and nothing else; gate and mirror act as it
-    seen_until: str | None = None  # the newest row that was seen, as text
-    sweep_seconds: float = 0.0
-    sweep_is_due: bool = True
-    look_is_due: bool = True
-    is_behind: bool = False  # videos whose rows are to be written
-
-    @property
-    def id(self) -> int:
-        """The link's id."""
-        return self.link.id
-
-    @property
-    def absence_counts(self) -> bool:
-        """Whether a row that is not found is gone: row security or a view may hide it, and another table lack it."""
-        return self.kind != "v" and not self.is_secured and self.oid == self.link.table_oid
-
-    @property
-    def window_key(self) -> str | None:
-        """The key of the column by which new rows are found without reading the old ones, if there is one."""
-        if "created_at" in self.indexed:
-            return "created_at"
-        return "id" if "id" in self.indexed and self.bases["id"] in GROWING else None
-
-    @property
-    def since(self) -> str | None:
-        """The newest row that was seen, as text of that column; None if nothing is known of it."""
-        key, _, value = (self.seen_until or "").partition(" ")
-        return value if key and key == self.window_key else None
-
-    @property
-    def is_blind(self) -> bool:
-        """Whether nothing but reading the whole of a large table finds its queued rows."""
-        return not self.is_cheap and self.window_key is None
-
-    @property
-    def is_cheap(self) -> bool:
-        """Whether all queued rows can be looked for with every tick."""
-        if self.kind == "v":
-            return self.sweep_seconds < 0.05
-        if self.pages < SMALL_PAGES:
-            return self.sweep_seconds < 0.5
-        return "status" in self.indexed and self.sweep_seconds < 0.02
 
 
 def identifier(name: str) -> str:
@@ -126,9 +67,14 @@ def _text(table: LinkedTable, key: str) -> str:
 
 def _moment(table: LinkedTable, key: str) -> str:
     """A column with a time, as one with a zone."""
+    return _zoned(table, key, column(table, key))
+
+
+def _zoned(table: LinkedTable, key: str, value: str) -> str:
+    """A value of that column's type, as a time with a zone."""
     if table.bases[key] == "timestamp":
-        return f"({column(table, key)} AT TIME ZONE {literal(table.link.mapping.zone or 'UTC')})"
-    return column(table, key)
+        return f"({value} AT TIME ZONE {literal(table.link.mapping.zone or 'UTC')})"
+    return value
 
 
 def _size(table: LinkedTable, key: str) -> str:
@@ -163,7 +109,9 @@ def look(table: LinkedTable, *, window: bool) -> str:
     """
     key, newest, since = table.window_key, "NULL::text", ""
     if key == "created_at":
-        newest = f"(SELECT LEAST(max({_moment(table, key)}), now())::text FROM {relation(table)} a)"
+        newest = (
+            f"(SELECT LEAST({_zoned(table, key, f'max({column(table, key)})')}, now())::text FROM {relation(table)} a)"
+        )
         bound = f"($1::text::timestamptz - interval '{WINDOW}')"
         if table.bases[key] == "timestamp":
             bound = f"({bound} AT TIME ZONE {literal(table.link.mapping.zone or 'UTC')})"
@@ -183,6 +131,11 @@ def look(table: LinkedTable, *, window: bool) -> str:
                 SELECT FROM taxiway.videos v WHERE v.id = r.video_id AND v.status IN ('queued', 'processing'))
             LIMIT {LOOK_LIMIT}) AS u ON true
     """
+
+
+def nothing(table: LinkedTable) -> str:
+    """No row of the table, as soon as it may be read."""
+    return f"SELECT FROM {relation(table)} LIMIT 0"
 
 
 def read(table: LinkedTable) -> str:
@@ -211,9 +164,13 @@ def _cancelled(table: LinkedTable) -> str:
 
 
 def recall(table: LinkedTable) -> str:
-    """Of the videos under way, and of the next to be claimed, those whose row asks to cancel, is gone, or is back."""
+    """Of the videos under way, and of the next to be claimed, those whose row asks to cancel, is gone, or is back.
+
+    With a sweep, what rows say that were left alone is read in the same statement.
+    """
+    left_alone = _left_alone(table) if table.has_left_alone and table.is_swept else ""
     return f"""
-        WITH mine AS MATERIALIZED (
+        WITH {left_alone} mine AS MATERIALIZED (
             SELECT v.id FROM taxiway.videos v WHERE v.status = 'processing' AND v.link_id = {table.id}
             UNION ALL
             SELECT c.id FROM taxiway.models m CROSS JOIN LATERAL (
@@ -225,9 +182,26 @@ def recall(table: LinkedTable) -> str:
             SELECT r.app_id, r.video_id, r.missing_since FROM taxiway.rows r
             WHERE r.video_id = ANY(ARRAY(SELECT id FROM mine)) AND r.link_id = {table.id}
         )
-        {_STATE.format(key=cast(table, "id"), rows=_rows_of(table, "row"), cancelled=_cancelled(table))}
+        {_STATE.format(**_row_of(table), cancelled=_cancelled(table))}
         WHERE state.is_cancelled OR NOT state.is_found OR state.missing_since IS NOT NULL
     """
+
+
+def _left_alone(table: LinkedTable) -> str:
+    """Enter the words of rows that were left alone and no longer say queued: queued again, they are taken.
+
+    A row that is not found keeps its word: it may only be hidden.
+    """
+    queued = words(table.link.mapping.words.queued)
+    parts = _row_of(table)
+    return f"""changed AS (
+            UPDATE taxiway.rows o SET app_word = n.word FROM (
+                SELECT r.app_id, a.status::text AS word FROM taxiway.rows r JOIN {parts["rows"]} AS a ON {parts["on"]}
+                WHERE r.video_id IS NULL AND r.link_id = {table.id} AND r.app_word IN ({queued})
+                  AND a.status NOT IN ({queued})
+                ORDER BY r.app_id FOR NO KEY UPDATE OF r SKIP LOCKED) AS n
+            WHERE o.link_id = {table.id} AND o.app_id = n.app_id
+        ),"""
 
 
 def states(table: LinkedTable) -> str:
@@ -237,20 +211,27 @@ def states(table: LinkedTable) -> str:
             SELECT r.app_id, r.video_id, r.missing_since FROM taxiway.rows r
             WHERE r.video_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
         )
-        {_STATE.format(key=cast(table, "id"), rows=_rows_of(table, "row"), cancelled=_cancelled(table))}
+        {_STATE.format(**_row_of(table), cancelled=_cancelled(table))}
     """
 
 
 _STATE = """SELECT * FROM (
             SELECT r.video_id, r.missing_since, a.key IS NOT NULL AS is_found,
                    COALESCE({cancelled}, false) AS is_cancelled, count(*) OVER () AS looked_at
-            FROM row r LEFT JOIN {rows} AS a ON a.key = r.app_id::{key}) AS state"""
+            FROM row r LEFT JOIN {rows} AS a ON {on}) AS state"""
 
 
-def _rows_of(table: LinkedTable, source: str) -> str:
-    """Key and status of the app's rows that `source` names."""
-    return f"""(SELECT {column(table, "id")} AS key, {column(table, "status")} AS status FROM {relation(table)} a
-                WHERE {_ids(table, f"SELECT app_id FROM {source}")})"""
+def _row_of(table: LinkedTable) -> dict[str, str]:
+    """Key and status of the app's row that `r` names, and the condition on which to join it.
+
+    Each by its unique index, so that the time grows with what is asked for, whatever the statistics say: right after
+    many rows were inserted there are none. Not every view lets a key through to an index, so it is read once.
+    """
+    own = f"SELECT {column(table, 'id')} AS key, {column(table, 'status')} AS status FROM {relation(table)} a"
+    same = f"r.app_id::{cast(table, 'id')}"
+    if table.kind == "v":
+        return {"rows": f"({own})", "on": f"a.key = {same}"}
+    return {"rows": f"LATERAL ({own} WHERE {column(table, 'id')} = {same} LIMIT 1)", "on": "true"}
 
 
 def gate(table: LinkedTable) -> str:
@@ -331,8 +312,7 @@ def hold(table: LinkedTable, *, alone: bool = False) -> str:
     return f"""
         {_GIVEN}
         SELECT g.app_id, {_text(table, "status")} AS word, {same} AS is_same
-        FROM given g JOIN {relation(table)} a ON {column(table, "id")} = g.app_id::{cast(table, "id")}
-        WHERE {_ids(table, "SELECT app_id FROM given")} {lock}
+        FROM given g JOIN {relation(table)} a ON {column(table, "id")} = g.app_id::{cast(table, "id")} {lock}
     """
 
 
@@ -356,7 +336,7 @@ def show(table: LinkedTable, *, status: bool) -> str:
         {_GIVEN}
         UPDATE {relation(table)} a SET {", ".join(changes)}
         FROM given g
-        WHERE {column(table, "id")} = g.app_id::{cast(table, "id")} AND {_ids(table, "SELECT app_id FROM given")}
+        WHERE {column(table, "id")} = g.app_id::{cast(table, "id")}
         RETURNING g.app_id, {_text(table, "status")} AS word
     """
 
@@ -393,4 +373,4 @@ def died(table: LinkedTable, *, count: bool = False) -> str | None:
               FROM {relation(table)} a WHERE {condition}) AS a
         WHERE NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.link_id = {table.id} AND r.app_id = a.app_id)
     """
-    return f"SELECT count(*) {rows}" if count else f"SELECT a.* {rows} LIMIT $2"
+    return f"SELECT count(*), min(a.since) {rows}" if count else f"SELECT a.* {rows} LIMIT $2"

@@ -11,14 +11,16 @@ import asyncpg
 
 from service.links import Column, Link, Mapping
 from service.logs import VIDEO, event
+from service.store import link_statements as statements
 from service.store.database import Database
 from service.store.link_catalogue import COLUMNS, FoundTable, column_of
 from service.store.link_fit import judge
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0  # for one statement that reads an app's table: an ALTER TABLE may hold it for hours
+ANSWER_SECONDS = 1.0  # for one that reads no row of it
 PAUSE_SECONDS = 60.0  # until a table that does not fit, or cannot be read, is tried again
 ROLE = "taxiway_link_{id}"  # of one link, if the operator made it: may touch that table and nothing else
 
@@ -31,7 +33,8 @@ SELECT l.id, l.schema_name, l.table_name, l.table_oid::bigint AS table_oid, l.ma
        EXISTS (SELECT FROM taxiway.mirror_queue q WHERE q.link_id = l.id)
        OR EXISTS (SELECT FROM taxiway.rows r WHERE r.due_at <= now() AND r.link_id = l.id) AS is_behind,
        (SELECT rolname FROM pg_roles
-        WHERE rolname = 'taxiway_link_' || l.id AND pg_has_role(oid, 'MEMBER')) AS role, t.*
+        WHERE rolname = 'taxiway_link_' || l.id AND pg_has_role(oid, 'MEMBER')) AS role,
+       EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id IS NULL AND r.link_id = l.id) AS has_left_alone, t.*
 FROM taxiway.links l LEFT JOIN LATERAL (
     SELECT c.oid::bigint AS oid, n.nspname::text AS found_schema, c.relname::text AS found_table,
            quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS sql_name,
@@ -44,6 +47,10 @@ FROM taxiway.links l LEFT JOIN LATERAL (
 }) AS columns,
            (SELECT array_agg(i.indkey[0]::int) FROM pg_index i
             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL) AS indexed,
+           EXISTS (SELECT FROM pg_depend d JOIN pg_index i ON i.indexrelid = d.objid
+                   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                     AND d.refobjsubid = (l.columns -> 'status' ->> 'attnum')::int
+                     AND i.indisvalid AND i.indpred IS NOT NULL) AS has_partial_index,
            GREATEST(c.relpages, (SELECT sum(p.relpages) FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhrelid
                                  WHERE h.inhparent = c.oid), 0)::int AS pages
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -84,6 +91,11 @@ class TableTrouble(Exception):
         return self.sqlstate is not None and self.sqlstate.startswith(PASSING)
 
     @property
+    def is_late(self) -> bool:
+        """Whether the statement took too long: because another transaction holds the table, or because it is slow."""
+        return self.sqlstate is None
+
+    @property
     def is_of_a_row(self) -> bool:
         """Whether one row may be at fault, and not the statement, the table or the moment."""
         return self.sqlstate is not None and not self.sqlstate.startswith((*PASSING, "42", "0A"))
@@ -116,6 +128,15 @@ async def ask(database: Database, sql: str, *arguments: object, seconds: float =
         except (TimeoutError, asyncpg.PostgresError) as exc:
             raise trouble(exc) from exc
     return rows
+
+
+async def answers(database: Database, table: LinkedTable) -> bool:
+    """Whether the table can be read at this moment: no other transaction holds the whole of it."""
+    try:
+        await ask(database, statements.nothing(table), seconds=ANSWER_SECONDS)
+    except TableTrouble:
+        return False
+    return True
 
 
 async def open_links(database: Database) -> list[LinkedTable]:
@@ -177,7 +198,8 @@ def _table(link: Link, found: FoundTable, row: asyncpg.Record) -> LinkedTable:
         bases={key: column.base for key, column in by_key.items()}, pages=row["pages"],
         indexed=frozenset(key for key, column in by_key.items() if column.attnum in leading), role=row["role"],
         seen_until=row["seen_until"], sweep_seconds=row["sweep_seconds"], sweep_is_due=row["sweep_is_due"],
-        look_is_due=row["look_is_due"], is_behind=row["is_behind"],
+        look_is_due=row["look_is_due"], is_behind=row["is_behind"], has_left_alone=row["has_left_alone"],
+        has_partial_index=row["has_partial_index"],
     )  # fmt: skip
 
 

@@ -18,11 +18,11 @@ import asyncpg
 from service.store import link_statements as statements
 from service.store.database import Database, Raw
 from service.store.gate import AS_ROLE
-from service.store.link_statements import LinkedTable
+from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, note, trouble
 from service.videos import Status
 
-BATCH = 500
+BATCH = 1_000
 LOCK_MILLISECONDS = 2_000
 STATEMENT_MILLISECONDS = 10_000
 CLIENT_SECONDS = 15.0
@@ -143,10 +143,13 @@ async def _write(raw: Raw, table: LinkedTable, batch: dict[UUID, Note], *, alone
     hidden = set() if table.absence_counts else missing - there
     stands = plan.stands | dict.fromkeys(missing - there - hidden)  # what is gone has nothing to show
     shown = [{"video_id": videos[one]["id"], "version": videos[one]["version"], "word": stands[one]} for one in stands]
-    done = [*(one["video_id"] for one in shown), *(set(held) - {row["id"] for row in videos.values()})]
-    await raw.execute(_SHOWN, _json(shown), timeout=CLIENT_SECONDS)
-    await raw.execute(_SETTLED, _json(done), timeout=CLIENT_SECONDS)
-    await raw.execute(_DROP, _json([n for one in done for n in batch[one].notes]), timeout=CLIENT_SECONDS)
+    settled = set(held) - {row["id"] for row in videos.values()}
+    done = [*(one["video_id"] for one in shown), *settled]
+    for statement, values in (
+        (_SHOWN, shown), (_SETTLED, settled), (_DROP, [n for one in done for n in batch[one].notes]),
+    ):  # fmt: skip
+        if values:
+            await raw.execute(statement, _json(values), timeout=CLIENT_SECONDS)
     refusals = [(one, SWALLOWED) for one in kept] + [(one, HIDDEN) for one in hidden]
     return Result(
         shown=len(plan.with_status) + len(plan.without_status) - len(kept),

@@ -52,10 +52,11 @@ ORDER BY received_at
 """
 
 
-# Times at which PostgreSQL refused to write what became of the video.
+# Times at which PostgreSQL refused to write what became of the video, or an app's table to show it or let it pass.
 _REFUSALS = f"""
-SELECT at, actor, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS sqlstate, detail ->> 'error' AS error
-FROM taxiway.events WHERE video_id = $1 AND kind = '{PARKED}' ORDER BY id
+SELECT at, kind, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS sqlstate, detail ->> 'link' AS link,
+       COALESCE(detail ->> 'error', detail ->> 'words') AS error
+FROM taxiway.events WHERE video_id = $1 AND kind IN ('{PARKED}', 'mirror_refused', 'gate_refused') ORDER BY id
 """
 
 
@@ -76,6 +77,9 @@ def _beginning(video: Video) -> Iterator[Entry]:
     yield Entry(video.created_at, "enqueued", words, credits=video.quoted_credits)
 
 
+_ALLOWED_BY = {"policy": "UNKNOWN_POLICY", "operator": "an operator", "app": "the app, which queued its row again"}
+
+
 def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
     about: dict[str, Any] = {"submission_id": row["id"], "task_id": row["task_id"]}
     words = f"Attempt {attempt}: sending to Runway ({row['model']})"
@@ -83,7 +87,7 @@ def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
     if row["closed_at"] is not None:
         yield _answer(row, about)
     if row["consent"] is not None:
-        by = "UNKNOWN_POLICY" if row["consent"] == "policy" else "an operator"
+        by = _ALLOWED_BY[row["consent"]]
         words = f"Another create was allowed by {by}, although this one may have cost something"
         # Rows from before this was kept have no time for it: the earliest that it can have been is the answer's.
         yield Entry(row["consented_at"] or row["closed_at"], "consent", words, **about)
@@ -142,8 +146,16 @@ def _callback(row: asyncpg.Record) -> Entry:
 
 
 def _refusal(row: asyncpg.Record) -> Entry:
-    words = f"The database refused to write this ({row['statement']}); it is tried again"
-    return Entry(row["at"], "refused_row", words, error=f"{row['sqlstate']}: {row['error']}")
+    match row["kind"], row["link"]:
+        case "gate_refused", link:
+            words = f"{link} refused to let its row say that the video is sent: nothing was sent"
+        case "mirror_refused", link:
+            words = f"{link} refused to show this in its row; it is tried again"
+        case _, None:
+            words = f"The database refused to write this ({row['statement']}); it is tried again"
+        case _, link:
+            words = f"The database cannot read or store its row of {link}"
+    return Entry(row["at"], row["kind"], words, error=": ".join(filter(None, (row["sqlstate"], row["error"]))))
 
 
 def _end(video: Video) -> Iterator[Entry]:

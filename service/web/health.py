@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from service.context import Context
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.settings import ENV_NAMES
-from service.store import models, queue_stats, ticks
+from service.store import link_queries, models, queue_stats, ticks
 from service.store.database import Database
 from service.web.auth import context_of, may_look
 
@@ -82,6 +82,15 @@ async def _facts(database: Database) -> dict[str, Any]:
         }
         for row in paused
     ]
+    facts["links"] = [
+        {
+            "link": one.link,
+            "is_paused": one.paused is not None,
+            "refusing_rows": one.rows,
+            "refusing_since": one.since and one.since.isoformat(),
+        }
+        for one in await link_queries.troubled(database)
+    ]
     return facts
 
 
@@ -97,4 +106,10 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
     if facts["unknown"]:
         concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
     concerns += [f"model {model['model']} is paused: {model['reason']}" for model in facts["models_paused"]]
+    why = "`taxiway doctor` says why"
+    for one in facts["links"]:
+        if one["is_paused"]:
+            concerns.append(f"the linked table {one['link']} is paused: {why}")
+        if one["refusing_rows"]:
+            concerns.append(f"{one['refusing_rows']} rows of {one['link']} refuse to show their videos: {why}")
     return concerns

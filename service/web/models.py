@@ -200,7 +200,7 @@ class SubmissionView(Schema):
     quoted_credits: Credits = None
     estimated_credits: Credits = None
     cost_credits: Credits = None
-    consent: Literal["policy", "operator"] | None
+    consent: Literal["policy", "operator", "app"] | None
     cancel_due: datetime | None
     cancel_reason: str | None
     settled_at: datetime | None

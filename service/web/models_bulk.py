@@ -80,7 +80,8 @@ class TimelineEntry(Schema):
     at: datetime
     event: Literal[
         "enqueued", "submission_opened", "answered", "consent", "polled", "polls_dropped", "callback", "task_ended",
-        "task_deleted", "delete_due", "refused_row", "waiting", "completed", "failed", "cancelled",
+        "task_deleted", "delete_due", "refused_row", "mirror_refused", "gate_refused", "waiting", "completed", "failed",
+        "cancelled",
     ]  # fmt: skip
     words: str = Field(description="for people")
     submission_id: int | None

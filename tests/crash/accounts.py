@@ -14,6 +14,8 @@ from uuid import UUID
 if TYPE_CHECKING:
     from tests.database import Connection
 
+# To another create although an earlier one may cost. What an app queues again has ended, and is counted as such.
+CONSENTS = ("policy", "operator")
 ENDED = ("completed", "failed", "cancelled")
 # Two transactions that follow each other may carry the times of their beginnings the other way round.
 CLOCK_GRAIN = timedelta(milliseconds=100)
@@ -111,7 +113,7 @@ def _check_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: l
         found.paid_twice.append(f"{prompt}: {len(creates)} creates for {len(ledger)} submissions")
     if len(unbooked) > len(unknown):
         found.unexplained.append(f"{prompt}: {len(unbooked)} tasks not booked, {len(unknown)} unknown outcomes")
-    consents = sum(row["consent"] is not None for row in ledger)
+    consents = sum(row["consent"] in CONSENTS for row in ledger)
     ended = sum(row["settled_at"] is not None and row["task_id"] is not None for row in ledger[:-1])
     if len(tasks) > 1 + consents + ended:
         found.paid_twice.append(f"{prompt}: {len(tasks)} tasks, {consents} consents, {ended} ended before")
@@ -142,7 +144,7 @@ def _check_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
     """Nothing is left open, and no submission was opened while an earlier one might still cost, without consent."""
     for row in ledger:
         found.outcomes[str(row["outcome"])] += 1
-        found.consents += row["consent"] is not None
+        found.consents += row["consent"] in CONSENTS
         if row["outcome"] == "unknown":
             found.at_risk += row["quoted_credits"] or 0
         if row["outcome"] is None or row["unsaved"] or row["cancel_due"]:

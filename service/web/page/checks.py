@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service.doctor import checks, queue
+from service.doctor import checks, links, queue
 from service.doctor.checks import Check, CheckStatus
 from service.settings import ENV_NAMES, Settings
+from service.store.link_queries import Troubled
 from service.videos import SUBMISSION_UNKNOWN
 from service.web.page.formats import duration, model_name
 
@@ -39,14 +40,16 @@ def summary(
     report: Mapping[str, Any],
     paused: Sequence[Mapping[str, Any]],
     recent: Sequence[Mapping[str, Any]],
+    linked: Sequence[Troubled],
     now: datetime,
 ) -> Summary:
-    """Of the settings, the report of `store.ticks`, the paused models, and the last ticks of `store.doctor_queries`."""
+    """Of the settings, the report of `store.ticks`, the paused models, the last ticks and the linked tables."""
     found = [
         *_missing(settings),
         *cron(report, recent),
         *queue.queue(report),
         *(_paused(row, now) for row in paused),
+        *links.troubles(linked, now.timestamp()),
     ]
     problems = [check for check in found if check.status is not CheckStatus.OK]
     ranked = sorted(problems, key=lambda check: check.status is not CheckStatus.ERROR)

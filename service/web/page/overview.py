@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.store import doctor_queries, models, queue_stats, spending, stats
+from service.store import doctor_queries, link_queries, models, queue_stats, spending, stats
 from service.store.stats import BUCKETS, Span
 from service.videos import Status
 from service.web.auth import context_of
@@ -64,6 +64,7 @@ async def _state(request: Request) -> dict[str, Any]:
     took = ctx.monotonic() - before
     recent = await doctor_queries.recent_ticks(database)
     paused = [dict(row) for row in await models.paused(database)]
+    linked = await link_queries.troubled(database)
     spent = await spending.today(database)
     rhythm = checks.cron(report, recent)
     statuses = [status.value for status in Status]
@@ -71,7 +72,7 @@ async def _state(request: Request) -> dict[str, Any]:
         "report": report,
         "counts": {name: report["counts"].get(name, 0) for name in statuses},
         "others": {name: count for name, count in report["counts"].items() if name not in statuses},
-        "summary": checks.summary(ctx.settings, report, paused, recent, now),
+        "summary": checks.summary(ctx.settings, report, paused, recent, linked, now),
         "screen_of": checks.screen_of,
         "last_tick": recent[0] if recent else None,
         "cron_kind": checks.KINDS[rhythm[0].status],

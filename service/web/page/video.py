@@ -29,7 +29,8 @@ from service.web.videos import video_id_of
 
 KINDS = {
     "completed": "ok", "failed": "bad", "task_ended": "info", "consent": "warn", "waiting": "warn", "callback": "info",
-    "delete_due": "warn", "refused_row": "warn", "task_deleted": "off", "polled": "off",
+    "delete_due": "warn", "refused_row": "warn", "mirror_refused": "warn", "gate_refused": "warn",
+    "task_deleted": "off", "polled": "off",
 }  # fmt: skip
 OUTCOMES = {"accepted": "ok", "rejected": "bad", "not_sent": "warn", "unknown": "bad"}
 HIDDEN = ("promptText", "promptImage", "model")  # of the request: they have their own place
