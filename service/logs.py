@@ -111,10 +111,8 @@ class _Formatter(logging.Formatter):
         prefix = getattr(record, "prefix", "")
         try:
             text = record.getMessage()
-        except (
-            TypeError,
-            ValueError,
-        ):  # arguments that do not fit: logging itself would print them, secrets and all
+        except (TypeError, ValueError):
+            # Arguments that do not fit: logging itself would print them, secrets and all.
             text = str(record.msg)
         return f"{prefix} {self._text(text)}".strip()
 

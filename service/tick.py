@@ -1,4 +1,4 @@
-"""The tick: every step once, in order, inside a budget. All work is done here, inside a caller's request."""
+"""The tick: every step once, in order, inside a budget. All work is done here, before the caller gets its answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 INTAKE_SHARE = 0.5  # of the budget, at most, for linked tables that have many rows to take
 MIRROR_SECONDS = 5.0  # at least, also if the steps before it have used the budget
 
-# In the order in which they are reported.
+# What a step with nothing to do reports, in the order of the report.
 IDLE: Mapping[str, Counts] = {
     "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
     "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
@@ -164,7 +164,7 @@ async def _finish(
     *,
     idle: Mapping[str, Counts] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Write down and report what was done. `idle`: the counts of steps that had nothing to do."""
+    """Record what was done, and report it. `idle`: what steps report that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
     for reason in (DatabaseUnavailable, NotConfigured):
         stopped = next((exc for exc in errors.values() if isinstance(exc, reason)), None)
@@ -180,7 +180,7 @@ async def _finish(
         due = await ticks.record(ctx.database, kind, seconds, counts, words or None, tick_ref.get())
         await observe.refresh(ctx, due if kind != "poll" else [])
     except DatabaseUnavailable as exc:
-        failures["record"] = exc.detail  # what was done is done, and the caller learns of it
+        failures["record"] = exc.detail  # the work is done all the same, and so the caller gets its counts
     except Exception as exc:
         if not is_refusal(exc):
             raise

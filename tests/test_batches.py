@@ -154,8 +154,8 @@ async def by_api(w: World, n: int = 5, **changes: Any) -> list[UUID]:
 
 async def by_sql(w: World, n: int = 5) -> list[UUID]:
     rows = await w.rows(
-        "INSERT INTO taxiway.videos (prompt, status) SELECT 'a boat', 'queued' FROM generate_series(1, $1)"
-        " RETURNING id",
+        "INSERT INTO taxiway.videos (prompt, status) "
+        "SELECT 'a boat', 'queued' FROM generate_series(1, $1) RETURNING id",
         n,
     )
     return [row["id"] for row in rows]

@@ -29,8 +29,8 @@ async def fail(w: World, code: str, count: int) -> list[UUID]:
     """Videos that failed for this reason."""
     ids = [await w.enqueue() for _ in range(count)]
     await w.rows(
-        """UPDATE taxiway.videos SET status = 'failed', error_code = $1, error_message = 'no', finished_at = now(),
-            retries = 3
+        """UPDATE taxiway.videos
+           SET status = 'failed', error_code = $1, error_message = 'no', finished_at = now(), retries = 3
            WHERE status = 'queued' AND id IN (SELECT CAST(value AS uuid) FROM jsonb_array_elements_text($2::jsonb))""",
         code, "[" + ",".join(f'"{one}"' for one in ids) + "]",
     )  # fmt: skip

@@ -202,11 +202,11 @@ class TestHandshakes:
     ],
 )
 async def test_httpcore_tells_before_it_writes(name: str, traced: bool) -> None:
-    sight = ConnectionTrace(lambda: 7.0)
-    token = current.set(sight)
+    trace = ConnectionTrace(lambda: 7.0)
+    token = current.set(trace)
     await httpcore_trace(name, {})
     current.reset(token)
-    assert sight.at == (7.0 if traced else None)
+    assert trace.at == (7.0 if traced else None)
 
 
 class TestWithoutATrace:

@@ -21,7 +21,7 @@ from service.context import Context, build
 from service.doctor import storage
 from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
-from service.doctor.queue import LATE_SECONDS, cron, span
+from service.doctor.queue import LATE_SECONDS, cron, queue, span
 from service.doctor.report import installation, run_checks
 from service.env_parsing import RUNWAY_URL
 from service.errors import DatabaseUnavailable, RunwayUnavailable
@@ -222,9 +222,19 @@ class TestRootCauses:
             await w.tick()
             check = (await ask(w.ctx))["queue", "unknown"]
         assert check.status is CheckStatus.WARNING
-        assert "crash between call and save" in check.message
-        assert check.message.startswith("1 video may have been charged (up to 25 credits, $0.25)")
-        assert "attach" in check.fix
+        assert check.message == (
+            "1 video may have been charged (up to 25 credits, $0.25): Runway's answer was lost, "
+            "as by a crash between call and save, so we don't know whether it started it"
+        )
+        assert "taxiway attach VIDEO TASK" in check.fix
+
+    def test_lost_answers(self) -> None:
+        nothing: dict[str, Any] = {"counts": {}, "oldest_queued_seconds": None, "stuck": 0}
+        report = nothing | {"unknown": 2, "unknown_credits": 50.0}
+        assert by_name(queue(report))["queue", "unknown"].message == (
+            "2 videos may have been charged (up to 50 credits, $0.50): Runway's answer was lost, "
+            "as by a crash between call and save, so we don't know whether it started them"
+        )
 
 
 class TestSettings:

@@ -24,8 +24,10 @@ WITNESS = """
     CREATE TABLE public.witness (tg text, kind text, setting text);
     CREATE FUNCTION public.witness() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
-        INSERT INTO public.witness VALUES (TG_TABLE_NAME, TG_OP || ' ' || COALESCE(to_jsonb(NEW) ->> 'outcome',
-            to_jsonb(NEW) ->> 'status', ''), current_setting('synchronous_commit'));
+        INSERT INTO public.witness VALUES (
+            TG_TABLE_NAME,
+            TG_OP || ' ' || COALESCE(to_jsonb(NEW) ->> 'outcome', to_jsonb(NEW) ->> 'status', ''),
+            current_setting('synchronous_commit'));
         RETURN NULL;
     END $$;
     CREATE CONSTRAINT TRIGGER witness AFTER INSERT OR UPDATE ON taxiway.submissions DEFERRABLE INITIALLY DEFERRED

@@ -147,8 +147,8 @@ async def test_a_table_that_is_linked_again_remembers_its_rows(empty_database_ur
         assert (await unlink(connection, "videos", cancel=False)).state == "closing"
         await connection.execute("UPDATE taxiway.videos SET status = 'cancelled' WHERE id = $1::uuid", running)
         await connection.execute(
-            "UPDATE taxiway.rows r SET mirrored_version = v.version, app_word = v.status FROM taxiway.videos v "
-            "WHERE v.id = r.video_id"
+            "UPDATE taxiway.rows r SET mirrored_version = v.version, app_word = v.status "
+            "FROM taxiway.videos v WHERE v.id = r.video_id"
         )
         await connection.execute("DELETE FROM taxiway.mirror_queue")
         assert await close_finished(connection) == [first.link_id]

@@ -155,8 +155,8 @@ VIEW = """
     CREATE VIEW public.jobs AS SELECT key AS id, text AS prompt, state AS status, url AS video_url FROM public.base;
 """
 INSTEAD = """
-    CREATE VIEW public.jobs AS SELECT key AS id, max(text) AS prompt, max(state) AS status, max(url) AS video_url
-        FROM public.base GROUP BY key;
+    CREATE VIEW public.jobs AS
+    SELECT key AS id, max(text) AS prompt, max(state) AS status, max(url) AS video_url FROM public.base GROUP BY key;
     CREATE FUNCTION public.instead() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN UPDATE base SET state = NEW.status, url = NEW.video_url WHERE key = NEW.id; RETURN NEW; END $$;
     CREATE TRIGGER instead INSTEAD OF UPDATE ON public.jobs FOR EACH ROW EXECUTE FUNCTION public.instead();

@@ -346,9 +346,8 @@ async def test_a_large_table_is_never_read_whole(database_url: str) -> None:
     async with world(database_url) as w:
         await execute(
             database_url,
-            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) SELECT 'completed', "
-            "repeat('x', 1500), "
-            "now(), now() FROM generate_series(1, 25000) g",
+            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
+            "SELECT 'completed', repeat('x', 1500), now(), now() FROM generate_series(1, 25000) g",
             "VACUUM ANALYZE taxiway.videos",
         )
         await maintenance.count(w.ctx.database)

@@ -165,7 +165,7 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_ur
         INSERT INTO taxiway.videos (status, created_at, submitted_at, finished_at)
         SELECT status, at - make_interval(secs => done), at - make_interval(secs => done - submit), at
         FROM (VALUES ('completed', 10, 60), ('completed', 20, 120), ('failed', 900, 1000), ('cancelled', NULL, 30))
-            AS v(status, submit, done),
+                 AS v(status, submit, done),
              (SELECT date_trunc('hour', now()) - interval '26 hours 30 minutes') AS t(at)
     """
     async with world(database_url) as w:
@@ -205,9 +205,9 @@ async def test_statistics_come_from_indexes_alone(database_url: str, window: str
     async with world(database_url) as w:
         await execute(
             database_url,
-            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) SELECT 'completed', "
-            "repeat('x', 500), "
-            "now() - g * interval '4 min', now() - g * interval '4 min' FROM generate_series(1, 20000) g",
+            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
+            "SELECT 'completed', repeat('x', 500), now() - g * interval '4 min', now() - g * interval '4 min' "
+            "FROM generate_series(1, 20000) g",
             "VACUUM ANALYZE taxiway.videos",
         )
         seconds, count = stats.BUCKETS[stats.Span(window)]

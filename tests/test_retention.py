@@ -89,8 +89,7 @@ async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None
 
 OPENED = """
 INSERT INTO taxiway.submissions (video_id, model, recent_polls, outcome, opened_at, call_deadline, deadline,
-    closed_at, task_id,
-                         settled_at)
+                                 closed_at, task_id, settled_at)
 SELECT gen_random_uuid(), 'gen4_turbo', '[[0, null, null]]', $1, at, at + interval '60 s', at + interval '70 s',
        CASE WHEN $1::text IS NOT NULL THEN at END, CASE WHEN $1 = 'accepted' THEN gen_random_uuid()::text END,
        now() - $3::interval
@@ -142,8 +141,8 @@ async def test_the_walk_stops_at_what_is_young(database_url: str, outcome: str |
         assert await walked(w) == len(passed)
         assert await kept(w) == {old, young} - passed
         await w.rows(
-            "UPDATE taxiway.submissions SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, "
-            "settled_at = now()"
+            "UPDATE taxiway.submissions "
+            "SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = now()"
         )
         await w.later(days=7, hours=1)
         assert await walked(w) == 2 - len(passed)

@@ -116,8 +116,8 @@ async def test_words_with_filters(database_url: str) -> None:
 async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None:
     async with world(database_url) as w:
         insert = (
-            "INSERT INTO taxiway.videos (prompt, image_url, status, metadata) VALUES ($1, $2, 'queued', "
-            "$3) RETURNING id"
+            "INSERT INTO taxiway.videos (prompt, image_url, status, metadata) "
+            "VALUES ($1, $2, 'queued', $3) RETURNING id"
         )
         [good] = await w.rows(insert, "a boat", IMAGE, json.dumps({"order": 12}))
         [bad] = await w.rows(insert, "a boat without an image that can be had", "ftp://x", None)

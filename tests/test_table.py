@@ -22,8 +22,8 @@ CREATE TABLE taxiway.videos (
     plan text NOT NULL)
 """
 THEIR_QUERY = """
-SELECT id, status, error_message, runway_video_id, created_at, updated_at FROM taxiway.videos
-    ORDER BY created_at DESC LIMIT 5;
+SELECT id, status, error_message, runway_video_id, created_at, updated_at
+FROM taxiway.videos ORDER BY created_at DESC LIMIT 5;
 """
 THEIR_INSERT = (
     "INSERT INTO taxiway.videos (user_id, prompt, image_url, status) VALUES ($1, $2, $3, 'queued') RETURNING id"

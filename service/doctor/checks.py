@@ -1,4 +1,4 @@
-"""What is wrong with this installation, and how to fix: settings and Runway. Pure.
+"""What is wrong with this installation, and how to fix it: settings and Runway. Pure.
 
 Four things lose a video when an app calls Runway by itself, and each is named in these words where it shows: the
 function ends with the response, the key is missing, the endpoint is wrong, a crash between call and save.
@@ -45,7 +45,7 @@ class Check:
 
 
 def unchecked(area: str, name: str, why: str) -> Check:
-    """What could not be checked, because of something that another check names."""
+    """What could not be checked, because of a problem that another check names."""
     return Check(area, name, CheckStatus.WARNING, f"not checked: {why}")
 
 
@@ -140,7 +140,7 @@ def _ambiguous(given: Mapping[str, str]) -> list[Check]:
 
 
 def refused(complaints: Iterable[str]) -> list[Check]:
-    """The complaints of settings that contradict themselves, because of which nothing else can be checked."""
+    """The complaints of settings that contradict themselves. Nothing else can be checked with them."""
     known = set(ENV_NAMES.values())
     found = []
     for complaint in complaints:

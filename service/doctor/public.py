@@ -1,4 +1,4 @@
-"""Checks an installation from outside, at its public address, for `taxiway doctor --url`: as its callers would."""
+"""Checks an installation from outside for `taxiway doctor --url`: its public address, as callers use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKS = ("service", "cron route", "callbacks")
 
 
 async def reachable(url: str, transport: httpx.AsyncBaseTransport | None = None) -> list[Check]:
-    """Whether the service, its cron route and its callbacks are reached there. Nothing is set going by it.
+    """Whether the service, its cron route and its callbacks are reached there. It starts no work.
 
     Raises BadSettings if `url` is no address.
     """

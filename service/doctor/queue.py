@@ -1,4 +1,4 @@
-"""What the queue, the models and the ticks say about an installation's health. Pure."""
+"""The checks of the queue, the models and the ticks, out of what the database reports. Pure."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def refused_rows(newest: Mapping[str, Any] | None) -> Check:
 def _unknown(count: int, credits: float) -> Check:
     if not count:
         return Check("queue", "unknown", CheckStatus.OK, "none")
-    videos, they = ("1 video", "it") if count == 1 else (f"{count} videos", "them")
+    videos, them = ("1 video", "it") if count == 1 else (f"{count} videos", "them")
     most = f"up to {credits:g} credits, ${credits / 100:,.2f}"
     words = (
         f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, "
-        f"so we don't know whether it started {they}"
+        f"so we don't know whether it started {them}"
     )
     fix = (
-        "look for them in Runway's Request History: `taxiway attach VIDEO TASK` if there, "
-        "else retry with accept_double_charge; `taxiway audit` lists them"
+        "run `taxiway audit`, and look for each video in Runway's Request History: if it is there, run "
+        "`taxiway attach VIDEO TASK`; else `taxiway retry VIDEO --accept-double-charge`"
     )
     return Check("queue", "unknown", CheckStatus.WARNING, words, fix)
 
@@ -141,7 +141,7 @@ def _rhythm(gaps: Sequence[float], usual: float | None) -> list[Check]:
 
 
 def span(seconds: float) -> str:
-    """A time as people say it."""
+    """A time in words: days, h, min or s."""
     for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -164,7 +164,7 @@ def _with(settings: Settings, **values: Any) -> Settings:
 
 def _configure_logs(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level, settings.secrets)
-    # The lines of two servers that start and stop would stand between those of the videos.
+    # Uvicorn's lines about two servers that start and stop would interrupt those about videos.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 

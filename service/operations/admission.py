@@ -43,9 +43,8 @@ class Admission:
 
     ctx: Context
     tables: dict[int, LinkedTable] = field(default_factory=dict)
-    gated: dict[int, bool] = field(
-        default_factory=dict
-    )  # every link: whether it has a gate, also where its table is unfit
+    # Every link: whether it has a gate, also where its table is unfit.
+    gated: dict[int, bool] = field(default_factory=dict)
     read_at: float | None = None
 
     def __post_init__(self) -> None:
@@ -70,9 +69,8 @@ class Admission:
                 found |= await stands(
                     self.ctx.database, table, [one.video_id for one in linked if one.link_id == link_id]
                 )
-            except (
-                TableTrouble
-            ) as exc:  # the gate finds out, where there is one; without, the video is as wanted as before
+            except TableTrouble as exc:
+                # The gate finds out, where there is one; without, the video is as wanted as before.
                 words = f"The rows of {table.link.name} could not be read before sending: {exc.message}"
                 event(log, VIDEO, "rows_not_read", words, level=logging.WARNING, link=table.link.name)
         return found

@@ -77,7 +77,7 @@ class Runway:
         `give_up_at`: on this client's clock; past it nothing is sent, or the call is cut off.
         """
         path = f"/v1/{operation}"
-        if log.isEnabledFor(logging.INFO):  # asked first: words that are not logged are not made
+        if log.isEnabledFor(logging.INFO):  # asked first: a message that is not logged is not built
             event(log, RUNWAY, "request_starting", "Request starting", video=video)
             event(log, RUNWAY, "endpoint_called", f"Endpoint called: POST {self.url}{path}", video=video)
         seconds = give_up_at - self._monotonic()

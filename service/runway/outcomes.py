@@ -208,7 +208,7 @@ _TAKEN = Decision(videos.Status.PROCESSING)
 
 
 def _wait(outcome: Outcome, seconds: float) -> Decision:
-    """Back to the queue, with the reason for those who read the row meanwhile."""
+    """Back to the queue; meanwhile the row says why."""
     words = f"Waiting to be sent again: {outcome.detail}"
     return Decision(videos.Status.QUEUED, error_message=words, delay_seconds=seconds, retry=True)
 

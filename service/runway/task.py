@@ -36,8 +36,8 @@ TINY = Decimal("1e-9")
 LONGEST_CODE = 200  # characters of a status or a failureCode that is kept
 RETRY_DELAYS_SECONDS = (30.0, 300.0, 900.0)
 
-# failureCode: is another task worth it, and the sentence for a person. What is under a code is covered by it
-# unless it is to be tried again: another task for INTERNAL.SOMETHING_NEW is nothing that Runway advises.
+# failureCode, whether another task is worth it, and the message. An entry also covers the codes below it, unless it
+# says to try again: Runway does not advise another task for INTERNAL.SOMETHING_NEW.
 # SAFETY.INPUT.* names what was wrong for diagnosis only: Runway asks not to show its third part to users.
 FAILURES: tuple[tuple[str, bool, str], ...] = (
     (
@@ -106,7 +106,7 @@ class Credits(BaseModel):
 class Task(BaseModel):
     """What `GET /v1/tasks/{id}` says. Statuses that are not known are kept as they come."""
 
-    # Built with its first use: a tick that polls nothing starts sooner without.
+    # Built at its first use: a tick that polls nothing starts sooner.
     model_config = ConfigDict(extra="ignore", populate_by_name=True, defer_build=True)
 
     id: str

@@ -26,7 +26,7 @@ Content = bytes | AsyncIterator[bytes]
 
 
 class ConnectionTrace:
-    """When a call had a connection on which bytes could be written: set by the transport that carries it."""
+    """When a call had a connection on which bytes could be written. The transport that carries the call sets it."""
 
     __slots__ = ("_monotonic", "at")
 
@@ -38,7 +38,7 @@ class ConnectionTrace:
         self.at = self._monotonic()
 
 
-current: ContextVar[ConnectionTrace] = ContextVar("sight")
+current: ContextVar[ConnectionTrace] = ContextVar("connection_trace")
 
 
 class Response(Protocol):

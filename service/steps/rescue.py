@@ -1,4 +1,4 @@
-"""Rescue: submissions whose holder is gone, answers that could not reach their video, rows dragged back manually."""
+"""Rescue: submissions whose holder is gone, answers that could not reach their video, rows put back by an UPDATE."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "attached": 0}
-LAPSED = Outcome(Kind.UNKNOWN, "the process that held it died, or hung, before an answer was saved")
+LAPSED = Outcome(Kind.UNKNOWN, "the process that was to send it died, or hung, before it saved an answer")
 DRAGGED_WORDS = (
     "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "
     "Retry it with accept_double_charge, or attach the task."

@@ -17,8 +17,8 @@ from service.store.database import Database
 from service.store.durable import durably
 from service.store.submissions import FIRST_POLL_SECONDS
 
-# What forbids another create for the video `v`. Consent was given for an unknown outcome: once that turns out to
-# be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
+# What forbids another create for the video `v`. Consent was given while the outcome was unknown: once that turns
+# out to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
 # video_id; as a join, the whole ledger would be read for each claim.
 _BLOCKED = """EXISTS (
     SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
@@ -92,7 +92,7 @@ def size(free: int) -> int:
 
 @cache
 def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choosing:
-    """The claim of at most so many, with the limit inside: as a parameter, it would be planned each time.
+    """The claim of at most so many, with the limit inside: as a parameter, it would be planned at each call.
 
     Its parameters: the seconds of the call, the claim's id; `probing`: the model; `within`: the room for all, by model.
     """

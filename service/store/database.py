@@ -262,5 +262,5 @@ class Database:
 
 def _task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # every caller is a coroutine
+    assert task is not None  # noqa: S101  # only coroutines call this
     return task

@@ -81,9 +81,8 @@ async def pass_gate(database: Database, table: LinkedTable, video_id: UUID) -> P
                 passage = judge(trouble(exc), table)
             else:
                 return Passage(Verdict.OPEN)
-    except (
-        DatabaseUnavailable
-    ) as exc:  # also a commit whose confirmation was lost: the next try finds what became of it
+    except DatabaseUnavailable as exc:
+        # Also a commit whose confirmation was lost: the next try finds what became of it.
         return Passage(Verdict.WAITS, exc.detail)
     if passage.verdict is Verdict.REFUSED:
         detail = {"link": table.link.name, "sqlstate": passage.sqlstate, "words": passage.words}

@@ -73,8 +73,8 @@ _PAUSE = f"""
 WITH paused AS (
     INSERT INTO taxiway.models AS m (model, paused_until, reason, detail, paused_at)
     VALUES ('all', 'infinity', '{REASON}', $1, now())
-    ON CONFLICT (model) DO UPDATE SET paused_until = 'infinity', reason = '{REASON}', detail = excluded.detail,
-        paused_at = now()
+    ON CONFLICT (model) DO UPDATE SET paused_until = 'infinity', reason = '{REASON}',
+        detail = EXCLUDED.detail, paused_at = now()
     WHERE m.reason IS DISTINCT FROM '{REASON}' RETURNING model
 )
 INSERT INTO taxiway.events (kind, actor, detail) SELECT 'restored', 'submit', $2::jsonb FROM paused

@@ -149,8 +149,9 @@ class _Asked:
                            SELECT s.video_id, s.created_at FROM taxiway.search s
                            WHERE s.words @@ {words} AND {self._older_than("s.created_at", "s.video_id")}
                        ) SELECT * FROM found ORDER BY created_at DESC, video_id DESC
-                   ) AS f CROSS JOIN LATERAL (SELECT FROM taxiway.videos v WHERE v.id = f.video_id
-                       AND {where} OFFSET 0) AS v
+                   ) AS f CROSS JOIN LATERAL (
+                       SELECT FROM taxiway.videos v WHERE v.id = f.video_id AND {where} OFFSET 0
+                   ) AS v
                    ORDER BY f.created_at DESC, f.video_id DESC LIMIT {limit}"""
 
     async def run(self, database: Database, keys: str, limit: int) -> Page:

@@ -12,8 +12,8 @@ from service.store.retention import DUE, KEEP_DAYS
 _PENDING_WORK = f"""
 SELECT
     EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL))
-    OR EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now()
-        AND finished_at IS NULL) AS intake,
+    OR EXISTS (SELECT FROM taxiway.videos
+               WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL) AS intake,
     EXISTS (SELECT FROM taxiway.links WHERE state <> 'closed') AS links,
     EXISTS (SELECT FROM taxiway.submissions WHERE outcome IS NULL AND deadline <= now())
     OR EXISTS (SELECT FROM taxiway.submissions WHERE unsaved IS NOT NULL)
@@ -28,8 +28,9 @@ SELECT
           AND v.status = 'queued') AS rescue,
     EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= now()) AS cancel,
     EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
-    EXISTS (SELECT FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
-            AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
+    EXISTS (SELECT FROM taxiway.videos
+            WHERE status = 'processing' AND runway_video_id IS NOT NULL
+              AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
     EXISTS (SELECT FROM taxiway.ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
     OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
     OR {DUE.format(retention="$1::float8")} AS prune

@@ -42,8 +42,8 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         'queued', (SELECT CASE WHEN n > {MOST_COUNTED}
                                THEN GREATEST(n, COALESCE((large.facts ->> 'queued')::bigint, 0)) ELSE n END
                    FROM (SELECT count(*) AS n FROM (
-                       SELECT FROM taxiway.videos
-                           WHERE status = 'queued' LIMIT {MOST_COUNTED} + 1) AS those) AS counted),
+                       SELECT FROM taxiway.videos WHERE status = 'queued' LIMIT {MOST_COUNTED} + 1) AS those
+                   ) AS counted),
         'processing', (SELECT count(*) FROM taxiway.videos WHERE status = 'processing'))
     ELSE (SELECT jsonb_object_agg(status, n) FROM ({BY_STATUS}) AS s)
     END AS counts, large.yes AS from_snapshot,
@@ -59,8 +59,9 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         SELECT video_id FROM taxiway.submissions
         WHERE unsaved IS NOT NULL AND closed_at < now() - interval '10 minutes'
         UNION
-        SELECT id FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
-            AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour'
+        SELECT id FROM taxiway.videos
+        WHERE status = 'processing' AND runway_video_id IS NOT NULL
+          AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour'
         UNION
         SELECT v.id FROM taxiway.events e JOIN taxiway.videos v ON v.id = e.video_id
         WHERE e.kind = '{PARKED}' AND e.at BETWEEN now() - interval '2 hours' AND now() - interval '10 minutes'

@@ -54,9 +54,8 @@ async def taxiway_error(request: Request, exc: Exception) -> Response:
     detail = exc.detail
     if isinstance(exc, DatabaseUnavailable | RunwayUnavailable):
         event(log, VIDEO, exc.slug.replace("-", "_"), f"{exc.title}: {exc.detail}", level=logging.ERROR)
-        detail = (
-            "Try again shortly." if isinstance(exc, DatabaseUnavailable) else exc.detail
-        )  # no host names to strangers
+        if isinstance(exc, DatabaseUnavailable):
+            detail = "Try again shortly."  # its own detail names hosts
     response = _page(request, exc) or problem(exc.status, exc.slug, exc.title, detail, **extra)
     if isinstance(exc, DatabaseUnavailable | RunwayUnavailable | NotConfigured):
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS

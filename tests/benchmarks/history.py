@@ -35,8 +35,8 @@ FINISHED = {
 }
 LEDGER = """
 INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome,
-    closed_at,
-                         http_status, task_id, estimated_credits, task_status, cost_credits, settled_at)
+                                 closed_at, http_status, task_id, estimated_credits, task_status, cost_credits,
+                                 settled_at)
 SELECT id, model, submitted_at, submitted_at + interval '60 s', submitted_at + interval '70 s', quoted_credits,
        'accepted', submitted_at + interval '1 s', 200, runway_video_id, quoted_credits, 'SUCCEEDED', cost_credits,
        finished_at

@@ -26,7 +26,7 @@ from tests.benchmarks.history import FINISHED
 from tests.database import connected, execute
 
 CALL_SECONDS = 60.0
-UNKNOWN_EACH = 50  # one in so many of those that live their whole life ends with an unknown outcome, for good
+UNKNOWN_EACH = 50  # one in so many of those that live their whole life ends with an outcome that stays unknown
 
 # `past`: how long ago it is. PostgreSQL puts the function's words in the place of its call, so that it costs nothing.
 CLOCK = """
@@ -42,9 +42,8 @@ ON CONFLICT DO NOTHING
 """
 LEDGER = """
 INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome,
-    closed_at,
-                         http_status, task_id, estimated_credits, task_status, cost_credits, settled_at,
-                         polls, recent_polls)
+                                 closed_at, http_status, task_id, estimated_credits, task_status, cost_credits,
+                                 settled_at, polls, recent_polls)
 SELECT id, model, created_at, created_at + interval '60 s', created_at + interval '70 s', quoted_credits, 'accepted',
        created_at + interval '1 s', 200, runway_video_id, quoted_credits, 'SUCCEEDED', cost_credits, finished_at, 6,
        (SELECT jsonb_agg(jsonb_build_array(1700000000.123 + n, 'RUNNING', n / 10.0)) FROM generate_series(1, 6) AS n)

@@ -63,10 +63,10 @@ async def _now(page: Page) -> None:
 
 
 async def _one_video(page: Page, site: Site) -> None:
-    """One that failed once, was made, and is being looked at."""
+    """One that failed once, was made, and is open on the page."""
     [row, *_] = await site.rows(
-        "SELECT id FROM taxiway.videos WHERE status = 'completed' AND operation = 'image_to_video' ORDER BY "
-        "created_at DESC"
+        "SELECT id FROM taxiway.videos "
+        "WHERE status = 'completed' AND operation = 'image_to_video' ORDER BY created_at DESC"
     )
     await page.goto(f"/ui/videos/{row['id']}")
     await page.get_by_test_id("player").evaluate(PLAYS)

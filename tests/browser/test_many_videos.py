@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 COPIES = """
 INSERT INTO taxiway.videos (prompt, status, error_code, error_message, operation, model, input, quoted_credits,
-    finished_at)
+                            finished_at)
 SELECT prompt, status, error_code, error_message, operation, model, input, quoted_credits, finished_at
 FROM taxiway.videos, generate_series(1, 249)
 """

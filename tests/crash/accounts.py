@@ -159,9 +159,9 @@ def _check_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
 
 _NEXT_EVENT = """
 SELECT extract(epoch FROM min(at) - now())::float8 FROM (
-    SELECT GREATEST(v.run_after, (SELECT max(l.paused_until) FROM taxiway.models l
-        WHERE l.model IN ('all', v.model))) AS at
-        FROM taxiway.videos v WHERE v.status = 'queued'
+    SELECT GREATEST(v.run_after, (
+        SELECT max(l.paused_until) FROM taxiway.models l WHERE l.model IN ('all', v.model))) AS at
+    FROM taxiway.videos v WHERE v.status = 'queued'
     UNION ALL SELECT poll_after FROM taxiway.videos WHERE status = 'processing' AND runway_video_id IS NOT NULL
     UNION ALL SELECT deadline FROM taxiway.submissions WHERE outcome IS NULL
     UNION ALL SELECT cancel_due FROM taxiway.submissions WHERE cancel_due IS NOT NULL

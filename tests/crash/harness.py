@@ -132,8 +132,8 @@ class Site:
 
 _UNFINISHED = """
 SELECT id::text FROM taxiway.videos WHERE status IN ('queued', 'processing')
-UNION ALL SELECT id::text FROM taxiway.submissions
-    WHERE outcome IS NULL OR unsaved IS NOT NULL OR cancel_due IS NOT NULL
+UNION ALL
+SELECT id::text FROM taxiway.submissions WHERE outcome IS NULL OR unsaved IS NOT NULL OR cancel_due IS NOT NULL
 """
 
 

@@ -187,8 +187,8 @@ async def lost_task(site: Site, video_id: UUID) -> str:
 async def _past(site: Site) -> None:
     """What began before.
 
-    Videos with Runway: done, failed, cancelled, put back manually, called back for. And an answer that found its row
-    locked, a lost task for which evidence came, a submission whose holder died.
+    Videos with Runway: done, failed, cancelled, put back in the queue by an UPDATE, called back for. And an answer
+    that found its row locked, a lost task for which evidence came, a submission whose holder died.
     """
     w = site.world
     await sent(site)

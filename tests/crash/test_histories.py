@@ -59,7 +59,7 @@ NEVER: dict[str, str] = {
         SELECT id, status FROM taxiway.videos
         WHERE status = 'processing' AND num_nonnulls(open_submission_id, runway_video_id) <> 1
            OR status <> 'processing' AND open_submission_id IS NOT NULL""",
-    "a row that no tick looks at": """
+    "a row that no tick picks up": """
         SELECT v.id, v.status FROM taxiway.videos v LEFT JOIN taxiway.submissions s ON s.id = v.open_submission_id
         WHERE v.status = 'processing' AND v.open_submission_id IS NOT NULL
               AND (s.outcome IS NOT NULL OR s.video_id <> v.id)
@@ -175,8 +175,8 @@ class History(RuleBasedStateMachine):
     def app_inserts(self) -> None:
         prompt = f"history {len(self.prompts)}"
         sql = (
-            "INSERT INTO taxiway.videos (user_id, prompt, image_url, status) VALUES ('app', $1, $2, "
-            "'queued') RETURNING id"
+            "INSERT INTO taxiway.videos (user_id, prompt, image_url, status) "
+            "VALUES ('app', $1, $2, 'queued') RETURNING id"
         )
         [row] = self.do(self.connection.fetch(sql, prompt, IMAGE))
         self.prompts[row["id"]] = prompt

@@ -80,11 +80,11 @@ def _part(prefix: str, name: str, field: Field, value: Any) -> Part:
         least, most = field.min, field.max
     only = [f"only with {other} {' or '.join(rules)}" for other, rules in field.only_with.items()]
     bounds = [f"{least:,} to {most:,}" + (" characters" if isinstance(field, Text) else "")] if most is not None else []
-    truncate = (
+    shown = (
         value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else as_text(value)
     )
     return Part(
-        f"{prefix}{name}", LABELS.get(name, name), _kind(field), field.required, "; ".join(bounds + only), truncate,
+        f"{prefix}{name}", LABELS.get(name, name), _kind(field), field.required, "; ".join(bounds + only), shown,
         choices, least, most, inner,
     )  # fmt: skip
 

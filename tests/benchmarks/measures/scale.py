@@ -30,7 +30,7 @@ async def run(lab: Lab) -> Measured:
 # All are there, and hear, before there is anything to do: otherwise some would still start while others work.
 PAUSE = """
 INSERT INTO taxiway.models (model, paused_until, reason, paused_at)
-    VALUES ('all', now() + interval '1 hour', 'wait', now())
+VALUES ('all', now() + interval '1 hour', 'wait', now())
 """
 # What a worker says last on the connection on which it listens.
 HEARING = """
