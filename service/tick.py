@@ -166,10 +166,10 @@ async def _finish(
 ) -> dict[str, Any]:
     """Record what was done, and report it. `idle`: what steps report that had nothing to do."""
     errors: dict[str, Exception] = counts.pop("errors", {})
-    for reason in (DatabaseUnavailable, NotConfigured):
-        stopped = next((exc for exc in errors.values() if isinstance(exc, reason)), None)
-        if stopped is not None and not counts:
-            raise stopped
+    away = next((exc for exc in errors.values() if isinstance(exc, DatabaseUnavailable)), None)
+    if away is not None and not counts:
+        raise away
+    has_run = bool(counts)
     counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
     seconds = ctx.monotonic() - started
     failures = {
@@ -182,8 +182,8 @@ async def _finish(
     except DatabaseUnavailable as exc:
         failures["record"] = exc.detail  # the work is done all the same, and so the caller gets its counts
     except Exception as exc:
-        if not is_refusal(exc):
-            raise
+        if not is_refusal(exc) or (isinstance(exc, NotConfigured) and not has_run):
+            raise  # a defect, or a database without the schema
         failures["record"] = str(exc)
         event(log, VIDEO, "tick_not_recorded", f"The tick cannot be written down: {exc}", level=logging.ERROR)
     if any(value for step in counts.values() for value in step.values()):
