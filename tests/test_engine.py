@@ -75,6 +75,8 @@ async def test_the_overview_names_each_step_that_has_something_to_do(database_ur
             found = await pending_work(w.ctx.database, 86_400.0)
             return {name for name, value in vars(found).items() if value}
 
+        # The template of this database may have been migrated long ago: its walks would be due.
+        await w.rows("UPDATE taxiway.maintenance SET due_at = now() + interval '10 minutes' WHERE due_at < 'infinity'")
         assert await due() == set()
         await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
         assert await due() == {"intake"}
