@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 import pytest
@@ -195,12 +196,14 @@ async def test_without_the_schema_each_names_the_command_that_makes_it(empty_dat
 async def test_a_right_that_lacks_is_quoted(empty_database_url: str) -> None:
     url = empty_database_url
     await schema(
-        url, BASE.replace("video_url text,", ""), "DROP ROLE IF EXISTS taxi_guest", "CREATE ROLE taxi_guest LOGIN",
+        url, BASE.replace("video_url text,", ""), "DROP ROLE IF EXISTS taxi_guest",
+        "CREATE ROLE taxi_guest LOGIN PASSWORD 'guest'",
         "GRANT SELECT, UPDATE ON videos TO taxi_guest", "GRANT USAGE ON SCHEMA taxiway TO taxi_guest",
         "GRANT ALL ON ALL TABLES IN SCHEMA taxiway TO taxi_guest",
     )  # fmt: skip
     try:
-        guest = url.replace("postgres@", "taxi_guest@").replace("user=postgres", "user=taxi_guest")
+        server = urlsplit(url)
+        guest = server._replace(netloc=f"taxi_guest:guest@{server.netloc.rpartition('@')[2]}").geturl()
         result = await taxiway(guest, "link", "videos", "--yes", "--add-columns")
         assert "PostgreSQL refused it: must be owner of table videos" in complaint(result)
         assert await links_of(url) == []
