@@ -15,6 +15,7 @@ import pytest
 
 from service.deadline import Deadline, Wake
 from service.errors import NotConfigured
+from service.operations import saving
 from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
@@ -394,3 +395,20 @@ async def test_a_client_that_cannot_be_made_leaves_nothing_running(database_url:
             await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
         assert asyncio.all_tasks() == before
         assert [row["status"] for row in await w.rows("SELECT status FROM taxiway.videos")] == ["queued"]
+
+
+async def test_a_defect_while_a_model_is_paused_ends_the_step_and_loses_no_id(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> bool:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(saving, "pause_model", broken)
+    async with world(database_url) as w:
+        w.faults("status=401")
+        for _ in range(3):
+            await w.enqueue()
+        async with asyncio.timeout(30):
+            assert "RuntimeError" in str((await tick(w.ctx))["errors"]["submit"])
+        saved = await w.rows("SELECT task_id FROM taxiway.submissions WHERE outcome = 'accepted'")
+        assert {row["task_id"] for row in saved} == {one.task_id for one in w.creates if one.task_id}

@@ -237,17 +237,24 @@ async def _save_all(ctx: Context, this: _Round) -> None:
     Under load, batches form by themselves; without, nothing waits. What is left of a batch is tried again beside the
     next ones: its submissions are unknown at their deadline.
     """
+    failure: Exception | None = None
     while this.claiming or this.in_flight or this.results:
         await this.returned.wait()
         this.returned.clear()
         batch, this.results = this.results, []
         if not batch:
             continue
-        await _save(ctx, this, batch)
+        try:
+            await _save(ctx, this, batch)
+        except Exception as exc:  # a defect costs this tick its claims, and no answer that is still to come
+            event(log, VIDEO, "not_saved", f"{len(batch)} answers: saving failed", level=logging.ERROR, trace=True)
+            failure, this.may_claim, this.pausing = exc, False, 0
         this.unsaved -= len(batch)
         this.wake.set()
     if this.beside:
         await asyncio.wait(this.beside)
+    if failure is not None:
+        raise failure
 
 
 async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
