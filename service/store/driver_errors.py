@@ -81,6 +81,9 @@ _WIDE = {Meaning.NOT_CONFIGURED, Meaning.DEFECT}
 _WIDE_CLASSES = ("53", "55", "58", "F0", "XX")
 
 
+LOCK_NOT_AVAILABLE = "55P03"  # the SQLSTATE of a lock_timeout
+
+
 def sqlstate(exc: BaseException) -> str | None:
     """The SQLSTATE of an error that PostgreSQL gave to a statement, also behind what it became; None for others."""
     for one in (exc, exc.__cause__):

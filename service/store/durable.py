@@ -15,5 +15,5 @@ ASK = (
 
 
 def durably(column: str) -> str:
-    """The column, as an expression that also makes its transaction durable; once for each row that is returned."""
-    return f"CASE WHEN {ASK} <> '' THEN {column} END"
+    """The column, as an expression that also makes its transaction durable: a subquery, so it asks once a statement."""
+    return f"CASE WHEN (SELECT {ASK}) <> '' THEN {column} END"
