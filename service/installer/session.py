@@ -9,29 +9,20 @@ import asyncpg
 
 from service.errors import DatabaseUnavailable
 from service.installer.inspect import Connection, LinkRefused
+from service.installer.turn import connecting
 from service.store.driver_errors import UNAVAILABLE
-from service.store.url import normalise
-
-CONNECT_SECONDS = 15
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
     """A connection without a time limit. Raises DatabaseUnavailable, and LinkRefused with PostgreSQL's words."""
-    # No statement cache: its names would not survive a transaction pooler.
-    options = {"timeout": CONNECT_SECONDS, **normalise(url).options, "statement_cache_size": 0}
-    try:
-        connection = await asyncpg.connect(**options)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-        raise DatabaseUnavailable(str(exc).strip() or type(exc).__name__) from exc
-    try:
-        yield connection
-    except UNAVAILABLE as exc:
-        raise DatabaseUnavailable(f"{type(exc).__name__}: {exc}".rstrip(": ")) from exc
-    except asyncpg.PostgresError as exc:
-        raise LinkRefused(words_of(exc)) from exc
-    finally:
-        await connection.close(timeout=CONNECT_SECONDS)
+    async with connecting(url) as connection:
+        try:
+            yield connection
+        except UNAVAILABLE as exc:
+            raise DatabaseUnavailable(f"{type(exc).__name__}: {exc}".rstrip(": ")) from exc
+        except asyncpg.PostgresError as exc:
+            raise LinkRefused(words_of(exc)) from exc
 
 
 def words_of(exc: asyncpg.PostgresError) -> str:

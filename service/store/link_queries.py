@@ -72,7 +72,8 @@ async def refused_at_gate(database: Database) -> list[RefusedAtGate]:
     return [RefusedAtGate(**row) for row in await database.fetch(_GATE_REFUSED)]
 
 
-# Links at work without a role of their own, and the statements that make one: with the columns that are used.
+# Links at work whose tables run code of the app's (triggers; of a view it is not asked what stands behind it) without a
+# role of their own, and the statements that make one: with the columns that are used.
 _WITHOUT_ROLE = """
 SELECT l.schema_name || '.' || l.table_name AS link, 'taxiway_link_' || l.id AS role,
        format('CREATE ROLE %1$I NOLOGIN; GRANT USAGE ON SCHEMA %2$I TO %1$I; GRANT SELECT (%4$s), UPDATE (%5$s) '
@@ -84,6 +85,9 @@ FROM taxiway.links l CROSS JOIN LATERAL (
     FROM jsonb_each(l.columns) WHERE key = 'id' OR key = ANY($1::text[])) AS c
 WHERE l.state <> 'closed' AND NOT EXISTS (
     SELECT FROM pg_roles WHERE rolname = 'taxiway_link_' || l.id AND pg_has_role(oid, 'MEMBER'))
+  AND (EXISTS (SELECT FROM pg_class WHERE oid = l.table_oid AND relkind = 'v') OR EXISTS (
+    SELECT FROM pg_trigger t WHERE NOT t.tgisinternal
+      AND (t.tgrelid = l.table_oid OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(l.table_oid)))))
 ORDER BY 1
 """
 
@@ -98,7 +102,7 @@ class WithoutRole:
 
 
 async def without_role(database: Database) -> list[WithoutRole]:
-    """The linked tables without a role of their own."""
+    """The linked tables that run code of the app's and have no role of their own."""
     return [WithoutRole(**row) for row in await database.fetch(_WITHOUT_ROLE, list(WRITTEN_KEYS))]
 
 
