@@ -157,6 +157,34 @@ async def test_the_app_cannot_store_a_stuck_row(database_url: str) -> None:
             await execute(database_url, "UPDATE taxiway.videos SET status = 'processing'")
 
 
+# What each says that the ledger must never hold.
+SECOND_PERMISSION = """
+INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline)
+SELECT video_id, model, now() + interval '1 min', now() + interval '2 min' FROM taxiway.submissions
+"""
+SECOND_SUBMISSION_OF_A_TASK = """
+INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at, task_id)
+SELECT gen_random_uuid(), model, now() + interval '1 min', now() + interval '2 min', outcome, closed_at, task_id
+FROM taxiway.submissions
+"""
+
+
+async def test_two_permissions_at_once_cannot_be_stored(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        await claim_by_hand(w)
+        with pytest.raises(Exception, match="submissions_one_open"):
+            await execute(database_url, SECOND_PERMISSION)
+
+
+async def test_one_task_of_two_submissions_cannot_be_stored(database_url: str) -> None:
+    async with world(database_url) as w:
+        await w.enqueue()
+        await w.tick()
+        with pytest.raises(Exception, match="submissions_task"):
+            await execute(database_url, SECOND_SUBMISSION_OF_A_TASK)
+
+
 async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(database_url: str) -> None:
     async with world(database_url) as w:
         await w.enqueue()
