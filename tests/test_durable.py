@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from service.store.url import normalise
 from tests.database import PATIENCE_SECONDS, connected, execute
 from tests.roles import role
 from tests.world import World, world
+
+if TYPE_CHECKING:
+    from tests.database import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -84,26 +88,53 @@ async def test_within_a_limit_of_the_day_the_claim_is_durable_too(database_url: 
             assert (await settings_at_commit(w))["submissions INSERT"] == ["on"]
 
 
-async def configure(url: str, *settings: str) -> None:
+ON = "ALTER SYSTEM SET synchronous_standby_names = 'nowhere'"
+OFF = "ALTER SYSTEM RESET synchronous_standby_names"
+COMMIT = "SELECT pg_logical_emit_message(true, 'a commit', '')"
+CANCEL = "SELECT pg_cancel_backend(pid), query FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+async def configure(admin: Connection, setting: str) -> None:
+    """Change the server's settings; `admin` itself never waits for a standby."""
+    await admin.execute("SET synchronous_commit = local")
+    await admin.execute(setting)
+    await admin.execute("SELECT pg_reload_conf()")
+
+
+@asynccontextmanager
+async def a_standby_is_missing(url: str) -> AsyncIterator[None]:
+    """Every commit waits for a standby that does not exist, from the first statement inside until the end.
+
+    A reload alone does not do it: commits begin to wait when the checkpointer has read the new settings. So commits
+    are tried until one waits.
+    """
     async with connected(url) as admin:
-        await admin.execute("SET synchronous_commit = local")
-        for setting in settings:
-            await admin.execute(setting)
-        await admin.execute("SELECT pg_reload_conf()")
+        await configure(admin, ON)
+        try:
+            async with connected(url) as other:
+                await commits_wait(admin, other)
+            yield
+        finally:
+            await configure(admin, OFF)
 
 
-async def cancel_what_waits(url: str, count: int = 1) -> None:
-    """`pg_cancel_backend` on each commit that waits for the standby."""
-    waiting = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+async def commits_wait(admin: Connection, other: Connection) -> None:
+    """Commit on `other` until a commit waits; that one is cancelled."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        waited = False
+        while not waited:
+            commit = asyncio.create_task(other.execute(COMMIT))
+            while not (commit.done() or waited):
+                waited = bool(await admin.fetch(CANCEL))
+            await commit
+
+
+async def cancel_what_waits(url: str) -> str:
+    """`pg_cancel_backend` on the next commit that waits for the standby; its statement."""
     async with asyncio.timeout(PATIENCE_SECONDS), connected(url) as admin:
-        cancelled = 0
-        while cancelled < count:
-            cancelled += len(await admin.fetch(waiting))
-            await asyncio.sleep(0)
-
-
-ON = ("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'",)
-OFF = ("ALTER SYSTEM RESET synchronous_standby_names",)
+        while not (cancelled := await admin.fetch(CANCEL)):
+            pass
+    return str(cancelled[0]["query"])
 
 
 @pytest.fixture
@@ -117,18 +148,17 @@ def server(make_server: Callable[..., Server]) -> Server:
 async def test_a_commit_that_no_standby_has_is_not_confirmed(server: Server) -> None:
     url = server.url()
     await execute(url, "CREATE TABLE kept (n int)")
-    await configure(url, *ON)
     database = Database(normalise(url), pool_size=2)
     try:
-        for work in (one_statement, one_transaction):
-            task = asyncio.create_task(work(database))
-            await cancel_what_waits(url)
-            with pytest.raises(DatabaseUnavailable, match="not confirmed by a standby"):
-                await task
-        assert await database.fetchval("SELECT count(*) FROM kept") == 2, "and yet it is there, on this server"
+        async with a_standby_is_missing(url):
+            for work in (one_statement, one_transaction):
+                task = asyncio.create_task(work(database))
+                await cancel_what_waits(url)
+                with pytest.raises(DatabaseUnavailable, match="not confirmed by a standby"):
+                    await task
+            assert await database.fetchval("SELECT count(*) FROM kept") == 2, "and yet it is there, on this server"
     finally:
         await database.close()
-        await configure(url, *OFF)
 
 
 async def one_statement(database: Database) -> None:
@@ -145,15 +175,13 @@ async def test_a_claim_that_no_standby_has_is_not_sent_and_is_taken_back(server:
     await migrate(url)
     async with world(url) as w:
         video_id = await w.enqueue()
-        await w.tick()
+        await w.finish()  # nothing is left to poll: the claim is the first commit of the next tick
         assert len(w.creates) == 1
         second = await w.enqueue()
-        await configure(url, *ON)
-        task = asyncio.create_task(w.tick(kind="tick"))
-        waiting = asyncio.create_task(cancel_what_waits(url))
-        await waiting
-        await configure(url, *OFF)
-        with pytest.raises((DatabaseUnavailable, AssertionError)):
+        async with a_standby_is_missing(url):
+            task = asyncio.create_task(w.tick(kind="tick"))
+            assert "SELECT l.model FROM taxiway.models" in await cancel_what_waits(url), "the claim"
+        with pytest.raises(DatabaseUnavailable, match="not confirmed by a standby"):
             await task
         assert len(w.creates) == 1, "not sent"
         [entry] = await w.ledger(second)
