@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -371,6 +371,34 @@ async def test_closing_does_not_wait_for_a_silent_host(database_url: str, monkey
         line.freeze()
         async with asyncio.timeout(5):
             await database.close()
+
+
+async def test_a_connect_that_is_given_up_at_any_moment_leaves_no_error_behind() -> None:
+    """The server takes connections and never answers: whether it speaks TLS is what the connect waits for."""
+    loop, left_behind, moments = asyncio.get_running_loop(), [], 40
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: left_behind.append(context))
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
+            for moment in range(moments):
+                async with opened(url) as database:
+                    await given_up(database.fetchval("SELECT 1"), moment)
+                gc.collect()  # what was never retrieved is reported when it is thrown away
+    finally:
+        loop.set_exception_handler(handler)
+    assert left_behind == []
+
+
+async def given_up(work: Coroutine[Any, Any, object], moment: int) -> None:
+    """Cancel this after so many turns of the loop, and let it end."""
+    task = asyncio.create_task(work)
+    for _ in range(moment):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await asyncio.sleep(0)  # its socket is closed in the next turn
 
 
 async def test_a_caller_that_gives_up_leaves_a_pool_that_works(database_url: str) -> None:
