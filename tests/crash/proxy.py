@@ -13,12 +13,19 @@ import zlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 CANCEL_REQUEST = 80877102
+IDLE = b"I"  # what ReadyForQuery says outside a transaction
 NAME_LENGTH = 48
+# What only reads, and calls nothing that may do more. Doubt counts as a change.
+READER = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
+WRITER = re.compile(
+    r"\b(INSERT|UPDATE|DELETE|MERGE|INTO|CALL|nextval|setval|pg_notify|pg_\w*lock\w*|pg_\w*backend)\b",
+    re.IGNORECASE,
+)
 
 DATABASE = "database"
 
@@ -29,12 +36,17 @@ class Cut(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One moment. `name`: the statement or the call; `nth`: which of those that look the same, from 1."""
+    """One moment. `name`: the statement or the call; `nth`: which of those that look the same, from 1.
+
+    `changes`: whether what came before it may be seen by others; not so after a statement that only reads, or whose
+    transaction is still open.
+    """
 
     place: str
     name: str
     moment: str
     nth: int
+    changes: bool = field(default=True, compare=False)
 
     @property
     def kind(self) -> tuple[str, str, str]:
@@ -64,11 +76,11 @@ class Watch:
         self.hook = hook
         self._seen: Counter[tuple[str, str, str]] = Counter()
 
-    async def reach(self, place: str, name: str, moment: str) -> None:
+    async def reach(self, place: str, name: str, moment: str, *, changes: bool = True) -> None:
         """A step is reached. Raises whatever the hook raises: Cut ends the connection."""
         key = (place, name, moment)
         self._seen[key] += 1
-        step = Step(*key, self._seen[key])
+        step = Step(*key, self._seen[key], changes)
         self.steps.append(step)
         await self.hook(step)
 
@@ -157,6 +169,7 @@ class _Session:
         self._server, self._to_server = server, to_server
         self._statements: dict[bytes, str] = {}
         self._asked: deque[str | None] = deque()  # what the next ReadyForQuery answers; None: nothing was run
+        self._readers: set[str] = set()
 
     async def run(self) -> None:
         """Until either end is gone, or a hook cuts."""
@@ -204,6 +217,8 @@ class _Session:
             if kind in b"SQ":
                 name_or_none = named(bound) if runs else None
                 if name_or_none:
+                    if only_reads(bound):
+                        self._readers.add(name_or_none)
                     await self._watch.reach(DATABASE, name_or_none, "before")
                 self._asked.append(name_or_none)
                 runs = False
@@ -215,12 +230,13 @@ class _Session:
     async def _answers(self) -> None:
         held: list[bytes] = []
         while True:
-            kind, _, raw = await _message(self._server)
+            kind, body, raw = await _message(self._server)
             held.append(raw)
             if kind == b"Z":
                 name = self._asked.popleft()
                 if name:
-                    await self._watch.reach(DATABASE, name, "after")
+                    changes = body == IDLE and name not in self._readers
+                    await self._watch.reach(DATABASE, name, "after", changes=changes)
             if kind in b"ZGWA" or not any(self._asked):
                 self._to_client.writelines(held)
                 await self._to_client.drain()
@@ -238,3 +254,9 @@ def named(sql: str) -> str:
     """A short name of a statement, the same every time and another for any other statement."""
     words = " ".join(re.sub(r"--[^\n]*", " ", sql).split())
     return f"{words[:NAME_LENGTH]} [{zlib.crc32(words.encode()) & 0xFFFF:04x}]" if words else "(empty)"
+
+
+def only_reads(sql: str) -> bool:
+    """Whether this statement leaves nothing that others could see."""
+    words = re.sub(r"--[^\n]*|'[^']*'", " ", sql)
+    return bool(READER.match(words)) and not WRITER.search(words)

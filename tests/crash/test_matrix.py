@@ -13,18 +13,20 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 
 import pytest
 
 from service.context import Context, Counts
 from service.runway.outcomes import Kind, Outcome
 from service.steps import cancel, rescue
+from service.store import claim as claims
 from service.store import gate
 from tests.crash import linked_scenarios as linked
 from tests.crash import scenarios
 from tests.crash.harness import Site, accounts, assert_invariants, crash_site
 from tests.crash.processes import ForkServer, fork_server
-from tests.crash.proxy import Step
+from tests.crash.proxy import Step, only_reads
 from tests.crash.scenarios import Run, Scenario, inside_the_call
 from tests.database import temporary_database
 
@@ -38,21 +40,32 @@ EVERY_STEP: Choice = list
 
 
 def each_state(steps: list[Step]) -> list[Step]:
-    """Of the steps that differ in their number alone, the first; none that leaves the same as the one before it.
-
-    Between the answer to one statement and the arrival of the next, nothing happens that anybody else could see.
-    """
+    """Of the steps that differ in their number alone, the first; none that leaves the same as the one before it."""
     first = [step.nth == 1 for step in steps]
-    same = [False] + [
-        before.moment == "after" and step.moment == "before" for before, step in itertools.pairwise(steps)
-    ]
+    same = [False] + [leaves_the_same(before, step) for before, step in itertools.pairwise(steps)]
     return [step for index, step in enumerate(steps) if first[index] and not (same[index] and first[index - 1])]
+
+
+def leaves_the_same(before: Step, step: Step) -> bool:
+    """Whether nothing happens between these two that anybody else could see.
+
+    That is so between the answer to one statement and the arrival of the next, and while a statement runs that only
+    reads, or whose transaction stays open. What a COMMIT finds is kept all the same: locks are held by then.
+    """
+    if step.moment == "before":
+        return before.moment == "after" and not step.name.startswith("COMMIT")
+    return not step.changes and before == replace(step, moment="before")
+
+
+def each_state_of_the_call(steps: list[Step]) -> list[Step]:
+    """Each state from the answer to the claim until the answer to the last statement that saves."""
+    return each_state(inside_the_call(steps))
 
 
 CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.everything_in_one_tick, "fail", each_state),
-    (scenarios.submitted, "resubmit", inside_the_call),
-    (scenarios.refused, "fail", inside_the_call),
+    (scenarios.submitted, "resubmit", each_state_of_the_call),
+    (scenarios.refused, "fail", each_state_of_the_call),
     (scenarios.enqueued, "fail", each_state),
     (scenarios.called_back, "fail", each_state),
     (scenarios.evidence_arrives, "fail", each_state),
@@ -61,8 +74,8 @@ CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.cancelled, "fail", each_state),
     (scenarios.retried, "fail", each_state),
     (linked.taken, "fail", each_state),
-    (linked.taken, "resubmit", inside_the_call),
-    (linked.bounced, "fail", inside_the_call),
+    (linked.taken, "resubmit", each_state_of_the_call),
+    (linked.bounced, "fail", each_state_of_the_call),
     (linked.turned_away, "fail", each_state),
     (linked.shown, "fail", each_state),
     (linked.not_shown, "fail", each_state),
@@ -155,6 +168,23 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
     )
     # How often a statement runs depends on who is faster: answers that come together are saved together.
     assert {step.kind for step in done} == {step.kind for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads"),
+    [
+        ("SELECT 1", True),
+        ("-- INSERT\nWITH a AS (SELECT 'UPDATE') SELECT * FROM a", True),
+        ("SELECT set_config('lock_timeout', '2000', true)", True),
+        ("SELECT * FROM taxiway.videos FOR UPDATE", False),
+        ("WITH a AS (DELETE FROM taxiway.videos RETURNING id) SELECT id FROM a", False),
+        ("SELECT pg_try_advisory_lock(1)", False),
+        ("BEGIN", False),
+        (claims.claim_statement(1), False),
+    ],
+)
+def test_a_statement_that_may_change_something_is_never_passed_over(sql: str, reads: bool) -> None:
+    assert only_reads(sql) is reads
 
 
 LAPSED_AS_NOT_SENT = Outcome(Kind.NOT_SENT, "believed, without proof, never to have been sent")
