@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from service.installer.answers import Answers
 from service.installer.inspect import Connection
 from service.installer.plan import Plan, Wishes, make_plan
 from service.settings import Settings
-from tests.database import execute
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = Settings(_env_file=None)
 
 BASE = """
@@ -45,11 +42,6 @@ CREDITS = """
     CREATE TRIGGER charge BEFORE UPDATE ON videos FOR EACH ROW EXECUTE FUNCTION charge()
 """
 ROW = "INSERT INTO videos (prompt) VALUES ('a cat')"
-
-
-async def schema(url: str, *statements: str) -> None:
-    """Taxiway's schema, and tables of the app beside it."""
-    await execute(url, (ROOT / "migrations" / "0001_taxiway.sql").read_text(encoding="utf-8"), *statements)
 
 
 async def plan(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from service.commands.link import cli
 from tests.cli import complaint, printed, terminal
 from tests.database import connected, execute
-from tests.linked import BASE, CREDITS, PRISMA, ROW, SUPABASE, schema
+from tests.linked import BASE, CREDITS, PRISMA, ROW, SUPABASE
 
 pytestmark = pytest.mark.anyio
 
@@ -38,10 +38,10 @@ def one_line(text: str) -> str:
 
 
 async def test_it_shows_then_asks_then_links_and_there_is_a_way_back(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = empty_database_url
-    await schema(
+    url = database_url
+    await execute(
         url, BASE, CREDITS, ROW,
         "INSERT INTO videos (prompt, status) VALUES ('b', 'processing'), ('c', 'draft'), ('d', 'completed')",
         "UPDATE videos SET created_at = now() - interval '190 minutes'",
@@ -86,9 +86,9 @@ async def test_it_shows_then_asks_then_links_and_there_is_a_way_back(
     assert [link["state"] for link in await links_of(url)] == ["closed"]
 
 
-async def test_yes_takes_what_is_safe_and_ends_with_one_otherwise(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, SUPABASE)
+async def test_yes_takes_what_is_safe_and_ends_with_one_otherwise(database_url: str) -> None:
+    url = database_url
+    await execute(url, SUPABASE)
     refused = await taxiway(url, "link", "videos", "--yes")
     assert refused.exit_code == 1
     lines = refused.stderr.splitlines()
@@ -116,16 +116,16 @@ async def test_yes_takes_what_is_safe_and_ends_with_one_otherwise(empty_database
     assert "error_message" not in link["mapping"]["columns"]
 
 
-async def test_yes_is_enough_for_the_plain_table(empty_database_url: str) -> None:
-    await schema(empty_database_url, BASE)
-    assert (await taxiway(empty_database_url, "link", "videos", "--yes")).exit_code == 0
-    assert (await taxiway(empty_database_url, "link", "--yes")).exit_code == 0
-    assert len(await links_of(empty_database_url)) == 1
+async def test_yes_is_enough_for_the_plain_table(database_url: str) -> None:
+    await execute(database_url, BASE)
+    assert (await taxiway(database_url, "link", "videos", "--yes")).exit_code == 0
+    assert (await taxiway(database_url, "link", "--yes")).exit_code == 0
+    assert len(await links_of(database_url)) == 1
 
 
-async def test_a_mapping_is_printed_and_read_for_repeatable_deploys(empty_database_url: str, tmp_path: Path) -> None:
-    url = empty_database_url
-    await schema(
+async def test_a_mapping_is_printed_and_read_for_repeatable_deploys(database_url: str, tmp_path: Path) -> None:
+    url = database_url
+    await execute(
         url, PRISMA, "INSERT INTO \"Video\" (id, prompt, \"userId\", \"updatedAt\") VALUES ('c1', 'a', 'u', now())"
     )
     file = tmp_path / "mapping.json"
@@ -151,9 +151,9 @@ async def test_a_mapping_is_printed_and_read_for_repeatable_deploys(empty_databa
     assert (await links_of(url))[0]["mapping"] == mapping
 
 
-async def test_what_is_not_understood_ends_with_two(empty_database_url: str, tmp_path: Path) -> None:
-    url = empty_database_url
-    await schema(url, BASE)
+async def test_what_is_not_understood_ends_with_two(database_url: str, tmp_path: Path) -> None:
+    url = database_url
+    await execute(url, BASE)
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"table": "videos", "id": 1, "surplus": 2}', encoding="utf-8")
     for words, said in {
@@ -168,9 +168,9 @@ async def test_what_is_not_understood_ends_with_two(empty_database_url: str, tmp
     assert (await taxiway(url, "unlink")).exit_code == 2
 
 
-async def test_what_fails_ends_with_one_line_that_quotes_postgresql(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, "CREATE TABLE other (id int)")
+async def test_what_fails_ends_with_one_line_that_quotes_postgresql(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, "CREATE TABLE other (id int)")
     for words, said in {
         ("link", "films"): "taxiway: This table cannot be linked like this: there is no table or view films",
         ("link", "other"): "no single column that is unique and NOT NULL",
@@ -193,9 +193,9 @@ async def test_without_the_schema_each_names_the_command_that_makes_it(empty_dat
         assert "run `taxiway migrate`" in complaint(await taxiway(empty_database_url, *words))
 
 
-async def test_a_right_that_lacks_is_quoted(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_a_right_that_lacks_is_quoted(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE.replace("video_url text,", ""), "DROP ROLE IF EXISTS taxi_guest",
         "CREATE ROLE taxi_guest LOGIN PASSWORD 'guest'",
         "GRANT SELECT, UPDATE ON videos TO taxi_guest", "GRANT USAGE ON SCHEMA taxiway TO taxi_guest",
@@ -212,9 +212,8 @@ async def test_a_right_that_lacks_is_quoted(empty_database_url: str) -> None:
         await execute(url, "DROP OWNED BY taxi_guest", "DROP ROLE taxi_guest")
 
 
-async def test_without_a_name_the_only_table_with_a_status_and_a_prompt(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url)
+async def test_without_a_name_the_only_table_with_a_status_and_a_prompt(database_url: str) -> None:
+    url = database_url
     assert "no table has a status and a prompt" in complaint(await taxiway(url, "link", "--yes"))
     await execute(url, BASE)
     assert printed(await taxiway(url, "link", "--dry-run"))[0]["table"] == "public.videos"
@@ -222,9 +221,9 @@ async def test_without_a_name_the_only_table_with_a_status_and_a_prompt(empty_da
     assert "there are several: public.films, public.videos" in complaint(await taxiway(url, "link", "--yes"))
 
 
-async def test_questions_are_answered_at_a_terminal(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = empty_database_url
-    await schema(
+async def test_questions_are_answered_at_a_terminal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = database_url
+    await execute(
         url, "CREATE TABLE clips (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), prompt text, photo_url text, "
         "status text DEFAULT 'pending', task_id text)", "INSERT INTO clips (prompt) VALUES ('a')",
     )  # fmt: skip
@@ -244,10 +243,10 @@ async def test_questions_are_answered_at_a_terminal(empty_database_url: str, mon
 
 
 async def test_a_condition_and_a_zone_are_answered_at_a_terminal(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = empty_database_url
-    await schema(
+    url = database_url
+    await execute(
         url, BASE.replace("created_at timestamptz", "created_at timestamp"), "ALTER TABLE videos ADD provider text",
         "INSERT INTO videos (prompt, status, provider, created_at) "
         "VALUES ('a', 'completed', 'kling', now() AT TIME ZONE 'UTC' + interval '9 hours')",
@@ -259,9 +258,9 @@ async def test_a_condition_and_a_zone_are_answered_at_a_terminal(
     assert (link["mapping"]["filter"], link["mapping"]["zone"]) == ("provider = 'mine'", "Asia/Tokyo")
 
 
-async def test_an_example_shows_no_signature(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = empty_database_url
-    await schema(
+async def test_an_example_shows_no_signature(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = database_url
+    await execute(
         url, BASE, "INSERT INTO videos (prompt, image_url, status) "
         "VALUES ('a', 'https://example.com/a.png?X-Amz-Signature=secret', 'completed'), (' ', NULL, 'failed')",
     )  # fmt: skip
@@ -274,9 +273,9 @@ async def test_an_example_shows_no_signature(empty_database_url: str, monkeypatc
     assert "none: /input/promptText" in one_line(people.stdout)
 
 
-async def test_stuck_rows_and_additions(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = empty_database_url
-    await schema(
+async def test_stuck_rows_and_additions(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = database_url
+    await execute(
         url, BASE.replace("video_url text,", ""),
         "INSERT INTO videos (prompt, status) SELECT 'p', 'processing' FROM generate_series(1, 25)",
     )  # fmt: skip
@@ -308,18 +307,18 @@ async def test_stuck_rows_and_additions(empty_database_url: str, monkeypatch: py
         assert await connection.fetchval("SELECT to_regclass('videos_taxiway_look') IS NULL")
 
 
-async def test_an_index_that_fails_is_said_although_the_link_is_made(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, "CREATE TABLE videos_taxiway_look ()")
+async def test_an_index_that_fails_is_said_although_the_link_is_made(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, "CREATE TABLE videos_taxiway_look ()")
     result = await taxiway(url, "link", "videos", "--yes", "--index")
     assert result.exit_code == 1
     assert "public.videos is linked, but the index was not made" in result.stderr
     assert len(await links_of(url)) == 1
 
 
-async def test_row_security_publications_and_text_without_an_image_are_remarked(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_row_security_publications_and_text_without_an_image_are_remarked(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, "CREATE TABLE videos (id int NOT NULL UNIQUE, prompt text, status text DEFAULT 'queued', provider text)",
         "CREATE PUBLICATION p FOR TABLE videos", "CREATE VIEW seen AS SELECT * FROM videos",
         "INSERT INTO videos VALUES (1, 'a', 'completed', 'runway'), (2, 'b', 'completed', 'kling')",

@@ -6,7 +6,7 @@ import pytest
 
 from service.installer.inspect import LinkRefused, inspect, likely
 from tests.database import connected, execute
-from tests.linked import BASE, CREDITS, PRISMA, schema
+from tests.linked import BASE, CREDITS, PRISMA
 
 pytestmark = pytest.mark.anyio
 
@@ -71,9 +71,9 @@ async def test_kinds_that_cannot_be_written_are_refused(empty_database_url: str)
                 await inspect(connection, name)
 
 
-async def test_a_view_of_taxiways_own_is_no_table_of_the_app(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, "CREATE VIEW videos AS SELECT id, prompt, status FROM taxiway.videos")
+async def test_a_view_of_taxiways_own_is_no_table_of_the_app(database_url: str) -> None:
+    url = database_url
+    await execute(url, "CREATE VIEW videos AS SELECT id, prompt, status FROM taxiway.videos")
     async with connected(url) as connection:
         with pytest.raises(LinkRefused, match="its rows are videos already"):
             await inspect(connection, "videos")
@@ -156,9 +156,9 @@ async def test_rules_of_the_app_on_its_table_and_under_its_view(empty_database_u
             assert table.bases == bases
 
 
-async def test_rights_row_security_and_publications(empty_database_url: str, server_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_rights_row_security_and_publications(database_url: str, server_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "CREATE TABLE bare (id int NOT NULL UNIQUE, prompt text, status text)",
         "CREATE PUBLICATION everything FOR TABLE videos, bare",
         "DROP ROLE IF EXISTS taxi_reader", "CREATE ROLE taxi_reader",

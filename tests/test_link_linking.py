@@ -19,8 +19,8 @@ from service.operations.links import Intake
 from service.steps import mirror
 from service.store.link_closing import close_finished
 from service.store.links import open_links
-from tests.database import connected
-from tests.linked import BASE, PRISMA, ROW, SETTINGS, SUPABASE, keys, plan, schema
+from tests.database import connected, execute
+from tests.linked import BASE, PRISMA, ROW, SETTINGS, SUPABASE, keys, plan
 from tests.world import settings
 
 pytestmark = pytest.mark.anyio
@@ -64,9 +64,9 @@ async def taken(connection: Connection, status: str = "queued", prompt: str = "a
     )  # fmt: skip
 
 
-async def test_a_link_records_the_table_its_columns_and_the_mapping(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, PRISMA)
+async def test_a_link_records_the_table_its_columns_and_the_mapping(database_url: str) -> None:
+    url = database_url
+    await execute(url, PRISMA)
     async with connected(url) as connection:
         done = await link(connection, "Video", Answers(zone="UTC"))
         row = await row_of(connection, "SELECT *, table_oid = 'public.\"Video\"'::regclass AS same FROM taxiway.links")
@@ -81,18 +81,18 @@ async def test_a_link_records_the_table_its_columns_and_the_mapping(empty_databa
         assert not (await fit(connection, state.link)).reasons
 
 
-async def test_open_questions_are_refused_and_nothing_is_done(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, SUPABASE)
+async def test_open_questions_are_refused_and_nothing_is_done(database_url: str) -> None:
+    url = database_url
+    await execute(url, SUPABASE)
     async with connected(url) as connection:
         with pytest.raises(LinkRefused, match="--column image=original_image_url"):
             await link(connection)
         assert await links(connection) == []
 
 
-async def test_rows_that_were_queued_before_are_left_alone_and_later_ones_are_new(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE.replace(", created_at timestamptz DEFAULT now()", ""), ROW, ROW)
+async def test_rows_that_were_queued_before_are_left_alone_and_later_ones_are_new(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE.replace(", created_at timestamptz DEFAULT now()", ""), ROW, ROW)
     async with connected(url) as connection, connected(url) as other:
         # Inserted before, committed after: it was not there when the table was linked.
         late = other.transaction()
@@ -112,19 +112,19 @@ async def test_rows_that_were_queued_before_are_left_alone_and_later_ones_are_ne
         assert await connection.fetchval(NEW) == 4
 
 
-async def test_with_consent_they_are_new_to_intake(empty_database_url: str) -> None:
-    await schema(empty_database_url, BASE, ROW, ROW)
-    async with connected(empty_database_url) as connection:
+async def test_with_consent_they_are_new_to_intake(database_url: str) -> None:
+    await execute(database_url, BASE, ROW, ROW)
+    async with connected(database_url) as connection:
         assert (await link(connection, answers=TAKE)).left_alone == 0
         assert await connection.fetchval(NEW) == 2
 
 
-async def test_the_filter_bounds_what_is_left_alone_and_widening_it_asks_again(empty_database_url: str) -> None:
-    await schema(
-        empty_database_url, BASE, "ALTER TABLE videos ADD kind text",
+async def test_the_filter_bounds_what_is_left_alone_and_widening_it_asks_again(database_url: str) -> None:
+    await execute(
+        database_url, BASE, "ALTER TABLE videos ADD kind text",
         "INSERT INTO videos (prompt, kind) VALUES ('a', 'x'), ('b', 'y')",
     )  # fmt: skip
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         done = await link(connection, answers=Answers(where="kind = 'x' -- ours", existing="ignore"))
         assert done.left_alone == 1
         same = await plan(connection)
@@ -135,9 +135,9 @@ async def test_the_filter_bounds_what_is_left_alone_and_widening_it_asks_again(e
         assert await connection.fetchval(NEW) == 0
 
 
-async def test_a_table_that_is_linked_again_remembers_its_rows(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, ROW)
+async def test_a_table_that_is_linked_again_remembers_its_rows(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, ROW)
     async with connected(url) as connection:
         first = await link(connection, answers=IGNORE)
         ended, running = await taken(connection), await taken(connection)
@@ -163,9 +163,9 @@ async def test_a_table_that_is_linked_again_remembers_its_rows(empty_database_ur
         assert (await find(connection, "public.videos")).link.state == "open"
 
 
-async def test_another_key_is_refused_while_rows_are_known_by_the_old(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, "ALTER TABLE videos ADD number bigint GENERATED ALWAYS AS IDENTITY UNIQUE")
+async def test_another_key_is_refused_while_rows_are_known_by_the_old(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, "ALTER TABLE videos ADD number bigint GENERATED ALWAYS AS IDENTITY UNIQUE")
     async with connected(url) as connection:
         await link(connection)
         await link(connection, answers=Answers(columns={"id": "number"}))
@@ -179,9 +179,9 @@ async def test_another_key_is_refused_while_rows_are_known_by_the_old(empty_data
         assert (await find(connection, "videos")).link.mapping.id == "uid"
 
 
-async def test_a_changed_table_is_linked_again_with_the_fix_that_the_check_names(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE)
+async def test_a_changed_table_is_linked_again_with_the_fix_that_the_check_names(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE)
     async with connected(url) as connection:
         await link(connection)
 
@@ -218,9 +218,9 @@ async def test_a_changed_table_is_linked_again_with_the_fix_that_the_check_names
         ]
 
 
-async def test_the_check_tells_types_words_and_rights_apart(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, PRISMA)
+async def test_the_check_tells_types_words_and_rights_apart(database_url: str) -> None:
+    url = database_url
+    await execute(url, PRISMA)
     async with connected(url) as connection:
         await link(connection, "Video", Answers(zone="UTC"))
         [state] = await links(connection)
@@ -276,9 +276,9 @@ async def test_the_check_tells_types_words_and_rights_apart(empty_database_url: 
         assert fresh.columns == state.link.columns
 
 
-async def test_a_link_whose_table_is_gone_can_be_undone(empty_database_url: str) -> None:
-    await schema(empty_database_url, BASE)
-    async with connected(empty_database_url) as connection:
+async def test_a_link_whose_table_is_gone_can_be_undone(database_url: str) -> None:
+    await execute(database_url, BASE)
+    async with connected(database_url) as connection:
         await link(connection)
         await connection.execute("DROP TABLE videos")
         assert (await unlink(connection, "videos", cancel=False)).state == "closed"
@@ -288,9 +288,9 @@ async def test_a_link_whose_table_is_gone_can_be_undone(empty_database_url: str)
     ("word", "role"),
     [("PENDING", "queued"), ("PROCESSING", "processing"), ("STOP", "cancel"), ("CANCELLED", "cancelled")],
 )  # fmt: skip
-async def test_a_word_that_left_is_named_with_what_it_meant(empty_database_url: str, word: str, role: str) -> None:
-    url = empty_database_url
-    await schema(url, PRISMA.replace("'CANCELLED'", "'CANCELLED', 'STOP'"))
+async def test_a_word_that_left_is_named_with_what_it_meant(database_url: str, word: str, role: str) -> None:
+    url = database_url
+    await execute(url, PRISMA.replace("'CANCELLED'", "'CANCELLED', 'STOP'"))
     async with connected(url) as connection:
         await link(connection, "Video", Answers(zone="UTC", words={"cancel": ("CANCELLED", "STOP")}))
         await connection.execute(f"ALTER TYPE \"VideoStatus\" RENAME VALUE '{word}' TO 'ELSE'")
@@ -299,9 +299,9 @@ async def test_a_word_that_left_is_named_with_what_it_meant(empty_database_url: 
         assert (reason.kind, f"--word {role}=WORD" in reason.fix, "'ELSE'" in reason.fix) == ("words", True, True)
 
 
-async def test_words_that_were_renamed_are_named_again(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, PRISMA)
+async def test_words_that_were_renamed_are_named_again(database_url: str) -> None:
+    url = database_url
+    await execute(url, PRISMA)
     async with connected(url) as connection:
         await link(connection, "Video", Answers(zone="UTC"))
         await connection.execute("ALTER TYPE \"VideoStatus\" RENAME VALUE 'COMPLETED' TO 'DONE'")
@@ -313,9 +313,9 @@ async def test_words_that_were_renamed_are_named_again(empty_database_url: str) 
         assert not (await fit(connection, state.link)).reasons
 
 
-async def test_columns_and_an_index_are_added_with_consent_and_remembered(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_columns_and_an_index_are_added_with_consent_and_remembered(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, "CREATE TABLE videos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), prompt text, "
         "status text DEFAULT 'queued', created_at timestamptz DEFAULT now())",
     )  # fmt: skip
@@ -347,9 +347,9 @@ async def test_columns_and_an_index_are_added_with_consent_and_remembered(empty_
         assert await connection.fetchval("SELECT count(video_url) FROM videos") == 0
 
 
-async def test_an_index_that_fails_leaves_nothing_and_the_link_works(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, ROW)
+async def test_an_index_that_fails_leaves_nothing_and_the_link_works(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, ROW)
     async with connected(url) as connection:
         await connection.execute("SET statement_timeout = '300ms'")
         async with connected(url) as other, other.transaction():
@@ -372,12 +372,10 @@ async def test_an_index_that_fails_leaves_nothing_and_the_link_works(empty_datab
         assert await connection.fetchval("SELECT to_regclass('videos_taxiway_look') IS NULL")
 
 
-async def test_a_table_that_is_held_is_not_waited_for_long(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_table_that_is_held_is_not_waited_for_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.installer.linking.LOCK_SECONDS", 0.2)
-    url = empty_database_url
-    await schema(url, BASE.replace("video_url text,", ""))
+    url = database_url
+    await execute(url, BASE.replace("video_url text,", ""))
     async with connected(url) as connection, connected(url) as other, other.transaction():
         await other.execute("SELECT FROM videos")
         with pytest.raises(Conflict, match="another transaction holds the table, and nothing was changed"):
@@ -387,7 +385,7 @@ async def test_a_table_that_is_held_is_not_waited_for_long(
 
 async def stuck_rows(url: str) -> None:
     """Rows at processing: two without a task, one of them no request; two with one, of which one is a double."""
-    await schema(
+    await execute(
         url, BASE, "INSERT INTO videos (prompt, status, image_url, user_id, created_at) "
         "VALUES ('stuck', 'processing', 'https://example.com/a.png', 7, now() - interval '2 hours')",
         "INSERT INTO videos (prompt, status) VALUES (' ', 'processing')",
@@ -397,15 +395,15 @@ async def stuck_rows(url: str) -> None:
     )  # fmt: skip
 
 
-async def test_stuck_rows_are_left_alone_unless_asked(empty_database_url: str) -> None:
-    await stuck_rows(empty_database_url)
-    async with connected(empty_database_url) as connection:
+async def test_stuck_rows_are_left_alone_unless_asked(database_url: str) -> None:
+    await stuck_rows(database_url)
+    async with connected(database_url) as connection:
         await link(connection)
         assert await connection.fetchval("SELECT count(*) FROM taxiway.videos") == 0
 
 
-async def test_stuck_rows_fail_as_unknown_and_tasks_are_followed(empty_database_url: str) -> None:
-    url = empty_database_url
+async def test_stuck_rows_fail_as_unknown_and_tasks_are_followed(database_url: str) -> None:
+    url = database_url
     await stuck_rows(url)
     async with connected(url) as connection:
         done = await link(connection, wishes=Wishes("fail"))
@@ -435,8 +433,8 @@ async def test_stuck_rows_fail_as_unknown_and_tasks_are_followed(empty_database_
         assert (await plan(connection)).survey is not None
 
 
-async def test_stuck_rows_are_queued_again_with_the_operators_consent(empty_database_url: str) -> None:
-    url = empty_database_url
+async def test_stuck_rows_are_queued_again_with_the_operators_consent(database_url: str) -> None:
+    url = database_url
     await stuck_rows(url)
     async with connected(url) as connection:
         made = await plan(connection, wishes=Wishes("requeue"))
@@ -455,18 +453,18 @@ async def test_stuck_rows_are_queued_again_with_the_operators_consent(empty_data
         assert await connection.fetchval("SELECT count(*) FROM taxiway.models WHERE model = 'gen4_turbo'") == 1
 
 
-async def test_more_stuck_rows_than_one_chunk(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, "INSERT INTO videos (prompt, status) SELECT 'p', 'processing' FROM generate_series(1, 41)")
+async def test_more_stuck_rows_than_one_chunk(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, "INSERT INTO videos (prompt, status) SELECT 'p', 'processing' FROM generate_series(1, 41)")
     async with connected(url) as connection:
         done = await link(connection, wishes=Wishes("requeue"))
         assert done.stuck.requeued == 41
         assert await connection.fetchval("SELECT count(DISTINCT video_id) FROM taxiway.rows") == 41
 
 
-async def test_stuck_rows_of_other_providers_are_not_touched(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_stuck_rows_of_other_providers_are_not_touched(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "ALTER TABLE videos ADD provider text",
         "INSERT INTO videos (prompt, status, provider, runway_video_id) VALUES ('a', 'processing', 'kling', 'theirs'), "
         "('b', 'processing', 'runway', NULL), ('c', 'processing', NULL, NULL)",
@@ -476,9 +474,9 @@ async def test_stuck_rows_of_other_providers_are_not_touched(empty_database_url:
         assert vars(done.stuck) == {"failed": 1, "requeued": 0, "followed": 0}
 
 
-async def test_unlink_finishes_what_is_under_way_and_then_closes(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE)
+async def test_unlink_finishes_what_is_under_way_and_then_closes(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE)
     async with connected(url) as connection:
         done = await link(connection)
         video = await taken(connection)
@@ -497,8 +495,8 @@ async def test_unlink_finishes_what_is_under_way_and_then_closes(empty_database_
         assert await connection.fetchval("SELECT count(*) FROM taxiway.rows") == 1
 
 
-async def test_unlink_can_cancel_what_is_under_way(empty_database_url: str) -> None:
-    url = empty_database_url
+async def test_unlink_can_cancel_what_is_under_way(database_url: str) -> None:
+    url = database_url
     await stuck_rows(url)
     async with connected(url) as connection:
         await link(connection, wishes=Wishes("requeue"))
@@ -511,9 +509,9 @@ async def test_unlink_can_cancel_what_is_under_way(empty_database_url: str) -> N
         assert due == {"cancel_reason": "cancelled", "task_id": "task-1"}
 
 
-async def test_names_of_links(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, "CREATE SCHEMA app", BASE, BASE.replace("TABLE videos", "TABLE app.videos"), PRISMA)
+async def test_names_of_links(database_url: str) -> None:
+    url = database_url
+    await execute(url, "CREATE SCHEMA app", BASE, BASE.replace("TABLE videos", "TABLE app.videos"), PRISMA)
     async with connected(url) as connection:
         for table in ("public.videos", "app.videos", "Video"):
             await link(connection, table, Answers(zone="UTC"))
@@ -535,9 +533,9 @@ async def intake(url: str) -> int:
         await ctx.database.close()
 
 
-async def test_intake_takes_what_was_consented_to_and_nothing_else(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, ROW, ROW)
+async def test_intake_takes_what_was_consented_to_and_nothing_else(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, ROW, ROW)
     async with connected(url) as connection:
         await link(connection, answers=IGNORE)
         assert await intake(url) == 0
@@ -570,10 +568,10 @@ async def test_intake_takes_what_was_consented_to_and_nothing_else(empty_databas
     ],
 )  # fmt: skip
 async def test_each_shape_is_taken_as_it_was_linked(
-    empty_database_url: str, table: str, insert: str, answers: Answers | None
+    database_url: str, table: str, insert: str, answers: Answers | None
 ) -> None:
-    url = empty_database_url
-    await schema(url, "CREATE SCHEMA app", table)
+    url = database_url
+    await execute(url, "CREATE SCHEMA app", table)
     async with connected(url) as connection:
         await link(connection, "Video" if "Video" in table else "videos", answers)
         await connection.execute(insert)
@@ -582,9 +580,9 @@ async def test_each_shape_is_taken_as_it_was_linked(
         assert (state.link.state, state.link.reason, state.queued) == ("open", None, 1)
 
 
-async def test_stuck_rows_show_what_became_of_them_and_a_link_that_is_undone_closes(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_stuck_rows_show_what_became_of_them_and_a_link_that_is_undone_closes(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "INSERT INTO videos (prompt, status) VALUES ('a', 'processing'), (' ', 'processing')",
         "INSERT INTO videos (prompt, status, runway_video_id) VALUES ('sent', 'processing', 'task-1')",
     )  # fmt: skip
@@ -605,18 +603,18 @@ async def test_stuck_rows_show_what_became_of_them_and_a_link_that_is_undone_clo
         await ctx.database.close()
 
 
-async def test_two_links_at_once_are_one(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, ROW)
+async def test_two_links_at_once_are_one(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, ROW)
     async with connected(url) as connection, connected(url) as other:
         done = await asyncio.gather(link(connection, answers=IGNORE), link(other, answers=IGNORE))
         assert len({each.link_id for each in done}) == 1
         assert await connection.fetchval("SELECT count(*) FROM taxiway.rows") == 1
 
 
-async def test_a_table_made_again_between_plan_and_consent_is_not_linked(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE)
+async def test_a_table_made_again_between_plan_and_consent_is_not_linked(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE)
     async with connected(url) as connection:
         made = await plan(connection)
         await connection.execute("DROP TABLE videos")

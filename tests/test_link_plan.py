@@ -15,14 +15,14 @@ from service.installer.survey import INDEX_ROWS, offers_index, wait_seconds
 from service.link_requests import request_of
 from service.settings import Settings
 from tests.database import connected, execute
-from tests.linked import BASE, CREDITS, PRISMA, ROW, SETTINGS, SUPABASE, keys, mapped, plan, schema
+from tests.linked import BASE, CREDITS, PRISMA, ROW, SETTINGS, SUPABASE, keys, mapped, plan
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_plain_table_needs_no_answer(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE)
+async def test_the_plain_table_needs_no_answer(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE)
     async with connected(url) as connection:
         made = await plan(connection)
     assert keys(made) == []
@@ -48,9 +48,9 @@ async def test_without_the_schema_the_command_that_makes_it_is_named(empty_datab
             await plan(connection)
 
 
-async def test_prismas_table_is_mapped_and_only_its_time_zone_may_be_asked(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, PRISMA)
+async def test_prismas_table_is_mapped_and_only_its_time_zone_may_be_asked(database_url: str) -> None:
+    url = database_url
+    await execute(url, PRISMA)
     async with connected(url) as connection:
         await connection.execute("SET TimeZone = 'UTC'")
         made = await plan(connection, "Video")
@@ -70,9 +70,9 @@ async def test_prismas_table_is_mapped_and_only_its_time_zone_may_be_asked(empty
         assert keys(await plan(connection, "Video")) == ["zone"]
 
 
-async def test_supabases_table_is_proposed_and_asked_for(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_supabases_table_is_proposed_and_asked_for(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, SUPABASE, "INSERT INTO videos (prompt, original_image_url) VALUES ('a cat', 'https://example.com/a.png')",
         "INSERT INTO videos (prompt, deleted_at) VALUES ('a dog', now())",
     )  # fmt: skip
@@ -94,9 +94,9 @@ async def test_supabases_table_is_proposed_and_asked_for(empty_database_url: str
     assert made.survey.queued.credits == 25
 
 
-async def test_the_prices_of_queued_rows_are_those_of_their_requests(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_the_prices_of_queued_rows_are_those_of_their_requests(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "ALTER TABLE videos ADD duration int, ADD ratio text, ADD model text",
         "INSERT INTO videos (prompt, image_url, duration) VALUES ('a', 'https://example.com/a.png', 10)",
         "INSERT INTO videos (prompt, image_url) VALUES ('b', 'https://example.com/a.png'), ('b', ' ')",
@@ -122,22 +122,22 @@ async def test_the_prices_of_queued_rows_are_those_of_their_requests(empty_datab
 
 
 async def test_many_different_requests_are_priced_by_the_most_common(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.installer.survey.GROUPS", 2)
-    await schema(
-        empty_database_url, BASE, "ALTER TABLE videos ADD duration int",
+    await execute(
+        database_url, BASE, "ALTER TABLE videos ADD duration int",
         "INSERT INTO videos (prompt, duration) VALUES ('a', 5), ('a', 5), ('a', 5), ('a', 10), ('a', 10), ('a', 2)",
     )  # fmt: skip
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         made = await plan(connection)
         assert made.survey is not None
         assert (made.survey.queued.rows, float(made.survey.queued.credits)) == (6, (3 * 60 + 2 * 120) * 6 / 5)
 
 
-async def test_examples_are_the_newest_rows_as_requests(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_examples_are_the_newest_rows_as_requests(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE,
         "INSERT INTO videos (prompt, created_at) SELECT 'p' || n, now() - n * interval '1 hour' "
         "FROM generate_series(1, 5) n",
@@ -161,11 +161,9 @@ async def test_examples_are_the_newest_rows_as_requests(empty_database_url: str)
         ("first_frame", "first_frame"), ("my_image_link", "my_image_link"), ("thumbnail_image", None),
     ],
 )  # fmt: skip
-async def test_look_alikes_of_the_image_are_asked_for(
-    empty_database_url: str, column: str, proposal: str | None
-) -> None:
-    await schema(empty_database_url, BASE.replace("image_url", column))
-    async with connected(empty_database_url) as connection:
+async def test_look_alikes_of_the_image_are_asked_for(database_url: str, column: str, proposal: str | None) -> None:
+    await execute(database_url, BASE.replace("image_url", column))
+    async with connected(database_url) as connection:
         made = await plan(connection)
     assert [question.proposal for question in made.questions if question.key == "column.image"] == (
         [proposal] if proposal else []
@@ -174,9 +172,9 @@ async def test_look_alikes_of_the_image_are_asked_for(
     assert mapped(made)["columns"].get("image") == expected
 
 
-async def test_several_image_columns_are_asked_for_and_an_answer_ends_it(empty_database_url: str) -> None:
-    await schema(empty_database_url, BASE, "ALTER TABLE videos ADD original_image_url text")
-    async with connected(empty_database_url) as connection:
+async def test_several_image_columns_are_asked_for_and_an_answer_ends_it(database_url: str) -> None:
+    await execute(database_url, BASE, "ALTER TABLE videos ADD original_image_url text")
+    async with connected(database_url) as connection:
         [question] = (await plan(connection)).questions
         assert (question.key, question.proposal) == ("column.image", "image_url")
         assert "original_image_url" in question.sentence
@@ -187,13 +185,13 @@ async def test_several_image_columns_are_asked_for_and_an_answer_ends_it(empty_d
         assert (keys(none), mapped(none)["columns"].get("image")) == ([], None)
 
 
-async def test_columns_that_settings_still_name_are_the_proposal(empty_database_url: str) -> None:
-    await schema(
-        empty_database_url, BASE.replace("prompt text", "what text").replace("image_url", "photo_of_user"),
+async def test_columns_that_settings_still_name_are_the_proposal(database_url: str) -> None:
+    await execute(
+        database_url, BASE.replace("prompt text", "what text").replace("image_url", "photo_of_user"),
         "ALTER TABLE videos ADD prompt_text text",
     )  # fmt: skip
     settings = Settings(_env_file=None, prompt_column="what", image_column="photo_of_user")
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         made = await plan(connection, settings=settings)
         assert (keys(made), mapped(made)["columns"]["prompt"]) == ([], "what")
         assert mapped(made)["columns"]["image"] == "photo_of_user"
@@ -228,12 +226,12 @@ def test_a_row_makes_a_request(row: dict[str, Any], expected: dict[str, Any] | s
     assert {key: body[key] for key in expected} == expected
 
 
-async def test_more_of_the_input_is_never_read_unasked(empty_database_url: str) -> None:
-    await schema(
-        empty_database_url, BASE, "ALTER TABLE videos ADD input jsonb, ADD quoted_credits numeric, ADD operation text",
+async def test_more_of_the_input_is_never_read_unasked(database_url: str) -> None:
+    await execute(
+        database_url, BASE, "ALTER TABLE videos ADD input jsonb, ADD quoted_credits numeric, ADD operation text",
         """INSERT INTO videos (prompt, input) VALUES ('a', '{"duration": 10}'), ('b', '[]'), ('c', '{"seed": 1}')""",
     )  # fmt: skip
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         made = await plan(connection, answers=Answers(existing="take"))
         assert keys(made) == ["column.input"]
         none = await plan(connection, answers=Answers(existing="take", columns={"input": ""}))
@@ -245,9 +243,9 @@ async def test_more_of_the_input_is_never_read_unasked(empty_database_url: str) 
 
 
 @pytest.mark.parametrize("kind", ["jsonb", "text[]"])
-async def test_images_in_json_and_arrays_are_refused_and_a_view_helps(empty_database_url: str, kind: str) -> None:
-    await schema(empty_database_url, BASE.replace("image_url text", f"image_url {kind}"))
-    async with connected(empty_database_url) as connection:
+async def test_images_in_json_and_arrays_are_refused_and_a_view_helps(database_url: str, kind: str) -> None:
+    await execute(database_url, BASE.replace("image_url text", f"image_url {kind}"))
+    async with connected(database_url) as connection:
         with pytest.raises(LinkRefused, match="a view over the table"):
             await plan(connection)
         assert keys(await plan(connection, answers=Answers(columns={"image": ""}))) == []
@@ -259,21 +257,21 @@ async def test_images_in_json_and_arrays_are_refused_and_a_view_helps(empty_data
         assert mapped(made)["columns"]["image"] == "image_url"
 
 
-async def test_a_key_of_several_columns_is_refused(empty_database_url: str) -> None:
-    await schema(
-        empty_database_url,
+async def test_a_key_of_several_columns_is_refused(database_url: str) -> None:
+    await execute(
+        database_url,
         BASE.replace("PRIMARY KEY", "NOT NULL").replace("now())", "now(), PRIMARY KEY (id, prompt))"),
     )
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         with pytest.raises(LinkRefused, match=r"its key has several columns \(id, prompt\)"):
             await plan(connection)
         with pytest.raises(LinkRefused, match="does not identify rows"):
             await plan(connection, answers=Answers(columns={"id": "id"}))
 
 
-async def test_a_key_that_rows_share_is_refused_where_postgresql_does_not_guard_it(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_a_key_that_rows_share_is_refused_where_postgresql_does_not_guard_it(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, "CREATE TABLE videos (id int, day date, prompt text, status text DEFAULT 'queued', PRIMARY KEY (id, day)) "
         "PARTITION BY RANGE (day)", "CREATE TABLE p PARTITION OF videos DEFAULT",
         "INSERT INTO videos VALUES (1, '2026-01-01', 'a')",
@@ -317,10 +315,10 @@ async def test_a_key_that_rows_share_is_refused_where_postgresql_does_not_guard_
     ],
 )  # fmt: skip
 async def test_words(
-    empty_database_url: str, definition: str, seen: list[str], asked: list[str], words: dict[str, Any]
+    database_url: str, definition: str, seen: list[str], asked: list[str], words: dict[str, Any]
 ) -> None:
-    url = empty_database_url
-    await schema(
+    url = database_url
+    await execute(
         url, "CREATE TYPE mood AS ENUM ('waiting', 'in_progress', 'done', 'error')",
         "CREATE DOMAIN label AS text CHECK (VALUE IN ('queued', 'processing', 'done'))",
         BASE.replace("status text NOT NULL DEFAULT 'queued'", f"status {definition}"),
@@ -333,9 +331,9 @@ async def test_words(
         assert {role: found[role] for role in words} == words
 
 
-async def test_answers_about_words_are_checked(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, PRISMA)
+async def test_answers_about_words_are_checked(database_url: str) -> None:
+    url = database_url
+    await execute(url, PRISMA)
     async with connected(url) as connection:
         for words, complaint in {
             ("queued", "WAITING"): "has only PENDING, PROCESSING", ("completed", "PENDING"): "cannot mean two statuses",
@@ -349,9 +347,9 @@ async def test_answers_about_words_are_checked(empty_database_url: str) -> None:
         assert mapped(made)["words"]["cancel"] == ["FAILED"]
 
 
-async def test_rows_of_other_providers_are_counted_and_left_alone(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_rows_of_other_providers_are_counted_and_left_alone(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "ALTER TABLE videos ADD provider text DEFAULT 'runway', ADD deleted_at timestamptz",
         "ALTER TABLE videos ADD is_deleted bool",
         "INSERT INTO videos (prompt, provider) VALUES ('a', 'runway'), ('b', 'kling'), ('c', NULL)",
@@ -380,12 +378,12 @@ async def test_rows_of_other_providers_are_counted_and_left_alone(empty_database
                 await plan(connection, answers=Answers(where=wrong))
 
 
-async def test_a_provider_without_runways_name_has_no_proposal(empty_database_url: str) -> None:
-    await schema(
-        empty_database_url, BASE, "ALTER TABLE videos ADD provider text",
+async def test_a_provider_without_runways_name_has_no_proposal(database_url: str) -> None:
+    await execute(
+        database_url, BASE, "ALTER TABLE videos ADD provider text",
         "INSERT INTO videos (prompt, provider) VALUES ('a', 'x')",
     )  # fmt: skip
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         [question] = (await plan(connection, answers=Answers(existing="ignore"))).questions
         assert (question.proposal, question.flags) == (None, "--where CONDITION")
         await connection.execute("DELETE FROM videos")
@@ -408,10 +406,10 @@ async def test_a_provider_without_runways_name_has_no_proposal(empty_database_ur
     ],
 )
 async def test_times_without_a_zone(
-    empty_database_url: str, database: str, newest: str | None, zone: str | None, asks: bool
+    database_url: str, database: str, newest: str | None, zone: str | None, asks: bool
 ) -> None:
-    url = empty_database_url
-    await schema(url, BASE.replace("created_at timestamptz", "created_at timestamp"))
+    url = database_url
+    await execute(url, BASE.replace("created_at timestamptz", "created_at timestamp"))
     async with connected(url) as connection:
         await connection.execute(f"SET TimeZone = '{database}'")
         if newest:
@@ -426,9 +424,9 @@ async def test_times_without_a_zone(
             await plan(connection, answers=Answers(zone="Mars/Phobos"))
 
 
-async def test_the_gate_is_on_where_something_guards_the_status(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, CREDITS)
+async def test_the_gate_is_on_where_something_guards_the_status(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, CREDITS)
     async with connected(url) as connection:
         made = await plan(connection)
         assert mapped(made)["gate"] is True
@@ -453,17 +451,17 @@ async def test_the_gate_is_on_where_something_guards_the_status(empty_database_u
         ("CREATE TRIGGER t AFTER INSERT OR DELETE ON videos FOR EACH ROW EXECUTE FUNCTION f()", 0),
     ],
 )
-async def test_guards(empty_database_url: str, statement: str, guards: int) -> None:
+async def test_guards(database_url: str, statement: str, guards: int) -> None:
     function = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$"
-    await schema(empty_database_url, BASE, function, statement)
-    async with connected(empty_database_url) as connection:
+    await execute(database_url, BASE, function, statement)
+    async with connected(database_url) as connection:
         made = await plan(connection)
         assert (len(made.guards), mapped(made)["gate"]) == (guards, guards > 0)
 
 
-async def test_a_gate_without_a_word_to_write_is_off_or_refused(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_a_gate_without_a_word_to_write_is_off_or_refused(database_url: str) -> None:
+    url = database_url
+    await execute(
         url,
         BASE.replace("DEFAULT 'queued'", "DEFAULT 'queued' CHECK (status IN ('queued', 'completed', 'failed'))"),
         CREDITS,
@@ -477,10 +475,10 @@ async def test_a_gate_without_a_word_to_write_is_off_or_refused(empty_database_u
 
 
 async def test_columns_that_cannot_be_written_are_left_alone_with_the_reason(
-    empty_database_url: str,
+    database_url: str,
 ) -> None:
-    url = empty_database_url
-    await schema(
+    url = database_url
+    await execute(
         url, BASE.replace("error_message text", "error_message text NOT NULL DEFAULT ''")
         .replace("video_url text", "video_url varchar(255)"),
         "ALTER TABLE videos ADD updated_at timestamptz GENERATED ALWAYS AS (created_at) STORED, ADD progress int",
@@ -512,15 +510,15 @@ async def test_columns_that_cannot_be_written_are_left_alone_with_the_reason(
 
 
 @pytest.mark.parametrize(("width", "remarks"), [(1999, 1), (2000, 0)])
-async def test_a_narrow_address_is_remarked(empty_database_url: str, width: int, remarks: int) -> None:
-    await schema(empty_database_url, BASE.replace("video_url text", f"video_url varchar({width})"))
-    async with connected(empty_database_url) as connection:
+async def test_a_narrow_address_is_remarked(database_url: str, width: int, remarks: int) -> None:
+    await execute(database_url, BASE.replace("video_url text", f"video_url varchar({width})"))
+    async with connected(database_url) as connection:
         assert len((await plan(connection)).notes) == remarks
 
 
-async def test_rows_that_are_stuck_are_listed_with_their_age(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_rows_that_are_stuck_are_listed_with_their_age(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "INSERT INTO videos (prompt, status, created_at) "
         "SELECT 'p', 'processing', now() - n * interval '1 hour' FROM generate_series(1, 30) n",
         "INSERT INTO videos (prompt, status, runway_video_id, created_at) "
@@ -534,9 +532,9 @@ async def test_rows_that_are_stuck_are_listed_with_their_age(empty_database_url:
     assert keys(made) == []
 
 
-async def test_views_partitions_and_other_schemas(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_views_partitions_and_other_schemas(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, "CREATE SCHEMA app", BASE.replace("TABLE videos", "TABLE app.videos"),
         CREDITS.replace("ON videos", "ON app.videos"),
         "CREATE VIEW films AS SELECT id, prompt, image_url, status, video_url FROM app.videos WHERE user_id IS NULL",
@@ -572,9 +570,9 @@ async def test_views_partitions_and_other_schemas(empty_database_url: str) -> No
             await plan(connection, "parts", wishes=Wishes(index=True))
 
 
-async def test_what_is_no_status_or_has_no_prompt_is_refused(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_what_is_no_status_or_has_no_prompt_is_refused(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, BASE, "INSERT INTO videos (prompt, status) SELECT 'a', 's' || n FROM generate_series(1, 50) n",
         "CREATE TABLE numbers (id int PRIMARY KEY, prompt text, status int)",
         "CREATE TABLE bare (id int PRIMARY KEY, status text)", "CREATE TABLE silent (id int PRIMARY KEY, prompt text)",
@@ -591,9 +589,9 @@ async def test_what_is_no_status_or_has_no_prompt_is_refused(empty_database_url:
                 await plan(connection, table)
 
 
-async def test_answers_about_columns_are_checked(empty_database_url: str) -> None:
-    await schema(empty_database_url, BASE)
-    async with connected(empty_database_url) as connection:
+async def test_answers_about_columns_are_checked(database_url: str) -> None:
+    await execute(database_url, BASE)
+    async with connected(database_url) as connection:
         for columns, words in (
             ({"image": "nowhere"}, "has no column nowhere"), ({"image": "user_id"}, "is integer"),
             ({"prompt": ""}, "a link needs this column"), ({"id": "user_id"}, "does not identify rows"),
@@ -604,13 +602,13 @@ async def test_answers_about_columns_are_checked(empty_database_url: str) -> Non
         assert mapped(made)["columns"]["image"] == "image_url"
 
 
-async def test_columns_that_postgresql_generates_are_refused_as_answers(empty_database_url: str) -> None:
-    await schema(
-        empty_database_url, BASE, "ALTER TABLE videos ADD output jsonb",
+async def test_columns_that_postgresql_generates_are_refused_as_answers(database_url: str) -> None:
+    await execute(
+        database_url, BASE, "ALTER TABLE videos ADD output jsonb",
         "ALTER TABLE videos ADD shown text GENERATED ALWAYS AS (prompt) STORED",
         "CREATE VIEW odd AS SELECT to_json(prompt) AS id, prompt, status FROM videos",
     )  # fmt: skip
-    async with connected(empty_database_url) as connection:
+    async with connected(database_url) as connection:
         with pytest.raises(LinkRefused, match="shown is generated by PostgreSQL"):
             await plan(connection, answers=Answers(columns={"video_url": "shown"}))
         # An output that is no text is no address: it is not even proposed.
@@ -621,17 +619,17 @@ async def test_columns_that_postgresql_generates_are_refused_as_answers(empty_da
             await plan(connection, "odd")
 
 
-async def test_a_look_alike_that_may_not_be_written_is_not_proposed(empty_database_url: str) -> None:
-    await schema(empty_database_url, BASE.replace("error_message text", "error text NOT NULL DEFAULT ''"))
-    async with connected(empty_database_url) as connection:
+async def test_a_look_alike_that_may_not_be_written_is_not_proposed(database_url: str) -> None:
+    await execute(database_url, BASE.replace("error_message text", "error text NOT NULL DEFAULT ''"))
+    async with connected(database_url) as connection:
         made = await plan(connection)
     assert keys(made) == []
     assert "error is NOT NULL" in made.notes[0]
 
 
-async def test_how_new_rows_are_found(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE)
+async def test_how_new_rows_are_found(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE)
     async with connected(url) as connection:
         made = await plan(connection)
         assert made.survey is not None
@@ -648,9 +646,9 @@ async def test_how_new_rows_are_found(empty_database_url: str) -> None:
             await connection.execute("DROP INDEX look")
 
 
-async def test_a_key_that_grows_finds_new_rows(empty_database_url: str) -> None:
-    await schema(empty_database_url, SUPABASE)
-    async with connected(empty_database_url) as connection:
+async def test_a_key_that_grows_finds_new_rows(database_url: str) -> None:
+    await execute(database_url, SUPABASE)
+    async with connected(database_url) as connection:
         made = await plan(connection)
     assert made.survey is not None
     assert made.survey.look.index == "id, which grows"
@@ -665,9 +663,9 @@ def test_thresholds_of_the_look() -> None:
     assert not offers_index(INDEX_ROWS + 1, "an index")
 
 
-async def test_additions_are_named_with_the_lines_that_keep_them(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(
+async def test_additions_are_named_with_the_lines_that_keep_them(database_url: str) -> None:
+    url = database_url
+    await execute(
         url, "CREATE TABLE videos (id uuid PRIMARY KEY, prompt text, status text DEFAULT 'queued', "
         "created_at timestamptz)",
         'CREATE TABLE "Clip" (id text PRIMARY KEY, prompt text, "imageUrl" text, status text DEFAULT \'queued\')',
@@ -691,9 +689,9 @@ async def test_additions_are_named_with_the_lines_that_keep_them(empty_database_
         assert [each.name for each in some.additions] == ["runway_video_id", "error_message"]
 
 
-async def test_a_plan_changes_nothing(empty_database_url: str) -> None:
-    url = empty_database_url
-    await schema(url, BASE, ROW)
+async def test_a_plan_changes_nothing(database_url: str) -> None:
+    url = database_url
+    await execute(url, BASE, ROW)
     async with connected(url) as connection:
         made = await plan(connection, wishes=Wishes("requeue", add_columns=True, index=True))
         assert keys(made) == ["existing"]
