@@ -52,7 +52,7 @@ SECRETS = (API_KEY, ADMIN, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removep
 INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|(SELECT|INSERT|UPDATE) \w+|unnest|jsonb')
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json", "/docs"}
 CLIENTS = ("httpx", "httpcore", "urllib3", "schemathesis", "hypothesis")  # what the attackers log of themselves
-EXAMPLES = int(os.environ.get("ATTACKS", "15"))  # of requests that fit the document, and of those that do not
+EXAMPLES = int(os.environ.get("ATTACKS", "8"))  # of requests that fit the document, and of those that do not
 ACCOUNT = {"credits": 1_000_000, "concurrency": 10_000, "daily_limit": 10_000}
 SETTINGS = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 

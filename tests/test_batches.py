@@ -29,7 +29,7 @@ from service.store.recently import Recently
 from service.tick import tick
 from service.videos import Status
 from tests.database import connected, execute
-from tests.refusing import CODES, allow, refuse, refusing
+from tests.refusing import CODES, allow, codes_for, refuse, refusing
 from tests.test_driver_errors import error
 from tests.world import World, world
 
@@ -262,9 +262,9 @@ CASES = {
     "cancel": Case(cancelled, "submissions", ("cancelled", None)),
     "orphans": Case(orphaned, "submissions", ("failed", None)),
 }
-EVERY = [(name, code) for name in CASES for code in CODES]
-# One code each in a pull request; all of them for each with `-m load`.
-SHORT = {(name, CODES[n % len(CODES)]) for n, name in enumerate(CASES)}
+EVERY = [(name, code) for n, name in enumerate(CASES) for code in codes_for(n)]
+# One code each in a pull request; one of each kind with `-m load`; all of them with `TAXIWAY_EVERY_CASE`.
+SHORT = {(name, codes_for(n)[n % 3]) for n, name in enumerate(CASES)}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
-"""Whatever Runway's answers say, into the real database: the id is stored, and the video ends in time."""
+"""Whatever Runway's answers say, into the real database: the id is stored, and the video ends in time.
+
+`VALUES=500 pytest tests/test_values.py` tries more of them.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -18,6 +22,7 @@ from service.tick import tick
 from tests.database import run
 from tests.world import World, world
 
+EXAMPLES = int(os.environ.get("VALUES", "40"))
 FILE = "https://files.example.com/a.mp4?_jwt="
 # What no column holds, or what a parser stumbles over, as JSON text.
 NUMBERS = (
@@ -140,7 +145,7 @@ R6 = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(500, marks=pytest.mark.load)])
+@pytest.mark.parametrize("examples", [8, pytest.param(EXAMPLES, marks=pytest.mark.load)])
 def test_every_value_of_an_answer(database_url: str, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, suppress_health_check=QUICK)
     @example({"estimatedCost": '{"credits":1e-20000}'}, [RUNNING], R6, False)

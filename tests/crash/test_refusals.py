@@ -15,7 +15,7 @@ import pytest
 from service.deadline import SAVE_GRACE_SECONDS
 from tests.crash.harness import ACCOUNT
 from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process, fork_server
-from tests.refusing import CODES, refuse
+from tests.refusing import codes_for, refuse
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
 
@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
 VIDEOS = 6
 # Where one row is refused, and when: what the worker does with it from then on fails each time.
-PLACES = ("videos", "submissions")
+PLACES = (("claim", "videos"), ("claim", "submissions"), ("save", "videos"), ("save", "submissions"))
+CASES = [(*place, code) for number, place in enumerate(PLACES) for code in codes_for(number)]
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,9 @@ async def ends_in_time(process: Process) -> None:
     assert time.monotonic() - began < SAVE_GRACE_SECONDS + 5
 
 
-@pytest.mark.parametrize("table", PLACES)
-@pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("stage", ["claim", "save"])
+@pytest.mark.parametrize(("stage", "table", "code"), CASES)
 async def test_one_of_six_videos_is_refused(
-    database_url: str, forks: ForkServer, table: str, code: str, stage: str
+    database_url: str, forks: ForkServer, stage: str, table: str, code: str
 ) -> None:
     async with world(database_url, options=ACCOUNT) as w:
         ids = [await w.enqueue() for _ in range(VIDEOS)]
