@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from random import randrange
 from typing import Any
 
 from service.links import Mapping
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
 from service.store.links import open_links
-from tests.database import connected
+from tests.database import connected, execute
 
 # The table that most apps have.
 BASE = """
@@ -64,6 +65,14 @@ async def link(url: str, table: str = "public.videos", **changes: Any) -> int:
             known[key] = {"name": name, "attnum": row["attnum"], "type": row["type"]}
         link_id: int = await connection.fetchval(_LINK, table, mapping.model_dump_json(), json.dumps(known))
     return link_id
+
+
+async def number_links_apart(url: str) -> None:
+    """From now on this database's links have ids that no other test's have.
+
+    A link's role has its name from that id, and roles are the whole server's: tests beside this one would use it.
+    """
+    await execute(url, f"ALTER TABLE taxiway.links ALTER COLUMN id RESTART WITH {randrange(1_000, 2**31 - 1_000)}")
 
 
 async def linked(database: Database) -> LinkedTable:

@@ -10,7 +10,7 @@ import pytest
 from service.doctor.checks import Check, CheckStatus
 from service.doctor.links import AREA, run
 from service.store.links import ROLE
-from tests.app_tables import BASE, CREDITS, link
+from tests.app_tables import BASE, CREDITS, link, number_links_apart
 from tests.database import execute
 from tests.pages import TOKENS, VIEWER_TOKEN, browser
 from tests.test_link_gate import insert
@@ -137,8 +137,8 @@ async def test_rows_that_the_app_left_at_processing(database_url: str, after: fl
 
 async def test_a_role_of_its_own_is_made_by_the_sql_that_doctor_prints(database_url: str) -> None:
     await execute(database_url, BASE)
-    link_id = await link(database_url)
-    role = ROLE.format(id=link_id)
+    await number_links_apart(database_url)
+    role = ROLE.format(id=await link(database_url))
     async with world(database_url) as w:
         assert "public.videos, role" not in await checks(w), "a table without triggers runs no code"
         trigger = "BEFORE UPDATE ON public.videos FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"

@@ -11,8 +11,8 @@ import pytest
 
 from service.steps import mirror as step
 from service.store import mirror
-from service.store.links import TableTrouble, open_links
-from tests.app_tables import BASE, link, linked
+from service.store.links import ROLE, TableTrouble, open_links
+from tests.app_tables import BASE, link, linked, number_links_apart
 from tests.database import connected, execute
 from tests.test_link_gate import SWALLOW, app_row, insert, intake_only
 from tests.test_link_intake import PRISMA, PRISMA_COLUMNS, PRISMA_WORDS, context, intake
@@ -302,10 +302,9 @@ async def test_a_role_of_its_own_keeps_the_apps_triggers_from_taxiways_tables(da
            CREATE TRIGGER steal BEFORE UPDATE ON public.videos FOR EACH ROW WHEN (NEW.prompt = 'steal')
            EXECUTE FUNCTION public.steal()""",
     )  # fmt: skip
-    link_id = await link(database_url, gate=gated)
-    role = f"taxiway_link_{link_id}"
+    await number_links_apart(database_url)
+    role = ROLE.format(id=await link(database_url, gate=gated))
     async with connected(database_url) as owner:
-        await owner.execute(f"DROP ROLE IF EXISTS {role}")
         await owner.execute(f"CREATE ROLE {role}; GRANT SELECT, UPDATE ON public.videos TO {role}")
     try:
         async with world(database_url) as w:
