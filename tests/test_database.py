@@ -384,7 +384,7 @@ async def test_a_connect_that_is_given_up_at_any_moment_leaves_no_error_behind()
             for moment in range(moments):
                 async with opened(url) as database:
                     await given_up(database.fetchval("SELECT 1"), moment)
-                gc.collect()  # what was never retrieved is reported when it is thrown away
+        gc.collect()  # what was never retrieved is reported when it is thrown away
     finally:
         loop.set_exception_handler(handler)
     assert left_behind == []
