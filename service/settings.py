@@ -37,59 +37,143 @@ def _env(*names: str) -> AliasChoices:
 
 
 class Settings(BaseSettings):
-    """The environment of one process. Lists are separated by commas; several secrets allow rotation."""
+    """The environment of one process. Lists are separated by commas; several secrets allow rotation.
+
+    Each description is what the page `settings` says of it (`python -m tests.reference` writes that).
+    """
 
     model_config = SettingsConfigDict(
         env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
     )
 
-    database_url: str | None = None
-    migrate_database_url: str | None = None
-    database_pool_size: int = Field(5, ge=1, le=100)
-    database_pooler: Literal["auto", "yes", "no"] = "auto"
+    database_url: str | None = Field(
+        None, description="PostgreSQL, as the host hands it out; see `taxiway docs database`"
+    )
+    migrate_database_url: str | None = Field(
+        None,
+        description="the same database as a role that may make and change the schema `taxiway`; "
+        "`DATABASE_URL` by default",
+    )
+    database_pool_size: int = Field(5, ge=1, le=100, description="connections of one process at most")
+    database_pooler: Literal["auto", "yes", "no"] = Field(
+        "auto", description="whether a transaction pooler stands in between: `auto`, `yes`, `no`"
+    )
 
     runway_key: str | None = Field(
-        None, validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY")
+        None,
+        validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY"),
+        description="Runway's API key",
     )
-    runway_url: str = Field(RUNWAY_URL, validation_alias=_env("RUNWAYML_BASE_URL", "RUNWAY_BASE_URL"))
-    runway_headers: str = Field("", validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"))
-    image_model: str = Field("gen4_turbo", validation_alias=_env("RUNWAY_MODEL_ID"))
-    text_model: str = Field("gen4.5", validation_alias=_env("RUNWAY_TEXT_MODEL_ID"))
-    default_ratio: str = "1280:720"
-    default_duration: int = Field(5, ge=1, le=60)
+    runway_url: str = Field(
+        RUNWAY_URL,
+        validation_alias=_env("RUNWAYML_BASE_URL", "RUNWAY_BASE_URL"),
+        description="Runway's API; `/v1` at the end is tolerated, the host `api.runwayml.com` is corrected "
+        "with a warning",
+    )
+    runway_headers: str = Field(
+        "",
+        validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"),
+        description="more headers for Runway, one `Name: value` a line",
+    )
+    image_model: str = Field(
+        "gen4_turbo",
+        validation_alias=_env("RUNWAY_MODEL_ID"),
+        description="model of an `image_to_video` that names none",
+    )
+    text_model: str = Field(
+        "gen4.5",
+        validation_alias=_env("RUNWAY_TEXT_MODEL_ID"),
+        description="model of a `text_to_video` that names none",
+    )
+    default_ratio: str = Field("1280:720", description="ratio of a request that names none")
+    default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
-    api_keys: Secrets = ()
-    cron_secret: Secrets = ()
-    callback_secrets: Secrets = ()
-    admin_tokens: Secrets = ()
-    viewer_tokens: Secrets = ()
-    max_body_bytes: int = Field(4_500_000, ge=1_000)
+    api_keys: Secrets = Field((), description="keys for `/videos`, a list; each 16 characters or longer")
+    cron_secret: Secrets = Field((), description="secrets for the tick routes, a list; each 16 characters or longer")
+    callback_secrets: Secrets = Field(
+        (), description="secrets of callbacks, a list; `whsec_` and the base64 of 24 to 64 bytes"
+    )
+    admin_tokens: Secrets = Field(
+        (),
+        description="tokens of those who run it, a list: the page with all its actions, and every route that has to do "
+        "with videos, models and ticks; each 16 characters or longer",
+    )
+    viewer_tokens: Secrets = Field((), description="tokens with read-only access, a list; each 16 characters or longer")
+    max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
-    prompt_column: str = "prompt"
-    image_column: str = "image_url"
+    prompt_column: str = Field(
+        "prompt", description="what `taxiway link` proposes as the column of the prompt, where set"
+    )
+    image_column: str = Field(
+        "image_url", description="what `taxiway link` proposes as the column of the image's address, where set"
+    )
 
-    tick_budget: float = Field(20, gt=0, le=3600)
-    post_timeout: float = Field(60, ge=10, le=300)
-    hard_limit: float | None = None
-    submit_concurrency: int = Field(20, ge=1, le=500, validation_alias=_env("SUBMIT_CONCURRENCY", "SUBMIT_SLOTS"))
-    poll_concurrency: int = Field(20, ge=1, le=500, validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"))
-    worker_interval: float = Field(2, gt=0, le=60)
+    tick_budget: float = Field(20, gt=0, le=3600, description="seconds after which a tick begins nothing new")
+    post_timeout: float = Field(
+        60, ge=10, le=300, description="seconds that one create may take in all (Runway fetches the image inside it)"
+    )
+    hard_limit: float | None = Field(None, description="seconds after which the platform kills a request; 25 or more")
+    submit_concurrency: int = Field(
+        20,
+        ge=1,
+        le=500,
+        validation_alias=_env("SUBMIT_CONCURRENCY", "SUBMIT_SLOTS"),
+        description="creates in flight at once, in one process",
+    )
+    poll_concurrency: int = Field(
+        20,
+        ge=1,
+        le=500,
+        validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),
+        description="polls at once, in one process",
+    )
+    worker_interval: float = Field(2, gt=0, le=60, description="seconds between two ticks of `taxiway worker`")
 
     queue_timeout: float = Field(
-        7 * 86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("QUEUE_TIMEOUT", "QUEUE_PATIENCE")
+        7 * 86_400,
+        gt=0,
+        le=YEAR_SECONDS,
+        validation_alias=_env("QUEUE_TIMEOUT", "QUEUE_PATIENCE"),
+        description="seconds in the queue after which a video fails as `EXPIRED`",
     )
-    task_timeout: float = Field(86_400, gt=0, le=YEAR_SECONDS, validation_alias=_env("TASK_TIMEOUT", "TASK_PATIENCE"))
-    link_rescue_after: float | None = Field(None, gt=0, le=YEAR_SECONDS)
-    video_retention: float | None = Field(None, ge=86_400)
-    task_retries: int = Field(2, ge=0, le=10)
-    unknown_policy: Literal["fail", "resubmit"] = "fail"
-    unknown_resubmits: int = Field(1, ge=1, le=5)
-    max_credits_per_day: Decimal | None = Field(None, gt=0)
-    max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = {}
+    task_timeout: float = Field(
+        86_400,
+        gt=0,
+        le=YEAR_SECONDS,
+        validation_alias=_env("TASK_TIMEOUT", "TASK_PATIENCE"),
+        description="seconds at Runway after which a video fails as `TASK_TIMEOUT`",
+    )
+    link_rescue_after: float | None = Field(
+        None,
+        gt=0,
+        le=YEAR_SECONDS,
+        description="seconds after which a row of a linked table that your own code left at processing is taken over "
+        "as `SUBMISSION_UNKNOWN`; never by default",
+    )
+    video_retention: float | None = Field(
+        None,
+        ge=86_400,
+        description="seconds after its end, at least 86400, after which a video is removed; never by default. Its "
+        "ledger stays; see `taxiway docs operating`",
+    )
+    task_retries: int = Field(2, ge=0, le=10, description="new tasks after failures that are Runway's own")
+    unknown_policy: Literal["fail", "resubmit"] = Field(
+        "fail",
+        description="`fail`, or `resubmit`: send a video with an unknown outcome again, although it may cost twice",
+    )
+    unknown_resubmits: int = Field(1, ge=1, le=5, description="how often `resubmit` may do that for one video")
+    max_credits_per_day: Decimal | None = Field(
+        None, gt=0, description="credits that one day (UTC) may cost, for all models together"
+    )
+    max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = Field(
+        {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
+    )
 
-    heartbeat_url: str | None = None
-    log_format: Literal["console", "json"] = "console"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    heartbeat_url: str | None = Field(None, description="called at the end of every tick; see `taxiway docs operating`")
+    log_format: Literal["console", "json"] = Field("console", description="`console`, or `json` for one object a line")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
 
     # Contradictions are complaints of the field that is declared last, so that they are named along with all others.
 

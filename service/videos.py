@@ -82,6 +82,21 @@ TASK_CANCELLED = "TASK_CANCELLED"
 NO_OUTPUT = "NO_OUTPUT"
 UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused for a day to store what became of it
 
+# What each of them means, in the words of the page `errors`.
+MEANINGS: Mapping[str, str] = {
+    INVALID_REQUEST: "the row makes no valid request; nothing was sent",
+    EXPIRED: "it was still queued at `expires_at`, or after `QUEUE_TIMEOUT`",
+    REJECTED: "Runway refused the request, in its own words",
+    SUBMISSION_UNKNOWN: "it is not known whether Runway took the request; see `taxiway docs unknown-outcomes`",
+    TASK_TIMEOUT: "Runway had not finished after `TASK_TIMEOUT`; its task is deleted",
+    TASK_VANISHED: "Runway no longer knows the task",
+    TASK_CANCELLED: "the task was cancelled at Runway",
+    NO_OUTPUT: "Runway says that the task succeeded, and gave no file",
+    REFUSED_BY_TABLE: "a trigger or constraint of your linked table refused `processing`, in its own words; nothing "
+    "was sent; see `taxiway docs linked-tables`",
+    UNSTORABLE: "the database refused for a day to store what became of it; doctor and the timeline quote it",
+}
+
 BACKOFF_FIRST_SECONDS = 5.0
 BACKOFF_CAP_SECONDS = 600.0
 
