@@ -23,9 +23,9 @@ cli = typer.Typer(
 )  # fmt: skip
 # What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
-    from service.commands import change, enqueue, install, link, models, operate, recipe, show, stats, videos
+    from service.commands import change, docs, enqueue, install, link, models, operate, recipe, show, stats, videos
 
-    for group in (videos, show, enqueue, change, models, stats, install, link, operate, recipe):
+    for group in (videos, show, enqueue, change, models, stats, install, link, operate, recipe, docs):
         cli.add_typer(group.cli)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]

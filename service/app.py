@@ -53,6 +53,7 @@ ROUTES = [
     Route("/health/ready", health.ready, methods=["GET"]),
     Route("/openapi.json", openapi.document, methods=["GET"]),
     Route("/docs", docs.show, methods=["GET"]),
+    Route("/docs/{name}", docs.show_page, methods=["GET"]),
     *page.ROUTES,
 ]
 

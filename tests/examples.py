@@ -85,4 +85,5 @@ async def answers(w: World, examples: dict[str, Any]) -> Answers:
         "docs",
     ):
         await call(f"GET /{path}")
+    await call("GET /docs/{name}", name="quickstart")
     return call.answers

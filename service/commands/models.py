@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 
 Watch = Annotated[bool, typer.Option("--watch", help="Go on, and show what changes, until Ctrl-C.")]
-Every = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch.")]
+Every = Annotated[float, typer.Option(min=0.2, help="Seconds between two rounds of --watch.")]
 
 
 @cli.command()

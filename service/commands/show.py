@@ -22,7 +22,7 @@ cli = typer.Typer()
 
 @cli.command()
 def show(video: VideoId, as_json: AsJson = False) -> None:
-    """One video: what was asked for, how far it is, the money, each submission, and all that happened."""
+    """One video: what was asked for, how far it is, its cost, each submission, and all that happened."""
 
     async def work(ctx: Context) -> None:
         from service.steps import poll

@@ -52,7 +52,7 @@ def videos(
     q: Query = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many at most, the newest first.")] = 50,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and show what changes, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch.")] = 2.0,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two rounds of --watch.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """List videos, newest first."""

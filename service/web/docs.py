@@ -1,4 +1,7 @@
-"""GET /docs: the OpenAPI document as a page to read. Rendered here, from this host alone, without a login."""
+"""GET /docs: the OpenAPI document as a page to read; GET /docs/{name}: the documentation of this version.
+
+Rendered here, from this host alone, without a login.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.docs import no_such_page, pages, read
 from service.web import openapi
 from service.web.openapi_parts import JSON, SCHEMES
 
@@ -75,7 +80,26 @@ async def show(request: Request) -> Response:
     document = openapi.build()
     return base.render(
         request, "docs.html", title=document["info"]["title"], version=document["info"]["version"],
-        operations=operations(at), schemas=schemas(), example_url=at,
+        operations=operations(at), schemas=schemas(), example_url=at, pages=pages(),
+    )  # fmt: skip
+
+
+async def show_page(request: Request) -> Response:
+    """GET /docs/{name}"""
+    from service.web import markdown  # only this route needs them
+    from service.web.page import base, error_pages
+
+    name = request.path_params["name"]
+    try:
+        found = read(name)
+    except KeyError:
+        missing = HTTPException(404, no_such_page(name))
+        if "text/html" in request.headers.get("accept", ""):
+            return error_pages.render(request, missing)
+        raise missing from None
+    return base.render(
+        request, "page.html", page=found, content=markdown.render(found.text), pages=pages(),
+        version=openapi.version_of_package(),
     )  # fmt: skip
 
 
@@ -131,7 +155,7 @@ def _curl(at: str, verb: str, path: str, item: Mapping[str, Any], example: objec
     words = ["curl", "-sS"]
     if verb != "get":
         words += ["-X", verb.upper()]
-    words.append(at + path.replace("{id}", "$ID").replace("{model}", "gen4_turbo"))
+    words.append(at + path.replace("{id}", "$ID").replace("{model}", "gen4_turbo").replace("{name}", "quickstart"))
     lines = [" ".join(words)]
     tokens = [TOKENS[name] for way in item["security"] for name in way if name in TOKENS]
     lines += [f'-H "Authorization: Bearer ${tokens[0]}"'] if tokens else []

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from service import docs
 from service.runway import catalogue
 from service.web import models, openapi_bulk, openapi_operations
 from service.web.auth import CRON, READ, WRITE
@@ -49,10 +50,19 @@ _KEY = {
 }
 
 
+_HEALTH = (
+    "Health summary: counts by status, the oldest queued, what is stuck or unknown, the last tick, paused models, "
+    "linked tables that are paused or refuse rows, missing settings; with a viewer token also what doctor says"
+)
+_PAGE = {"200": {"description": "A page", "content": {"text/html": {"schema": {"type": "string"}}}}}
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(docs.NAMES)}}
+
+
 def _videos() -> dict[str, Any]:
     video = ref(models.VideoView)
     create = operation(
-        "Create a video", WRITE, answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
+        "Queue a video; the answer has its address in Location", WRITE,
+        answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
         parameters=[_KEY], requestBody=body(models.VideoRequest),
     )  # fmt: skip
     listing = operation(
@@ -68,15 +78,17 @@ def _one_video() -> dict[str, dict[str, Any]]:
     usual = (401, 404, 503)
     return {
         "/videos/{id}": {"get": operation(
-            "Read one video; its task is polled if that is due", READ,
+            "Read one video, with an ETag; its task is polled if that is due", READ,
             answers({200: ("The video", video), 304: ("Unchanged since the ETag in If-None-Match", None)}, *usual))},
         "/videos/{id}/file": {"get": operation(
-            "Redirect to the finished file", READ, answers({302: ("A live URL", None)}, 409, 410, *usual))},
+            "Redirect to a live address of the file; 410 when Runway no longer has it", READ,
+            answers({302: ("A live URL", None)}, 409, 410, *usual))},
         "/videos/{id}/submissions": {"get": operation(
-            "The ledger: every submission of the video, and its outcome", READ,
+            "List the submissions of a video, oldest first, each with its outcome and its cost", READ,
             answers({200: ("Oldest first", ledger)}, *usual))},
         "/videos/{id}/retry": {"post": operation(
-            "Queue a failed video again", WRITE, answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, *usual),
+            "Queue a failed video again; it needs your consent where it may cost twice", WRITE,
+            answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, *usual),
             requestBody=body(models.RetryRequest, required=False))},
         "/videos/{id}/cancel": {"post": operation(
             "Cancel a video; its task at Runway is deleted too", WRITE,
@@ -90,29 +102,33 @@ def _machinery() -> dict[str, dict[str, Any]]:
     anything = {"type": "object"}
     healthy = answers({200: ("Yes", anything)}, 503)
     hint = operation(
-        "A signed hint that a task changed (Standard Webhooks)", SIGNED,
+        "Take a signed hint that a task changed (Standard Webhooks)", SIGNED,
         answers({200: ("Finalized, or known", anything), 202: ("Kept", anything)}, 400, 401, 408, 409, 413, 422, 503),
         requestBody=body(models.CallbackHint),
     )  # fmt: skip
     ticks = {
-        "/process-queued": "One tick: claim, submit, poll, rescue",
-        "/poll-processing": "The poll step alone",
+        "/process-queued": "Run one tick, and answer with its counts",
+        "/poll-processing": "Poll the tasks that are due, and do nothing else",
     }
     return {
         path: {verb: operation(words, CRON, counts, parameters=[budget]) for verb in ("get", "post")}
         for path, words in ticks.items()
     } | {
         "/callbacks/runway": {"post": hint},
-        "/health": {"get": operation("Health summary", NOBODY, healthy)},
-        "/health/live": {"get": operation("The process answers", NOBODY, answers({200: ("Yes", anything)}))},
-        "/health/ready": {"get": operation("The database answers", NOBODY, healthy)},
-        "/openapi.json": {"get": operation("This document", NOBODY, answers({200: ("OpenAPI 3.1", anything)}))},
-        "/docs": {
+        "/health": {"get": operation(_HEALTH, NOBODY, healthy)},
+        "/health/live": {"get": operation("Answer while the process does", NOBODY, answers({200: ("Yes", anything)}))},
+        "/health/ready": {"get": operation("Answer 200 while the database answers", NOBODY, healthy)},
+        "/openapi.json": {
             "get": operation(
-                "This document, to be read",
+                "All of this as OpenAPI 3.1, with the schema of each model",
                 NOBODY,
-                {"200": {"description": "A page", "content": {"text/html": {"schema": {"type": "string"}}}}},
+                answers({200: ("OpenAPI 3.1", anything)}),
             )
+        },
+        "/docs": {"get": operation("All of this as a page to read, with examples", NOBODY, _PAGE)},
+        "/docs/{name}": {
+            "parameters": [_NAME],
+            "get": operation("A page of the documentation of this version", NOBODY, _PAGE | answers({}, 404)),
         },
     }
 

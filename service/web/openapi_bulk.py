@@ -25,6 +25,8 @@ def paths() -> dict[str, dict[str, Any]]:
             "Price a video, and say how long it may take; nothing is queued", WRITE,
             answers({200: ("The quote", ref(models.QuoteView))}, *bad), requestBody=body(VideoRequest))},
         "/bulk/retry": {"post": operation(
-            "Queue all failed videos again that match, but those that need consent", WRITE, counts, requestBody=batch)},
-        "/bulk/cancel": {"post": operation("Cancel all videos that match", WRITE, counts, requestBody=batch)},
+            "Queue all failed videos again that match, a batch at a time, but those that need consent", WRITE,
+            counts, requestBody=batch)},
+        "/bulk/cancel": {"post": operation(
+            "Cancel all videos that match, a batch at a time", WRITE, counts, requestBody=batch)},
     }  # fmt: skip

@@ -36,7 +36,7 @@ def paths() -> dict[str, dict[str, Any]]:
             answers({200: ("The model", model)}, 400, 408, 413, 422, *usual),
             requestBody=body(models.PauseRequest, required=False))},
         "/models/{model}/resume": {"parameters": [_MODEL], "post": operation(
-            "Open a model", OPERATE, answers({200: ("The model", model)}, *usual))},
+            "End the pause of a model now", OPERATE, answers({200: ("The model", model)}, *usual))},
         "/ticks": {"get": operation(
             "List the last ticks and what each did", VIEW,
             answers({200: ("Newest first", ref(models.TickList))}, 401, 422, 503),

@@ -116,6 +116,7 @@ def requires_viewer(handler: Handler) -> Handler:
             return _to_login(request)
         return await handler(request)
 
+    guarded.credentials = "login"  # type: ignore[attr-defined]  # what the table of routes says
     return guarded
 
 
@@ -140,7 +141,9 @@ def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
             raise Forbidden("You have read-only access. To do this, log in with one of ADMIN_TOKENS.")
         return await handler(request)
 
-    return requires_viewer(checked)
+    guarded = requires_viewer(checked)
+    guarded.credentials = "admin login" if admin else "login"  # type: ignore[attr-defined]
+    return guarded
 
 
 async def form(request: Request) -> Form:

@@ -26,7 +26,7 @@ ACTIONS = {"retry": Event.RETRY, "cancel": Event.CANCEL}
 
 @base.requires_viewer
 async def show(request: Request) -> Response:
-    """GET /ui/bulk: the filter; with `?action=`, also how many match."""
+    """GET /ui/bulk: the filter of a bulk retry or cancel; with `?action=`, also how many match."""
     ctx, params = context_of(request), request.query_params
     filters = {name: params.get(name, "").strip() for name in FILTERS}
     action, counted, problems = params.get("action", ""), None, []
@@ -47,7 +47,10 @@ async def show(request: Request) -> Response:
 
 @base.requires_admin
 async def batch(request: Request) -> Response:
-    """POST /ui/bulk/batch: the next batch. `total`, `done` and `skipped` are what the page has seen so far."""
+    """POST /ui/bulk/batch: retry or cancel the next batch.
+
+    `total`, `done` and `skipped` are what the page has seen so far.
+    """
     ctx, form = context_of(request), await base.form(request)
     filters = {name: form.get(name, "").strip() for name in FILTERS}
     action = form.get("action", "")

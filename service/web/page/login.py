@@ -20,13 +20,13 @@ LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
 async def form(request: Request) -> Response:
-    """GET /login"""
+    """GET /login: the form for a token of `ADMIN_TOKENS` or `VIEWER_TOKENS`."""
     session.user(request)
     return _page(request, local(request.query_params.get("next", "")))
 
 
 async def enter(request: Request) -> Response:
-    """POST /login: the field `token` opens a session."""
+    """POST /login: open a session of 12 hours with `token`."""
     if session.is_foreign(request):
         raise Forbidden("another site sent this form; log in on this page")
     fields = await base.form(request)
@@ -42,7 +42,7 @@ async def enter(request: Request) -> Response:
 
 @base.requires_form
 async def leave(request: Request) -> Response:
-    """POST /logout"""
+    """POST /logout: end the session."""
     response = base.redirect("/login")
     session.end(request, response)
     return response

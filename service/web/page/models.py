@@ -24,13 +24,13 @@ PAUSES_SECONDS = (300, 3_600, 6 * 3_600, 86_400, 7 * 86_400)
 
 @base.requires_viewer
 async def show(request: Request) -> Response:
-    """GET /ui/models"""
+    """GET /ui/models: each model, open or paused, what is queued and in flight, and its limit."""
     return await _page(request)
 
 
 @base.requires_viewer
 async def listed(request: Request) -> Response:
-    """GET /ui/models/list: the part that refreshes itself."""
+    """GET /ui/models/list: the part of it that refreshes itself."""
     return base.render(request, "models_list.html", **await _models(request))
 
 
@@ -42,7 +42,10 @@ async def limits(request: Request) -> Response:
 
 @base.requires_admin
 async def pause(request: Request) -> Response:
-    """POST /ui/models/pause: the fields `model_name`, `seconds` and `why`. Raises NoSuchModel and InvalidRequest."""
+    """POST /ui/models/pause: pause `model_name` for `seconds`, because of `why`.
+
+    Raises NoSuchModel and InvalidRequest.
+    """
     fields = await base.form(request)
     given = {name: fields[name] for name in ("seconds", "why") if fields.get(name)}
     asked = bodies.validated(PauseRequest, given)
@@ -53,7 +56,7 @@ async def pause(request: Request) -> Response:
 
 @base.requires_admin
 async def resume(request: Request) -> Response:
-    """POST /ui/models/resume: the field `model_name`. Raises NoSuchModel."""
+    """POST /ui/models/resume: open the model `model_name`. Raises NoSuchModel."""
     name = (await base.form(request)).get("model", "")
     was_paused = await manual.resume(context_of(request), name)
     return await _done(request, "Resumed" if was_paused else "Open already", f"{model_name(name)}.")

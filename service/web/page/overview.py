@@ -22,13 +22,13 @@ LARGEST_SHARE = 0.05  # of the time, at most, that the database counts for one p
 
 @base.requires_viewer
 async def show(request: Request) -> Response:
-    """GET /"""
+    """GET /: the overview: is it well, and what is going on."""
     return base.render(request, "overview.html", window=_window(request), **await _state(request))
 
 
 @base.requires_viewer
 async def state(request: Request) -> Response:
-    """GET /ui/overview/state: everything of it that the database knows."""
+    """GET /ui/overview/state: everything of the overview that the database knows."""
     return base.render(request, "overview_state.html", **await _state(request))
 
 
@@ -42,7 +42,7 @@ async def account(request: Request) -> Response:
 
 @base.requires_viewer
 async def plot(request: Request) -> Response:
-    """GET /ui/overview/plots"""
+    """GET /ui/overview/plots: the plots of an hour, a day or a week, by `?window=`."""
     window = _window(request)
     buckets = await stats.series(context_of(request).database, window)
     return base.render(

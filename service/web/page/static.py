@@ -38,7 +38,7 @@ def address(name: str) -> str:
 
 
 async def serve(request: Request) -> Response:
-    """GET /static/{path}"""
+    """GET /static/{path}: the stylesheet and the scripts of the page."""
     name = request.path_params["path"]
     try:
         content, version = _file(name)

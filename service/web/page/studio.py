@@ -28,7 +28,7 @@ RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
 
 @base.requires_viewer
 async def show(request: Request) -> Response:
-    """GET /ui/studio: `?from=` a video that is to be made again, `?what=` an operation and a model."""
+    """GET /ui/studio: a form for a video; `?from=` an earlier one, `?what=` an operation and a model."""
     ctx, params = context_of(request), request.query_params
     source = await _source(ctx, params.get("from", ""))
     typed = {name.removeprefix(studio_form.PREFIX): value for name, value in params.items()}

@@ -38,7 +38,7 @@ HIDDEN = ("promptText", "promptImage", "model")  # of the request: they have the
 
 @base.requires_viewer
 async def show(request: Request) -> Response:
-    """GET /ui/videos/{id}"""
+    """GET /ui/videos/{id}: one video, which plays, with its activity and its cost."""
     ctx = context_of(request)
     video = await poll.poll_now(ctx, video_id_of(request))
     parts = await _parts(request, ctx, video)
@@ -51,7 +51,7 @@ async def show(request: Request) -> Response:
 
 @base.requires_viewer
 async def events(request: Request) -> Response:
-    """GET /ui/videos/{id}/events: while it is open, it polls the task when that is due."""
+    """GET /ui/videos/{id}/events: the same, live; while it is open, it polls the task when that is due."""
     ctx, video_id = context_of(request), video_id_of(request)
 
     async def render_parts() -> tuple[live.Parts, bool]:
@@ -63,7 +63,7 @@ async def events(request: Request) -> Response:
 
 @base.requires_admin
 async def retry(request: Request) -> Response:
-    """POST /ui/videos/{id}/retry: with the field `consent`, also what may have been paid for already."""
+    """POST /ui/videos/{id}/retry: queue it again; with `consent`, also what may have been paid for already."""
     ctx, video_id = context_of(request), video_id_of(request)
     consent = (await base.form(request)).get("consent") == "yes"
     await store.retry(ctx.database, video_id, consent=consent, timeout_seconds=ctx.settings.queue_timeout)
@@ -72,7 +72,7 @@ async def retry(request: Request) -> Response:
 
 @base.requires_admin
 async def cancel(request: Request) -> Response:
-    """POST /ui/videos/{id}/cancel"""
+    """POST /ui/videos/{id}/cancel: cancel it; its task at Runway is deleted too."""
     video_id = video_id_of(request)
     await store.cancel(context_of(request).database, video_id)
     return base.done(request, f"/ui/videos/{video_id}")
@@ -80,7 +80,7 @@ async def cancel(request: Request) -> Response:
 
 @base.requires_admin
 async def attach(request: Request) -> Response:
-    """POST /ui/videos/{id}/attach: the field `task_id` names the task that an unknown submission made."""
+    """POST /ui/videos/{id}/attach: attach the task `task_id` that an unknown submission made."""
     ctx, video_id = context_of(request), video_id_of(request)
     task_id = (await base.form(request)).get("task_id", "").strip()
     asked = bodies.validated(AttachRequest, {"task_id": task_id})

@@ -56,7 +56,7 @@ def asked_of(params: QueryParams) -> Asked:
 
 @base.requires_viewer
 async def show(request: Request) -> Response:
-    """GET /ui/videos"""
+    """GET /ui/videos: every video, with search, filters, and failures by reason."""
     asked = asked_of(request.query_params)
     try:
         parts = await _parts(request, asked)
@@ -71,7 +71,7 @@ async def show(request: Request) -> Response:
 
 @base.requires_viewer
 async def events(request: Request) -> Response:
-    """GET /ui/videos/events"""
+    """GET /ui/videos/events: the same, live."""
     asked = asked_of(request.query_params)
 
     async def render_parts() -> tuple[live.Parts, bool]:

@@ -1,0 +1,155 @@
+"""`python -m tests.reference`: the tables of service/docs that are written out of the code, between their marks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+from pydantic import AliasChoices
+from starlette.routing import Route
+
+from service import errors, videos
+from service.app import ROUTES
+from service.docs import FOLDER
+from service.settings import ENV_NAMES, Settings
+from service.web import openapi, page
+from service.web.openapi_parts import SCHEMES
+from tests.commandline import commands
+
+COMMAND = "python -m tests.reference"
+SETTING_OF = {scheme: setting.upper() for setting, (scheme, _) in SCHEMES.items()}
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Markdown; a bar inside a cell is escaped."""
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in [heads, *rows]]
+    return "\n".join([f"| {lines[0]} |", "|" + "---|" * len(heads), *(f"| {line} |" for line in lines[1:])])
+
+
+def code(*words: str) -> str:
+    """Each of them as code, separated by commas."""
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def shown(default: object) -> str:
+    """A default: no `.0`, and `none` for what is empty."""
+    if default is None or default in ("", (), {}):
+        return "none"
+    return str(int(default)) if isinstance(default, float) and default.is_integer() else str(default)
+
+
+def settings() -> str:
+    """Every setting with all its names, its default and its description."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        names = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [ENV_NAMES[name]]
+        rows.append([code(*names), shown(field.default), field.description or ""])
+    return table(["setting", "default", "meaning"], rows)
+
+
+def routes() -> str:
+    """Every route with its credentials and its summary. A second spelling that ends with a slash is left out."""
+    listed = [route for route in ROUTES if route.path == "/" or not route.path.endswith("/")]
+    rows = [
+        [code(f"{method} {route.path}"), *(_screen(route) if route in page.ROUTES else _operation(method, route.path))]
+        for route in listed
+        for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}, reverse=True)
+    ]
+    return table(["route", "credentials", "does"], rows)
+
+
+def _operation(method: str, path: str) -> tuple[str, str]:
+    found: dict[str, Any] = openapi.build()["paths"][path][method.lower()]
+    credentials = [SETTING_OF[scheme] for way in found["security"] for scheme in way]
+    queries = [f"?{one['name']}=" for one in found.get("parameters", ()) if one["in"] == "query"]
+    return code(*credentials) or "none", "; ".join(filter(None, [found["summary"], code(*queries)]))
+
+
+def _screen(route: Route) -> tuple[str, str]:
+    """What the handler of a screen says in the first sentence of its docstring, behind its route."""
+    module, _, function = route.name.partition(".")
+    handler: Any = getattr(import_module(f"{page.__name__}.{module}"), function)
+    found = re.match(r"\w+ \S+: (.+?)\.(?:\s|$)", handler.__doc__ or "", re.DOTALL)
+    assert found, f"the docstring of {route.name} does not say what the route does"
+    return getattr(handler, "credentials", "none"), found[1]
+
+
+def command_line() -> str:
+    """Every command: what it does, and a table of what it takes."""
+    parts = []
+    for name, command in sorted(commands().items()):
+        words = " ".join(command.help.split())
+        rows = [[_option(one), _default(one), one.help or ""] for one in command.params]
+        assert all(row[2] for row in rows), f"an option of {name} has no help"
+        parts.append(
+            "\n\n".join([f"## {name}", words, *([table(["option", "default", "meaning"], rows)] if rows else [])])
+        )
+    return "\n\n".join(parts)
+
+
+def _option(parameter: Any) -> str:
+    options = [*parameter.opts, *parameter.secondary_opts]
+    return code(*options) if options[0].startswith("-") else code(parameter.name.upper())
+
+
+def _default(parameter: Any) -> str:
+    if parameter.default is None or parameter.default is False or parameter.default in ((), []):
+        return "required" if parameter.required else ""
+    if parameter.default is True:
+        return code(parameter.opts[0])
+    return code(shown(getattr(parameter.default, "value", parameter.default)))
+
+
+def codes() -> str:
+    """Every `error_code` of Taxiway's own."""
+    return table(["`error_code`", "meaning"], [[code(name), words] for name, words in videos.MEANINGS.items()])
+
+
+def problems() -> str:
+    """The type of every problem document, with its status and its title."""
+    rows = [
+        [code(f"urn:taxiway:problem:{kind.slug}"), str(kind.status), kind("").title]
+        for kind in _kinds(errors.TaxiwayError)
+        if "slug" in vars(kind) and kind is not errors.MigrationBlocked  # of the command line alone
+    ]
+    return table(["type", "status", "title"], rows)
+
+
+def _kinds(root: type[errors.TaxiwayError]) -> Iterator[Any]:
+    for kind in root.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield kind
+            yield from _kinds(kind)
+
+
+# Which page has which of them.
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("settings.md", settings),
+    "routes": ("routes.md", routes),
+    "commands": ("commands.md", command_line),
+    "codes": ("errors.md", codes),
+    "problems": ("errors.md", problems),
+}
+
+
+def renewed(name: str, text: str) -> str:
+    """The text of a page with this part as it is now."""
+    begin, end = f"<!-- {name}: written by `{COMMAND}` -->", f"<!-- /{name} -->"
+    marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    assert marked.search(text), f"there is no {begin}"
+    whole = f"{begin}\n\n{PARTS[name][1]()}\n\n{end}"
+    return marked.sub(lambda _: whole, text)
+
+
+def write() -> None:
+    """Renew all of them."""
+    for name, (file, _) in PARTS.items():
+        path = FOLDER / file
+        path.write_text(renewed(name, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
