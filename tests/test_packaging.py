@@ -31,7 +31,18 @@ TOP_LEVEL = {
 
 # Each may import from its own row and from the rows above it.
 LAYERS: tuple[set[str], ...] = (
-    {"deadline", "docs", "env_parsing", "errors", "links", "logs", "response_parsing", "settings", "videos", "webhooks"},
+    {
+        "deadline",
+        "docs",
+        "env_parsing",
+        "errors",
+        "links",
+        "logs",
+        "response_parsing",
+        "settings",
+        "videos",
+        "webhooks",
+    },
     {"store", "runway"},
     {"link_requests"},
     {"installer"},

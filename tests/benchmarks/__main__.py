@@ -40,7 +40,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--against", metavar="REV", help="this tree against that commit, and against itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
-    parser.add_argument("--report", action="store_true", help="write the README's table and the plots")
+    parser.add_argument(
+        "--report", action="store_true", help="write the tables of README and service/docs/speed.md, and the plots"
+    )
     options = parser.parse_args(words)
     if options.report and (options.quick or options.against):
         parser.error("--quick and --against measure nothing that may be reported")

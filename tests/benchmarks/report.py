@@ -1,4 +1,7 @@
-"""The README's tables and the plots, from the figures of a run. What was not run anew keeps its earlier figures."""
+"""The tables of the page `speed`, three rows of the README and the plots, from the figures of a run.
+
+What was not run keeps its earlier figures.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import importlib
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.contenders.all import CONTENDERS
@@ -15,7 +19,7 @@ from tests.benchmarks.processes import ROOT
 FOLDER = ROOT / ".benchmarks"
 FIGURES = FOLDER / "figures.json"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- benchmarks: written by `python -m tests.benchmarks --report` -->", "<!-- /benchmarks -->"
+PAGE = ROOT / "service" / "docs" / "speed.md"
 COMPARED = {
     "drain": (("per_second", "jobs/s, 0 ms"), ("cpu_us", "CPU µs/job"), ("transactions", "transactions/job"),
               ("wal_bytes", "WAL B/job"), ("dead_rows", "dead rows/job")),
@@ -23,12 +27,18 @@ COMPARED = {
     "latency": (("p50", "p50 ms"), ("p99", "p99 ms")),
     "held": (("share", "share kept under an open transaction"),),
 }  # fmt: skip
+# What the README shows: the measure, its figure, and whether more of it is better.
+ROWS = (
+    ("drain", "per_second", True, "queue drained, Runway answers at once: videos/s"),
+    ("drain-200", "per_second", True, "the same, Runway answers after 200 ms (at most 250): videos/s"),
+    ("latency", "p50", False, "from queued until Runway's id is stored, at 50/s: ms, p50"),
+)
 
 Results = dict[str, dict[str, Any]]  # by the name of the measure
 
 
 def write(results: Sequence[dict[str, Any]], machine: list[str]) -> None:
-    """Keep the figures, draw the plots, and put the tables between the README's marks."""
+    """Keep the figures, draw the plots, and put the tables between their marks."""
     FOLDER.mkdir(exist_ok=True)
     known = json.loads(FIGURES.read_text(encoding="utf-8"))["measures"] if FIGURES.exists() else []
     by_name: Results = {one["name"]: one for one in [*known, *results] if one["name"] in MEASURES}
@@ -37,10 +47,28 @@ def write(results: Sequence[dict[str, Any]], machine: list[str]) -> None:
     FIGURES.write_text(text + "\n", encoding="utf-8")
     pictures = [draw(one) for one in ordered if one["plot"]]
     whole = "\n\n".join([_machine(machine), compared(by_name), *pictures, bars(ordered), configurations()])
-    found = README.read_text(encoding="utf-8")
-    marked = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    assert marked.search(found), f"README.md has no {BEGIN}"
-    README.write_text(marked.sub(lambda _: f"{BEGIN}\n{whole}\n{END}", found), encoding="utf-8")
+    _put(PAGE, "benchmarks", whole)
+    _put(README, "speed", summary(by_name))
+
+
+def _put(path: Path, name: str, text: str) -> None:
+    begin, end = f"<!-- {name}: written by `python -m tests.benchmarks --report` -->", f"<!-- /{name} -->"
+    found = path.read_text(encoding="utf-8")
+    marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    assert marked.search(found), f"{path} has no {begin}"
+    path.write_text(marked.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", found), encoding="utf-8")
+
+
+def summary(results: Results) -> str:
+    """Three rows: Taxiway beside the same work written with asyncpg and aiohttp, and beside the best peer in each."""
+    rows = [["measure", "Taxiway", "hand-written, row by row", "best peer"]]
+    for name, key, more_is_better, words in ROWS:
+        figures = {one: values[key] for one, values in results[name]["medians"].items() if values.get(key) is not None}
+        peers = [one for one in figures if one != "Taxiway" and not one.startswith("floor")]
+        best = (max if more_is_better else min)(peers, key=figures.__getitem__)
+        ours, floor = _number(figures["Taxiway"]), _number(figures["floor, by row"])
+        rows.append([words, ours, floor, f"{_number(figures[best])} ({best})"])
+    return table(rows)
 
 
 def _machine(lines: list[str]) -> str:
@@ -50,7 +78,7 @@ def _machine(lines: list[str]) -> str:
 def compared(results: Results) -> str:
     """One row for each contender: medians of the rounds."""
     columns = [(name, key, head) for name, keys in COMPARED.items() if name in results for key, head in keys]
-    rows = [["", "client", *(head for _, _, head in columns)]]
+    rows = [["worker", "client", *(head for _, _, head in columns)]]
     for one in CONTENDERS:
         cells = [_number(results[name]["medians"].get(one.name, {}).get(key)) for name, key, _ in columns]
         why = next((r["missing"][one.name] for r in results.values() if one.name in r["missing"]), None)
@@ -109,4 +137,4 @@ def draw(result: dict[str, Any]) -> str:
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
-    return f"![{result['title']}]({path.relative_to(ROOT).as_posix()})"
+    return f"![{result['title']}](../../{path.relative_to(ROOT).as_posix()})"
