@@ -47,7 +47,8 @@ def calls(shell: str) -> Iterator[list[str]]:
 
 def _simple_commands(shell: str) -> Iterator[list[str]]:
     defaults_applied = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", shell.replace("\\\n", " "))
-    lexer = shlex.shlex(defaults_applied, posix=True, punctuation_chars=";|&\n")
+    without_comments = re.sub(r" +#.*$", "", defaults_applied, flags=re.MULTILINE)  # shlex drops a line's end with one
+    lexer = shlex.shlex(without_comments, posix=True, punctuation_chars=";|&\n")
     lexer.whitespace, lexer.whitespace_split = " \t", True
     words: list[str] = []
     for word in lexer:

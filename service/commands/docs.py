@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service.commands.console import fail
-from service.commands.output import console, on_terminal
+from service.commands.output import console, prints_table
 from service.docs import NAMES, no_such_page, pages, read
 
 cli = typer.Typer()
@@ -31,7 +31,7 @@ def docs(
     if name not in NAMES:
         fail(f"taxiway: {no_such_page(name)}")
     text = read(name).text
-    if not on_terminal():
+    if not prints_table(as_json=False):
         print(text.rstrip("\n"))
         return
     from rich.markdown import Markdown
