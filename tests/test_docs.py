@@ -1,17 +1,20 @@
-"""The API's documents: examples that are true, and a page to read them."""
+"""The API's documents: examples that are true, a page to read them, and the pages of the documentation."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from openapi_schema_validator import OAS31Validator
 
+from service.docs import NAMES, pages, read
 from service.web import docs, openapi
+from service.web.markdown import render
 from tests.commands import ROOT
 from tests.examples import ADMIN, answers, bodies
 from tests.world import world
@@ -157,3 +160,59 @@ def test_every_call_can_be_pasted(one: docs.Operation) -> None:
 def test_the_examples_tell_nothing_of_where_they_were_made() -> None:
     text = (ROOT / "service/web/openapi_examples.json").read_text(encoding="utf-8")
     assert not re.search(r"127\.0\.0\.1|localhost|\.test\b|/tmp|/root|key_|_jwt", text)
+
+
+class TestPages:
+    """GET /docs/{name}: what service/docs has, as HTML."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    async def test_is_served_without_a_login_and_leads_to_what_is_there(self, name: str) -> None:
+        async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
+            response = await w.anyone.get(f"/docs/{name}", headers={"accept": "text/html"})
+            page = Page(response.text)
+            assert response.status_code == 200
+            assert "default-src 'none'" in response.headers["content-security-policy"]
+            assert page.inline == []
+            assert all(address.startswith("/static/") for address in page.loads)
+            assert len(page.ids) == len(set(page.ids))
+            assert {f"/docs/{other}" for other in NAMES} <= set(page.links)
+            assert f"<title>{escape(read(name).title)} · Taxiway</title>" in response.text
+            assert "<h1 id=" in response.text
+            for link in page.links:
+                assert link.startswith(("/", "#", "https://")), link
+                path, _, place = link.partition("#")
+                if path.startswith("/docs/"):
+                    there = await w.anyone.get(path)
+                    assert there.status_code == 200, link
+                    assert not place or place in Page(there.text).ids, link
+                elif not path:
+                    assert place in page.ids, link
+
+    async def test_the_reference_leads_to_all_of_them(self) -> None:
+        async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
+            response = await w.anyone.get("/docs")
+        assert all(f'href="/docs/{page.name}"' in response.text for page in pages())
+
+    @pytest.mark.parametrize("name", ["nothing", "settings.md", "__init__"])
+    async def test_an_unknown_name_is_answered_with_those_that_there_are(self, name: str) -> None:
+        async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
+            response = await w.anyone.get(f"/docs/{name}")
+            as_page = await w.anyone.get(f"/docs/{name}", headers={"accept": "text/html"})
+        assert response.status_code == as_page.status_code == 404
+        assert as_page.headers["content-type"].startswith("text/html")
+        assert response.json()["detail"] == f"there is no page {name!r}; there are: {', '.join(NAMES)}"
+
+    def test_what_a_page_says_stays_text(self) -> None:
+        text = "# A `b`: c\n\n<script>x</script> [y](javascript:z) ![drawn](../../a.png)\n\n```html\n<b>\n```\n"
+        assert render(text) == (
+            '<h1 id="a-b-c">A <code>b</code>: c</h1>\n'
+            "<p>&lt;script&gt;x&lt;/script&gt; [y](javascript:z) drawn</p>\n"
+            '<pre tabindex="0"><code>&lt;b&gt;\n</code></pre>\n'
+        )
+
+    def test_links_lead_to_what_is_served(self) -> None:
+        text = "[a](errors.md#why-a-video-failed) [*b*](../app.py) [c](https://example.com) [d](#e) [f](routes.md)"
+        assert render(text) == (
+            '<p><a href="/docs/errors#why-a-video-failed">a</a> <em>b</em> <a href="https://example.com">c</a> '
+            '<a href="#e">d</a> <a href="/docs/routes">f</a></p>\n'
+        )

@@ -8,6 +8,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -107,11 +108,8 @@ def test_every_line_of_the_procfile_has_its_bullet() -> None:
 
 
 def test_every_call_of_the_command_line_is_understood() -> None:
-    inline = [
-        span
-        for span in code(re.sub(r"```.*?```", "", ALL, flags=re.DOTALL))
-        if not re.search(r" COMMAND| NAME| VIDEO| ROLE", span)
-    ]
+    prose = re.sub(r"```.*?```", "", ALL, flags=re.DOTALL)
+    inline = [span.replace(" VIDEO", f" {UUID(int=0)}") for span in code(prose) if " COMMAND" not in span]
     found = [call for piece in [*BASH, *inline] for call in calls(piece)]
     assert len(found) > 10
     for call in found:

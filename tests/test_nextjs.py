@@ -1,4 +1,4 @@
-"""The Next.js app of the README: its types are checked, it is built and started, and a film goes the whole round."""
+"""The Next.js app of the page `nextjs`: types are checked, it is built and started, a film goes the whole round."""
 
 from __future__ import annotations
 

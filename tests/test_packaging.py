@@ -15,6 +15,7 @@ from zipfile import ZipFile
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from service.docs import NAMES
 from tests.commandline import calls, parse
 
 ROOT = Path(__file__).parents[1]
@@ -243,6 +244,6 @@ def test_the_wheel_brings_everything_that_is_read_at_run_time(tmp_path: Path) ->
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     }
     migrations = {f"service/migrations/{path.name}" for path in (ROOT / "migrations").glob("*.sql")}
-    assert data
+    assert {f"service/docs/{name}.md" for name in NAMES} <= data
     assert migrations
     assert names == code | data | migrations

@@ -36,7 +36,7 @@ def read(name: str) -> Page:
     """The page of this name. Raises KeyError if there is none."""
     if name not in NAMES:
         raise KeyError(name)
-    text = COMMENT.sub("", (FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+    text = COMMENT.sub("", (FOLDER / f"{name}.md").read_text(encoding="utf-8")).rstrip("\n") + "\n"
     heading, summary, _ = text.split("\n\n", 2)
     return Page(name, heading.removeprefix("# "), " ".join(summary.split()), text)
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 SCREENS = [
     "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/studio", "/ui/bulk?action=retry", "/ui/ticks", "/ui/models",
-    "/ui/nowhere", "/docs",
+    "/ui/nowhere", "/docs", "/docs/operating", "/docs/speed", "/docs/routes", "/docs/nowhere",
 ]  # fmt: skip
 Scheme = Literal["light", "dark"]
 RULES: dict[Scheme, str | None] = {"light": None, "dark": "color-contrast"}  # nothing else differs between them
