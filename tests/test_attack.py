@@ -34,7 +34,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import webhooks
+from service import docs, webhooks
 from service.app import ROUTES, create_app
 from service.logs import ConsoleFormatter, JsonFormatter, Redactor
 from service.tick import tick
@@ -50,7 +50,9 @@ PIXELS = "c2VjcmV0cGl4ZWxz" * 50  # what a data URI carries must never be seen a
 SECRETS = (API_KEY, ADMIN, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removeprefix("whsec_"), RUNWAY_KEY)
 # Nothing of how it is made shows in an answer. SQL is in capitals here; in small letters it is English.
 INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|(SELECT|INSERT|UPDATE) \w+|unnest|jsonb')
-OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json", "/docs", "/docs/{name}"}
+OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json", "/docs", "/docs/quickstart"}
+# The same text for everyone, which also says how it is made.
+DOCUMENTS = {"/openapi.json", *(f"/docs/{name}" for name in docs.NAMES)}
 CLIENTS = ("httpx", "httpcore", "urllib3", "schemathesis", "hypothesis")  # what the attackers log of themselves
 EXAMPLES = int(os.environ.get("ATTACKS", "8"))  # of requests that fit the document, and of those that do not
 ACCOUNT = {"credits": 1_000_000, "concurrency": 10_000, "daily_limit": 10_000}
@@ -72,7 +74,7 @@ class Heard:
             async def keep(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     self.answers.append(repr(message["headers"]))
-                elif message["type"] == "http.response.body" and scope.get("path") != "/openapi.json":
+                elif message["type"] == "http.response.body" and scope.get("path") not in DOCUMENTS:
                     self.answers.append(message.get("body", b"").decode("utf-8", "replace"))
                 await send(message)
 
@@ -277,7 +279,9 @@ def paths() -> list[tuple[str, str]]:
     """Every route for programs with every method that it takes, HEAD included. The page's: tests/test_page.py."""
     video = str(uuid4())
     programs = [route for route in ROUTES if route not in page.ROUTES]
-    return sorted({(m, r.path.replace("{id}", video)) for r in programs for m in r.methods or ()})
+    return sorted(
+        {(m, r.path.replace("{id}", video).replace("{name}", "quickstart")) for r in programs for m in r.methods or ()}
+    )
 
 
 WRONG = {
