@@ -504,6 +504,27 @@ async def test_finalizing_twice_changes_nothing(database_url: str) -> None:
         assert await w.row(video_id) == row
 
 
+async def test_what_is_said_of_an_earlier_task_changes_nothing(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("fail=INTERNAL")
+        video_id = await w.enqueue()
+        await w.tick()
+        await w.later(minutes=1)
+        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
+        async with w.ctx.runway() as runway:
+            seen = await poll._poll(w.ctx, runway, due)
+        assert seen is not None
+        assert await tasks.finalize(w.ctx.database, [seen]) == {video_id}, "queued again"
+        await w.later(minutes=1)
+        await w.tick()
+        row = await w.row(video_id)
+        assert row["runway_video_id"] not in (None, seen.task_id)
+        film = "https://films.example.com/another.mp4"
+        late = replace(seen, next_status="completed", error_code=None, output=[film], video_url=film)
+        assert await tasks.finalize(w.ctx.database, [late]) == set()
+        assert await w.row(video_id) == row
+
+
 async def test_polling_alone(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()

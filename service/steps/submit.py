@@ -109,13 +109,13 @@ async def _claim_all(ctx: Context, runway: Runway, deadline: Deadline, this: _Ro
     """
     p95_seconds: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
-    while more or this.in_flight or this.unsaved:
+    while this.may_claim and (more or this.in_flight or this.unsaved):
         free = claims.size(ctx.settings.submit_concurrency - max(len(this.in_flight), (this.unsaved + 1) // 2))
         more = more or this.wake.due_work.is_set()
         if more and free > 0 and not this.pausing:
             if this.counts["claimed"] and p95_seconds is None:
                 p95_seconds = await claims.p95_seconds(ctx.database) or 0.0
-            if not (this.may_claim and deadline.can_claim(p95_seconds, ctx.settings.post_timeout)):
+            if not deadline.can_claim(p95_seconds, ctx.settings.post_timeout):
                 return
             this.wake.due_work.clear()
             before = this.counts["claimed"]
@@ -248,7 +248,7 @@ async def _save_all(ctx: Context, this: _Round) -> None:
             await _save(ctx, this, batch)
         except Exception as exc:  # a defect costs this tick its claims, and no answer that is still to come
             event(log, VIDEO, "not_saved", f"{len(batch)} answers: saving failed", level=logging.ERROR, trace=True)
-            failure, this.may_claim, this.pausing = exc, False, 0
+            failure, this.may_claim = exc, False
         this.unsaved -= len(batch)
         this.wake.set()
     if this.beside:
