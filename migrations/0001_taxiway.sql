@@ -43,7 +43,7 @@ CREATE TABLE taxiway.links (
     schema_name  text        NOT NULL,
     table_name   text        NOT NULL,
     table_oid    oid         NOT NULL,
-    mapping      jsonb       NOT NULL,            -- the link as the operator decided it (service/installer/mapping.py)
+    mapping      jsonb       NOT NULL,            -- the link as the operator decided it (service/link_mapping.py)
     columns      jsonb       NOT NULL,            -- of the mapped columns, by key: {name, attnum, type}
     made         jsonb       NOT NULL DEFAULT '[]',  -- what was added to the table with consent: columns, an index
     state        text        NOT NULL DEFAULT 'open',

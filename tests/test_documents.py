@@ -16,7 +16,7 @@ from service import docs, videos
 from service.commands.recipe import recipes
 from service.settings import Settings
 from service.web.markdown import anchor
-from service.web.models import RetryRequest, VideoRequest
+from service.web.schemas import RetryRequest, VideoRequest
 from service.web.videos import new_video
 from tests import reference
 from tests.commandline import calls, parse

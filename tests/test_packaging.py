@@ -37,7 +37,7 @@ LAYERS: tuple[set[str], ...] = (
         "docs",
         "env_parsing",
         "errors",
-        "links",
+        "link_mapping",
         "logs",
         "response_parsing",
         "settings",

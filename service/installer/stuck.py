@@ -16,8 +16,8 @@ from service import videos
 from service.errors import InvalidRequest
 from service.installer.inspect import Connection, Table
 from service.installer.survey import parts_of
+from service.link_mapping import Mapping
 from service.link_requests import request_of
-from service.links import Mapping
 from service.settings import Settings
 from service.store.recordset import as_records
 from service.store.search import WORDS

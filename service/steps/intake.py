@@ -10,7 +10,7 @@ from service.context import Context, Counts
 from service.errors import InvalidRequest
 from service.link_requests import request_of
 from service.logs import VIDEO, event
-from service.operations import links
+from service.operations import linked_rows
 from service.operations.finalize import now
 from service.operations.parking import ParkingLot, each
 from service.settings import Settings
@@ -38,7 +38,7 @@ async def take_linked(
     ctx: Context, tables: Sequence[LinkedTable], can_continue: Callable[[], bool], before: Counts = NOTHING
 ) -> Counts:
     """The rows of linked tables alone; their counts with those of `before`."""
-    linked = await links.Intake(ctx, can_continue).run(tables)
+    linked = await linked_rows.Intake(ctx, can_continue).run(tables)
     return {
         "mapped": before["mapped"] + linked["taken"] + linked["taken_again"],
         "refused": before["refused"] + linked["refused"],

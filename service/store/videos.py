@@ -14,7 +14,7 @@ from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.durable import ASK
-from service.store.listener import SOMEBODY_LISTENS
+from service.store.listener import HAS_LISTENER
 from service.store.search import OF_TASK, WORDS
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
@@ -60,7 +60,7 @@ v AS (
     INSERT INTO taxiway.search (video_id, created_at, model, words)
     SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
 )
-SELECT v.*, CASE WHEN {SOMEBODY_LISTENS} THEN pg_notify('taxiway', '') END, {ASK} FROM v
+SELECT v.*, CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END, {ASK} FROM v
 """
 
 _BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM taxiway.videos v WHERE v.idempotency_key = $1"

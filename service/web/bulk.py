@@ -10,8 +10,8 @@ from service.store import bulk, estimates
 from service.store.bulk import Bulk
 from service.web import bodies
 from service.web.auth import WRITE, bearer
-from service.web.models import VideoRequest, shortened
-from service.web.models_bulk import BulkCounts, BulkRequest, Eta, QuoteView
+from service.web.schemas import VideoRequest, shortened
+from service.web.schemas_bulk import BulkCounts, BulkRequest, Eta, QuoteView
 from service.web.videos import new_video
 
 

@@ -19,7 +19,7 @@ from service.steps import poll
 from service.store import inbox, tasks, videos
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.models import CallbackHint
+from service.web.schemas import CallbackHint
 
 log = logging.getLogger(__name__)
 

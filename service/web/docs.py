@@ -98,7 +98,7 @@ async def show_page(request: Request) -> Response:
             return error_pages.render(request, missing)
         raise missing from None
     return base.render(
-        request, "page.html", page=found, content=markdown.render(found.text), pages=pages(),
+        request, "documentation.html", page=found, content=markdown.render(found.text), pages=pages(),
         version=openapi.version_of_package(),
     )  # fmt: skip
 

@@ -11,16 +11,15 @@ from starlette.responses import JSONResponse, Response
 
 from service.errors import Conflict
 from service.operations import attach as attaching
-from service.operations import models as manual
-from service.operations import observe
+from service.operations import observe, pausing
 from service.settings import need
 from service.store import ledger, models, spending, stats, ticks
 from service.store import videos as store
 from service.store.stats import Span
 from service.web import bodies
 from service.web.auth import OPERATE, VIEW, bearer
-from service.web.models import VideoView
-from service.web.models_operations import (
+from service.web.schemas import VideoView
+from service.web.schemas_operations import (
     AccountView,
     AttachRequest,
     ModelList,
@@ -63,7 +62,7 @@ async def pause_model(request: Request) -> Response:
     ctx = bearer(request, OPERATE)
     asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
     model = request.path_params["model"]
-    await manual.pause(ctx, model, asked.seconds, asked.why)
+    await pausing.pause(ctx, model, asked.seconds, asked.why)
     return await _one_model(request, model)
 
 
@@ -71,7 +70,7 @@ async def resume_model(request: Request) -> Response:
     """POST /models/{model}/resume: also of a model that is open, which changes nothing."""
     ctx = bearer(request, OPERATE)
     model = request.path_params["model"]
-    await manual.resume(ctx, model)
+    await pausing.resume(ctx, model)
     return await _one_model(request, model)
 
 

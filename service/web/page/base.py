@@ -116,7 +116,7 @@ def requires_viewer(handler: Handler) -> Handler:
             return _to_login(request)
         return await handler(request)
 
-    guarded.credentials = "login"  # type: ignore[attr-defined]  # what the table of routes says
+    guarded.credentials = "login"  # type: ignore[attr-defined]  # a function may bear what the table of routes says
     return guarded
 
 
@@ -142,7 +142,7 @@ def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
         return await handler(request)
 
     guarded = requires_viewer(checked)
-    guarded.credentials = "admin login" if admin else "login"  # type: ignore[attr-defined]
+    guarded.credentials = "admin login" if admin else "login"  # type: ignore[attr-defined]  # as in requires_viewer
     return guarded
 
 

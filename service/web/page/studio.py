@@ -14,10 +14,10 @@ from service.videos import Video
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.bulk import quote_of
-from service.web.models import VideoRequest
 from service.web.page import base, studio_form
 from service.web.page.media import image_of
 from service.web.page.videos import prompt_of
+from service.web.schemas import VideoRequest
 from service.web.videos import new_video
 
 # Of a form that is sent: base64 makes 4 bytes of 3, and a form's encoding 17 of 16.

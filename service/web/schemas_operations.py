@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from service.runway.account import Account
 from service.store.stats import BUCKETS, Bucket, Span
-from service.web.models import PlainText, Schema
+from service.web.schemas import PlainText, Schema
 
 LONGEST_PAUSE_SECONDS = 31 * 86_400.0
 Seconds = Annotated[float | None, Field(description="seconds; null if there was nothing")]
