@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from service.deadline import Deadline
+from service.deadline import Deadline, Grace
 from service.errors import Conflict, DatabaseUnavailable, NotConfigured
 from service.operations import attach, saving
 from service.operations.finalize import finalize
@@ -212,6 +213,32 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
             await ledger.of_video(w.ctx.database, video_id)
         await saving.save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
         assert waits == [0.2, 0.4, 0.8]
+        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+
+
+async def test_however_long_the_database_is_away_an_answer_is_saved(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        [submission] = await claim(w)
+        outcome = await send(w, submission)
+        waits: list[float] = []
+        save_each = submissions.save_each
+
+        async def sleep(seconds: float) -> None:
+            waits.append(seconds)
+
+        async def away(*arguments: Any) -> Any:
+            if len(waits) < 10 * saving.HELD_TRIES:
+                raise DatabaseUnavailable("no answer")
+            return await save_each(*arguments)
+
+        monkeypatch.setattr(submissions, "save_each", away)
+        row = as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)
+        left = await saving.save_together(replace(w.ctx, sleep=sleep), [row], Grace(w.ctx.monotonic))
+        assert list(left.answers) == []
+        assert max(waits) == saving.SAVE_AGAIN_CAP_SECONDS
         assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
 
