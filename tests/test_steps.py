@@ -22,6 +22,7 @@ from service.store import claim as claims
 from service.store import ledger, models, submissions, tasks, ticks
 from service.store.claim import OpenSubmission
 from service.store.submissions import Guard
+from service.store.tasks import PollResult
 from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
@@ -514,15 +515,21 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
         assert (await w.row(video_id))["status"] == "completed"
 
 
+async def seen_of(w: World) -> PollResult:
+    """What the one task is that is under way, a minute later."""
+    await w.later(minutes=1)
+    [due] = await tasks.claim_due(w.ctx.database, 10, 30)
+    async with w.ctx.runway() as runway:
+        seen = await poll._poll(w.ctx, runway, due)
+    assert seen is not None
+    return seen
+
+
 async def test_finalizing_twice_changes_nothing(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
         await w.tick()
-        await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
-        async with w.ctx.runway() as runway:
-            seen = await poll._poll(w.ctx, runway, due)
-        assert seen is not None
+        seen = await seen_of(w)
         first = await asyncio.gather(*(tasks.finalize(w.ctx.database, [seen]) for _ in range(4)))
         assert sorted(map(len, first)) == [0, 0, 0, 1]
         row = await w.row(video_id)
@@ -536,11 +543,7 @@ async def test_what_is_said_of_an_earlier_task_changes_nothing(database_url: str
         w.faults("fail=INTERNAL")
         video_id = await w.enqueue()
         await w.tick()
-        await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
-        async with w.ctx.runway() as runway:
-            seen = await poll._poll(w.ctx, runway, due)
-        assert seen is not None
+        seen = await seen_of(w)
         assert await tasks.finalize(w.ctx.database, [seen]) == {video_id}, "queued again"
         await w.later(minutes=1)
         await w.tick()
