@@ -207,16 +207,56 @@ CREATE INDEX videos_reason ON taxiway.videos (error_code, status, created_at DES
 CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, created_at, submitted_at)
     WHERE finished_at IS NOT NULL;
 
--- A model's state, or that of 'all' of them: paused until when, and why.
+-- A model's state, or that of 'all' of them: paused until when, and why; and how many creates may be in flight at once,
+-- over all processes, which is learned (service/store/circuit.py).
 -- 'restored' on 'all' means that this database is a copy, or went back in time: it lasts until `taxiway resume all`.
 CREATE TABLE taxiway.models (
-    model         text        PRIMARY KEY,
-    paused_until  timestamptz,
-    reason        text,                        -- a word: daily_limit, no_credits, key_refused, restored, ...
-    detail        text,                        -- Runway's words, or the sentence for the operator
-    paused_at     timestamptz,
-    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
+    model           text        PRIMARY KEY,
+    paused_until    timestamptz,
+    reason          text,                      -- a word: daily_limit, no_credits, key_refused, circuit, restored, ...
+    detail          text,                      -- Runway's words, or the sentence for the operator
+    paused_at       timestamptz,
+    last_video      uuid,                      -- whose create was the last to pause it: a probe takes another
+    max_in_flight   integer     NOT NULL DEFAULT 2,
+    held            integer     NOT NULL DEFAULT 2,     -- the last size that held: up to it, it grows with each create
+    grown           integer     NOT NULL DEFAULT 0,     -- accepted creates towards the next growth by one
+    used_at         timestamptz NOT NULL DEFAULT now(), -- it halves with each hour that passes since
+    unknown_videos  uuid[]      NOT NULL DEFAULT '{}',  -- whose outcomes were unknown, in a row
+    pauses          smallint    NOT NULL DEFAULT 0,     -- by the circuit, in a row
+    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL)),
+    CONSTRAINT models_window_is_one_or_more CHECK (max_in_flight >= 1 AND held >= 1)
 );
+
+-- How many creates of a model may be in flight now: what it has learned, halved with each hour in which it was not used.
+CREATE FUNCTION taxiway.allowed(m taxiway.models) RETURNS integer LANGUAGE sql STABLE
+RETURN GREATEST(LEAST(m.max_in_flight, 2),
+                m.max_in_flight >> LEAST(30, GREATEST(0, floor(extract(epoch FROM now() - m.used_at) / 3600)::integer)));
+
+-- How many more creates of an open model may be permitted now. It locks the model's row until the caller's transaction
+-- ends and counts only then, so that two claims at once never see the same room: a function, because each of its
+-- statements sees what was committed by then. Another claim is waited for as long as claims take; a row that is held for
+-- longer has no room.
+CREATE FUNCTION taxiway.room(of_model text) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    allowed integer;
+BEGIN
+    SELECT taxiway.allowed(m) INTO allowed FROM taxiway.models m
+    WHERE m.model = of_model AND m.reason IS NULL FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        BEGIN
+            PERFORM set_config('lock_timeout', '100', true);
+            SELECT taxiway.allowed(m) INTO allowed FROM taxiway.models m
+            WHERE m.model = of_model AND m.reason IS NULL FOR NO KEY UPDATE;
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN 0;
+        END;
+    END IF;
+    IF allowed IS NULL OR EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL) THEN
+        RETURN 0;
+    END IF;
+    RETURN GREATEST(0, allowed - (SELECT count(*) FROM taxiway.submissions s
+                                  WHERE s.outcome IS NULL AND s.model = of_model));
+END $$;
 
 -- The inbox: every callback that was verified, once.
 CREATE TABLE taxiway.inbox (
