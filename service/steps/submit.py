@@ -114,7 +114,7 @@ async def _claim_all(ctx: Context, runway: Runway, deadline: Deadline, this: _Ro
     """
     p95_seconds: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
-    while more or this.in_flight or this.unsaved or this.wake.due_work.is_set():
+    while more or this.in_flight or this.unsaved or this.beside or this.wake.due_work.is_set():
         free = claims.size(ctx.settings.submit_concurrency - max(len(this.in_flight), (this.unsaved + 1) // 2))
         more = more or this.wake.due_work.is_set()
         if more and free > 0 and not this.pausing:
@@ -345,4 +345,9 @@ async def _resume_beside(ctx: Context, this: _Round, model: str) -> None:
 def _beside(this: _Round, work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     this.beside.add(task)
-    task.add_done_callback(this.beside.discard)
+
+    def done(_: asyncio.Task[None]) -> None:
+        this.beside.discard(task)
+        this.wake.set()
+
+    task.add_done_callback(done)
