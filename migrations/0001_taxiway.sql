@@ -82,6 +82,13 @@ CREATE TABLE taxiway.videos (
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,
     expires_at            timestamptz,            -- still queued by then: EXPIRED
+    queued_at             timestamptz  NOT NULL DEFAULT now(),  -- from then it ages: a retry sets it, a backoff does not
+    -- Its place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
+    -- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
+    claim_order           timestamp    GENERATED ALWAYS AS (
+        queued_at AT TIME ZONE 'UTC' - GREATEST(-100, LEAST(100, priority)) / 400.0::float8 * (
+            GREATEST(LEAST(expires_at AT TIME ZONE 'UTC', queued_at AT TIME ZONE 'UTC' + interval '7 days'),
+                     queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC')) STORED,
     input                 jsonb,                  -- the body of the POST, as Runway takes it
 
     run_after             timestamptz  NOT NULL DEFAULT now(),
@@ -182,8 +189,8 @@ CREATE INDEX submissions_unsaved ON taxiway.submissions (id) WHERE unsaved IS NO
 CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
 CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- Ready videos only, in the order in which they are claimed.
-CREATE INDEX videos_ready ON taxiway.videos (model, priority DESC, run_after, id)
+-- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
+CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
 -- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
 CREATE INDEX videos_intake ON taxiway.videos (run_after)

@@ -27,7 +27,7 @@ _BLOCKED = """EXISTS (
 # What is due of the model `{model}`; run_after may lie in the future.
 _READY = """v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = {model}
           AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now())"""
-_ORDER = "v.priority DESC, v.run_after, v.id"
+_ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
@@ -42,11 +42,11 @@ WITH model AS MATERIALIZED (
 ), due AS MATERIALIZED (
     SELECT d.*, model.room, model.stirred FROM model CROSS JOIN LATERAL (
         SELECT * FROM (
-            SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM taxiway.videos v
+            SELECT v.id, v.model, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
             WHERE {ready_of_model} AND NOT {blocked} {only}
             ORDER BY {order} LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
         ) AS first LIMIT model.room
-    ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT {limit}
+    ) d ORDER BY d.claim_order, d.run_after, d.id LIMIT {limit}
 )"""
 _CLAIM = (
     _DUE
@@ -82,9 +82,9 @@ _PROBING_ORDER = f"""v.id IS NOT DISTINCT FROM (SELECT m.last_video FROM taxiway
 # models; and, by model, for those that have a limit of their own.
 _AFFORDABLE = """affordable AS MATERIALIZED (
     SELECT d.* FROM (
-        SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
+        SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY claim_order, run_after, id) AS in_all,
                sum(COALESCE(quoted_credits, 0))
-                   OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
+                   OVER (PARTITION BY model ORDER BY claim_order, run_after, id) AS in_model
         FROM due
     ) d LEFT JOIN jsonb_each_text(${by_model}::jsonb) AS own(model, room) ON own.model = d.model
     WHERE (${for_all}::numeric IS NULL OR d.in_all <= ${for_all})

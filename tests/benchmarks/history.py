@@ -12,11 +12,12 @@ FILL_SECONDS = 900
 
 AGE = "n * interval '2.6 seconds'"
 # What waits: created over the last hours.
-WAITING = dict.fromkeys(("run_after", "created_at"), "now() - n * interval '0.25 seconds'")
+WAITING = dict.fromkeys(("run_after", "queued_at", "created_at"), "now() - n * interval '0.25 seconds'")
 # What has ended, over the month before that: nine in ten with a file.
 FINISHED = {
     "created_at": f"now() - interval '1 day' - {AGE}",
     "run_after": f"now() - interval '1 day' - {AGE}",
+    "queued_at": f"now() - interval '1 day' - {AGE}",
     "submitted_at": f"now() - interval '1 day' - {AGE}",
     "finished_at": f"now() - interval '23 hours' - {AGE}",
     "updated_at": f"now() - interval '23 hours' - {AGE}",

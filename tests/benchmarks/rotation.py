@@ -75,7 +75,7 @@ async def turn(url: str, past: str) -> None:
 async def _write(url: str, count: int, within: str, changes: dict[str, str]) -> None:
     """Videos that were created over the last while, as POST /videos writes them, but for `changes`."""
     at = f"now() - interval '{within}' * n / {count + 1}"
-    fresh = dict.fromkeys(("created_at", "run_after", "updated_at"), at)
+    fresh = dict.fromkeys(("created_at", "run_after", "queued_at", "updated_at"), at)
     fresh |= {"prompt": FINISHED["prompt"], "expires_at": "now() + interval '7 days'"}
     await multiply(url, count, fresh | changes, source="template")
 

@@ -67,7 +67,9 @@ encode(overlay(uuid_send(gen_random_uuid()) PLACING
        'hex')::uuid
 """
 # Created one after the other.
-QUEUED = dict.fromkeys(("run_after", "created_at"), "clock_timestamp()") | {"prompt": "'a boat, number ' || n"}
+QUEUED = dict.fromkeys(("run_after", "queued_at", "created_at"), "clock_timestamp()") | {
+    "prompt": "'a boat, number ' || n"
+}
 
 
 async def multiply(url: str, count: int, changes: dict[str, str], *, source: str = "taxiway.videos") -> None:
