@@ -11,12 +11,13 @@ import pytest
 
 from service import context as contexts
 from service.context import Context
+from service.doctor.queue import paused_model
 from service.errors import RunwayUnavailable
 from service.operations import budget
 from service.operations.circuit import Circuit
 from service.runway.client import Runway
 from service.runway.outcomes import Kind, Outcome
-from service.store import circuit
+from service.store import circuit, models
 from service.store.circuit import Change
 from service.store.claim import OpenSubmission
 from service.tick import tick
@@ -288,3 +289,22 @@ class TestWhatIsWritten:
         assert (change.unknown, change.is_known, change.has_unknown, change.is_probe) == (
             (third.video_id,), True, True, True,
         )  # fmt: skip
+
+
+async def test_what_an_operator_is_shown(database_url: str) -> None:
+    async with world(database_url, submit_concurrency=3, viewer_tokens=("viewer-token-for-tests",)) as w:
+        await warm(w.url, 3)
+        await w.enqueue_many(3)
+        always(w, "status=500")
+        await w.tick()
+        health = (await w.anyone.get("/health")).json()
+        [concern] = [words for words in health["concerns"] if "model" in words]
+        assert concern.startswith("Runway's answers to creates were lost 3 times in a row (HTTP 500")
+        assert "so model gen4_turbo is paused until " in concern
+        assert concern.endswith("one video is tried then: nothing to do, unless Runway's status page says otherwise")
+        [row] = await models.paused(w.ctx.database)
+        check = paused_model(dict(row))
+        assert "so gen4_turbo is paused until" in check.message
+        assert check.fix == "nothing to do, unless Runway's status page says otherwise"
+        answer = await w.anyone.get("/models", headers={"authorization": "Bearer viewer-token-for-tests"})
+        assert [one["may_be_in_flight"] for one in answer.json()["models"]] == [None, 1]

@@ -70,5 +70,5 @@ class Circuit:
             is_known=len(unknown) < len(pairs),
             has_unknown=has_unknown,
             is_probe=is_probe,
-            detail=f"Runway's answers are lost or unclear, the last: {detail}" if has_unknown else "",
+            detail=f"Runway's answers to creates were lost or unclear, the last: {detail}" if has_unknown else "",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.installer.migrate import migrate
-from tests.benchmarks.contenders.taxiway import enqueue_one, multiply
+from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.database import connected, execute
 
 FILL_SECONDS = 900
@@ -72,6 +72,7 @@ class Sizes:
 async def fill_queue(url: str, sizes: Sizes) -> None:
     """A migrated database with its queue, and no past."""
     await migrate(url)
+    await learn(url)
     await enqueue_one(url)
     await multiply(url, sizes.queued - 1, WAITING)
     await execute(url, SEARCH, "VACUUM ANALYZE")
