@@ -31,7 +31,7 @@ from service.videos import Status
 from tests.database import connected, execute
 from tests.refusing import CODES, allow, codes_for, refuse, refusing
 from tests.test_driver_errors import error
-from tests.world import World, world
+from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
 
