@@ -82,6 +82,13 @@ CREATE TABLE taxiway.videos (
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,
     expires_at            timestamptz,            -- still queued by then: EXPIRED
+    queued_at             timestamptz  NOT NULL DEFAULT now(),  -- from then it ages: a retry sets it, a backoff does not
+    -- Its place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
+    -- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
+    claim_order           timestamp    GENERATED ALWAYS AS (
+        queued_at AT TIME ZONE 'UTC' - GREATEST(-100, LEAST(100, priority)) / 400.0::float8 * (
+            GREATEST(LEAST(expires_at AT TIME ZONE 'UTC', queued_at AT TIME ZONE 'UTC' + interval '7 days'),
+                     queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC')) STORED,
     input                 jsonb,                  -- the body of the POST, as Runway takes it
 
     run_after             timestamptz  NOT NULL DEFAULT now(),
@@ -182,8 +189,8 @@ CREATE INDEX submissions_unsaved ON taxiway.submissions (id) WHERE unsaved IS NO
 CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
 CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- Ready videos only, in the order in which they are claimed.
-CREATE INDEX videos_ready ON taxiway.videos (model, priority DESC, run_after, id)
+-- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
+CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
 -- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
 CREATE INDEX videos_intake ON taxiway.videos (run_after)
@@ -207,16 +214,56 @@ CREATE INDEX videos_reason ON taxiway.videos (error_code, status, created_at DES
 CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, created_at, submitted_at)
     WHERE finished_at IS NOT NULL;
 
--- A model's state, or that of 'all' of them: paused until when, and why.
+-- A model's state, or that of 'all' of them: paused until when, and why; and how many creates may be in flight at once,
+-- over all processes, which is learned (service/store/circuit.py).
 -- 'restored' on 'all' means that this database is a copy, or went back in time: it lasts until `taxiway resume all`.
 CREATE TABLE taxiway.models (
-    model         text        PRIMARY KEY,
-    paused_until  timestamptz,
-    reason        text,                        -- a word: daily_limit, no_credits, key_refused, restored, ...
-    detail        text,                        -- Runway's words, or the sentence for the operator
-    paused_at     timestamptz,
-    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
+    model           text        PRIMARY KEY,
+    paused_until    timestamptz,
+    reason          text,                      -- a word: daily_limit, no_credits, key_refused, circuit, restored, ...
+    detail          text,                      -- Runway's words, or the sentence for the operator
+    paused_at       timestamptz,
+    last_video      uuid,                      -- whose create was the last to pause it: a probe takes another
+    max_in_flight   integer     NOT NULL DEFAULT 2,
+    held            integer     NOT NULL DEFAULT 2,     -- the last size that held: up to it, it grows with each create
+    grown           integer     NOT NULL DEFAULT 0,     -- accepted creates towards the next growth by one
+    used_at         timestamptz NOT NULL DEFAULT now(), -- it halves with each hour that passes since
+    unknown_videos  uuid[]      NOT NULL DEFAULT '{}',  -- whose outcomes were unknown, in a row
+    pauses          smallint    NOT NULL DEFAULT 0,     -- by the circuit, in a row
+    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL)),
+    CONSTRAINT models_window_is_one_or_more CHECK (max_in_flight >= 1 AND held >= 1)
 );
+
+-- How many creates of a model may be in flight now: what it has learned, halved with each hour in which it was not used.
+CREATE FUNCTION taxiway.allowed(m taxiway.models) RETURNS integer LANGUAGE sql STABLE
+RETURN GREATEST(LEAST(m.max_in_flight, 2),
+                m.max_in_flight >> LEAST(30, GREATEST(0, floor(extract(epoch FROM now() - m.used_at) / 3600)::integer)));
+
+-- How many more creates of an open model may be permitted now. It locks the model's row until the caller's transaction
+-- ends and counts only then, so that two claims at once never see the same room: a function, because each of its
+-- statements sees what was committed by then. Another claim is waited for as long as claims take; a row that is held for
+-- longer has no room.
+CREATE FUNCTION taxiway.room(of_model text) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    allowed integer;
+BEGIN
+    SELECT taxiway.allowed(m) INTO allowed FROM taxiway.models m
+    WHERE m.model = of_model AND m.reason IS NULL FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        BEGIN
+            PERFORM set_config('lock_timeout', '100', true);
+            SELECT taxiway.allowed(m) INTO allowed FROM taxiway.models m
+            WHERE m.model = of_model AND m.reason IS NULL FOR NO KEY UPDATE;
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN 0;
+        END;
+    END IF;
+    IF allowed IS NULL OR EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL) THEN
+        RETURN 0;
+    END IF;
+    RETURN GREATEST(0, allowed - (SELECT count(*) FROM taxiway.submissions s
+                                  WHERE s.outcome IS NULL AND s.model = of_model));
+END $$;
 
 -- The inbox: every callback that was verified, once.
 CREATE TABLE taxiway.inbox (

@@ -26,7 +26,7 @@ from service.store.tasks import PollResult
 from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
-from tests.world import World, world
+from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +61,7 @@ ACCEPT = Decision(Status.PROCESSING)
 
 async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 8)
         low, first, second, high = (
             await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
         )  # fmt: skip
@@ -74,6 +75,7 @@ async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url
 
 async def test_nothing_is_claimed_before_its_time_or_twice(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 40)
         await w.enqueue(run_after="2099-01-01T00:00:00Z")
         for _ in range(20):
             await w.enqueue()
@@ -782,6 +784,7 @@ async def test_a_claim_whose_answer_is_lost_is_taken_back(database_url: str, mon
     async with world(database_url) as w:
         hasty = replace(w.ctx, sleep=no_time)
         ids = [await w.enqueue() for _ in range(3)]
+        await warm(w.url, 3)
         monkeypatch.setattr(claims, "claim", lose)
         with pytest.raises(DatabaseUnavailable):  # nothing else was due: the tick did nothing
             await tick(hasty)

@@ -72,11 +72,11 @@ def _models(found: list[dict[str, Any]]) -> RenderableType:
     rows = [
         (
             model["model"], "paused" if model["paused"] else "open", model["queued"], model["in_flight"],
-            model["reason"], until(model["paused_until"]), model["detail"],
+            model["may_be_in_flight"], model["reason"], until(model["paused_until"]), model["detail"],
         )
         for model in found
     ]  # fmt: skip
-    return table(("model", "state", "queued", "in flight", "reason", "for", "why"), rows, wide=["why"])
+    return table(("model", "state", "queued", "in flight", "allowed", "reason", "for", "why"), rows, wide=["why"])
 
 
 def _show(

@@ -10,6 +10,8 @@ from typing import Any
 from service.doctor.checks import Check, CheckStatus
 from service.operations.budget import REASON as DAILY_BUDGET
 from service.runway.outcomes import Reason
+from service.store.circuit import IN_A_ROW
+from service.store.circuit import REASON as CIRCUIT
 from service.store.identity import REASON as RESTORED
 
 LATE_SECONDS = 600.0  # a cron by the minute may miss a few; as in /health
@@ -26,6 +28,7 @@ MODEL_FIXES = {
     Reason.WRONG_ENDPOINT.value: (CheckStatus.ERROR, "correct RUNWAYML_BASE_URL"),
     Reason.NO_CREDITS.value: (CheckStatus.ERROR, "buy credits at https://dev.runwayml.com"),
     Reason.DAILY_LIMIT.value: (CheckStatus.WARNING, "wait, or raise the tier at https://dev.runwayml.com"),
+    CIRCUIT: (CheckStatus.WARNING, "nothing to do, unless Runway's status page says otherwise"),
     RESTORED: (CheckStatus.ERROR, "find out what was sent since, and whether the original still runs"),
     DAILY_BUDGET: (CheckStatus.WARNING, "wait for the day to turn (UTC), or raise what that setting allows"),
 }
@@ -92,12 +95,23 @@ def _unknown(count: int, credits: float) -> Check:
     return Check("queue", "unknown", CheckStatus.WARNING, words, fix)
 
 
+def lost_answers(which: str, detail: str, then: str) -> str:
+    """Why the circuit paused a model, and what follows. `then`: until when, in words."""
+    cause = detail.partition("the last: ")[2]
+    return (
+        f"Runway's answers to creates were lost {IN_A_ROW} times in a row ({cause}), so {which} is paused {then}; "
+        "one video is tried then"
+    )
+
+
 def paused_model(row: Mapping[str, Any]) -> Check:
     """A paused model: model, reason, detail, paused_until."""
     which = "all models" if row["model"] == "all" else row["model"]
     until = row["paused_until"].isoformat(" ", "seconds") if row["paused_until"] else "you resume it"
     words = f"paused until {until}, {row['reason']}: {row['detail']}"
     status, fix = MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
+    if row["reason"] == CIRCUIT:
+        return Check("queue", which, status, lost_answers(which, row["detail"] or "", f"until {until}"), fix)
     resume = f"`taxiway resume '{row['model']}'`"
     return Check("queue", which, status, words, f"{fix}, then {resume}" if fix else resume)
 

@@ -22,8 +22,9 @@ from service.errors import TaxiwayError
 from service.logs import VIDEO, event
 from service.operations.parking import ParkingLot
 from service.runway.outcomes import ALL_MODELS, Decision, Outcome, Pause
-from service.store import models, submissions
+from service.store import circuit, models, submissions
 from service.store.batches import Refusal
+from service.store.circuit import Change
 from service.store.driver_errors import Meaning, is_unreachable, is_wide, meaning
 from service.store.submissions import OutcomeRow
 
@@ -109,7 +110,9 @@ async def pause_model(ctx: Context, pause: Pause, grace: Grace, tries: int = REF
 
     async def write() -> bool:
         nonlocal newly
-        done = await models.try_pause(ctx.database, pause.model, pause.seconds, pause.reason, pause.detail)
+        done = await models.try_pause(
+            ctx.database, pause.model, pause.seconds, pause.reason, pause.detail, pause.video_id
+        )
         newly = bool(done)
         return done is not None
 
@@ -131,6 +134,23 @@ async def resume_model(ctx: Context, model: str, grace: Grace, tries: int = REFU
     if not await retry_until_saved(ctx, write, grace, tries):
         return False
     event(log, VIDEO, "model_resumed", "Model resumed: Runway takes videos again", model=model)
+    return True
+
+
+async def change_circuit(ctx: Context, change: Change, grace: Grace, tries: int = REFUSED_TRIES) -> bool:
+    """Write down what outcomes mean for a model; False if its row was held, or refused it, each time."""
+    seconds: float | None = None
+
+    async def write() -> bool:
+        nonlocal seconds
+        seconds = await circuit.change(ctx.database, change)
+        return seconds is not None
+
+    if not await retry_until_saved(ctx, write, grace, tries):
+        return False
+    if seconds:
+        words = f"Model paused ({change.model}) for {seconds:g} s, {circuit.REASON}: {change.detail}"
+        event(log, VIDEO, "model_paused", words, level=logging.WARNING, model=change.model)
     return True
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from service import response_parsing, videos
 from service.settings import Settings
@@ -91,6 +92,7 @@ class Pause:
     reason: str
     detail: str
     seconds: float
+    video_id: UUID | None = None  # whose create it was
 
 
 @dataclass(frozen=True)

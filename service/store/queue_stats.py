@@ -12,28 +12,25 @@ from service.store.maintenance import BY_STATUS, LARGE_TABLE_BYTES
 # More rows than there are models. A table so small is never analyzed, and is taken for hundreds of rows: without a
 # limit the statement seems so dear that PostgreSQL compiles it every time (JIT), for 100 ms.
 MOST_MODELS = 50
+CANDIDATES = 100  # of each model, and of all by age: the oldest that is due is one of these, or as good as
 MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are taken from the snapshot
 
 # A table that is small is counted. Of one that is large, what moves (queued, processing) is counted in the partial
 # indexes that hold nothing else; what has ended comes from the snapshot.
-# The oldest: the first of each model and priority, which is where the index of what is ready begins; and of what waits
-# for intake. `stuck` counts videos that the promises exclude: a submission that is open long past its deadline, an
+# The oldest: among the next of each model, what was enqueued first, and what waits for intake; with priorities, it need
+# not be the next. `stuck` counts videos that the promises exclude: a submission that is open long past its deadline, an
 # answer that does not reach its video, a task long past its time to be polled, a row that PostgreSQL refuses.
 _REPORT = f"""
-WITH RECURSIVE ready AS (
-    SELECT l.model, first.priority, first.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
+WITH ready AS (
+    SELECT next.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
     CROSS JOIN LATERAL (
-        SELECT v.priority, v.run_after FROM taxiway.videos v
+        SELECT v.run_after FROM taxiway.videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
-        ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
-    ) AS first
-    UNION ALL
-    SELECT r.model, next.priority, next.run_after FROM ready r CROSS JOIN LATERAL (
-        SELECT v.priority, v.run_after FROM taxiway.videos v
-        WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = r.model
-          AND v.priority < r.priority
-        ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
+          AND v.run_after <= now()
+        ORDER BY v.claim_order, v.run_after, v.id LIMIT {CANDIDATES}
     ) AS next
+    UNION ALL
+    (SELECT run_after FROM taxiway.videos WHERE status = 'queued' ORDER BY created_at, id LIMIT {CANDIDATES})
 ), large AS (
     SELECT taken_at, facts, pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES} AS yes
     FROM taxiway.maintenance WHERE name = 'counts'

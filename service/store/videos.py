@@ -49,10 +49,10 @@ _INSERT = f"""
 WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
     INSERT INTO taxiway.videos AS v (
-        id, operation, model, input, quoted_credits, priority, run_after, expires_at, idempotency_key, request_hash,
-        user_id, prompt, image_url, metadata, link_id, version, origin)
-    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
-           COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)), $10, $11,
+        id, operation, model, input, quoted_credits, priority, run_after, queued_at, expires_at, idempotency_key,
+        request_hash, user_id, prompt, image_url, metadata, link_id, version, origin)
+    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()), GREATEST($7, now()),
+           COALESCE($8, GREATEST($7, now()) + make_interval(secs => $9)), $10, $11,
            $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api'
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
@@ -131,9 +131,9 @@ NEEDS_CONSENT = """EXISTS (
         SELECT FROM taxiway.submissions s
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
 # What a retry makes of a failed video.
-QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {timeout}),
-    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, round = v.round + 1,
-    updated_at = now()"""
+QUEUED_AGAIN = """status = 'queued', run_after = now(), queued_at = now(), round = v.round + 1,
+    expires_at = now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL, finished_at = NULL,
+    retries = 0, task_retries = 0, updated_at = now()"""
 
 # A retry by a user or an operator. With consent, every submission that may have cost something is marked with it;
 # without, the existence of one forbids the retry.

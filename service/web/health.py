@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
+from service.doctor.queue import MODEL_FIXES, lost_answers
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.settings import ENV_NAMES
 from service.store import link_queries, models, queue_stats, ticks
+from service.store.circuit import REASON as CIRCUIT
 from service.store.database import Database
 from service.web.auth import context_of, may_look
 
@@ -94,6 +96,13 @@ async def _facts(database: Database) -> dict[str, Any]:
     return facts
 
 
+def _pause(model: dict[str, Any]) -> str:
+    if model["reason"] != CIRCUIT:
+        return f"model {model['model']} is paused: {model['reason']}"
+    words = lost_answers(f"model {model['model']}", model["detail"] or "", f"until {model['paused_until']}")
+    return f"{words}: {MODEL_FIXES[CIRCUIT][1]}"
+
+
 def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
     """What needs an operator, one sentence each; empty if all is well."""
     concerns = [f"{name} is not set" for name in missing]
@@ -105,7 +114,7 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
         concerns.append(f"{facts['stuck']} videos are stuck")
     if facts["unknown"]:
         concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
-    concerns += [f"model {model['model']} is paused: {model['reason']}" for model in facts["models_paused"]]
+    concerns += map(_pause, facts["models_paused"])
     why = "`taxiway doctor` says why"
     for one in facts["links"]:
         if one["is_paused"]:

@@ -129,6 +129,8 @@ def _machinery(facts: Facts) -> Iterator[Metric]:
     words = "Tasks at Runway, and creates on their way there."
     models = [model for model in facts.models if model["model"] != "all"]
     yield _gauge("in_flight", words, {(model["model"],): model["in_flight"] for model in models}, "model")
+    words = "How many creates of each model may be on their way at once."
+    yield _gauge("model_max_in_flight", words, {(m["model"],): m["may_be_in_flight"] for m in models}, "model")
     words = "Videos that wait in each model."
     yield _gauge("model_queued", words, {(model["model"],): model["queued"] for model in models}, "model")
 

@@ -78,7 +78,7 @@ async def _one_model(request: Request, model: str) -> Response:
     rows = {row["model"]: dict(row) for row in await models.every(bearer(request, OPERATE).database)}
     open_and_empty = {
         "model": model, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
-        "queued": 0, "in_flight": 0,
+        "queued": 0, "in_flight": 0, "may_be_in_flight": None,
     }  # fmt: skip
     return _answer(ModelView.of(rows.get(model, open_and_empty)))
 

@@ -47,6 +47,9 @@ class ModelView(Schema):
     paused_at: datetime | None
     queued: int
     in_flight: int = Field(description="tasks at Runway, and creates on their way there")
+    may_be_in_flight: int | None = Field(
+        description="how many creates may be on their way at once; null for `all`, and before the first"
+    )
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> ModelView:

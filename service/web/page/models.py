@@ -78,6 +78,8 @@ async def _models(request: Request) -> dict[str, Any]:
     rows = [dict(row) for row in await store.every(ctx.database)]
     # A model that was never asked for has no row yet: it is open.
     never = set(pausing.known()) - {row["model"] for row in rows}
-    rows += [{"model": name, "reason": None, "queued": 0, "in_flight": 0} for name in sorted(never)]
+    rows += [
+        {"model": name, "reason": None, "queued": 0, "in_flight": 0, "may_be_in_flight": None} for name in sorted(never)
+    ]
     known = [row | {"until": checks.until(row["paused_until"], now) if row["reason"] else ""} for row in rows]
     return {"models": known, "refresh_seconds": REFRESH_SECONDS}
