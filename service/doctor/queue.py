@@ -24,6 +24,10 @@ MODEL_FIXES = {
     Reason.KEY_REFUSED.value: (CheckStatus.ERROR, "set RUNWAYML_API_SECRET to a key that Runway takes"),
     Reason.WRONG_HEADERS.value: (CheckStatus.ERROR, "correct RUNWAYML_CUSTOM_HEADERS"),
     Reason.WRONG_ENDPOINT.value: (CheckStatus.ERROR, "correct RUNWAYML_BASE_URL"),
+    Reason.NOT_RUNWAY.value: (
+        CheckStatus.ERROR,
+        "let the gateway or firewall between this service and RUNWAYML_BASE_URL pass its requests",
+    ),
     Reason.NO_CREDITS.value: (CheckStatus.ERROR, "buy credits at https://dev.runwayml.com"),
     Reason.DAILY_LIMIT.value: (CheckStatus.WARNING, "wait, or raise the tier at https://dev.runwayml.com"),
     RESTORED: (CheckStatus.ERROR, "find out what was sent since, and whether the original still runs"),

@@ -262,6 +262,7 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     answers: list[tuple[OutcomeRow, Pause | None]] = []
     pauses: dict[str, Pause] = {}
     resumes: set[str] = set()
+    refused: dict[UUID, str] = {}
     for sent in batch:
         submission, outcome = sent.submission, sent.outcome
         decision = sent.decision or outcomes.decide(
@@ -276,6 +277,8 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
             log, VIDEO, "response", words,
             video=submission.video_id, submission=submission.submission_id, task=outcome.task_id,
         )  # fmt: skip
+        if decision.by_gateway:
+            refused[submission.video_id] = outcome.detail
         if decision.pause is not None:
             pauses[decision.pause.model] = decision.pause
         elif outcome.kind is Kind.ACCEPTED and submission.submission_id in this.probes:
@@ -287,6 +290,8 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     held = [pause for pause in pauses.values() if not await saving.pause_model(ctx, pause, this.grace, tries=1)]
     this.pausing -= len(pauses) - len(held)
     await _save_part(ctx, this, rest)
+    if refused:
+        await saving.count_refusals(ctx, refused)
     for pause in held:
         _beside(this, _pause_beside(ctx, this, pause))
     for model in resumes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
+from service.store import gateway
 from service.store.database import Database
 from service.store.stats import IN_FLIGHT
 
@@ -61,14 +62,21 @@ WHERE model = (
                   WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now()
                     AND (v.model = l.model OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= now())))
     ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING model
+RETURNING model, reason
 """
 
 
 async def take_probe(database: Database, lease_seconds: float) -> str | None:
-    """The model that this caller may probe with one create, if any."""
-    model: str | None = await database.fetchval(_PROBE, lease_seconds)
-    return model
+    """The model that this caller may probe with one create, if any.
+
+    Where a gateway refused the last, another video is first in the queue then.
+    """
+    row = await database.fetchrow(_PROBE, lease_seconds)
+    if row is None:
+        return None
+    if row["reason"] == gateway.REASON:
+        await gateway.step_aside(database, row["model"], lease_seconds)
+    return str(row["model"])
 
 
 # A database that was restored is accepted by an operator alone (identity.py).

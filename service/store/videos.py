@@ -132,8 +132,8 @@ NEEDS_CONSENT = """EXISTS (
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
 # What a retry makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {timeout}),
-    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, round = v.round + 1,
-    updated_at = now()"""
+    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, refusals = 0,
+    refused_at = NULL, round = v.round + 1, updated_at = now()"""
 
 # A retry by a user or an operator. With consent, every submission that may have cost something is marked with it;
 # without, the existence of one forbids the retry.
