@@ -130,9 +130,7 @@ def classify(result: HttpResult | Broken) -> Outcome:
     reason = _reason(result, body)
     if reason is None:
         return Outcome(Kind.UNKNOWN, _doubt(result, body, task_id), **facts)
-    words = (
-        response_parsing.words(body) or f"HTTP {result.status} without Runway's JSON error: a gateway's, not Runway's"
-    )
+    words = response_parsing.words(body) or f"HTTP {result.status} without Runway's JSON error"
     return Outcome(Kind.REJECTED, words, reason=reason, retry_after=result.retry_after, **facts)
 
 

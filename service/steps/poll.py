@@ -56,7 +56,7 @@ async def run_once(ctx: Context, share: Share | None = None, *, look: bool = Tru
 class _Step:
     def __init__(self, ctx: Context, runway: Runway, share: Share, look: bool) -> None:
         self.ctx, self.share, self.look = ctx, share, look
-        self.caller = _Caller(ctx, runway, share)
+        self.caller = Poller(ctx, runway, share)
         self.parking = ParkingLot(ctx, "poll")
         self.counts = dict(NOTHING)
 
@@ -94,7 +94,7 @@ async def _judged(ctx: Context, polled: Sequence[_Polled]) -> list[PollResult]:
 
 
 @dataclass(frozen=True)
-class _Caller:
+class Poller:
     """Asks Runway about one task; whatever goes wrong costs this task alone its turn."""
 
     ctx: Context
@@ -141,6 +141,6 @@ async def poll_now(ctx: Context, video_id: UUID) -> Video:
     due = await tasks.claim_one(ctx.database, video_id) if ctx.settings.runway_key else None
     if due is not None:
         async with ctx.runway() as runway:
-            polled = await _Caller(ctx, runway, unlimited(ctx.monotonic)).poll(due)
+            polled = await Poller(ctx, runway, unlimited(ctx.monotonic)).poll(due)
         await finalize(ctx, await _judged(ctx, [polled]))
     return await videos.get(ctx.database, video_id)

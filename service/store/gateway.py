@@ -1,4 +1,4 @@
-"""Statements on videos that a gateway in front of Runway refused: whether it is this video alone, and who tries next."""
+"""Statements on videos that a gateway before Runway refused: whether it is this video alone, and which tries next."""
 
 from __future__ import annotations
 
