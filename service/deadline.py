@@ -17,11 +17,11 @@ SAVE_GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Share:
-    """What one step may take: called, it says whether to go on. `hard_stop`: the platform kills at this time."""
+    """What one step may take: called, it says whether to go on. `calls_end`: when its GETs and DELETEs must be over."""
 
     monotonic: Callable[[], float]
     ends: float
-    hard_stop: float | None = None
+    calls_end: float = math.inf
     stopping: Callable[[], bool] = lambda: False
 
     def __call__(self) -> bool:
@@ -30,14 +30,12 @@ class Share:
 
     @property
     def may_ask(self) -> bool:
-        """Whether a call that begins now could end before the platform kills."""
+        """Whether there is time for a GET or a DELETE."""
         return self.ask_seconds(SHORTEST_ASK_SECONDS) > 0
 
     def ask_seconds(self, wanted: float) -> float:
         """How long a GET or DELETE that starts now may take: no longer than wanted; 0 if there is no time for one."""
-        if self.hard_stop is None:
-            return wanted
-        left = self.hard_stop - SAVING_SECONDS - self.monotonic()
+        left = self.calls_end - self.monotonic()
         return min(wanted, left) if left >= SHORTEST_ASK_SECONDS else 0.0
 
 
@@ -62,17 +60,19 @@ class Deadline:
 
     def whole(self) -> Share:
         """The share of a step that runs beside the others: all the time that is left."""
-        return Share(self.monotonic, self.budget_ends, self.hard_stop, self.stopping)
+        calls_end = math.inf if self.hard_stop is None else self.hard_stop - SAVING_SECONDS
+        return Share(self.monotonic, self.budget_ends, calls_end, self.stopping)
 
     def share(self, part: float) -> Share:
-        """The share of a step that others wait for: this part of the time that is left now.
+        """The share of a step that others wait for: this part of the time that is left now, its calls included.
 
         Of the time before the last POST can begin, if the platform kills: submitting waits for this step, too.
         """
         now, ends = self.monotonic(), self.budget_ends
         if self.hard_stop is not None:
             ends = min(ends, self.hard_stop - SAVING_SECONDS - SHORTEST_CALL_SECONDS)
-        return Share(self.monotonic, now + max(ends - now, 0.0) * part, self.hard_stop, self.stopping)
+        ends = now + max(ends - now, 0.0) * part
+        return Share(self.monotonic, ends, ends, self.stopping)
 
     def or_at_least(self, seconds: float) -> Callable[[], bool]:
         """Whether a step may go on that has so many seconds even if the budget is used, unless the platform kills."""

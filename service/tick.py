@@ -15,7 +15,7 @@ from service.heartbeat import beating
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.operations import observe
 from service.settings import need
-from service.steps import cancel, follow, intake, mirror, poll, prune, rescue, submit
+from service.steps import cancel, intake, mirror, poll, prune, rescue, submit
 from service.store import ticks
 from service.store.driver_errors import is_refusal
 from service.store.linked_table import LinkedTable
@@ -30,7 +30,7 @@ MIRROR_SECONDS = 5.0  # at least, also if the steps before it have used the budg
 
 # What a step with nothing to do reports, in the order of the report.
 IDLE: Mapping[str, Counts] = {
-    "intake": intake.NOTHING, "rescue": rescue.NOTHING, "follow": follow.NOTHING, "cancel": cancel.NOTHING,
+    "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING,
     "submit": submit.NOTHING, "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
 }  # fmt: skip
 
@@ -73,10 +73,8 @@ async def tick(
             wake.set(due_work=True, probe=due.probe)
         if due.cancel or due.rescue or counts.get("intake", intake.NOTHING)["recalled"]:
             calls.create_task(_step(counts, "cancel", cancel.run_once(ctx, deadline.whole())))
-        if due.rescue:
-            calls.create_task(_step(counts, "follow", follow.run_once(ctx, deadline.whole())))
         if due.poll or due.look or due.intake or due.rescue:
-            calls.create_task(_step(counts, "poll", poll.run_once(ctx, deadline.whole(), look=due.look)))
+            calls.create_task(_step(counts, "poll", poll.run_once(ctx, deadline.whole(), look=due.look or due.rescue)))
     if tables and _may_be_behind(tables, counts):
         await _step(counts, "mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
     if due.prune:

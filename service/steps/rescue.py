@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from service.context import Context, Counts
 from service.deadline import Share, unlimited
 from service.logs import VIDEO, event
+from service.operations.attach import follow_evidence
 from service.operations.parking import ParkingLot, each, repeated
 from service.operations.saving import as_outcome_row
 from service.runway import outcomes
@@ -18,7 +19,7 @@ from service.store.submissions import Guard, Lapsed, OutcomeRow
 log = logging.getLogger(__name__)
 
 BATCH = 200
-NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0}
+NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "attached": 0}
 LAPSED = Outcome(Kind.UNKNOWN, "the process that was to send it died, or hung, before it saved an answer")
 DRAGGED_WORDS = (
     "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "
@@ -27,12 +28,13 @@ DRAGGED_WORDS = (
 
 
 async def run_once(ctx: Context, share: Share | None = None) -> Counts:
-    """Declare lapsed submissions unknown, complete saved answers, restore dragged rows, match callbacks with tasks.
+    """Declare lapsed submissions unknown, complete saved answers, restore dragged rows, follow callbacks.
 
-    A batch of each, and more until nothing is left or the time is over.
+    A batch of each, and more until nothing is left or the time is over. Callbacks are followed here, before anything is
+    submitted: a video that one gives its task needs no other.
     """
     database, parking = ctx.database, ParkingLot(ctx, "rescue")
-    may_go_on = share or unlimited(ctx.monotonic)
+    share = share or unlimited(ctx.monotonic)
     parts: dict[str, Callable[[], Awaitable[int]]] = {
         "lapsed": lambda: _give_up_lapsed(ctx),
         "completed": lambda: _complete_unsaved(ctx),
@@ -40,7 +42,8 @@ async def run_once(ctx: Context, share: Share | None = None) -> Counts:
         "orphaned": lambda: ledger.end_orphans(database, BATCH, parking),
         "matched": lambda: inbox.match(database, BATCH, parking),
     }
-    return await each({name: repeated(part, may_go_on) for name, part in parts.items()})
+    repeatedly = {name: repeated(part, share) for name, part in parts.items()}
+    return await each({**repeatedly, "attached": follow_evidence(ctx, share)})
 
 
 async def _give_up_lapsed(ctx: Context) -> int:
