@@ -13,6 +13,7 @@ from service.runway.outcomes import Reason
 from service.store.identity import REASON as RESTORED
 
 LATE_SECONDS = 600.0  # a cron by the minute may miss a few; as in /health
+MANY_MODERATED = 3  # in an hour
 MISSED_INTERVALS = 2.5  # a tick is missed when the gap is longer than so many usual ones ...
 MISSED_SECONDS = 120.0  # ... and than this: a worker is woken whenever there is work
 
@@ -43,6 +44,7 @@ def queue(report: Mapping[str, Any]) -> list[Check]:
         _oldest(report["oldest_queued_seconds"]),
         _stuck(report["stuck"]),
         _unknown(report["unknown"], report["unknown_credits"]),
+        _moderated(report["moderated"]),
     ]
 
 
@@ -86,14 +88,23 @@ def _unknown(count: int, credits: float) -> Check:
     videos, them = ("1 video", "it") if count == 1 else (f"{count} videos", "them")
     most = f"up to {credits:g} credits, ${credits / 100:,.2f}"
     words = (
-        f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, "
-        f"so we don't know whether it started {them}"
+        f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, or "
+        f"Runway no longer knows the task, so we don't know whether it made {them}"
     )
     fix = (
         "run `taxiway audit`, and look for each video in Runway's Request History: if it is there, run "
         "`taxiway attach VIDEO TASK`; else `taxiway retry VIDEO --accept-double-charge`"
     )
     return Check("queue", "unknown", CheckStatus.WARNING, words, fix)
+
+
+def _moderated(count: int) -> Check:
+    words = f"{count} in the last hour" if count else "none in the last hour"
+    if count < MANY_MODERATED:
+        return Check("queue", "moderated", CheckStatus.OK, words)
+    words = f"Runway's moderation refused {count} videos in the last hour, and suspends accounts for repeated ones"
+    fix = "find out whose they are with `taxiway videos --status failed`, and check prompts before they are queued"
+    return Check("queue", "moderated", CheckStatus.WARNING, words, fix)
 
 
 def paused_model(row: Mapping[str, Any]) -> Check:

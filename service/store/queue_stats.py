@@ -14,6 +14,9 @@ from service.store.maintenance import BY_STATUS, LARGE_TABLE_BYTES
 MOST_MODELS = 50
 MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are taken from the snapshot
 
+# That Runway's moderation refused the input of a video, or withheld its result: by the beginning of its failureCode.
+MODERATED = "(error_code LIKE 'SAFETY.%' OR error_code LIKE 'INPUT_PREPROCESSING.SAFETY%')"
+
 # A table that is small is counted. Of one that is large, what moves (queued, processing) is counted in the partial
 # indexes that hold nothing else; what has ended comes from the snapshot.
 # The oldest: the first of each model and priority, which is where the index of what is ready begins; and of what waits
@@ -66,7 +69,9 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         SELECT v.id FROM taxiway.events e JOIN taxiway.videos v ON v.id = e.video_id
         WHERE e.kind = '{PARKED}' AND e.at BETWEEN now() - interval '2 hours' AND now() - interval '10 minutes'
           AND v.status IN ('queued', 'processing') AND v.updated_at <= e.at) AS those) AS stuck,
-    open.unknown, open.unknown_credits
+    open.unknown, open.unknown_credits,
+    (SELECT count(*) FROM taxiway.videos
+     WHERE finished_at > now() - interval '1 hour' AND status = 'failed' AND {MODERATED}) AS moderated
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
            COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits
@@ -77,6 +82,7 @@ FROM large CROSS JOIN (
 async def report(database: Database) -> dict[str, Any]:
     """Counts by status, oldest queued age (seconds), stuck, unknown outcomes and the most they may have cost.
 
+    `moderated`: what Runway's moderation refused within the last hour.
     `counted_at`: None where all counts are of this moment; else when those of videos that have ended were taken.
     """
     row = await database.fetchrow(_REPORT)

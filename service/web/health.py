@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
+from service.doctor.queue import MANY_MODERATED
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.settings import ENV_NAMES
 from service.store import link_queries, models, queue_stats, ticks
@@ -105,6 +106,10 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
         concerns.append(f"{facts['stuck']} videos are stuck")
     if facts["unknown"]:
         concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
+    if facts["moderated"] >= MANY_MODERATED:
+        concerns.append(
+            f"Runway's moderation refused {facts['moderated']} videos in the last hour: it suspends accounts for that"
+        )
     concerns += [f"model {model['model']} is paused: {model['reason']}" for model in facts["models_paused"]]
     why = "`taxiway doctor` says why"
     for one in facts["links"]:
