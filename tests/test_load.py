@@ -23,11 +23,11 @@ async def fly(w: Virtual) -> None:
     await w.control.execute("UPDATE taxiway.videos SET poll_after = now()")
     await w.queued(60)
     await w.control.execute(
-        """WITH some AS (UPDATE taxiway.videos SET status = 'cancelled', finished_at = now()
+        """WITH gone AS (UPDATE taxiway.videos SET status = 'cancelled', finished_at = now()
                          WHERE id IN (SELECT id FROM taxiway.videos WHERE status = 'processing' LIMIT 300)
                          RETURNING runway_video_id)
            UPDATE taxiway.submissions SET cancel_due = now(), cancel_reason = 'cancelled'
-           WHERE task_id IN (SELECT runway_video_id FROM some)"""
+           WHERE task_id IN (SELECT runway_video_id FROM gone)"""
     )
 
 

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from service import context as contexts
 from service.context import Context
@@ -27,8 +27,11 @@ from service.runway.outcomes import Broken, HttpResult
 from service.runway.task import Task
 from service.store.database import Database
 from service.tick import submit_now, tick
-from tests.database import Connection, connected, execute
+from tests.database import connected, execute
 from tests.world import settings
+
+if TYPE_CHECKING:
+    from tests.database import Connection
 
 CALL_SECONDS = 0.2  # of a call that does not hang
 TOGETHER_SECONDS = 0.05  # what is due within that is woken together
@@ -207,10 +210,10 @@ class Virtual:
         await self.run(ticking())
         return took
 
-    async def in_flight(self, count: int, ends: Callable[[int], float]) -> None:
+    async def in_flight(self, count: int, ends: Callable[[int], float] = lambda _: 0.0) -> None:
         """So many videos whose tasks are at Runway and due, of three models; `ends`: when the n-th task does."""
-        ids = [str(uuid5(NAMESPACE_OID, str(n))) for n in range(count)]
-        self.runway.ends = {task_id: ends(n) for n, task_id in enumerate(ids)}
+        ids = [str(uuid4()) for _ in range(count)]
+        self.runway.ends |= {task_id: ends(n) for n, task_id in enumerate(ids)}
         await self.control.execute(IN_FLIGHT, json.dumps(ids))
         await self.control.execute("ANALYZE taxiway.videos, taxiway.submissions")
 
