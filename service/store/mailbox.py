@@ -17,6 +17,9 @@ from service.store.driver_errors import is_refusal
 from service.store.inbox import Callback
 
 TOGETHER = 500
+# So many are checked and kept at the same time; the others wait in line, so that a storm of them fills no process's
+# event loop, and other requests find theirs almost as free as before.
+AT_ONCE = 6
 
 Waiting = tuple[Callback, "asyncio.Future[str | None]"]
 
@@ -27,6 +30,7 @@ class _Desk:
 
     waiting: list[Waiting] = field(default_factory=list)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
 
 class Mailbox:
@@ -36,11 +40,17 @@ class Mailbox:
         # Some serverless hosts run every request on a loop of its own, and a lock belongs to its loop.
         self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = weakref.WeakKeyDictionary()
 
+    def _desk(self) -> _Desk:
+        return self._desks.setdefault(asyncio.get_running_loop(), _Desk())
+
+    def turn(self) -> asyncio.Semaphore:
+        """To be held while a callback is checked and kept."""
+        return self._desk().turns
+
     async def keep(self, database: Database, callback: Callback) -> bool:
         """Keep one; whether it is new. Raises Conflict if its id came before with another body."""
-        loop = asyncio.get_running_loop()
-        desk = self._desks.setdefault(loop, _Desk())
-        kept: asyncio.Future[str | None] = loop.create_future()
+        desk = self._desk()
+        kept: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         desk.waiting.append((callback, kept))
         async with desk.writing:
             if not kept.done():

@@ -33,10 +33,12 @@ async def receive(request: Request) -> Response:
     need(ctx.settings, "callback_secrets")
     limit = min(LARGEST_CALLBACK_BYTES, ctx.settings.max_body_bytes)
     raw = await bodies.read(request, limit, seconds=SLOWEST_CALLBACK_SECONDS)
-    message = _verified(request, ctx, raw)
-    hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
-    callback = Callback(message.id, hashlib.sha256(raw).hexdigest(), hint.task_id, hint.video_id)
-    if not await ctx.mailbox.keep(ctx.database, callback):
+    async with ctx.mailbox.turn():
+        message = _verified(request, ctx, raw)
+        hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
+        callback = Callback(message.id, hashlib.sha256(raw).hexdigest(), hint.task_id, hint.video_id)
+        is_new = await ctx.mailbox.keep(ctx.database, callback)
+    if not is_new:
         return JSONResponse({"result": "duplicate"})
     return JSONResponse({"result": "kept"}, status_code=202)
 
