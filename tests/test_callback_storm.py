@@ -50,7 +50,7 @@ def share(seconds: list[float], part: float) -> float:
 
 async def another(app: App, path: str, going: Callable[[], bool]) -> list[float]:
     """The seconds that another route takes, asked again and again for as long as that goes."""
-    found = []
+    found: list[float] = []
     while going() or len(found) < 50:
         status, seconds = await call(app, "GET", path, {"authorization": f"Bearer {API_KEY}"})
         assert status == 200

@@ -89,7 +89,7 @@ def _unknown(count: int, credits: float) -> Check:
     most = f"up to {credits:g} credits, ${credits / 100:,.2f}"
     words = (
         f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, or "
-        f"Runway no longer knows the task, so we don't know whether it made {them}"
+        f"its task vanished, so we don't know whether it started {them}"
     )
     fix = (
         "run `taxiway audit`, and look for each video in Runway's Request History: if it is there, run "
