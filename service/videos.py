@@ -46,11 +46,11 @@ class Event(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     RETRY = "retry"  # a user or an operator asks for it again
-    ATTACH = "attach"  # late evidence: the task that an unknown submission made
+    ATTACH = "attach"  # late evidence: the task that an unknown submission made, or that had vanished
 
 
 # The state machine. What is not here does not happen: an event that arrives late or twice changes nothing.
-# ATTACH from FAILED is for error_code SUBMISSION_UNKNOWN alone.
+# ATTACH from FAILED is for error_code SUBMISSION_UNKNOWN and TASK_VANISHED alone.
 TRANSITIONS: Mapping[tuple[Status, Event], Status] = {
     (Status.QUEUED, Event.REFUSE): Status.FAILED,
     (Status.QUEUED, Event.CLAIM): Status.PROCESSING,

@@ -35,7 +35,7 @@ async def attach(ctx: Context, video_id: UUID, task_id: str, seconds: float = RE
     Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if Runway
     cannot say.
     """
-    vanished_task = await vanished.of_task(ctx.database, task_id)
+    vanished_task = await vanished.of_task(ctx.database, task_id, video_id)
     if vanished_task is None and await ledger.holder(ctx.database, task_id) is not None:
         return "held"
     async with ctx.runway() as runway:

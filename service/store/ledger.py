@@ -87,7 +87,7 @@ async def end_orphans(database: Database, limit: int, parking: Parking = RAISE) 
 
 # Whatever must be deleted at Runway; the entry is put off while this caller tries.
 _TO_CANCEL = f"""
-    SELECT video_id, id FROM taxiway.submissions WHERE cancel_due <= now() {ONLY}
+    SELECT c.video_id, c.id FROM taxiway.submissions c WHERE cancel_due <= now() {ONLY}
     ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED"""
 _CANCELS = Choosing(
     "claim_cancels",
@@ -99,7 +99,7 @@ RETURNING s.id, s.video_id, s.task_id, s.cancel_reason, s.missing,
     COALESCE(extract(epoch FROM now() - s.missing_since), 0)::float8 AS missing_seconds
 """,
     f"WITH due AS MATERIALIZED ({_TO_CANCEL}) SELECT id, video_id FROM due",
-    "id",
+    "c.id",
     key_type="bigint",
     takes=1,
 )

@@ -54,7 +54,7 @@ _DUE_IDS = f"""
     WHERE id = ANY(ARRAY(
         SELECT id FROM (
             SELECT id, due_at, row_number() OVER (PARTITION BY model ORDER BY due_at) AS place FROM (
-                SELECT id, model, COALESCE(poll_after, '-infinity') AS due_at FROM taxiway.videos
+                SELECT one.id, model, COALESCE(poll_after, '-infinity') AS due_at FROM taxiway.videos one
                 WHERE status = 'processing' AND runway_video_id IS NOT NULL
                   AND COALESCE(poll_after, '-infinity') <= now() {ONLY}
                 ORDER BY COALESCE(poll_after, '-infinity') LIMIT {LOOKED_THROUGH} + $1) AS longest) AS placed
@@ -69,7 +69,7 @@ WITH due AS MATERIALIZED ({_DUE_IDS})
 {_CLAIMED}
 """,
     f"WITH due AS MATERIALIZED ({_DUE_IDS}) SELECT id, id FROM due",
-    "id",
+    "one.id",
     takes=1,
 )
 

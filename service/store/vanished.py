@@ -39,7 +39,7 @@ class DueLook:
 
 
 _DUE = f"""
-    SELECT video_id, id FROM taxiway.submissions WHERE look_due <= now() {ONLY}
+    SELECT l.video_id, l.id FROM taxiway.submissions l WHERE look_due <= now() {ONLY}
     ORDER BY look_due LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED"""
 # Take tasks to ask about; each is put off by the hour, and after a day it is the last time.
 _LOOKS = Choosing(
@@ -52,7 +52,7 @@ FROM due WHERE s.video_id = due.video_id AND s.id = due.id
 RETURNING s.id AS submission_id, s.video_id, s.task_id
 """,
     f"WITH due AS MATERIALIZED ({_DUE}) SELECT id, video_id FROM due",
-    "id",
+    "l.id",
     key_type="bigint",
 )
 
@@ -65,13 +65,13 @@ async def claim_looks(database: Database, limit: int, parking: Parking = RAISE) 
 # One such task, for a caller that has news of it.
 _OF_TASK = """
 SELECT id AS submission_id, video_id, task_id FROM taxiway.submissions
-WHERE task_id = $1 AND outcome = 'unknown' AND settled_at IS NULL
+WHERE task_id = $1 AND video_id = $2 AND outcome = 'unknown' AND settled_at IS NULL
 """
 
 
-async def of_task(database: Database, task_id: str) -> DueLook | None:
-    """The entry of this task, if it had vanished."""
-    row = await database.fetchrow(_OF_TASK, task_id)
+async def of_task(database: Database, task_id: str, video_id: UUID) -> DueLook | None:
+    """The entry of this video's task, if it had vanished."""
+    row = await database.fetchrow(_OF_TASK, task_id, video_id)
     return DueLook(**row) if row else None
 
 
