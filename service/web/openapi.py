@@ -105,8 +105,6 @@ def _machinery() -> dict[str, dict[str, Any]]:
         "Take a signed hint that a task changed (Standard Webhooks)", SIGNED,
         answers({202: ("Kept: the next tick polls its task", anything), 200: ("Kept before", anything)},
                 400, 401, 408, 409, 413, 422, 503),
-        answers({202: ("Kept: the next tick polls its task", anything), 200: ("Kept before", anything)},
-                400, 401, 408, 409, 413, 422, 503),
         requestBody=body(models.CallbackHint),
     )  # fmt: skip
     ticks = {
