@@ -40,7 +40,7 @@ class Share:
 
 
 def unlimited(monotonic: Callable[[], float]) -> Share:
-    """The share of a step that nobody waits for."""
+    """The share of a step for which nothing waits."""
     return Share(monotonic, math.inf)
 
 

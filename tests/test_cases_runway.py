@@ -60,7 +60,7 @@ class Gateway(httpx.AsyncBaseTransport):
 
 async def test_an_html_page_to_every_create_pauses_the_model_and_fails_nothing(database_url: str) -> None:
     """R2."""
-    async with world(database_url) as w:
+    async with world(database_url, options={"credits": 100_000, "tier": 5}) as w:
         await backlog(w, 500)
         w.faults({"simulate": "status=403, body=html", "times": 10_000})
         for _ in range(6):

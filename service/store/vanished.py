@@ -12,7 +12,7 @@ from service.store.database import Database
 
 LATELY = "10 minutes"  # each task under way is polled more often than this, known or not
 LOOK_EVERY = "1 hour"
-LOOK_FOR = "25 hours"  # since it was first missing: then nobody asks about it any more
+LOOK_FOR = "25 hours"  # since it was first missing: then it is asked about no more
 
 # Of the tasks under way that were polled lately: how many, and how many of them Runway did not know.
 _LATELY = f"""
