@@ -98,6 +98,8 @@ CREATE TABLE taxiway.videos (
     retries               smallint     NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
     task_retries          smallint     NOT NULL DEFAULT 0,  -- tasks that failed and were requested again
     resubmissions         smallint     NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
+    refusals              smallint     NOT NULL DEFAULT 0,  -- by a gateway, while it let others pass
+    refused_at            timestamptz,            -- the last time that a gateway refused it
     round                 integer      NOT NULL DEFAULT 1,  -- grows when it is queued again after an end
     version               integer      NOT NULL DEFAULT 0,  -- of what a linked table shows; grows with each change of it
     open_submission_id    bigint,
@@ -105,6 +107,7 @@ CREATE TABLE taxiway.videos (
     task_status           text,
     progress              real,
     polled_at             timestamptz,
+    poll_tries            smallint     NOT NULL DEFAULT 0,  -- polls in a row without an answer
 
     error_code            text,
     error_message         text,
@@ -152,6 +155,9 @@ CREATE TABLE taxiway.submissions (
     cancel_reason      text,
     polls              integer,                -- how often its task was polled; NULL: never
     recent_polls       jsonb,                  -- the newest of them, each [seconds since 1970, status, progress]
+    missing            integer     NOT NULL DEFAULT 0,  -- how often in a row Runway did not know its task
+    missing_since      timestamptz,            -- when it said so first
+    look_due           timestamptz,            -- the task vanished: when to ask for it once more; NULL after a day
     consented_at       timestamptz,
     -- The ledger of one video. Any entry in it that is not settled forbids another create, unless there is consent.
     PRIMARY KEY (video_id, id),
@@ -159,8 +165,10 @@ CREATE TABLE taxiway.submissions (
         CHECK (outcome IN ('accepted', 'not_sent', 'rejected', 'unknown')),
     CONSTRAINT submissions_closed_with_outcome
         CHECK ((outcome IS NULL) = (closed_at IS NULL)),
+    -- 'unknown' with a task: it vanished, and may have been charged.
     CONSTRAINT submissions_accepted_has_task
-        CHECK ((outcome IS NOT DISTINCT FROM 'accepted') = (task_id IS NOT NULL)),
+        CHECK (CASE outcome WHEN 'accepted' THEN task_id IS NOT NULL WHEN 'unknown' THEN true
+                            ELSE task_id IS NULL END),
     CONSTRAINT submissions_consent_known
         CHECK (consent IN ('policy', 'operator', 'app')),  -- app: it queued a linked row again
     -- The lease outlasts the call, so no other process decides about a video while its POST may still be sent.
@@ -187,6 +195,7 @@ CREATE INDEX submissions_unknown
 CREATE INDEX submissions_unsaved ON taxiway.submissions (id) WHERE unsaved IS NOT NULL;
 -- The day's credits are summed by time; a BRIN index costs next to nothing to keep.
 CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
+CREATE INDEX submissions_look ON taxiway.submissions (look_due) WHERE look_due IS NOT NULL;
 CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
 -- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
@@ -220,7 +229,7 @@ CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, cr
 CREATE TABLE taxiway.models (
     model           text        PRIMARY KEY,
     paused_until    timestamptz,
-    reason          text,                      -- a word: daily_limit, no_credits, key_refused, circuit, restored, ...
+    reason          text,                      -- a word: no_credits, key_refused, not_runway, circuit, restored, ...
     detail          text,                      -- Runway's words, or the sentence for the operator
     paused_at       timestamptz,
     last_video      uuid,                      -- whose create was the last to pause it: a probe takes another

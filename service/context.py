@@ -18,6 +18,7 @@ from service.runway.client import Runway
 from service.runway.transport import load_session
 from service.settings import Settings
 from service.store.database import Database
+from service.store.mailbox import Mailbox
 from service.store.recently import Recently
 from service.store.submissions import OutcomeRow
 from service.store.url import normalise
@@ -43,6 +44,7 @@ class Context:
     random: Callable[[], float] = _draw  # in [0, 1)
     open_client: Runway | None = None
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
+    mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
 
     @asynccontextmanager

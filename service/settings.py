@@ -121,7 +121,7 @@ class Settings(BaseSettings):
         description="creates in flight at once, in one process",
     )
     poll_concurrency: int = Field(
-        20,
+        50,
         ge=1,
         le=500,
         validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),

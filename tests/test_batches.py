@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from service.deadline import Grace
+from service.deadline import Grace, unlimited
 from service.errors import DatabaseUnavailable
 from service.operations import saving
 from service.operations.finalize import finalize
@@ -659,14 +659,15 @@ async def test_finalize_says_what_it_changed_although_one_was_refused(database_u
         await refuse(database_url, "videos", ids[0], on="UPDATE")
         due = [one for one in await poll_due(w) if one.video.id != ids[0]]
         async with w.ctx.runway() as runway:
-            results = [await poll._poll(w.ctx, runway, one) for one in due]
+            poller = poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic))
+            results = [(await poller.poll(one)).result for one in due]
         assert await finalize(w.ctx, [one for one in results if one]) == {one.video.id for one in due}
 
 
 async def poll_due(w: World) -> Any:
     from service.store import tasks
 
-    return await tasks.claim_due(w.ctx.database, 10, 30.0, ParkingLot(w.ctx, "poll"))
+    return await tasks.claim_due(w.ctx.database, 10, ParkingLot(w.ctx, "poll"))
 
 
 async def test_rescue_goes_on_behind_a_part_that_fails(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -448,7 +448,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("date", ["Wed, 21 Oct 2026 07:28:00 GMT", "-5", "1e9", "soon", "\xb2"])
     async def test_a_date_to_retry_is_not_read(self, transports: Transports, date: str) -> None:
-        outcome, _ = await create(transports, saying(answer(429, b"{}", f"Retry-After: {date}")))
+        outcome, _ = await create(transports, saying(answer(429, b'{"error":"Later."}', f"Retry-After: {date}")))
         assert (outcome.reason, outcome.retry_after) == (Reason.DAILY_LIMIT, None)
 
     async def test_the_wait_for_a_connection_is_no_part_of_the_answers_time(self, transports: Transports) -> None:
@@ -645,7 +645,7 @@ class TestConnections:
         async with wire(endless) as server, client(server.url, transports(server.url)) as runway:
             for _ in range(2):
                 outcome = await send(runway)
-                assert (outcome.kind, outcome.reason) == (Kind.REJECTED, Reason.INVALID)
+                assert (outcome.kind, outcome.reason) == (Kind.REJECTED, Reason.NOT_RUNWAY)
         assert len(server.peers) == 2
 
 

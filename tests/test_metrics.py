@@ -166,6 +166,7 @@ async def test_the_alerts_speak_of_metrics_that_there_are(database_url: str) -> 
         ("taxiway_queue_oldest_age_seconds 1801", "TaxiwayQueueOld"),
         ("taxiway_stuck 1", "TaxiwayStuck"),
         ("taxiway_unknown_submissions 1", "TaxiwayUnknownOutcome"),
+        ("taxiway_moderated_last_hour 3", "TaxiwayModerated"),
         ("taxiway_model_paused{model='gen4.5',reason='no_credits'} 1", "TaxiwayModelPaused"),
         ("taxiway_ended_last_hour{status='failed'} 10;taxiway_ended_last_hour{status='completed'} 30",
          "TaxiwayFailures"),

@@ -132,7 +132,7 @@ async def test_a_claim_reads_ready_rows_only(ctx: Context, many: int) -> None:
 
 
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:
-    await tasks.claim_due(ctx.database, 20, 30.0)
+    await tasks.claim_due(ctx.database, 20)
     explaining(ctx).check("videos_poll")
 
 

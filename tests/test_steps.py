@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from service.deadline import Deadline, Grace
+from service.deadline import Deadline, Grace, unlimited
 from service.errors import Conflict, DatabaseUnavailable, NotConfigured
 from service.operations import attach, saving
 from service.operations.finalize import finalize
@@ -451,7 +451,7 @@ async def test_tasks_that_end_badly(database_url: str, fault: str, code: str) ->
         assert (row["status"], row["error_code"]) == ("failed", code)
         assert row["error_message"]
         [entry] = await w.ledger(video_id)
-        assert entry["settled_at"] is not None
+        assert (entry["settled_at"] is None) == (code == "TASK_VANISHED")  # which may have been charged
 
 
 @pytest.mark.parametrize(("retries", "creates"), [(0, 1), (2, 3)])
@@ -507,7 +507,7 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
+        [due] = await tasks.claim_due(w.ctx.database, 10)
         async with connected(database_url) as app, app.transaction():
             await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
             assert (await poll.run_once(w.ctx))["polled"] == 0
@@ -520,9 +520,9 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
 async def seen_of(w: World) -> PollResult:
     """What the one task is that is under way, a minute later."""
     await w.later(minutes=1)
-    [due] = await tasks.claim_due(w.ctx.database, 10, 30)
+    [due] = await tasks.claim_due(w.ctx.database, 10)
     async with w.ctx.runway() as runway:
-        seen = await poll._poll(w.ctx, runway, due)
+        seen = (await poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(due)).result
     assert seen is not None
     return seen
 
@@ -589,7 +589,13 @@ async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) 
         await w.api.post(f"/videos/{video_id}/cancel")
         async with w.ctx.runway() as runway:
             assert await runway.delete((await w.row(video_id))["runway_video_id"])
-        assert (await w.tick())["cancel"]["deleted"] == 1
+        assert (await w.tick())["cancel"]["deleted"] == 0  # one 404 proves nothing
+        for _ in range(2):
+            await w.later(seconds=160)
+            assert (await w.ledger(video_id))[0]["settled_at"] is None
+            deleted = (await w.tick())["cancel"]["deleted"]
+        assert deleted == 1
+        assert (await w.ledger(video_id))[0]["settled_at"] is not None
 
 
 # Models
@@ -602,6 +608,7 @@ async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) 
         ("key_revoked", "key_refused", "all"),
         ("daily_limit", "daily_limit", "gen4_turbo"),
         ("status=404", "wrong_endpoint", "gen4_turbo"),
+        ("status=403, body=html", "not_runway", "gen4_turbo"),
     ],
 )
 async def test_a_model_pauses_and_resumes_on_a_probe(database_url: str, fault: str, reason: str, model: str) -> None:
@@ -665,7 +672,7 @@ async def test_a_tick_without_a_key_says_so(database_url: str) -> None:
 async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> dict[str, int]:
+    async def broken(*_: object, **__: object) -> dict[str, int]:
         raise RuntimeError("a defect")
 
     async with world(database_url) as w:
@@ -760,9 +767,9 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str)
         bad, good = await w.enqueue(), await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        due = await tasks.claim_due(w.ctx.database, 10, 30)
+        due = await tasks.claim_due(w.ctx.database, 10)
         async with w.ctx.runway() as runway:
-            looks = [await poll._poll(w.ctx, runway, one) for one in due]
+            looks = [(await poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(one)).result for one in due]
         broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
         assert await finalize(w.ctx, broken) == {good}
         assert (await w.row(good))["status"] == "completed"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -22,7 +22,7 @@ from service.errors import TaxiwayError
 from service.logs import VIDEO, event
 from service.operations.parking import ParkingLot
 from service.runway.outcomes import ALL_MODELS, Decision, Outcome, Pause
-from service.store import circuit, models, submissions
+from service.store import circuit, gateway, models, submissions
 from service.store.batches import Refusal
 from service.store.circuit import Change
 from service.store.driver_errors import Meaning, is_unreachable, is_wide, meaning
@@ -237,6 +237,22 @@ class _Noting(ParkingLot):
         self.refused.add(refusal.key)
         self.may_pass |= meaning(refusal.error) is Meaning.FOR_NOW or is_wide(refusal.error)
         await super().park(refusal)
+
+
+GATEWAY_WORDS = (
+    "A gateway between Taxiway and Runway refused this video three times, while it let others pass ({detail}). Nothing "
+    "was made, and nothing paid. Change the prompt or the image, or have the gateway's rules changed; then retry."
+)
+
+
+async def count_refusals(ctx: Context, details: Mapping[UUID, str]) -> None:
+    """Count that a gateway refused these videos; one that it alone refuses fails. What fails of that is logged."""
+    words = {id: GATEWAY_WORDS.format(detail=detail) for id, detail in details.items()}
+    try:
+        for id in await gateway.refused(ctx.database, words):
+            event(log, VIDEO, "refused_by_gateway", words[id], level=logging.WARNING, video=id)
+    except (TaxiwayError, asyncpg.PostgresError) as exc:
+        event(log, VIDEO, "not_counted", f"{len(words)} refusals are not counted: {exc}", level=logging.WARNING)
 
 
 _ROW_WORDS = {

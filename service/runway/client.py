@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 API_VERSION = "2024-11-06"  # the only current one; required on every call
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
+SIDE_CALLS = 40  # DELETEs, and GETs of evidence, that may be in flight beside the creates and polls
 CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
 PIECE_BYTES = 65_536  # a body with an image inside goes out piece by piece, so that other calls go on meanwhile
 LARGEST_ANSWER_BYTES = 1_000_000
@@ -49,7 +50,9 @@ class Runway:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = settings.runway_url
-        self._transport = _transport(transport, self.url, settings.submit_concurrency + settings.poll_concurrency)
+        self._transport = _transport(
+            transport, self.url, settings.submit_concurrency + settings.poll_concurrency + SIDE_CALLS
+        )
         self._monotonic = monotonic
         self._key = (settings.runway_key or "no key").encode()
         self._headers = CIMultiDict(settings.custom_headers)
@@ -90,9 +93,9 @@ class Runway:
             event(log, RUNWAY, "no_response", f"No response: {result.error}", level=logging.WARNING, video=video)
         return result
 
-    async def retrieve(self, task_id: str) -> Task | None:
+    async def retrieve(self, task_id: str, seconds: float = RETRIEVE_SECONDS) -> Task | None:
         """One poll of a task; None if Runway does not know it. Raises RunwayUnavailable when that cannot be said."""
-        answer = await self._ask("GET", task_id, 200)
+        answer = await self._ask("GET", task_id, 200, seconds)
         if answer is None:
             return None
         try:
@@ -106,9 +109,9 @@ class Runway:
             raise RunwayUnavailable(f"Asked about task {task_id}, Runway answered about another")
         return task
 
-    async def delete(self, task_id: str) -> bool:
+    async def delete(self, task_id: str, seconds: float = RETRIEVE_SECONDS) -> bool:
         """Cancel or delete a task. True: it was there; False: gone already. Raises RunwayUnavailable otherwise."""
-        return await self._ask("DELETE", task_id, 204) is not None
+        return await self._ask("DELETE", task_id, 204, seconds) is not None
 
     async def organization(self) -> Account:
         """The account behind the key, as Runway describes it. It costs nothing.
@@ -122,21 +125,21 @@ class Runway:
             raise self._not_that("GET", path, answer)
         return Account.of(said)
 
-    async def _ask(self, method: str, task_id: str, wanted: int) -> HttpResult | None:
+    async def _ask(self, method: str, task_id: str, wanted: int, seconds: float) -> HttpResult | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
         if not _TASK_ID.fullmatch(task_id):
             return None  # it comes from a table or a callback: no task of Runway's, and it could change the path
         path = f"/v1/tasks/{task_id}"
-        answer = await self._whole(method, path)
+        answer = await self._whole(method, path, seconds)
         if answer.status == 404 and b"Could not find Task" in answer.body:
             return None
         if answer.status != wanted:
             raise self._not_that(method, path, answer)
         return answer
 
-    async def _whole(self, method: str, path: str) -> HttpResult:
+    async def _whole(self, method: str, path: str, seconds: float = RETRIEVE_SECONDS) -> HttpResult:
         """An answer that was read to its end, whatever it says."""
-        answer = await self._call(method, path, RETRIEVE_SECONDS)
+        answer = await self._call(method, path, seconds)
         if isinstance(answer, Broken):
             raise RunwayUnavailable(f"{method} {self.url}{path}: {answer.error}")
         if answer.torn is not None:

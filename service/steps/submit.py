@@ -277,6 +277,7 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     answers: list[tuple[OutcomeRow, bool]] = []
     pauses: dict[str, Pause] = {}
     resumes: set[str] = set()
+    refused: dict[UUID, str] = {}
     for sent in batch:
         submission, outcome = sent.submission, sent.outcome
         decision = sent.decision or outcomes.decide(
@@ -291,6 +292,8 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
             log, VIDEO, "response", words,
             video=submission.video_id, submission=submission.submission_id, task=outcome.task_id,
         )  # fmt: skip
+        if decision.by_gateway:
+            refused[submission.video_id] = outcome.detail
         if decision.pause is not None:
             pauses[decision.pause.model] = replace(decision.pause, video_id=submission.video_id)
         elif outcome.kind is Kind.ACCEPTED and submission.submission_id in this.probes:
@@ -308,6 +311,8 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     for change in changes:
         if not change.has_unknown:
             await saving.change_circuit(ctx, change, this.grace, tries=1)  # if not, it grows with the next
+    if refused:
+        await saving.count_refusals(ctx, refused)
     for pause in held:
         _beside(this, _pause_beside(ctx, this, pause.model, saving.pause_model(ctx, pause, this.grace)))
     for change in still:

@@ -73,10 +73,10 @@ _OPEN_MODELS = (
 _PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= now()
          ELSE l.model = ${model} END
     AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason = 'restored')"""
-# A probe takes another video than the one that paused the model, and one whose consent to a second create would be used
-# up only if there is nothing else. One statement in half a minute may sort what is due.
+# A probe takes another video than the one that paused the model, and rather one that no gateway has refused; one whose
+# consent to a second create would be used up only if there is nothing else. It is rare, and may sort what is due.
 _PROBING_ORDER = f"""v.id IS NOT DISTINCT FROM (SELECT m.last_video FROM taxiway.models m WHERE m.model = ${{model}}),
-            v.resubmissions > 0, {_ORDER}"""
+            v.refused_at NULLS FIRST, v.resubmissions > 0, {_ORDER}"""
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
 # models; and, by model, for those that have a limit of their own.

@@ -15,6 +15,9 @@ MOST_MODELS = 50
 CANDIDATES = 100  # of each model, and of all by age: the oldest that is due is one of these, or as good as
 MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are taken from the snapshot
 
+# That Runway's moderation refused the input of a video, or withheld its result: by the beginning of its failureCode.
+MODERATED = "(error_code LIKE 'SAFETY.%' OR error_code LIKE 'INPUT_PREPROCESSING.SAFETY%')"
+
 # A table that is small is counted. Of one that is large, what moves (queued, processing) is counted in the partial
 # indexes that hold nothing else; what has ended comes from the snapshot.
 # The oldest: among the next of each model, what was enqueued first, and what waits for intake; with priorities, it need
@@ -63,7 +66,9 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         SELECT v.id FROM taxiway.events e JOIN taxiway.videos v ON v.id = e.video_id
         WHERE e.kind = '{PARKED}' AND e.at BETWEEN now() - interval '2 hours' AND now() - interval '10 minutes'
           AND v.status IN ('queued', 'processing') AND v.updated_at <= e.at) AS those) AS stuck,
-    open.unknown, open.unknown_credits
+    open.unknown, open.unknown_credits,
+    (SELECT count(*) FROM taxiway.videos
+     WHERE finished_at > now() - interval '1 hour' AND status = 'failed' AND {MODERATED}) AS moderated
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
            COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits
@@ -74,6 +79,7 @@ FROM large CROSS JOIN (
 async def report(database: Database) -> dict[str, Any]:
     """Counts by status, oldest queued age (seconds), stuck, unknown outcomes and the most they may have cost.
 
+    `moderated`: what Runway's moderation refused within the last hour.
     `counted_at`: None where all counts are of this moment; else when those of videos that have ended were taken.
     """
     row = await database.fetchrow(_REPORT)

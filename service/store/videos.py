@@ -133,7 +133,7 @@ NEEDS_CONSENT = """EXISTS (
 # What a retry makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = now(), queued_at = now(), round = v.round + 1,
     expires_at = now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL, finished_at = NULL,
-    retries = 0, task_retries = 0, updated_at = now()"""
+    retries = 0, task_retries = 0, refusals = 0, refused_at = NULL, updated_at = now()"""
 
 # A retry by a user or an operator. With consent, every submission that may have cost something is marked with it;
 # without, the existence of one forbids the retry.

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
-from service.doctor.queue import MODEL_FIXES, lost_answers
+from service.doctor.queue import MANY_MODERATED, MODEL_FIXES, lost_answers
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.settings import ENV_NAMES
 from service.store import link_queries, models, queue_stats, ticks
@@ -115,6 +115,10 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
     if facts["unknown"]:
         concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
     concerns += map(_pause, facts["models_paused"])
+    if facts["moderated"] >= MANY_MODERATED:
+        concerns.append(
+            f"Runway's moderation refused {facts['moderated']} videos in the last hour: it suspends accounts for that"
+        )
     why = "`taxiway doctor` says why"
     for one in facts["links"]:
         if one["is_paused"]:

@@ -113,6 +113,8 @@ def _queue(facts: Facts) -> Iterator[Metric]:
     yield _one("unknown_submissions", words, report["unknown"])
     words = "The most that submissions with an unknown outcome may have cost, in Runway's credits."
     yield _one("unknown_credits_max", words, report["unknown_credits"])
+    words = "Videos that Runway's moderation refused in the last hour; it suspends accounts for repeated ones."
+    yield _one("moderated_last_hour", words, report["moderated"])
 
 
 def _machinery(facts: Facts) -> Iterator[Metric]:

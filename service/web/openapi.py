@@ -103,7 +103,8 @@ def _machinery() -> dict[str, dict[str, Any]]:
     healthy = answers({200: ("Yes", anything)}, 503)
     hint = operation(
         "Take a signed hint that a task changed (Standard Webhooks)", SIGNED,
-        answers({200: ("Finalized, or known", anything), 202: ("Kept", anything)}, 400, 401, 408, 409, 413, 422, 503),
+        answers({202: ("Kept: the next tick polls its task", anything), 200: ("Kept before", anything)},
+                400, 401, 408, 409, 413, 422, 503),
         requestBody=body(schemas.CallbackHint),
     )  # fmt: skip
     ticks = {

@@ -41,7 +41,9 @@ class ModelView(Schema):
 
     model: str
     paused: bool
-    reason: str | None = Field(description="a word: manual, no_credits, key_refused, daily_limit, daily_budget, ...")
+    reason: str | None = Field(
+        description="a word: manual, no_credits, key_refused, not_runway, daily_limit, daily_budget, ..."
+    )
     detail: str | None = Field(description="in words")
     paused_until: datetime | None = Field(description="then one video tries again; null: when it is resumed")
     paused_at: datetime | None
