@@ -324,6 +324,7 @@ class TestEndless:
     ("request_", "error"),
     [
         (httpx.Request("GET", "ftp://127.0.0.1/"), httpx.UnsupportedProtocol),
+        (httpx.Request("HEAD", "http://127.0.0.1/"), httpx.UnsupportedProtocol),
         (httpx.Request("GET", "http://127.0.0.1/", headers={"X-A": "b\r\nX-C: d"}), httpx.LocalProtocolError),
         (httpx.Request("GET", "http://127.0.0.1/", headers={"X-A": "b\nc"}), httpx.LocalProtocolError),
         (httpx.Request("GET", "http://127.0.0.1/", headers={"X-A": "b\0c"}), httpx.LocalProtocolError),
@@ -387,6 +388,12 @@ class TestReuse:
         found = requests_of(server)
         assert found[0] == ["GET", "DELETE"] * 3
         assert found[1:] == [["POST"]] * 3
+
+    async def test_polls_share_one_behind_tls(self) -> None:
+        async with wire(talking, tls=True) as server, carrying(idle_seconds=60) as carrier:
+            for _ in range(3):
+                await carrier.handle_async_request(httpx.Request("GET", server.url))
+        assert requests_of(server) == [["GET"] * 3]
 
     async def test_creates_share_one_where_that_is_wanted_but_never_with_polls(self) -> None:
         async with wire(talking) as server:

@@ -27,7 +27,7 @@ from service.runway.trace import EXTENSION, ConnectionTrace
 CONNECT_SECONDS = 10.0  # for a name, a connection, a proxy's CONNECT and a TLS handshake together
 # A connection that rested longer is not used again: the other end may have closed it.
 IDLE_SECONDS = 0.25
-REPEATABLE = ("GET", "HEAD", "DELETE")  # a connection may carry several of these
+REPEATABLE = ("GET", "DELETE")  # a connection may carry several of these
 PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int, bool]  # scheme, host, port; and whether it is for creates
@@ -127,6 +127,8 @@ class SocketTransport(httpx.AsyncBaseTransport):
         url = request.url
         if url.scheme not in PORTS:
             raise httpx.UnsupportedProtocol(f"{url.scheme}: is not http: or https:")
+        if request.method == "HEAD":
+            raise httpx.UnsupportedProtocol("the parser cannot know that an answer to HEAD has no body")
         return url.scheme, url.raw_host.decode(), url.port or PORTS[url.scheme], request.method not in REPEATABLE
 
     def _head(self, request: httpx.Request, is_kept: bool) -> bytes:
