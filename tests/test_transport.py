@@ -561,6 +561,24 @@ class TestPlainSocket:
         assert ours.fileno() == -1
         theirs.close()
 
+    @pytest.mark.parametrize("reading", [True, False])
+    async def test_it_breaks_while_it_is_full(self, reading: bool) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        lost: list[Connection] = []
+        connection = Connection(asyncio.get_running_loop(), lost.append)
+        plain = PlainSocket(asyncio.get_running_loop(), ours, connection)
+        plain.write(b"x" * 10_000_000)
+        unsent = plain.get_write_buffer_size()
+        plain.write(b"x")
+        plain._write_more()  # the kernel is as full as before
+        assert plain.get_write_buffer_size() == unsent + 1
+        if not reading:
+            plain.pause_reading()
+        theirs.close()
+        plain._write_more()
+        assert (plain.is_closing(), plain.refused_all, lost) == (True, False, [connection])
+
     async def test_a_connection_that_breaks_while_more_is_to_be_written(self) -> None:
         async def script(peer: Peer) -> None:
             await peer.read(100_000)
