@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from service import settings as environment
 from service.errors import BadSettings
-from service.runway.client import Runway
-from service.runway.transport import load_session
+from service.runway.client import Runway, load
 from service.settings import Settings
 from service.store.database import Database
 from service.store.mailbox import Mailbox
@@ -53,7 +52,7 @@ class Context:
         if self.open_client is not None:
             yield self.open_client
             return
-        runway = Runway(self.settings, self.transport() if self.transport else None, self.monotonic)
+        runway = Runway(self.settings, self.transport() if self.transport else None, self.monotonic, self.now)
         try:
             yield runway
         finally:
@@ -65,7 +64,7 @@ class Context:
 
         Not for long: what has rested for a moment (`IDLE_SECONDS`) is not used again.
         """
-        load_session()
+        load()
         async with self.runway() as runway:
             yield replace(self, open_client=runway)
 

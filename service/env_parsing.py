@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
 RUNWAY_URL = "https://api.dev.runwayml.com"
 WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
+SHORTEST_REDACTED = 8  # characters
 # What Taxiway sets itself, and what would change how a request is framed.
 RESERVED_HEADERS = re.compile(
     "authorization|x-runway-version|content-.*|accept|accept-encoding|user-agent|host|connection|cookie|expect|te|"
@@ -45,6 +47,40 @@ def web_url(value: str) -> str:
     if not readable or re.search(r"[^!-~]|[#]", value) or "@" in url.netloc:
         raise ValueError("must be a URL such as https://hc-ping.com/your-check, without a user or a fragment")
     return value
+
+
+def proxy_url(value: str) -> str:
+    """The address of an HTTP proxy, with or without a user."""
+    try:
+        url = urlsplit(value)
+        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # its words repeat what was given
+        readable = False
+    if not readable or re.search(r"[^!-~]|[?#]", value) or url.path not in ("", "/") or url.netloc.count("@") > 1:
+        raise ValueError(
+            "must be the URL of an HTTP proxy such as http://user:password@proxy.example.com:3128, "
+            "its user and password percent-encoded"
+        )
+    return value
+
+
+def proxy_secrets(value: str | None) -> tuple[bytes, ...]:
+    """The user and password in a proxy's URL, in each form in which they may be written; longest first.
+
+    What is shorter than 8 characters is left out: taken out of every text, it would tear it apart.
+    """
+    user, at, _ = urlsplit(value or "").netloc.rpartition("@")
+    if not at:
+        return ()
+    password = user.partition(":")[2]
+    forms = {basic_credentials(user).encode(), user.encode(), password.encode(), unquote(password).encode()}
+    return tuple(sorted((form for form in forms if len(form) >= SHORTEST_REDACTED), key=len, reverse=True))
+
+
+def basic_credentials(user: str) -> str:
+    """What a percent-encoded `user:password` is in a header: base64."""
+    name, _, password = user.partition(":")
+    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
 
 
 def header_lines(value: str) -> str:

@@ -163,5 +163,5 @@ def configure(log_format: str, level: str, secrets: Iterable[str]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(redact) if log_format == "json" else ConsoleFormatter(redact))
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("databases", "httpx", "httpcore", "asyncio", "aiohttp"):
+    for chatty in ("databases", "httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"),
         description="more headers for Runway, one `Name: value` a line",
     )
+    runway_proxy: str | None = Field(
+        None,
+        description="the HTTP proxy for calls to Runway, such as `http://user:password@proxy.example.com:3128`; "
+        "none but this one is used",
+    )
     image_model: str = Field(
         "gen4_turbo",
         validation_alias=_env("RUNWAY_MODEL_ID"),
@@ -126,6 +131,10 @@ class Settings(BaseSettings):
         le=500,
         validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),
         description="polls at once, in one process",
+    )
+    submit_keepalive: bool = Field(
+        False,
+        description="`true` lets a connection carry several creates, for hundreds a second; see `taxiway docs scaling`",
     )
     worker_interval: float = Field(2, gt=0, le=60, description="seconds between two ticks of `taxiway worker`")
 
@@ -216,6 +225,21 @@ class Settings(BaseSettings):
     def _header_lines(cls, value: str) -> str:
         return env_parsing.header_lines(value)
 
+    @field_validator("runway_proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        return None if value is None else env_parsing.proxy_url(value)
+
+    @field_validator("submit_keepalive")
+    @classmethod
+    def _no_proxy_between(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("runway_proxy"):
+            raise ValueError(
+                "must not be true with RUNWAY_PROXY: behind a proxy, an answer on a kept connection may belong to "
+                "another request. Remove one of the two"
+            )
+        return value
+
     @field_validator("prompt_column", "image_column")
     @classmethod
     def _identifier(cls, value: str, info: ValidationInfo) -> str:
@@ -273,7 +297,13 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never appear in a log."""
         tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
-        return (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]))
+        proxy = map(bytes.decode, self.proxy_secrets)
+        return (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *proxy)
+
+    @property
+    def proxy_secrets(self) -> tuple[bytes, ...]:
+        """The user and password in RUNWAY_PROXY, in each form in which they may appear."""
+        return env_parsing.proxy_secrets(self.runway_proxy)
 
 
 def _refuse(complaints: Iterable[str]) -> None:
@@ -334,6 +364,11 @@ def doubts(settings: Settings) -> list[str]:
         found.append("RUNWAYML_API_SECRET does not look like a key of Runway's: key_ and 128 hexadecimal digits")
     if real and settings.runway_url.startswith("http:"):
         found.append(f"RUNWAYML_BASE_URL sends the key to Runway unencrypted: use {RUNWAY_URL}")
+    if settings.submit_keepalive:
+        found.append(
+            "SUBMIT_KEEPALIVE lets one connection carry several creates: a surplus answer may give a video the film of "
+            "another, and a connection that Runway closes meanwhile leaves a create unknown"
+        )
     if real and settings.runway_key and settings.max_credits_per_day is None:
         found.append("MAX_CREDITS_PER_DAY is not set: nothing limits what this key may spend in a day")
     return found

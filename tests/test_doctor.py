@@ -275,6 +275,12 @@ class TestSettings:
         assert found["settings", "MAX_CREDITS_PER_DAY"].fix
         assert found["settings", "DATABASE_URL"].status is CheckStatus.OK
 
+    def test_connections_that_carry_several_creates(self) -> None:
+        check = by_name(settings(Settings(submit_keepalive=True), {}))["settings", "SUBMIT_KEEPALIVE"]
+        assert check.status is CheckStatus.WARNING
+        assert "the film of another" in check.message
+        assert check.fix.startswith("remove SUBMIT_KEEPALIVE")
+
     def test_two_names_of_one_setting_that_differ(self) -> None:
         given = {"RUNWAYML_API_SECRET": "one", "runway_api_key": "two", "RUNWAYML_API_KEY": "one"}
         found = by_name(settings(Settings(runway_key="one"), given))

@@ -257,9 +257,9 @@ def test_a_process_that_stays_has_its_client_before_its_first_submission() -> No
         from service import context
         from service.settings import Settings
         async def inside():
-            assert "aiohttp" not in sys.modules
+            assert "httpx" not in sys.modules
             async with context.build(Settings(runway_key="key")).shared_client():
-                assert "aiohttp" in sys.modules
+                assert "service.runway.transport" in sys.modules
         asyncio.run(inside())
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from service import videos
 from service.response_parsing import LARGEST_CREDITS, storable
+from service.runway.client import Runway
 from service.runway.outcomes import (
     ALL_MODELS,
     PROMPT_REFUSAL_SECONDS,
@@ -25,6 +28,7 @@ from service.runway.outcomes import (
 )
 from service.settings import Settings
 from service.videos import Status
+from tests.mocked import mocked
 
 ID = "17f20503-6c24-4c16-946b-35dbbce2af2f"
 DOC = "https://docs.dev.runwayml.com/api"
@@ -431,3 +435,44 @@ class TestUnknownPolicy:
 )
 def test_storable(text: str, kept: str) -> None:
     assert storable(text, 5) == kept
+
+
+# The same by the client of production.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "reason"),
+    [
+        (200, {"id": ID, "estimatedCost": {"credits": 25}}, Kind.ACCEPTED, None),
+        (400, VALIDATION, Kind.REJECTED, Reason.INVALID),
+        (400, CREDITS, Kind.REJECTED, Reason.NO_CREDITS),
+        (401, HOST, Kind.REJECTED, Reason.KEY_REFUSED),
+        (429, DAILY, Kind.REJECTED, Reason.DAILY_LIMIT),
+        (503, SHED, Kind.REJECTED, Reason.BUSY),
+        (504, SHED, Kind.UNKNOWN, None),
+        (200, {}, Kind.UNKNOWN, None),
+    ],
+)
+async def test_an_answer_as_the_client_brings_it(status: int, body: Any, kind: Kind, reason: Reason | None) -> None:
+    with mocked() as routes:
+        route = routes.post("http://runway.test/v1/image_to_video").respond(status, json=body)
+        outcome = await created()
+    assert (outcome.kind, outcome.reason, outcome.http_status, route.call_count) == (kind, reason, status, 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadTimeout, OSError, LookupError])
+async def test_the_class_of_an_exception_proves_nothing(error: type[Exception]) -> None:
+    with mocked() as routes:
+        routes.post("http://runway.test/v1/image_to_video").mock(side_effect=error("it says"))
+        assert (await created()).kind is Kind.UNKNOWN
+
+
+async def created() -> Outcome:
+    """One create by the client of production."""
+    runway = Runway(Settings(runway_key="key", runway_url="http://runway.test"))
+    try:
+        return classify(await runway.create("image_to_video", {"promptText": "a boat"}, give_up_at=math.inf))
+    finally:
+        await runway.aclose()

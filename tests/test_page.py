@@ -43,7 +43,7 @@ def test_every_route_has_its_handler() -> None:
 
 
 def test_what_serves_no_page_and_sends_nothing_loads_nothing_for_it() -> None:
-    names = ("aiohttp", "jinja2", "itsdangerous", "markupsafe")
+    names = ("httpx", "httptools", "jinja2", "itsdangerous", "markupsafe")
     code = f"import sys, service.app; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -93,6 +93,7 @@ class TestNames:
             ("RUNWAY_MODEL_ID", "image_model", "gen4.5"),
             ("RUNWAY_TEXT_MODEL_ID", "text_model", "veo3.1"),
             ("RUNWAYML_CUSTOM_HEADERS", "runway_headers", "A: b"),
+            ("RUNWAY_PROXY", "runway_proxy", "http://user:p%40ss@proxy.example.com:3128"),
             ("DATABASE_URL", "database_url", "postgresql://localhost/app"),
         ],
     )
@@ -233,6 +234,10 @@ class TestDoubts:
         (doubt,) = doubts(Settings(runway_key=KEY))
         assert doubt.startswith("MAX_CREDITS_PER_DAY is not set")
 
+    def test_connections_that_carry_several_creates(self) -> None:
+        (doubt,) = doubts(Settings(submit_keepalive=True))
+        assert doubt.startswith("SUBMIT_KEEPALIVE lets one connection carry several creates")
+
     def test_they_are_said_once_and_repeat_nothing(
         self, environment: Environment, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -318,6 +323,33 @@ class TestMalformed:
         (complaint,) = complaints(environment, RUNWAY_API_KEY=value)
         assert complaint.startswith("RUNWAYML_API_SECRET has a blank or a character outside ASCII")
         assert CANARY not in complaint
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            CANARY,
+            f"socks5://{CANARY}:1080",
+            f"http://{CANARY}:0",
+            f"http://{CANARY}:x",
+            f"http://{CANARY}/path",
+            f"http://proxy/?{CANARY}",
+            f"http://proxy/#{CANARY}",
+            f"http://a b@{CANARY}",
+            f"http://user:p@ss@{CANARY}:1",
+            f"http://[{CANARY}",
+            "http://",
+        ],
+    )
+    def test_a_proxy(self, environment: Environment, value: str) -> None:
+        (complaint,) = complaints(environment, RUNWAY_PROXY=value)
+        assert complaint.startswith("RUNWAY_PROXY must be the URL of an HTTP proxy such as ")
+        assert CANARY not in complaint
+
+    def test_a_proxy_between_creates_that_share_a_connection(self, environment: Environment) -> None:
+        (complaint,) = complaints(environment, RUNWAY_PROXY="http://proxy:3128", SUBMIT_KEEPALIVE="true")
+        assert complaint.startswith("SUBMIT_KEEPALIVE must not be true with RUNWAY_PROXY")
+        environment(RUNWAY_PROXY="http://proxy:3128", SUBMIT_KEEPALIVE="false")
+        assert load().submit_keepalive is False
 
     @pytest.mark.parametrize("value", ["gen4_turbo", "gen4_turbo=", "=5", "gen4_turbo=-5", "gen4_turbo=1e9", "a=1;b=2"])
     def test_credits_by_model(self, environment: Environment, value: str) -> None:
@@ -419,6 +451,24 @@ class TestContradictions:
 
 def test_a_submission_outlasts_its_call_by_more_than_the_schema_asks() -> None:
     assert LEASE_MARGIN_SECONDS >= 5
+
+
+@pytest.mark.parametrize(
+    ("proxy", "hidden"),
+    [
+        (None, set()),
+        ("http://proxy:3128", set()),
+        ("http://u:p@proxy:3128", set()),
+        ("http://long-user@proxy:3128", {"long-user", "bG9uZy11c2VyOg=="}),
+        (
+            "https://user:p%40ss-word@proxy",
+            {"user:p%40ss-word", "p%40ss-word", "p@ss-word", "dXNlcjpwQHNzLXdvcmQ="},
+        ),
+    ],
+)
+def test_what_a_proxy_is_shown_is_a_secret(proxy: str | None, hidden: set[str]) -> None:
+    """In each form; but what is too short to be one would tear every text apart."""
+    assert set(Settings(runway_proxy=proxy).secrets) == hidden
 
 
 class TestTokensOfThePage:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import asyncpg
+import httpx
 import pytest
 
 from service.deadline import Deadline, Grace, unlimited
 from service.errors import Conflict, DatabaseUnavailable, NotConfigured
-from service.operations import attach, saving
+from service.operations import attach, budget, saving
 from service.operations.finalize import finalize
 from service.operations.saving import as_outcome_row
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
-from service.steps import poll, prune, rescue
+from service.steps import poll, prune, rescue, submit
 from service.store import claim as claims
 from service.store import ledger, models, submissions, tasks, ticks
 from service.store.claim import OpenSubmission
@@ -26,6 +28,7 @@ from service.store.tasks import PollResult
 from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
+from tests.mocked import mocked
 from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
@@ -710,6 +713,50 @@ async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> No
         await runway.aclose()
         assert result.sent is False  # type: ignore[union-attr]
         assert w.creates == []
+
+
+async def test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim(database_url: str) -> None:
+    """The monotonic clock stands still meanwhile, and the lease is long over."""
+    async with world(database_url) as w:
+        await w.enqueue()
+        slept = [0.0]
+        ctx = replace(w.ctx, now=lambda: w.clock() + slept[0])
+        of_claim = budget.claim
+
+        async def suspended(*arguments: Any) -> list[OpenSubmission]:
+            permitted = await of_claim(*arguments)
+            slept[0] = 28 * 60.0
+            return permitted
+
+        with patch.object(budget, "claim", suspended):
+            counts = await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
+        assert (counts["claimed"], counts["not_sent"], w.creates) == (1, 1, [])
+
+
+async def test_polls_by_the_client_of_production(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        task_id = (await w.row(video_id))["runway_video_id"]
+        ctx = replace(w.ctx, transport=None)
+        url = f"{w.ctx.settings.runway_url}/v1/tasks/{task_id}"
+        task = {"id": task_id, "createdAt": "2026-01-01T00:00:00.000Z"}
+        answers: list[tuple[Any, dict[str, int]]] = [
+            (httpx.ReadTimeout, {"polled": 1, "unreachable": 1}),
+            (httpx.Response(500, json={"error": "Oops"}), {"polled": 1, "unreachable": 1}),
+            (httpx.Response(200, json=task | {"status": "RUNNING", "progress": 0.5}), {"polled": 1, "unreachable": 0}),
+            (
+                httpx.Response(200, json=task | {"status": "SUCCEEDED", "output": ["https://example.com/a.mp4"]}),
+                {"polled": 1, "completed": 1},
+            ),
+        ]
+        for answer, counted in answers:
+            await w.later(minutes=5)
+            with mocked() as routes:
+                routes.get(url).mock(side_effect=[answer])
+                counts = await poll.run_once(ctx)
+            assert counted.items() <= counts.items()
+        assert (await w.row(video_id))["video_url"] == "https://example.com/a.mp4"
 
 
 async def test_a_task_that_runway_cannot_be_asked_about_ends_all_the_same(database_url: str) -> None:

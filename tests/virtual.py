@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -122,7 +123,13 @@ class FakeRunway(Runway):
         await self.clock.sleep(CALL_SECONDS)
 
     async def create(
-        self, operation: str, body: dict[str, Any] | str, *, give_up_at: float, video: object = None
+        self,
+        operation: str,
+        body: dict[str, Any] | str,
+        *,
+        give_up_at: float,
+        wall_give_up_at: float = math.inf,
+        video: object = None,
     ) -> HttpResult | Broken:
         try:
             await self._call_takes("POST", give_up_at - self.clock())

@@ -156,7 +156,8 @@ async def _claim(
     ctx: Context, runway: Runway, deadline: Deadline, this: _Round, limit: int, model: str | None = None
 ) -> int:
     seconds = deadline.call_seconds(ctx.settings.post_timeout)
-    give_up_at = ctx.monotonic() + seconds  # read before the claim: the database's deadline is never earlier
+    # Read before the claim: the database's deadline is never earlier. On both clocks: a machine may be suspended.
+    give_up_at = ctx.monotonic() + seconds, ctx.now() + seconds
     claim_id = secrets.randbits(63)
     try:
         permitted = await budget.claim(ctx, limit, seconds, model, claim_id, ParkingLot(ctx, "submit"))
@@ -211,7 +212,7 @@ async def _admit(
     admission: Admission,
     submission: OpenSubmission,
     check: asyncio.Task[dict[UUID, Stand]] | None,
-    give_up_at: float,
+    give_up_at: tuple[float, float],
 ) -> _Sent:
     """Send it, unless the row that shows it in a linked table is against that."""
     held = await admission.admit(submission, check)
@@ -220,12 +221,13 @@ async def _admit(
     return await _send(runway, submission, give_up_at)
 
 
-async def _send(runway: Runway, submission: OpenSubmission, give_up_at: float) -> _Sent:
+async def _send(runway: Runway, submission: OpenSubmission, give_up_at: tuple[float, float]) -> _Sent:
     """One create, and what it came to: whatever goes wrong, an outcome."""
     try:
         result = await runway.create(
-            submission.operation, submission.body, give_up_at=give_up_at, video=submission.video_id
-        )
+            submission.operation, submission.body,
+            give_up_at=give_up_at[0], wall_give_up_at=give_up_at[1], video=submission.video_id,
+        )  # fmt: skip
         outcome = outcomes.classify(result)
     except Exception as exc:
         words = "A create failed in an unforeseen way"

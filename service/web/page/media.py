@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from service.context import Context
 from service.errors import RunwayUnavailable
+from service.runway import addresses
+from service.runway.transport import SocketTransport
 from service.store import videos as store
 from service.videos import Video
 from service.web.auth import context_of
@@ -135,14 +135,7 @@ async def _open(
 
 
 def _transport(is_own: bool) -> httpx.AsyncBaseTransport:
-    def session() -> aiohttp.ClientSession:
-        resolver = None if is_own else ssrf.PublicResolver()
-        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
-        )
-
-    return AiohttpTransport(client=session)
+    return SocketTransport(resolve=addresses.of_host if is_own else ssrf.public_addresses)
 
 
 def _origin(url: str) -> tuple[str, str]:
