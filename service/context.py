@@ -41,6 +41,7 @@ class Context:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = _draw  # in [0, 1)
+    report_seconds: float = 2.0  # how old the report of /health may be
     open_client: Runway | None = None
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet

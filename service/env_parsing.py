@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
@@ -64,3 +64,17 @@ def credits_by_model(value: str) -> dict[str, str]:
     if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
         raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
     return {name.strip(): amount.strip() for name, _, amount in pairs}
+
+
+def passwords(url: str) -> list[str]:
+    """The password of a database's URL, as it stands there and as it is meant; nothing if there is none."""
+    authority, _, query = url.partition("://")[2].partition("?")
+    found = [authority.partition("/")[0].rpartition("@")[0].partition(":")[2]]
+    found += [value for name, value in parse_qsl(query) if name.lower() in ("password", "sslpassword")]
+    return [form for text in found if text for form in dict.fromkeys((text, unquote(text)))]
+
+
+def credentials(value: str) -> list[str]:
+    """A header's value, and what follows the scheme in one such as `Bearer abc`."""
+    scheme, _, rest = value.partition(" ")
+    return [value, rest] if scheme.isalpha() and rest and " " not in rest else [value]

@@ -51,7 +51,7 @@ class Runway:
         self.url = settings.runway_url
         self._transport = _transport(transport, self.url, settings.submit_concurrency + settings.poll_concurrency)
         self._monotonic = monotonic
-        self._key = (settings.runway_key or "no key").encode()
+        self._redact = settings.redactor  # what Runway says is kept and shown; a gateway may repeat what it was sent
         self._headers = CIMultiDict(settings.custom_headers)
         self._headers.update(
             {
@@ -144,7 +144,7 @@ class Runway:
         return answer
 
     def _not_that(self, method: str, path: str, answer: HttpResult) -> RunwayUnavailable:
-        words = answer.body[:300].decode("utf-8", "replace")
+        words = self._redact(answer.body[:300].decode("utf-8", "replace"))
         return RunwayUnavailable(
             f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status
         )
@@ -163,7 +163,7 @@ class Runway:
                 response = await self._transport.open(method, self.url + path, *self._request(body))
                 await response.read(chunks, LARGEST_ANSWER_BYTES)  # what is longer is cut, and so becomes unreadable
         except Exception as exc:
-            error = _why(exc, seconds, trace)
+            error = self._redact(_why(exc, seconds, trace))
             if response is None:
                 # Whatever it is: without proof that nothing was written, it may have been sent.
                 return Broken(error, sent=trace.at is not None or not self._transport.traced)
@@ -172,11 +172,13 @@ class Runway:
             current.reset(token)
             if response is not None and not response.done:
                 await _close(response)
+        whole = b"".join(chunks)
+        request_id = response.headers.get("apigw-requestid")
         return HttpResult(
             response.status,
-            b"".join(chunks).replace(self._key, b"[secret]"),  # its words are kept, and shown
+            self._redact.body(whole, is_cut=torn is not None or len(whole) >= LARGEST_ANSWER_BYTES),
             self._monotonic() - (started if trace.at is None else trace.at),
-            response.headers.get("apigw-requestid"),
+            request_id and self._redact(request_id),
             torn,
             _retry_after(response),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
@@ -32,8 +34,11 @@ async def receive(request: Request) -> Response:
     ctx = context_of(request)
     need(ctx.settings, "callback_secrets")
     limit = min(LARGEST_CALLBACK_BYTES, ctx.settings.max_body_bytes)
+    with _logged():
+        claimed = webhooks.claim(request.headers, ctx.now())  # before any of the body is read
     raw = await bodies.read(request, limit, seconds=SLOWEST_CALLBACK_SECONDS)
-    message = _verified(request, ctx, raw)
+    with _logged():
+        message = webhooks.proven(claimed, raw, ctx.settings.callback_secrets)
     hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
     body_hash = hashlib.sha256(raw).digest()
     if not await inbox.receive(ctx.database, message.id, body_hash, hint.task_id, hint.video_id):
@@ -44,10 +49,11 @@ async def receive(request: Request) -> Response:
     return JSONResponse({"result": result}, status_code=200 if result == "finalized" else 202)
 
 
-def _verified(request: Request, ctx: Context, raw: bytes) -> webhooks.Message:
-    """Who sent it; to a forger every refusal looks the same, and only the log says why."""
+@contextmanager
+def _logged() -> Iterator[None]:
+    """To a forger every refusal looks the same, and only the log says why."""
     try:
-        return webhooks.verify(request.headers, raw, ctx.settings.callback_secrets, ctx.now())
+        yield
     except webhooks.SignatureRefused as exc:
         event(log, VIDEO, "callback_refused", f"Callback refused: {exc.reason}", level=logging.WARNING)
         raise
