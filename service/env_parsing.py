@@ -78,3 +78,8 @@ def credentials(value: str) -> list[str]:
     """A header's value, and what follows the scheme in one such as `Bearer abc`."""
     scheme, _, rest = value.partition(" ")
     return [value, rest] if scheme.isalpha() and rest and " " not in rest else [value]
+
+
+def long_parts(url: str, shortest: int) -> list[str]:
+    """The parts of an address's path that are long enough to be secrets."""
+    return [part for part in urlsplit(url).path.split("/") if len(part) >= shortest]

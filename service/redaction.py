@@ -83,7 +83,11 @@ class Redactor:
 
 
 def _forms(secret: str) -> set[str]:
-    """The secret as it is, and as it stands in JSON, in Python's words, in an address and in HTML."""
-    escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    """The secret as it is, and as it stands in JSON, in Python's words, in an address and in HTML; all that in JSON."""
     quoted = {quote(secret, safe=safe, errors="surrogatepass") for safe in ("", "/")}
-    return {secret, escape(secret), secret.removeprefix("whsec_"), *escaped, *quoted}
+    found = {secret, escape(secret), repr(secret)[1:-1], secret.removeprefix("whsec_"), *quoted, *_in_json(secret)}
+    return found | {form for one in found for form in _in_json(one)}
+
+
+def _in_json(text: str) -> set[str]:
+    return {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}

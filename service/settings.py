@@ -92,17 +92,23 @@ class Settings(BaseSettings):
     default_ratio: str = Field("1280:720", description="ratio of a request that names none")
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
-    api_keys: Secrets = Field((), description="keys for `/videos`, a list; each 16 characters or longer")
-    cron_secret: Secrets = Field((), description="secrets for the tick routes, a list; each 16 characters or longer")
+    api_keys: Secrets = Field(
+        (), description="keys for `/videos`, a list; each 16 characters or longer, ten of them different"
+    )
+    cron_secret: Secrets = Field(
+        (), description="secrets for the tick routes, a list; each 16 characters or longer, ten of them different"
+    )
     callback_secrets: Secrets = Field(
         (), description="secrets of callbacks, a list; `whsec_` and the base64 of 24 to 64 bytes"
     )
     admin_tokens: Secrets = Field(
         (),
         description="tokens of those who run it, a list: the page with all its actions, and every route that has to do "
-        "with videos, models and ticks; each 16 characters or longer",
+        "with videos, models and ticks; each 16 characters or longer, ten of them different",
     )
-    viewer_tokens: Secrets = Field((), description="tokens with read-only access, a list; each 16 characters or longer")
+    viewer_tokens: Secrets = Field(
+        (), description="tokens with read-only access, a list; each 16 characters or longer, ten of them different"
+    )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
     prompt_column: str = Field(
@@ -276,7 +282,8 @@ class Settings(BaseSettings):
         urls = filter(None, [self.database_url, self.migrate_database_url])
         passwords = [password for url in urls for password in env_parsing.passwords(url)]
         headers = [part for value in self.custom_headers.values() for part in env_parsing.credentials(value)]
-        found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *headers, *passwords)
+        places = env_parsing.long_parts(self.heartbeat_url or "", SHORTEST_SECRET)  # a check is known by its address
+        found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords)
         return tuple(dict.fromkeys(found))
 
     @cached_property
