@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import cached_property
+from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -286,10 +286,10 @@ class Settings(BaseSettings):
         found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords)
         return tuple(dict.fromkeys(found))
 
-    @cached_property
+    @property
     def redactor(self) -> Redactor:
-        """Takes these secrets, and what looks like one, out of a text."""
-        return Redactor(self.secrets)
+        """Takes these secrets, and what looks like one, out of a text. Made once for the same secrets."""
+        return _redactor(self.secrets)
 
 
 def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
@@ -310,6 +310,11 @@ def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
 
 def _as_tuple(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value or ()
+
+
+@lru_cache(maxsize=8)
+def _redactor(secrets: tuple[str, ...]) -> Redactor:
+    return Redactor(secrets)
 
 
 def _refuse(complaints: Iterable[str]) -> None:
