@@ -88,6 +88,15 @@ class TestLogin:
         cookie = (await one.client.post(url, data={"token": ADMIN_TOKEN}, headers=headers)).headers["set-cookie"]
         assert ("; Secure" in cookie, cookie.startswith("__Host-")) == (is_secure, is_secure)
 
+    @pytest.mark.parametrize(
+        ("url", "headers", "is_said"),
+        [("http://taxiway.test/login", {}, True), ("http://localhost/login", {}, False),
+         ("https://taxiway.test/login", {}, False), ("http://a.test/login", {"x-forwarded-proto": "https"}, False)],
+    )  # fmt: skip
+    async def test_a_page_without_https_says_so(self, url: str, headers: dict[str, str], is_said: bool) -> None:
+        shown = await browser(context_without_database()).client.get(url, headers=headers)
+        assert ("Open this page over https" in check(shown)) is is_said
+
     async def test_a_cookie_of_the_other_name_is_none(self, database_url: str) -> None:
         async with control(database_url) as site:
             value = site.admin.client.cookies[COOKIE]

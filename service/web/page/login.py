@@ -71,4 +71,7 @@ def local(where: str) -> str:
 
 
 def _page(request: Request, where: str, *, refused: bool = False) -> Response:
-    return base.render(request, "login.html", status=401 if refused else 200, next=where, refused=refused)
+    return base.render(
+        request, "login.html", status=401 if refused else 200, next=where, refused=refused,
+        needs_https=session.needs_https(request),
+    )  # fmt: skip

@@ -120,6 +120,11 @@ def _serializer(role: Role, token: str) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(_key(role, token), salt="taxiway session", signer_kwargs=signer)
 
 
+def needs_https(request: Request) -> bool:
+    """Whether the browser seems to be without https, so that it would not keep the cookie."""
+    return not _is_loopback(request) and "https" not in (_forwarded(request), request.scope["scheme"])
+
+
 def _is_loopback(request: Request) -> bool:
     """Whether the browser calls this machine by its own name: there alone a cookie may go without https."""
     host = request.headers.get("host", "")
