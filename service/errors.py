@@ -27,6 +27,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from service.redaction import redacted
+
 MOST_PROBLEMS = 20  # that one refusal names
 LONGEST_POINTER, LONGEST_DETAIL = 120, 600  # characters of one of them
 
@@ -45,7 +47,11 @@ def cut(text: str, longest: int) -> str:
 
 
 def _shortened(problems: Iterable[Problem]) -> list[Problem]:
-    return [Problem(cut(one.pointer, LONGEST_POINTER), cut(one.detail, LONGEST_DETAIL)) for one in problems]
+    """They are kept in rows, and shown: what they repeat of a request must be short, and no secret."""
+    return [
+        Problem(redacted(cut(one.pointer, LONGEST_POINTER)), redacted(cut(one.detail, LONGEST_DETAIL)))
+        for one in problems
+    ]
 
 
 class TaxiwayError(Exception):

@@ -216,6 +216,11 @@ def test_the_first_problems_and_the_number_of_the_others() -> None:
             assert refused.detail.endswith(f"; and {count - MOST_PROBLEMS} more")
 
 
+def test_a_problem_repeats_no_signature() -> None:
+    refused = InvalidRequest([Problem("/a", "got 'https://u:c0ffee@h.example/?sig=c0ffee'")])
+    assert refused.detail == "/a: got 'https://[secret]@h.example/?sig=[secret]'"
+
+
 def test_a_problem_of_characters_that_take_six_bytes_each() -> None:
     refused = InvalidRequest([Problem("\x01" * 10_000, "\x02" * 10_000) for _ in range(500)])
     errors = [{"pointer": one.pointer, "detail": one.detail} for one in refused.problems]
