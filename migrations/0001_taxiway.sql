@@ -305,6 +305,13 @@ CREATE INDEX events_newest ON taxiway.events (at);
 -- Rows that PostgreSQL refused: few, and asked for by time.
 CREATE INDEX events_refused ON taxiway.events (at) WHERE kind = 'refused_row';
 
+-- Sessions of the page whose users have logged out; their cookies are signed, and valid for hours. Only a user writes here.
+CREATE TABLE taxiway.sessions (
+    digest     bytea       PRIMARY KEY,        -- SHA-256 of the session's nonce
+    ended_at   timestamptz NOT NULL DEFAULT now(),
+    forget_at  timestamptz NOT NULL            -- its cookie is worth nothing any more
+);
+
 -- A tick: one bounded round of work. `ref` is its short name, which each line that it logs bears.
 CREATE TABLE taxiway.ticks (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

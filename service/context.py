@@ -41,6 +41,7 @@ class Context:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = _draw  # in [0, 1)
+    report_seconds: float = 2.0  # how old the report of /health may be
     open_client: Runway | None = None
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
     mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written

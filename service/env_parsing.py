@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
 RUNWAY_URL = "https://api.dev.runwayml.com"
 WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
-SHORTEST_REDACTED = 8  # characters
 # What Taxiway sets itself, and what would change how a request is framed.
 RESERVED_HEADERS = re.compile(
     "authorization|x-runway-version|content-.*|accept|accept-encoding|user-agent|host|connection|cookie|expect|te|"
@@ -64,17 +63,13 @@ def proxy_url(value: str) -> str:
     return value
 
 
-def proxy_secrets(value: str | None) -> tuple[bytes, ...]:
-    """The user and password in a proxy's URL, in each form in which they may be written; longest first.
-
-    What is shorter than 8 characters is left out: taken out of every text, it would tear it apart.
-    """
+def proxy_secrets(value: str | None) -> tuple[str, ...]:
+    """The user and password in a proxy's URL, in each form in which they may be written."""
     user, at, _ = urlsplit(value or "").netloc.rpartition("@")
     if not at:
         return ()
     password = user.partition(":")[2]
-    forms = {basic_credentials(user).encode(), user.encode(), password.encode(), unquote(password).encode()}
-    return tuple(sorted((form for form in forms if len(form) >= SHORTEST_REDACTED), key=len, reverse=True))
+    return basic_credentials(user), user, password, unquote(password)
 
 
 def basic_credentials(user: str) -> str:
@@ -100,3 +95,22 @@ def credits_by_model(value: str) -> dict[str, str]:
     if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
         raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
     return {name.strip(): amount.strip() for name, _, amount in pairs}
+
+
+def passwords(url: str) -> list[str]:
+    """The password of a database's URL, as it stands there and as it is meant; nothing if there is none."""
+    authority, _, query = url.partition("://")[2].partition("?")
+    found = [authority.partition("/")[0].rpartition("@")[0].partition(":")[2]]
+    found += [value for name, value in parse_qsl(query) if name.lower() in ("password", "sslpassword")]
+    return [form for text in found if text for form in dict.fromkeys((text, unquote(text)))]
+
+
+def credentials(value: str) -> list[str]:
+    """A header's value, and what follows the scheme in one such as `Bearer abc`."""
+    scheme, _, rest = value.partition(" ")
+    return [value, rest] if scheme.isalpha() and rest and " " not in rest else [value]
+
+
+def long_parts(url: str, shortest: int) -> list[str]:
+    """The parts of an address's path that are long enough to be secrets."""
+    return [part for part in urlsplit(url).path.split("/") if len(part) >= shortest]

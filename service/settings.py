@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service import env_parsing
 from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
+from service.redaction import Redactor
 from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
 SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 SHORTEST_SECRET = 16  # characters
+LEAST_DIFFERENT = 10  # characters of it: 24 random bytes in hexadecimal have fewer once in a hundred million
+MAKE_ANOTHER = "make one with `openssl rand -hex 24`"
 YEAR_SECONDS = 366 * 86_400.0
 Secrets = Annotated[tuple[str, ...], NoDecode]
 
@@ -93,17 +97,23 @@ class Settings(BaseSettings):
     default_ratio: str = Field("1280:720", description="ratio of a request that names none")
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
-    api_keys: Secrets = Field((), description="keys for `/videos`, a list; each 16 characters or longer")
-    cron_secret: Secrets = Field((), description="secrets for the tick routes, a list; each 16 characters or longer")
+    api_keys: Secrets = Field(
+        (), description="keys for `/videos`, a list; each 16 characters or longer, ten of them different"
+    )
+    cron_secret: Secrets = Field(
+        (), description="secrets for the tick routes, a list; each 16 characters or longer, ten of them different"
+    )
     callback_secrets: Secrets = Field(
         (), description="secrets of callbacks, a list; `whsec_` and the base64 of 24 to 64 bytes"
     )
     admin_tokens: Secrets = Field(
         (),
         description="tokens of those who run it, a list: the page with all its actions, and every route that has to do "
-        "with videos, models and ticks; each 16 characters or longer",
+        "with videos, models and ticks; each 16 characters or longer, ten of them different",
     )
-    viewer_tokens: Secrets = Field((), description="tokens with read-only access, a list; each 16 characters or longer")
+    viewer_tokens: Secrets = Field(
+        (), description="tokens with read-only access, a list; each 16 characters or longer, ten of them different"
+    )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
     prompt_column: str = Field(
@@ -251,26 +261,22 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "cron_secret", "admin_tokens", "viewer_tokens")
     @classmethod
-    def _long_and_apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _strong_and_apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         complaints = []
         if any(len(secret) < SHORTEST_SECRET for secret in value):
-            short = f"has an entry shorter than {SHORTEST_SECRET} characters"
-            complaints.append(f"{short}: make one with `openssl rand -hex 24`")
-        if info.field_name == "cron_secret" and set(value) & set(info.data.get("api_keys", ())):
-            complaints.append(
-                "shares an entry with API_KEYS, so a client that may only enqueue could also run ticks: set another"
-            )
-        if info.field_name in ("admin_tokens", "viewer_tokens"):
-            others = [name for name in ("api_keys", "cron_secret", "admin_tokens") if name != info.field_name]
-            shared = [name.upper() for name in others if set(value) & set(info.data.get(name, ()))]
-            complaints += [f"shares an entry with {name}: one secret must not have two meanings" for name in shared]
-        _refuse(complaints)
+            complaints.append(f"has an entry shorter than {SHORTEST_SECRET} characters: {MAKE_ANOTHER}")
+        elif any(len(set(secret)) < LEAST_DIFFERENT for secret in value):
+            complaints.append(f"has an entry of fewer than {LEAST_DIFFERENT} different characters: {MAKE_ANOTHER}")
+        _refuse([*complaints, *_shared(value, info)])
         return value
 
     @field_validator("callback_secrets")
     @classmethod
-    def _webhook_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        _refuse(dict.fromkeys(filter(None, map(check_secret, value))))
+    def _webhook_secrets(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        complaints = list(dict.fromkeys(filter(None, map(check_secret, value))))
+        if any(len(set(secret.removeprefix("whsec_"))) < LEAST_DIFFERENT for secret in value) and not complaints:
+            complaints.append(f"has an entry of fewer than {LEAST_DIFFERENT} different characters: make it random")
+        _refuse([*complaints, *_shared(value, info)])
         return value
 
     @field_validator("hard_limit")
@@ -295,15 +301,45 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must never appear in a log."""
+        """Everything that must never appear in a log, a row or an answer."""
         tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
-        proxy = map(bytes.decode, self.proxy_secrets)
-        return (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *proxy)
+        urls = filter(None, [self.database_url, self.migrate_database_url])
+        passwords = [password for url in urls for password in env_parsing.passwords(url)]
+        headers = [part for value in self.custom_headers.values() for part in env_parsing.credentials(value)]
+        places = env_parsing.long_parts(self.heartbeat_url or "", SHORTEST_SECRET)  # a check is known by its address
+        proxy = env_parsing.proxy_secrets(self.runway_proxy)
+        found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords, *proxy)
+        return tuple(dict.fromkeys(found))
 
     @property
-    def proxy_secrets(self) -> tuple[bytes, ...]:
-        """The user and password in RUNWAY_PROXY, in each form in which they may appear."""
-        return env_parsing.proxy_secrets(self.runway_proxy)
+    def redactor(self) -> Redactor:
+        """Takes these secrets, and what looks like one, out of a text. Made once for the same secrets."""
+        return _redactor(self.secrets)
+
+
+def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
+    """A complaint for each setting declared before this one that has a secret of it: each has one purpose."""
+    before = ("runway_key", "api_keys", "cron_secret", "callback_secrets", "admin_tokens")
+    others = {name: _as_tuple(info.data.get(name)) for name in before if name != info.field_name}
+    for name in ("database_url", "migrate_database_url"):
+        others[name] = tuple(env_parsing.passwords(info.data.get(name) or ""))
+    for name, secrets in others.items():
+        if not set(value) & set(secrets):
+            continue
+        if (info.field_name, name) == ("cron_secret", "api_keys"):
+            words = "so a client that may only enqueue could also run ticks: set another"
+            yield f"shares an entry with API_KEYS, {words}"
+        else:
+            yield f"shares an entry with {ENV_NAMES[name]}: one secret must not have two meanings"
+
+
+def _as_tuple(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value or ()
+
+
+@lru_cache(maxsize=8)
+def _redactor(secrets: tuple[str, ...]) -> Redactor:
+    return Redactor(secrets)
 
 
 def _refuse(complaints: Iterable[str]) -> None:

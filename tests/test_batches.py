@@ -619,7 +619,7 @@ async def test_what_cannot_even_fail_is_stuck_and_doctor_says_why(database_url: 
         await run(w, minutes=24 * 60)
         await run(w, minutes=15)
         assert (await w.row(ids[0]))["status"] == "processing"
-        health = (await w.anyone.get("/health")).json()
+        health = (await w.api.get("/health")).json()
         assert (health["stuck"], health["status"]) == (1, "attention")
         from service.doctor.queue import refused_rows
 

@@ -481,14 +481,32 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read(database_ur
                 chunks.append(number)
                 yield b"x" * 10_000
 
-        response = await w.anyone.post(PATH, content=endless(), headers={"webhook-id": "a"})
+        claimed = signed(w, raw)
+        response = await w.anyone.post(PATH, content=endless(), headers=claimed)
         assert response.status_code == 413
         assert len(chunks) <= callbacks.LARGEST_CALLBACK_BYTES / 10_000 + 2
         for lie in ("9" * 5_000, "999999999999999999"):
-            assert (await w.anyone.post(PATH, headers={"content-length": lie})).status_code == 413
+            assert (await w.anyone.post(PATH, headers=claimed | {"content-length": lie})).status_code == 413
         for nonsense in ("²".encode("latin-1"), b"-1", b"1e9", b""):
-            sent = [(b"content-length", nonsense)]
+            sent = [(b"content-length", nonsense), *((k.encode(), v.encode()) for k, v in claimed.items())]
             assert (await w.anyone.post(PATH, headers=sent)).status_code == 401
+
+
+async def test_nothing_of_a_body_is_read_before_its_headers_are_good(database_url: str) -> None:
+    async with world(database_url) as w:
+
+        async def unwanted() -> AsyncIterator[bytes]:
+            raise AssertionError("the body was read")
+            yield b""
+
+        good = signed(w, b"{}")
+        stale = str(int(w.clock()) - 301)
+        for headers in (
+            {}, *({name: value for name, value in good.items() if name != missing} for missing in good),
+            good | {"webhook-timestamp": stale}, good | {"webhook-id": ""}, good | {"webhook-signature": "v1,"},
+            good | {"webhook-signature": " ".join([good["webhook-signature"]] * 21)},
+        ):  # fmt: skip
+            assert (await w.anyone.post(PATH, content=unwanted(), headers=headers)).status_code == 401
 
 
 async def test_a_body_that_never_ends_is_given_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,7 +517,7 @@ async def test_a_body_that_never_ends_is_given_up(database_url: str, monkeypatch
             yield b'{"task_id": "t'
             await asyncio.Event().wait()
 
-        response = await w.anyone.post(PATH, content=trickle())
+        response = await w.anyone.post(PATH, content=trickle(), headers=signed(w, b"{}"))
         assert response.status_code == 408
         assert response.headers["content-type"] == "application/problem+json"
         assert "did not arrive" in response.json()["detail"]
@@ -520,7 +538,7 @@ async def test_a_caller_that_hangs_up_in_its_body_is_no_defect(database_url: str
             "type": "http",
             "method": "POST",
             "path": PATH,
-            "headers": [],
+            "headers": [(name.encode(), value.encode()) for name, value in signed(w, b"{}").items()],
             "query_string": b"",
             "app": None,
         }

@@ -272,7 +272,7 @@ async def test_callback_completes_a_video(database_url: str) -> None:
             sent = await taxiway("callback", row["runway_video_id"], *listens, "--video", row["id"], **values)
             assert sent.code == 0, sent
             [after] = await fetch(database_url, "SELECT status FROM taxiway.videos")
-            other = {"CALLBACK_SECRETS": "whsec_" + "A" * 43 + "="}
+            other = {"CALLBACK_SECRETS": "whsec_" + CALLBACK_SECRET.removeprefix("whsec_")[::-1]}
             forged = await cli.taxiway(None, "callback", row["runway_video_id"], *listens, **other)
     assert after["status"] == "completed"
     assert forged.exit_code == 1

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from service.logs import RUNWAY, VIDEO, ConsoleFormatter, JsonFormatter, Redactor, configure, event
+from service.logs import RUNWAY, VIDEO, ConsoleFormatter, JsonFormatter, configure, event
+from service.redaction import Redactor
 
 KEY = "key_" + "0a" * 64
 MINE = 'a secret with "quotes", a \\ and an ä'

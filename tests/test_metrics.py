@@ -288,7 +288,7 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
         video_id = await w.enqueue()
         await w.api.post(f"/videos/{video_id}/cancel")
         assert "cancelled" not in (await queue_stats.report(w.ctx.database))["counts"]
-        health = (await w.anyone.get("/health")).json()
+        health = (await w.api.get("/health")).json()
         assert health["counts"]["completed"] == 3
         assert health["counted_at"] is not None
         assert (await samples(w))["videos_age_seconds", ()] >= 60

@@ -14,7 +14,8 @@ import respx
 
 from service import heartbeat, logs
 from service.errors import BadSettings, DatabaseUnavailable
-from service.logs import ConsoleFormatter, JsonFormatter, Redactor, tick_ref
+from service.logs import ConsoleFormatter, JsonFormatter, tick_ref
+from service.redaction import Redactor
 from service.settings import load
 from service.tick import poll_only
 from tests.world import warm, world

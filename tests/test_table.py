@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from service.context import build
-from service.logs import ConsoleFormatter, Redactor
+from service.logs import ConsoleFormatter
+from service.redaction import Redactor
 from service.store import claim as claims
 from tests.database import connected, execute
 from tests.world import IMAGE, RUNWAY_KEY, World, settings, world

@@ -61,7 +61,7 @@ class Runway:
         self._given = transport
         self._monotonic, self._now = monotonic, now
         self._wire: _Wire | None = None
-        self._secrets = [(settings.runway_key or "no key").encode(), *settings.proxy_secrets]
+        self._redact = settings.redactor  # what Runway says is kept and shown; a gateway may repeat what it was sent
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -158,7 +158,7 @@ class Runway:
         return answer
 
     def _not_that(self, method: str, path: str, answer: HttpResult) -> RunwayUnavailable:
-        words = answer.body[:300].decode("utf-8", "replace")
+        words = self._redact(answer.body[:300].decode("utf-8", "replace"))
         return RunwayUnavailable(
             f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status
         )
@@ -178,7 +178,7 @@ class Runway:
                 response = await wire.send(request)
                 await _read(response, body)
         except Exception as exc:
-            error = _why(exc, seconds, trace)
+            error = self._redact(_why(exc, seconds, trace))
             if response is None:
                 # Whatever it is: without proof that nothing was written, it may have been sent.
                 return Broken(error, sent=not trace.nothing_was_sent)
@@ -191,13 +191,12 @@ class Runway:
             whole = _decoded(bytes(body), said.get(b"content-encoding"))
         except zlib.error as exc:
             whole, torn = b"", torn or f"the answer cannot be decompressed: {exc}"
-        for secret in self._secrets:  # its words are kept, and shown
-            whole = whole.replace(secret, b"[secret]")
+        request_id = said.get(b"apigw-requestid")
         return HttpResult(
             response.status_code,
-            whole,
+            self._redact.body(whole, is_cut=torn is not None or len(whole) >= LARGEST_ANSWER_BYTES),
             self._monotonic() - (started if trace.begun_at is None else trace.begun_at),
-            request_id.decode("latin-1") if (request_id := said.get(b"apigw-requestid")) else None,
+            request_id and self._redact(request_id.decode("latin-1")),
             torn,
             _retry_after(said.get(b"retry-after")),
         )

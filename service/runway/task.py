@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from service import response_parsing, videos
+from service.redaction import redacted
 from service.response_parsing import LONGEST_ADDRESS, storable
 from service.videos import Event
 
@@ -71,7 +72,7 @@ def _as_text(value: object) -> str | None:
         text = str(value) if isinstance(value, str | Decimal) else json.dumps(value, default=str)
     except RecursionError:
         text = "nested too deeply to be read"
-    return storable(text, LONGEST_CODE)
+    return storable(redacted(text), LONGEST_CODE)
 
 
 def _credits(value: object) -> Decimal:

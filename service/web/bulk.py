@@ -62,7 +62,7 @@ async def cancel_batch(ctx: Context, asked: BulkRequest) -> Bulk:
 
 
 async def _asked(request: Request, ctx: Context) -> BulkRequest:
-    raw = await bodies.read(request, ctx.settings.max_body_bytes)
+    raw = await bodies.read(request, min(bodies.LARGEST_FILTER_BYTES, ctx.settings.max_body_bytes))
     return bodies.validated(BulkRequest, bodies.parse(raw))
 
 

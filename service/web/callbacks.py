@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import webhooks
-from service.context import Context
 from service.logs import VIDEO, event
 from service.settings import need
 from service.store.inbox import Callback
@@ -32,9 +33,12 @@ async def receive(request: Request) -> Response:
     ctx = context_of(request)
     need(ctx.settings, "callback_secrets")
     limit = min(LARGEST_CALLBACK_BYTES, ctx.settings.max_body_bytes)
+    with _logged():
+        claimed = webhooks.claim(request.headers, ctx.now())  # before any of the body is read
     raw = await bodies.read(request, limit, seconds=SLOWEST_CALLBACK_SECONDS)
     async with ctx.mailbox.turn():
-        message = _verified(request, ctx, raw)
+        with _logged():
+            message = webhooks.proven(claimed, raw, ctx.settings.callback_secrets)
         hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
         callback = Callback(message.id, hashlib.sha256(raw).hexdigest(), hint.task_id, hint.video_id)
         is_new = await ctx.mailbox.keep(ctx.database, callback)
@@ -43,10 +47,11 @@ async def receive(request: Request) -> Response:
     return JSONResponse({"result": "kept"}, status_code=202)
 
 
-def _verified(request: Request, ctx: Context, raw: bytes) -> webhooks.Message:
-    """Who sent it; to a forger every refusal looks the same, and only the log says why."""
+@contextmanager
+def _logged() -> Iterator[None]:
+    """To a forger every refusal looks the same, and only the log says why."""
     try:
-        return webhooks.verify(request.headers, raw, ctx.settings.callback_secrets, ctx.now())
+        yield
     except webhooks.SignatureRefused as exc:
         event(log, VIDEO, "callback_refused", f"Callback refused: {exc.reason}", level=logging.WARNING)
         raise

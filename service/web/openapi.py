@@ -51,8 +51,9 @@ _KEY = {
 
 
 _HEALTH = (
-    "Health summary: counts by status, the oldest queued, what is stuck or unknown, the last tick, paused models, "
-    "linked tables that are paused or refuse rows, missing settings; with a viewer token also what doctor says"
+    "Health summary: whether all is well, and counts by status; with any token but the cron's also the oldest queued, "
+    "what is stuck or unknown, the last tick, paused models, linked tables that are paused or refuse rows, missing "
+    "settings; with a viewer token also what doctor says"
 )
 _PAGE = {"200": {"description": "A page", "content": {"text/html": {"schema": {"type": "string"}}}}}
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(docs.NAMES)}}

@@ -33,7 +33,6 @@ from service.web.schemas_operations import (
 )
 from service.web.videos import video_id_of
 
-LARGEST_BODY_BYTES = 10_000
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -47,7 +46,7 @@ def _query(request: Request, model: type[M]) -> M:
 
 
 async def _body(request: Request, model: type[M], largest: int) -> M:
-    raw = await bodies.read(request, min(LARGEST_BODY_BYTES, largest))
+    raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, largest))
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 

@@ -176,7 +176,7 @@ async def _renewed(ctx: Context, video: Video) -> str:
 async def retry(request: Request) -> Response:
     """POST /videos/{id}/retry"""
     ctx = bearer(request, WRITE)
-    raw = await bodies.read(request, ctx.settings.max_body_bytes)
+    raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, ctx.settings.max_body_bytes))
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
         ctx.database, video_id_of(request), consent=asked.accept_double_charge,

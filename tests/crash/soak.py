@@ -149,8 +149,8 @@ class Soak:
         dice = Random(options.seed)
         secrets = {
             "RUNWAYML_API_SECRET": "key_" + dice.randbytes(64).hex(),
-            "API_KEYS": dice.randbytes(16).hex(),
-            "CRON_SECRET": dice.randbytes(16).hex(),
+            "API_KEYS": dice.randbytes(24).hex(),
+            "CRON_SECRET": dice.randbytes(24).hex(),
             "CALLBACK_SECRETS": webhooks.new_secret(dice.randbytes),
         }
         ports = [free_port() for _ in range(WEBS + 1)]

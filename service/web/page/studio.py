@@ -46,7 +46,7 @@ async def show(request: Request) -> Response:
     )  # fmt: skip
 
 
-@base.requires_admin
+@base.requires_admin_with_file
 async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
     ctx, form = context_of(request), await base.form(request)
@@ -60,7 +60,7 @@ async def quote(request: Request) -> Response:
         return base.render(request, "studio_quote.html", quote=None, problems=[_shown(p) for p in exc.problems])
 
 
-@base.requires_admin
+@base.requires_admin_with_file
 async def enqueue(request: Request) -> Response:
     """POST /ui/studio: queue what the form asks for."""
     ctx, form = context_of(request), await base.form(request)
