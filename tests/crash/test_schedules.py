@@ -17,7 +17,7 @@ import pytest
 from service.runway.outcomes import Kind, Outcome
 from service.steps import rescue
 from tests.crash.schedules.decisions import Decisions, shorten
-from tests.crash.schedules.simulation import Theatre
+from tests.crash.schedules.theatre import Theatre
 from tests.database import execute, run
 
 pytestmark = pytest.mark.crash

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -25,8 +25,9 @@ from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.never import NEVER, NOBODYS
 from tests.crash.schedules import actors, ground
 from tests.crash.schedules.database import Shared
-from tests.crash.schedules.decisions import Decisions, shorten
+from tests.crash.schedules.decisions import Decisions
 from tests.crash.schedules.loop import VirtualLoop
+from tests.crash.schedules.nature import Nature
 from tests.crash.schedules.processes import Process
 from tests.world import settings
 
@@ -45,39 +46,6 @@ UNUSUAL = {
     "arrival": ("lost before",),
     "answer": ("lost before",),
 }
-
-
-@dataclass(frozen=True)
-class Nature:
-    """How a schedule is: drawn from its seed, for what is always a little of everything finds less."""
-
-    policy: str
-    videos: int
-    acts: int
-    rounds: int
-    switching: float
-    time: float
-    overlap: float
-    trouble: float
-    faults: float
-    waking: float
-
-    @classmethod
-    def of(cls, seed: int) -> Nature:
-        """By the seed."""
-        dice = Random(f"nature {seed}")
-        return cls(
-            policy=dice.choice(("fail", "resubmit")),
-            videos=dice.choice((1, 1, 2, 3)),
-            acts=dice.choice((1, 2, 4)),
-            rounds=dice.choice((1, 2, 3)),
-            switching=dice.choice((0.1, 0.4, 0.9)),
-            time=dice.choice((0.0, 0.02, 0.1)),
-            overlap=dice.choice((0.0, 0.1, 0.5)),
-            trouble=dice.choice((0.0, 0.03, 0.1, 0.3)),
-            faults=dice.choice((0.0, 0.1, 0.3)),
-            waking=dice.choice((0.2, 3.0)),
-        )
 
 
 @cache
@@ -100,25 +68,6 @@ class Broken(AssertionError):
     def __init__(self, promise: str, words: object) -> None:
         super().__init__(f"{promise}: {words}")
         self.promise = promise
-
-
-@dataclass
-class Result:
-    """What became of one schedule. `trace`: a line for each step."""
-
-    seed: int
-    decisions: list[int]
-    trace: list[str]
-    happened: Counter[str]
-    failure: BaseException | None = None
-    accounts: Accounts | None = None
-
-    @property
-    def promise(self) -> str | None:
-        """What was broken, in a word."""
-        if self.failure is None:
-            return None
-        return self.failure.promise if isinstance(self.failure, Broken) else type(self.failure).__name__
 
 
 @dataclass
@@ -358,74 +307,3 @@ SELECT (SELECT jsonb_agg(jsonb_build_object('promise', b.promise, 'row', b.row))
 (SELECT jsonb_agg(jsonb_build_object('id', id, 'status', status, 'error_code', error_code,
     'runway_video_id', runway_video_id, 'prompt', COALESCE(prompt, input ->> 'promptText'))) FROM taxiway.videos) AS videos
 """  # noqa: E501
-
-
-class Theatre:
-    """One database and one loop for many schedules."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.loop = VirtualLoop()
-        self.shared = Shared(self.loop, url)
-        self.loop.run_until_complete(ground.install(url))
-        self.monitor = self.loop.run_until_complete(ground.connect(url))
-
-    def play(self, seed: int, given: Sequence[int] | None = None) -> Result:
-        """One schedule: by its seed, or by the decisions that are given."""
-        decisions = Decisions(seed, given)
-        self.loop.begin_again()
-        self.loop.run_until_complete(ground.forget(self.monitor))
-        simulation = Simulation(self.loop, self.url, self.shared, self.monitor, seed, decisions)
-        simulation.checked = self.shared.writes
-        result = Result(seed, decisions.made, simulation.trace, simulation.happened)
-        try:
-            result.accounts = self.loop.run_until_complete(simulation.run())
-        except Exception as exc:
-            result.failure = exc
-        finally:
-            self._clear(simulation)
-        return result
-
-    def story(self, result: Result, tries: int = 250) -> str:
-        """A failure with the steps that lead to it, as few as can be found in so many tries."""
-
-        def fails(decisions: list[int]) -> bool:
-            return self.play(result.seed, decisions).promise == result.promise
-
-        short = self.play(result.seed, shorten(result.decisions, fails, tries))
-        if short.promise != result.promise:
-            short = result
-        unusual = sum(one != 0 for one in short.decisions)
-        return "\n".join(
-            [
-                f"seed {result.seed}: {result.failure!r}",
-                f"{len(result.trace)} steps; these {len(short.trace)} suffice, with {unusual} decisions:",
-                *short.trace,
-                f"{short.failure!r}",
-                f"decisions: {short.decisions}",
-            ]
-        )
-
-    def _clear(self, simulation: Simulation) -> None:
-        async def end() -> None:
-            current = asyncio.current_task()
-            simulation.network.is_dead = True
-            for process in simulation.processes.values():
-                process.is_dead = True
-            while tasks := asyncio.all_tasks() - {current}:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-
-        self.loop.run_until_complete(end())
-        self.loop.run_until_complete(self.shared.renew())
-
-    def close(self) -> None:
-        """Close every connection, and the loop."""
-
-        async def end() -> None:
-            await self.shared.close()
-            await self.monitor.close()
-
-        self.loop.run_until_complete(end())
-        self.loop.close()
