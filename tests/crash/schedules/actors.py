@@ -103,9 +103,10 @@ async def _user(process: Process) -> None:
     for _ in range(simulation.nature.acts):
         await asyncio.sleep(4.0 * simulation.nature.waking)
         await process.switch("act")
-        videos = list(simulation.prompts)
-        video_id = videos[simulation.decisions.one_of(len(videos))]
-        await acts[simulation.decisions.one_of(len(acts))](process, video_id)
+        act = acts[simulation.decisions.one_of(len(acts))]
+        failed = [video_id for video_id, (status, _) in simulation.ends.items() if status == "failed"]
+        videos = failed if failed and isinstance(act, partial) else list(simulation.prompts)
+        await act(process, videos[simulation.decisions.one_of(len(videos))])
 
 
 async def _hand_in(process: Process, prompt: str, model: str) -> None:

@@ -40,5 +40,5 @@ class Nature:
             overlap=dice.choice((0.0, 0.1, 0.5)),
             trouble=dice.choice((0.0, 0.03, 0.1, 0.3)),
             faults=dice.choice((0.0, 0.1, 0.3)),
-            waking=dice.choice((0.2, 3.0)),
+            waking=dice.choice((0.2, 3.0, 25.0)),
         )

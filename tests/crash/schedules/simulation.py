@@ -296,6 +296,9 @@ class Simulation:
             raise Broken("the books agree", accounts.complaints)
         if accounts.booked != accounts.billed:
             raise Broken("the books agree", f"{accounts.booked} booked, {accounts.billed} billed")
+        self.happened.update({f"ended {name}": count for name, count in accounts.statuses.items()})
+        self.happened.update({f"{name} outcome": count for name, count in accounts.outcomes.items()})
+        self.happened.update(accounts.errors)
         return accounts
 
 
