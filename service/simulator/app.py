@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -139,7 +140,8 @@ class Endpoints:
         token = request.query_params.get("_jwt", "")
         if task is None or not self._runway.token_allows(token, task.id):
             return Response("Access denied", 403)
-        content = await anyio.to_thread.run_sync(encode_mp4, task.id, task.ratio)
+        encode = partial(encode_mp4, task.id, task.ratio, prompt=task.entry.prompt or "")
+        content = await anyio.to_thread.run_sync(encode)
         return file_response(content, "video/mp4", request.headers.get("range"))
 
     def _fault(self, request: Request, on: On) -> Fault:
