@@ -10,11 +10,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -34,10 +34,7 @@ LEAST_DIFFERENT = 10  # characters of it: 24 random bytes in hexadecimal have fe
 MAKE_ANOTHER = "make one with `openssl rand -hex 24`"
 YEAR_SECONDS = 366 * 86_400.0
 Secrets = Annotated[tuple[str, ...], NoDecode]
-
-
-def _env(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
+_env = AliasChoices
 
 
 class Settings(BaseSettings):
@@ -68,18 +65,18 @@ class Settings(BaseSettings):
         validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY"),
         description="Runway's API key",
     )
-    runway_url: str = Field(
+    runway_url: Annotated[str, AfterValidator(env_parsing.runway_url)] = Field(
         RUNWAY_URL,
         validation_alias=_env("RUNWAYML_BASE_URL", "RUNWAY_BASE_URL"),
         description="Runway's API; `/v1` at the end is tolerated, the host `api.runwayml.com` is corrected "
         "with a warning",
     )
-    runway_headers: str = Field(
+    runway_headers: Annotated[str, AfterValidator(env_parsing.header_lines)] = Field(
         "",
         validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"),
         description="more headers for Runway, one `Name: value` a line",
     )
-    runway_proxy: str | None = Field(
+    runway_proxy: Annotated[str, AfterValidator(env_parsing.proxy_url)] | None = Field(
         None,
         description="the HTTP proxy for calls to Runway, such as `http://user:password@proxy.example.com:3128`; "
         "none but this one is used",
@@ -188,7 +185,9 @@ class Settings(BaseSettings):
         {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
     )
 
-    heartbeat_url: str | None = Field(None, description="called at the end of every tick; see `taxiway docs operating`")
+    heartbeat_url: Annotated[str, AfterValidator(env_parsing.web_url)] | None = Field(
+        None, description="called at the end of every tick; see `taxiway docs operating`"
+    )
     log_format: Literal["console", "json"] = Field("console", description="`console`, or `json` for one object a line")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
@@ -219,26 +218,6 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"[!-~]+", value):
             raise ValueError("has a blank or a character outside ASCII in it, which no header can carry")
         return value
-
-    @field_validator("runway_url")
-    @classmethod
-    def _runway_host(cls, value: str) -> str:
-        return env_parsing.runway_url(value)
-
-    @field_validator("heartbeat_url")
-    @classmethod
-    def _reachable(cls, value: str | None) -> str | None:
-        return None if value is None else env_parsing.web_url(value)
-
-    @field_validator("runway_headers")
-    @classmethod
-    def _header_lines(cls, value: str) -> str:
-        return env_parsing.header_lines(value)
-
-    @field_validator("runway_proxy")
-    @classmethod
-    def _proxy(cls, value: str | None) -> str | None:
-        return None if value is None else env_parsing.proxy_url(value)
 
     @field_validator("submit_keepalive")
     @classmethod
@@ -311,35 +290,25 @@ class Settings(BaseSettings):
         found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords, *proxy)
         return tuple(dict.fromkeys(found))
 
-    @property
+    @cached_property
     def redactor(self) -> Redactor:
-        """Takes these secrets, and what looks like one, out of a text. Made once for the same secrets."""
-        return _redactor(self.secrets)
+        """Takes these secrets, and what looks like one, out of a text."""
+        return Redactor(self.secrets)
 
 
 def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
     """A complaint for each setting declared before this one that has a secret of it: each has one purpose."""
-    before = ("runway_key", "api_keys", "cron_secret", "callback_secrets", "admin_tokens")
-    others = {name: _as_tuple(info.data.get(name)) for name in before if name != info.field_name}
+    before = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens")
+    others: dict[str, set[str | None]] = {"runway_key": {info.data.get("runway_key")}}
+    others |= {name: set(info.data.get(name) or ()) for name in before if name != info.field_name}
     for name in ("database_url", "migrate_database_url"):
-        others[name] = tuple(env_parsing.passwords(info.data.get(name) or ""))
-    for name, secrets in others.items():
-        if not set(value) & set(secrets):
-            continue
+        others[name] = set(env_parsing.passwords(info.data.get(name) or ""))
+    for name in (name for name, secrets in others.items() if secrets & set(value)):
         if (info.field_name, name) == ("cron_secret", "api_keys"):
             words = "so a client that may only enqueue could also run ticks: set another"
             yield f"shares an entry with API_KEYS, {words}"
         else:
             yield f"shares an entry with {ENV_NAMES[name]}: one secret must not have two meanings"
-
-
-def _as_tuple(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value or ()
-
-
-@lru_cache(maxsize=8)
-def _redactor(secrets: tuple[str, ...]) -> Redactor:
-    return Redactor(secrets)
 
 
 def _refuse(complaints: Iterable[str]) -> None:

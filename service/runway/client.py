@@ -196,7 +196,7 @@ class Runway:
             response.status_code,
             self._redact.body(whole, is_cut=torn is not None or len(whole) >= LARGEST_ANSWER_BYTES),
             self._monotonic() - (started if trace.begun_at is None else trace.begun_at),
-            request_id and self._redact(request_id.decode("latin-1")),
+            self._redact(request_id.decode("latin-1")) if request_id else None,
             torn,
             _retry_after(said.get(b"retry-after")),
         )

@@ -64,7 +64,7 @@ def test_a_seed_makes_the_same_schedule_every_time(theatre: Theatre) -> None:
 
 
 # Bugs as they are made: (SQL as it stands, SQL with the bug), what else goes with it.
-CLAIMED_TWICE = [("FOR UPDATE OF v SKIP LOCKED\n    ) d", ") d")]
+CLAIMED_TWICE = [("FOR UPDATE OF v SKIP LOCKED\n        ) AS first", ") AS first")]
 LATE_ANSWER_HOLDS = [("WHEN h.open_submission_id = a.submission_id THEN 'holds'", "WHEN h.id IS NOT NULL THEN 'holds'")]
 NOT_SENT = Outcome(Kind.NOT_SENT, "taken for not sent")
 
