@@ -28,6 +28,7 @@ class Door:
         self.turns = 0  # how often it led to another node than before
         self._nodes = nodes
         self._primary: Node | None = None
+        self._leads = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], Node] = {}
 
     async def _look(self) -> None:
@@ -40,6 +41,7 @@ class Door:
             if self._primary and self._primary is not last:
                 self.turns += last is not None
                 last = self._primary
+                self._leads.set()
             if not self.keeps:
                 for task, node in self._tasks.items():
                     if node is not self._primary:
@@ -65,11 +67,12 @@ class Door:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Door]:
-        """Listen on a free port while inside."""
+        """Listen on a free port while inside; it leads to a primary by then."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         looking = asyncio.create_task(self._look())
         try:
+            await self._leads.wait()
             yield self
         finally:
             server.close()

@@ -5,6 +5,10 @@
 Beside the videos that come through the API, an app writes rows of a table of its own, which is linked, and whose
 trigger charges its users and refuses what it does not like (tests/crash/linked_app.py).
 
+With `--cluster` the database is three PostgreSQL nodes under Patroni (`pip install -e '.[dev,ha]'`) behind a door; they
+are killed, frozen, cut off and switched over meanwhile (tests/cluster/trouble.py), `--rounds` times each. `--door keep`
+leaves old sessions open. `--asynchronous` is the control: its primary dies while its standbys lag, so it must fail.
+
 It ends by itself, leaves no process behind, and prints what became of every video and what the table refused. Exit
 code 1 if a video was lost, got stuck or was paid for twice without consent, if a row does not show how its video ended
 although the table did not refuse it, or if the trigger charged a round twice. The simulator's ledger is the judge.
@@ -12,7 +16,6 @@ although the table did not refuse it, or if the trigger charged a round twice. T
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
@@ -20,30 +23,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import asyncpg
 import httpx
 
 from service import webhooks
 from service.installer.migrate import migrate
 from service.local.postgres import Server
+from tests.cluster import nodes
+from tests.cluster.trouble import Trouble, troubled
 from tests.crash import linked_app
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.linked_app import Films
 from tests.crash.soak_crowd import Crowd, every
 from tests.crash.soak_films import FilmStudio
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
+from tests.crash.soak_options import Options, parse
 from tests.database import connected, later
 
 MAIN_SHARE = 0.7  # of the time: then whatever is not created stays so, and the rest is brought to its end
 WEBS = 2
 FEW = 20  # the main phase is over when less than one in so many is under way
 LEAST_KILLS = 4
+CALMER = 6  # on a cluster
 DAY_SECONDS = 86_400.0
 FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
 NOTHING_UNCONSENTED = " 0 videos of that without consent"
@@ -52,18 +61,6 @@ _UNKNOWN = (
     "SELECT id, prompt FROM taxiway.videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
 )
 _PERMITS = "SELECT task_id FROM taxiway.submissions WHERE task_id IS NOT NULL"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked for. Without a database of one's own, one is started for the time."""
-
-    videos: int = 10_000
-    rows: int = 2_500
-    seed: int = 7
-    processes: int = 4
-    minutes: float = 20.0
-    database_url: str | None = None
 
 
 @dataclass
@@ -80,11 +77,14 @@ class Result:
     fallen: list[str]
     tracebacks: dict[str, int]
     forbidden: list[str] = field(default_factory=list)
+    confirmed: int = 0  # commits of the witness, on a cluster
+    commits_lost: list[int] = field(default_factory=list)
+    audited: str = ""  # the last line of `taxiway audit`
 
     @property
     def passed(self) -> bool:
         """Nothing lost, nothing stuck, nothing paid for twice, no money unexplained, nothing fell over."""
-        return not (self.accounts.complaints or self.fallen or self.forbidden)
+        return not (self.accounts.complaints or self.fallen or self.forbidden or self.commits_lost)
 
     def lines(self) -> Iterator[str]:
         """The table."""
@@ -95,6 +95,8 @@ class Result:
         yield f"lost              {len(found.lost)}"
         yield f"stuck             {len(found.stuck)}"
         yield f"paid twice        {len(found.paid_twice)}"
+        if self.options.cluster:
+            yield f"commits lost      {len(self.commits_lost)} of {self.confirmed} that were confirmed"
         yield f"unknown           {found.outcomes['unknown']}, all accounted for: {not found.unexplained}"
         yield f"consents          {found.consents}"
         yield f"creates           {found.creates}, of which {found.tasks} made a task; {found.deleted} deleted"
@@ -113,6 +115,8 @@ class Result:
         yield from (f"    {count:6}  {words}" for words, count in self.tracebacks.items())
         yield from (f"FORBIDDEN         {words}" for words in self.forbidden)
         yield from (f"WRONG             {words}" for words in found.complaints[:40])
+        if self.audited:
+            yield f"taxiway audit     {self.audited}"
 
     def _film_lines(self) -> Iterator[str]:
         films = self.films
@@ -144,8 +148,8 @@ def _server(options: Options, folder: Path) -> Iterator[str]:
 class Soak:
     """One run: a fleet, a crowd around it, and the phases."""
 
-    def __init__(self, options: Options, folder: Path, database_url: str) -> None:
-        self.options, self.url = options, database_url
+    def __init__(self, options: Options, folder: Path, database_url: str, trouble: Trouble | None) -> None:
+        self.options, self.url, self.trouble = options, database_url, trouble
         dice = Random(options.seed)
         secrets = {
             "RUNWAYML_API_SECRET": "key_" + dice.randbytes(64).hex(),
@@ -199,13 +203,19 @@ class Soak:
         async def look_after() -> None:
             self.fleet.look_after()
 
-        works = [
+        works: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.6, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
             (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
             (0.1, studio.write), (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove),
             (2.0, studio.hold),
         ]  # fmt: skip
         tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
+        if self.trouble is not None:
+            # Every process is killed less often: a failover is what is to be survived here.
+            works = [(seconds * (CALMER if work in (crowd.kill, crowd.cut) else 1), work) for seconds, work in works]
+            tasks.append(asyncio.create_task(self.trouble.run()))
+            if self.options.asynchronous:
+                works.append((1.0, self.trouble.accept))
         tasks += [asyncio.create_task(every(seconds, dice, work)) for seconds, work in works]
         try:
             yield
@@ -221,6 +231,8 @@ class Soak:
             async with asyncio.timeout(seconds):
                 await self.crowd.handed_in.wait()
                 await self.studio.all_written.wait()
+                if self.trouble is not None:
+                    await self.trouble.done.wait()
                 # A machine that is busy otherwise may be done before it was killed often enough to prove anything.
                 while (  # noqa: ASYNC110  # others bring it about
                     self.fleet.did["kill -9"] < LEAST_KILLS or await self._ask(_UNDER_WAY) > self.options.videos // FEW
@@ -235,7 +247,7 @@ class Soak:
             try:
                 async with connected(self.url) as connection:
                     return await connection.fetchval(sql)
-            except OSError:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await asyncio.sleep(0.1)
 
     async def _show_evidence(self, api: httpx.AsyncClient) -> None:
@@ -283,7 +295,7 @@ class Soak:
             films = await linked_app.settle(connection)
             accounts = await settle(connection, entries, self.crowd.prompts | films.prompts)
         accounts.films = films.complaints
-        did = self.crowd.did + self.fleet.did + self.studio.did
+        did = self.crowd.did + self.fleet.did + self.studio.did + (self.trouble.did if self.trouble else Counter())
         return Result(
             options=self.options,
             accounts=accounts,
@@ -295,18 +307,31 @@ class Soak:
             fallen=self.fleet.fallen,
             tracebacks=dict(self.fleet.tracebacks()),
             forbidden=[f"{did[name]} {name}" for name in FORBIDDEN if did[name]],
+            confirmed=len(self.trouble.witness.confirmed) if self.trouble else 0,
+            commits_lost=await self.trouble.witness.lost(self.url) if self.trouble else [],
         )
 
 
-async def soak(options: Options, folder: Path, database_url: str) -> Result:
+async def soak(options: Options, folder: Path, database_url: str, trouble: Trouble | None = None) -> Result:
     """Run it over an empty database; every process that it started has ended when it returns."""
     await migrate(database_url)
     await linked_app.install(database_url)
-    this = Soak(options, folder, database_url)
+    this = Soak(options, folder, database_url, trouble)
     try:
         return await this.run()
     finally:
         this.fleet.end()
+
+
+async def soak_on_cluster(options: Options, folder: Path) -> Result:
+    """The same on a cluster, which is gone when it returns."""
+    setup = nodes.Options(
+        synchronous=not options.asynchronous, ttl=options.ttl, limit_seconds=options.minutes * 60 + nodes.LIMIT_SECONDS
+    )
+    async with troubled(options.plan, keeps=options.door == "keep", options=setup) as trouble:
+        result = await soak(options, folder, trouble.url, trouble)
+        result.audited = await asyncio.to_thread(audit, trouble.url)
+        return result
 
 
 def audit(database_url: str) -> str:
@@ -323,30 +348,24 @@ def audit(database_url: str) -> str:
     return ended.stdout.splitlines()[-1]
 
 
-async def _interruptible(options: Options, folder: Path, database_url: str) -> Result:
-    work = asyncio.create_task(soak(options, folder, database_url))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    return await work
+async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0])
-    for name, kind in (
-        ("videos", int),
-        ("rows", int),
-        ("seed", int),
-        ("processes", int),
-        ("minutes", float),
-        ("database-url", str),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Options, name.replace("-", "_")))
-    options = Options(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, _server(options, Path(name)) as url:
-        result = asyncio.run(_interruptible(options, Path(name), url))
-        audited = audit(url)
-    sys.stdout.write("\n".join([*result.lines(), f"taxiway audit     {audited}"]) + "\n")
-    return 0 if result.passed and audited.endswith(NOTHING_UNCONSENTED) else 1
+    options = parse((__doc__ or "").splitlines()[0])
+    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, ExitStack() as stack:
+        if options.cluster:
+            result = asyncio.run(_interruptible(soak_on_cluster(options, Path(name))))
+        else:
+            url = stack.enter_context(_server(options, Path(name)))
+            result = asyncio.run(_interruptible(soak(options, Path(name), url)))
+            result.audited = audit(url)
+    sys.stdout.write("\n".join(result.lines()) + "\n")
+    return 0 if result.passed and result.audited.endswith(NOTHING_UNCONSENTED) else 1
 
 
 if __name__ == "__main__":
