@@ -118,8 +118,10 @@ class Node:
             done |= new
 
     async def kill(self) -> None:
-        """kill -9 all of it, and wait until it is gone."""
+        """kill -9 all of it, and wait until it is gone, with all that had not arrived anywhere."""
         self.signal(signal.SIGKILL)
+        await self.wire.cut()
+        self.wire.flow()
         if self.keeper is not None:
             await asyncio.to_thread(self.keeper.wait, PATIENCE_SECONDS)
             self._forget()

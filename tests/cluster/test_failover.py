@@ -21,7 +21,6 @@ from tests.cluster.door import Door
 from tests.cluster.nodes import Cluster, Node, Options, cluster, require_patroni
 from tests.crash.accounts import settle
 from tests.database import connected, execute
-from tests.roles import role
 from tests.world import IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.cluster]
@@ -89,12 +88,10 @@ async def cancelling(primary: Node) -> AsyncIterator[None]:
 
 
 async def fail_over(made: Cluster, primary: Node) -> None:
-    """The primary dies with all that no standby has; another one takes over, and the cluster is whole again."""
+    """The primary dies with all that no standby has, and another one takes over."""
     await primary.kill()
-    primary.wire.flow()
     await made.another_primary(primary)
     primary.start()
-    await made.whole()
 
 
 def most_creates(w: World) -> int:
@@ -110,9 +107,12 @@ async def enqueue(w: World, count: int = COUNT) -> None:
 @pytest.mark.parametrize(("setting", "is_cancelled"), [("off", False), ("on", True)])
 async def test_a_claim_that_no_standby_has_is_not_sent(strict: Cluster, setting: str, is_cancelled: bool) -> None:
     """Neither where the role asks for fast commits, nor where a wait is cancelled, which PostgreSQL calls a success."""
-    async with database(strict, keeps=True) as url, role(url, options="SUPERUSER") as (name, own_url):
-        await execute(url, f"ALTER ROLE {name} SET synchronous_commit = {setting}")
-        async with world(own_url) as w:
+    async with database(strict, keeps=True) as url:
+        name = f"taxiway_{setting}"
+        await execute(
+            url, f"CREATE ROLE {name} LOGIN SUPERUSER", f"ALTER ROLE {name} SET synchronous_commit = {setting}"
+        )
+        async with world(url.replace("postgres@", f"{name}@")) as w:
             await enqueue(w)
             primary = await strict.primary()
             primary.wire.stall()
@@ -216,4 +216,4 @@ async def test_rows_that_come_back_after_a_failover_are_noticed_before_they_are_
                 row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM taxiway.videos")
             }
             judged = await settle(connection, [asdict(entry) for entry in w.creates], prompts)
-        assert len(judged.paid_twice) == COUNT
+        assert len({words.partition(":")[0] for words in judged.paid_twice}) == COUNT

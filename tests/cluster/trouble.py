@@ -103,8 +103,12 @@ class Trouble:
                 primary.signal(signal.SIGCONT)
             case "switchover":
                 await self.cluster.switch_over()
-            case "stall" | "cut" | "stall and kill":
-                (primary.wire.cut if act == "cut" else primary.wire.stall)()
+            case "cut":
+                await primary.wire.cut()
+                await self._until_commits_wait()
+                primary.wire.flow()
+            case "stall" | "stall and kill":
+                primary.wire.stall()
                 await self._until_commits_wait()
                 if act == "stall and kill":
                     await self._kill()
@@ -114,14 +118,12 @@ class Trouble:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await asyncio.gather(self.witness.more(), asyncio.sleep(LAG_SECONDS))
                 await self._kill()
-                primary.wire.flow()
             case _:
                 raise ValueError(act)
 
     async def _kill(self) -> None:
         primary = await self.cluster.primary()
         await primary.kill()
-        primary.wire.flow()
         await self.cluster.another_primary(primary)
         await self.witness.more()
         primary.start()

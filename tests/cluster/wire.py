@@ -30,11 +30,13 @@ class Wire:
         self.is_cut = False
         self._flows.set()
 
-    def cut(self) -> None:
-        """Abort every connection, and refuse new ones."""
+    async def cut(self) -> None:
+        """Abort every connection, with what is held back, and refuse new ones."""
         self.is_cut = True
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -57,9 +59,7 @@ class Wire:
             yield self
         finally:
             server.close()
-            tasks = list(self._tasks)
-            self.cut()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.cut()
 
 
 async def _always() -> None:
