@@ -52,7 +52,7 @@ class Witness:
         """Wait until so many more are confirmed."""
         goal = len(self.confirmed) + count
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(self.confirmed) < goal:  # noqa: ASYNC110  # a set tells of no change
+            while len(self.confirmed) < goal:  # noqa: ASYNC110  # it only grows
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def lost(self, url: str) -> list[int]:
