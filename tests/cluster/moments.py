@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+import asyncpg
 
 from service.installer.migrate import migrate
 from tests.cluster.door import Door
 from tests.cluster.nodes import Cluster, Node
 from tests.crash.soak import Result, soak_on_cluster
 from tests.crash.soak_options import Options
-from tests.database import execute
+from tests.database import connected, execute
 from tests.world import IMAGE, World
 
 COUNT = 10
+WRITE = "SELECT pg_current_xact_id()"  # a standby refuses to give out a transaction's number
 Record = Callable[[str, object], None]
 
 
@@ -31,11 +34,25 @@ async def database(made: Cluster, *, keeps: bool) -> AsyncIterator[str]:
         yield door.url(name)
 
 
-async def fail_over(made: Cluster, primary: Node) -> None:
-    """The primary dies with all that no standby has, and another one takes over."""
+async def fail_over(made: Cluster, primary: Node, w: World) -> None:
+    """The primary dies with all that no standby has, another one takes over, and the door of this world leads to it.
+
+    The world's connections are closed: which of them are dead, and which of those it notices, would depend on the time.
+    """
     await primary.kill()
     await made.another_primary(primary)
     primary.start()
+    await made.whole()
+
+    async def takes_writes() -> bool:
+        with suppress(OSError, asyncpg.PostgresError):
+            async with connected(w.url) as connection:
+                await connection.execute(WRITE)
+                return True
+        return False
+
+    await made.until(takes_writes, "open to writes behind the door")
+    await w.ctx.database.close()
 
 
 def most_creates(w: World) -> int:

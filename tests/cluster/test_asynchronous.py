@@ -30,7 +30,7 @@ PROMPTS = "SELECT id, prompt FROM taxiway.videos"
 
 async def test_an_asynchronous_cluster_loses_commits(tmp_path: Path, record_property: Record) -> None:
     """The control: the same judge finds something where there is something to be found."""
-    options = Options(videos=200, rows=0, processes=2, minutes=8, cluster=True, asynchronous=True)
+    options = Options(videos=120, rows=0, processes=2, minutes=8, cluster=True, asynchronous=True)
     result, table = await run_soak(options, tmp_path, record_property)
     assert not result.passed, table
     assert result.commits_lost, table
@@ -60,7 +60,7 @@ async def test_rows_that_come_back_after_a_failover_are_noticed_before_they_are_
         primary.wire.stall()
         await w.tick()
         assert len(w.creates) == 2 * COUNT
-        await fail_over(made, primary)
+        await fail_over(made, primary, w)
         for _ in range(3):
             assert (await w.tick())["submit"]["claimed"] == 0
         assert len(w.creates) == 2 * COUNT, "none is sent a second time"

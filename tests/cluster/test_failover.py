@@ -75,7 +75,7 @@ async def test_a_claim_that_no_standby_has_is_not_sent(strict: Cluster, setting:
             else:
                 await until_commits_wait(strict, primary)
             assert w.creates == [], "nothing is sent that only this server knows of"
-            await fail_over(strict, primary)
+            await fail_over(strict, primary, w)
             await asyncio.gather(tick, return_exceptions=True)
             await w.finish()
             assert len(w.creates) == COUNT
@@ -98,7 +98,7 @@ async def test_a_key_is_not_accepted_for_a_video_that_only_the_old_primary_has(s
             answers = [await ask(w), await ask(w)]
         waiting = asyncio.create_task(ask(w))
         await until_commits_wait(strict, primary)
-        await fail_over(strict, primary)
+        await fail_over(strict, primary, w)
         answers.append(await waiting)
         assert [answer.status_code for answer in answers] == [503, 503, 503]
         answer = await ask(w)
