@@ -26,6 +26,8 @@ Record = Callable[[str, object], None]
 @asynccontextmanager
 async def database(made: Cluster, *, keeps: bool) -> AsyncIterator[str]:
     """A migrated database of this test's own, behind a door, on a whole cluster."""
+    for node in made.nodes:
+        node.wire.flow()  # a test that failed may have left it stalled
     await made.whole()
     async with Door(made.nodes, keeps=keeps).open() as door:
         name = f"taxiway_{uuid4().hex[:12]}"
