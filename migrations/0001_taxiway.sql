@@ -43,7 +43,7 @@ CREATE TABLE taxiway.links (
     schema_name  text        NOT NULL,
     table_name   text        NOT NULL,
     table_oid    oid         NOT NULL,
-    mapping      jsonb       NOT NULL,            -- the link as the operator decided it (service/installer/mapping.py)
+    mapping      jsonb       NOT NULL,            -- the link as the operator decided it (service/link_mapping.py)
     columns      jsonb       NOT NULL,            -- of the mapped columns, by key: {name, attnum, type}
     made         jsonb       NOT NULL DEFAULT '[]',  -- what was added to the table with consent: columns, an index
     state        text        NOT NULL DEFAULT 'open',
@@ -82,6 +82,13 @@ CREATE TABLE taxiway.videos (
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,
     expires_at            timestamptz,            -- still queued by then: EXPIRED
+    queued_at             timestamptz  NOT NULL DEFAULT now(),  -- from then it ages: a retry sets it, a backoff does not
+    -- Its place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
+    -- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
+    claim_order           timestamp    GENERATED ALWAYS AS (
+        queued_at AT TIME ZONE 'UTC' - GREATEST(-100, LEAST(100, priority)) / 400.0::float8 * (
+            GREATEST(LEAST(expires_at AT TIME ZONE 'UTC', queued_at AT TIME ZONE 'UTC' + interval '7 days'),
+                     queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC')) STORED,
     input                 jsonb,                  -- the body of the POST, as Runway takes it
 
     run_after             timestamptz  NOT NULL DEFAULT now(),
@@ -91,6 +98,8 @@ CREATE TABLE taxiway.videos (
     retries               smallint     NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
     task_retries          smallint     NOT NULL DEFAULT 0,  -- tasks that failed and were requested again
     resubmissions         smallint     NOT NULL DEFAULT 0,  -- creates sent on the policy's consent
+    refusals              smallint     NOT NULL DEFAULT 0,  -- by a gateway, while it let others pass
+    refused_at            timestamptz,            -- the last time that a gateway refused it
     round                 integer      NOT NULL DEFAULT 1,  -- grows when it is queued again after an end
     version               integer      NOT NULL DEFAULT 0,  -- of what a linked table shows; grows with each change of it
     open_submission_id    bigint,
@@ -98,6 +107,7 @@ CREATE TABLE taxiway.videos (
     task_status           text,
     progress              real,
     polled_at             timestamptz,
+    poll_tries            smallint     NOT NULL DEFAULT 0,  -- polls in a row without an answer
 
     error_code            text,
     error_message         text,
@@ -145,6 +155,9 @@ CREATE TABLE taxiway.submissions (
     cancel_reason      text,
     polls              integer,                -- how often its task was polled; NULL: never
     recent_polls       jsonb,                  -- the newest of them, each [seconds since 1970, status, progress]
+    missing            integer     NOT NULL DEFAULT 0,  -- how often in a row Runway did not know its task
+    missing_since      timestamptz,            -- when it said so first
+    look_due           timestamptz,            -- the task vanished: when to ask for it once more; NULL after a day
     consented_at       timestamptz,
     -- The ledger of one video. Any entry in it that is not settled forbids another create, unless there is consent.
     PRIMARY KEY (video_id, id),
@@ -152,8 +165,10 @@ CREATE TABLE taxiway.submissions (
         CHECK (outcome IN ('accepted', 'not_sent', 'rejected', 'unknown')),
     CONSTRAINT submissions_closed_with_outcome
         CHECK ((outcome IS NULL) = (closed_at IS NULL)),
+    -- 'unknown' with a task: it vanished, and may have been charged.
     CONSTRAINT submissions_accepted_has_task
-        CHECK ((outcome IS NOT DISTINCT FROM 'accepted') = (task_id IS NOT NULL)),
+        CHECK (CASE outcome WHEN 'accepted' THEN task_id IS NOT NULL WHEN 'unknown' THEN true
+                            ELSE task_id IS NULL END),
     CONSTRAINT submissions_consent_known
         CHECK (consent IN ('policy', 'operator', 'app')),  -- app: it queued a linked row again
     -- The lease outlasts the call, so no other process decides about a video while its POST may still be sent.
@@ -180,10 +195,11 @@ CREATE INDEX submissions_unknown
 CREATE INDEX submissions_unsaved ON taxiway.submissions (id) WHERE unsaved IS NOT NULL;
 -- The day's credits are summed by time; a BRIN index costs next to nothing to keep.
 CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
+CREATE INDEX submissions_look ON taxiway.submissions (look_due) WHERE look_due IS NOT NULL;
 CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- Ready videos only, in the order in which they are claimed.
-CREATE INDEX videos_ready ON taxiway.videos (model, priority DESC, run_after, id)
+-- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
+CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
 -- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
 CREATE INDEX videos_intake ON taxiway.videos (run_after)
@@ -207,16 +223,56 @@ CREATE INDEX videos_reason ON taxiway.videos (error_code, status, created_at DES
 CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, created_at, submitted_at)
     WHERE finished_at IS NOT NULL;
 
--- A model's state, or that of 'all' of them: paused until when, and why.
+-- A model's state, or that of 'all' of them: paused until when, and why; and how many creates may be in flight at once,
+-- over all processes, which is learned (service/store/circuit.py).
 -- 'restored' on 'all' means that this database is a copy, or went back in time: it lasts until `taxiway resume all`.
 CREATE TABLE taxiway.models (
-    model         text        PRIMARY KEY,
-    paused_until  timestamptz,
-    reason        text,                        -- a word: daily_limit, no_credits, key_refused, restored, ...
-    detail        text,                        -- Runway's words, or the sentence for the operator
-    paused_at     timestamptz,
-    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL))
+    model           text        PRIMARY KEY,
+    paused_until    timestamptz,
+    reason          text,                      -- a word: no_credits, key_refused, not_runway, circuit, restored, ...
+    detail          text,                      -- Runway's words, or the sentence for the operator
+    paused_at       timestamptz,
+    last_video      uuid,                      -- whose create was the last to pause it: a probe takes another
+    max_in_flight   integer     NOT NULL DEFAULT 2,
+    held            integer     NOT NULL DEFAULT 2,     -- the last size that held: up to it, it grows with each create
+    grown           integer     NOT NULL DEFAULT 0,     -- accepted creates towards the next growth by one
+    used_at         timestamptz NOT NULL DEFAULT now(), -- it halves with each hour that passes since
+    unknown_videos  uuid[]      NOT NULL DEFAULT '{}',  -- whose outcomes were unknown, in a row
+    pauses          smallint    NOT NULL DEFAULT 0,     -- by the circuit, in a row
+    CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL)),
+    CONSTRAINT models_window_is_one_or_more CHECK (max_in_flight >= 1 AND held >= 1)
 );
+
+-- How many creates of a model may be in flight now: what it has learned, halved with each hour in which it was not used.
+CREATE FUNCTION taxiway.allowed(m taxiway.models) RETURNS integer LANGUAGE sql STABLE
+RETURN GREATEST(LEAST(m.max_in_flight, 2),
+                m.max_in_flight >> LEAST(30, GREATEST(0, floor(extract(epoch FROM now() - m.used_at) / 3600)::integer)));
+
+-- How many more creates of an open model may be permitted now. It locks the model's row until the caller's transaction
+-- ends and counts only then, so that two claims at once never see the same room: a function, because each of its
+-- statements sees what was committed by then. Another claim is waited for as long as claims take; a row that is held for
+-- longer has no room.
+CREATE FUNCTION taxiway.room(of_model text) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    allowed integer;
+BEGIN
+    SELECT taxiway.allowed(m) INTO allowed FROM taxiway.models m
+    WHERE m.model = of_model AND m.reason IS NULL FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        BEGIN
+            PERFORM set_config('lock_timeout', '100', true);
+            SELECT taxiway.allowed(m) INTO allowed FROM taxiway.models m
+            WHERE m.model = of_model AND m.reason IS NULL FOR NO KEY UPDATE;
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN 0;
+        END;
+    END IF;
+    IF allowed IS NULL OR EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL) THEN
+        RETURN 0;
+    END IF;
+    RETURN GREATEST(0, allowed - (SELECT count(*) FROM taxiway.submissions s
+                                  WHERE s.outcome IS NULL AND s.model = of_model));
+END $$;
 
 -- The inbox: every callback that was verified, once.
 CREATE TABLE taxiway.inbox (
@@ -248,6 +304,13 @@ CREATE INDEX events_video ON taxiway.events (video_id, id) WHERE video_id IS NOT
 CREATE INDEX events_newest ON taxiway.events (at);
 -- Rows that PostgreSQL refused: few, and asked for by time.
 CREATE INDEX events_refused ON taxiway.events (at) WHERE kind = 'refused_row';
+
+-- Sessions of the page whose users have logged out; their cookies are signed, and valid for hours. Only a user writes here.
+CREATE TABLE taxiway.sessions (
+    digest     bytea       PRIMARY KEY,        -- SHA-256 of the session's nonce
+    ended_at   timestamptz NOT NULL DEFAULT now(),
+    forget_at  timestamptz NOT NULL            -- its cookie is worth nothing any more
+);
 
 -- A tick: one bounded round of work. `ref` is its short name, which each line that it logs bears.
 CREATE TABLE taxiway.ticks (

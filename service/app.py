@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,7 +21,10 @@ from service import logs
 from service.context import Context
 from service.errors import BadSettings, TaxiwayError
 from service.web import bulk, callbacks, cron, docs, health, metrics, openapi, operations, page, problems, videos
+from service.web.attempts import Attempts
+from service.web.limits import Limits
 
+IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
 TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
 
 ROUTES = [
@@ -69,6 +74,7 @@ def create_app(ctx: Context) -> Starlette:
     built = Starlette(
         routes=ROUTES,
         lifespan=lifespan,
+        middleware=[Middleware(Limits)],
         exception_handlers={
             TaxiwayError: problems.taxiway_error,
             HTTPException: problems.http_error,
@@ -77,6 +83,9 @@ def create_app(ctx: Context) -> Starlette:
     )
     built.router.redirect_slashes = False
     built.state.ctx = ctx
+    built.state.reports = health.Reports(ctx)
+    built.state.images = asyncio.Semaphore(IMAGES_AT_ONCE)
+    built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
     return built
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from service import settings as environment
 from service.errors import BadSettings
-from service.runway.client import Runway
-from service.runway.transport import load_session
+from service.runway.client import Runway, load
 from service.settings import Settings
 from service.store.database import Database
+from service.store.mailbox import Mailbox
 from service.store.recently import Recently
 from service.store.submissions import OutcomeRow
 from service.store.url import normalise
@@ -41,8 +41,10 @@ class Context:
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = _draw  # in [0, 1)
+    report_seconds: float = 2.0  # how old the report of /health may be
     open_client: Runway | None = None
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
+    mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
 
     @asynccontextmanager
@@ -51,7 +53,7 @@ class Context:
         if self.open_client is not None:
             yield self.open_client
             return
-        runway = Runway(self.settings, self.transport() if self.transport else None, self.monotonic)
+        runway = Runway(self.settings, self.transport() if self.transport else None, self.monotonic, self.now)
         try:
             yield runway
         finally:
@@ -63,7 +65,7 @@ class Context:
 
         Not for long: what has rested for a moment (`IDLE_SECONDS`) is not used again.
         """
-        load_session()
+        load()
         async with self.runway() as runway:
             yield replace(self, open_client=runway)
 

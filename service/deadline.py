@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 # With HARD_LIMIT, a call ends this long before the platform kills: time to save what it brought.
 SAVING_SECONDS = 5.0
 SHORTEST_CALL_SECONDS = 10.0
+SHORTEST_ASK_SECONDS = 1.0  # a GET or DELETE with less time than this is not begun
 # After SIGTERM, so long is tried to save what was paid for; platforms kill after 10 to 30 s.
 SAVE_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one step may take: called, it says whether to go on. `calls_end`: when its GETs and DELETEs must be over."""
+
+    monotonic: Callable[[], float]
+    ends: float
+    calls_end: float = math.inf
+    stopping: Callable[[], bool] = lambda: False
+
+    def __call__(self) -> bool:
+        """Whether more may begin."""
+        return not self.stopping() and self.monotonic() < self.ends
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether there is time for a GET or a DELETE."""
+        return self.ask_seconds(SHORTEST_ASK_SECONDS) > 0
+
+    def ask_seconds(self, wanted: float) -> float:
+        """How long a GET or DELETE that starts now may take: no longer than wanted; 0 if there is no time for one."""
+        left = self.calls_end - self.monotonic()
+        return min(wanted, left) if left >= SHORTEST_ASK_SECONDS else 0.0
+
+
+def unlimited(monotonic: Callable[[], float]) -> Share:
+    """The share of a step for which nothing waits."""
+    return Share(monotonic, math.inf)
 
 
 @dataclass
@@ -27,11 +58,21 @@ class Deadline:
         """Whether more work may begin at all."""
         return not self.stopping() and self.monotonic() < self.budget_ends
 
-    def share(self, part: float) -> Callable[[], bool]:
-        """Whether a step may go on that has this part of the time that is left now."""
-        now = self.monotonic()
-        ends = now + (self.budget_ends - now) * part
-        return lambda: self.is_open and self.monotonic() < ends
+    def whole(self) -> Share:
+        """The share of a step that runs beside the others: all the time that is left."""
+        calls_end = math.inf if self.hard_stop is None else self.hard_stop - SAVING_SECONDS
+        return Share(self.monotonic, self.budget_ends, calls_end, self.stopping)
+
+    def share(self, part: float) -> Share:
+        """The share of a step that others wait for: this part of the time that is left now, its calls included.
+
+        Of the time before the last POST can begin, if the platform kills: submitting waits for this step, too.
+        """
+        now, ends = self.monotonic(), self.budget_ends
+        if self.hard_stop is not None:
+            ends = min(ends, self.hard_stop - SAVING_SECONDS - SHORTEST_CALL_SECONDS)
+        ends = now + max(ends - now, 0.0) * part
+        return Share(self.monotonic, ends, ends, self.stopping)
 
     def or_at_least(self, seconds: float) -> Callable[[], bool]:
         """Whether a step may go on that has so many seconds even if the budget is used, unless the platform kills."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from service.redaction import SHORTEST_SECRET
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,37 @@ def web_url(value: str) -> str:
     return value
 
 
+def proxy_url(value: str) -> str:
+    """The address of an HTTP proxy, with or without a user."""
+    try:
+        url = urlsplit(value)
+        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # its words repeat what was given
+        readable = False
+    if not readable or re.search(r"[^!-~]|[?#]", value) or url.path not in ("", "/") or url.netloc.count("@") > 1:
+        raise ValueError(
+            "must be the URL of an HTTP proxy such as http://user:password@proxy.example.com:3128, "
+            "its user and password percent-encoded"
+        )
+    return value
+
+
+def proxy_secrets(value: str | None) -> tuple[str, ...]:
+    """The user and password in a proxy's URL, in each form in which they may be written, unless too short to be one."""
+    user, at, _ = urlsplit(value or "").netloc.rpartition("@")
+    if not at:
+        return ()
+    password = user.partition(":")[2]
+    forms = (basic_credentials(user), user, password, unquote(password))
+    return tuple(form for form in forms if len(form) >= SHORTEST_SECRET)
+
+
+def basic_credentials(user: str) -> str:
+    """What a percent-encoded `user:password` is in a header: base64."""
+    name, _, password = user.partition(":")
+    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+
+
 def header_lines(value: str) -> str:
     """Lines of the form `Name: value`, none of them a header that Taxiway sets itself."""
     for line in filter(None, map(str.strip, value.splitlines())):
@@ -64,3 +98,22 @@ def credits_by_model(value: str) -> dict[str, str]:
     if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
         raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
     return {name.strip(): amount.strip() for name, _, amount in pairs}
+
+
+def passwords(url: str) -> list[str]:
+    """The password of a database's URL, as it stands there and as it is meant; nothing if there is none."""
+    authority, _, query = url.partition("://")[2].partition("?")
+    found = [authority.partition("/")[0].rpartition("@")[0].partition(":")[2]]
+    found += [value for name, value in parse_qsl(query) if name.lower() in ("password", "sslpassword")]
+    return [form for text in found if text for form in dict.fromkeys((text, unquote(text)))]
+
+
+def credentials(value: str) -> list[str]:
+    """A header's value, and what follows the scheme in one such as `Bearer abc`."""
+    scheme, _, rest = value.partition(" ")
+    return [value, rest] if scheme.isalpha() and rest and " " not in rest else [value]
+
+
+def long_parts(url: str, shortest: int) -> list[str]:
+    """The parts of an address's path that are long enough to be secrets."""
+    return [part for part in urlsplit(url).path.split("/") if len(part) >= shortest]

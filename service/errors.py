@@ -14,6 +14,8 @@
     ├── Gone                      410: what was asked for existed once
     ├── Malformed                 400: the body cannot be read at all
     ├── TooLarge                  413: the body is larger than the setting allows
+    ├── TooMany                   429: too many attempts; says when to try again
+    ├── Busy                      503: as many requests of this kind are being worked on as may be
     └── InvalidRequest            422: says which field and why; carries a list of problems
 
 The docstring of a class is the title that people read; the argument is the detail.
@@ -21,8 +23,14 @@ The docstring of a class is the title that people read; the argument is the deta
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from service.redaction import redacted
+
+MOST_PROBLEMS = 20  # that one refusal names
+LONGEST_POINTER, LONGEST_DETAIL = 120, 600  # characters of one of them
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,19 @@ class Problem:
 
     pointer: str
     detail: str
+
+
+def cut(text: str, longest: int) -> str:
+    """At most so many characters of the text, and `…` where it goes on."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _shortened(problems: Iterable[Problem]) -> list[Problem]:
+    """They are kept in rows, and shown: what they repeat of a request must be short, and no secret."""
+    return [
+        Problem(redacted(cut(one.pointer, LONGEST_POINTER)), redacted(cut(one.detail, LONGEST_DETAIL)))
+        for one in problems
+    ]
 
 
 class TaxiwayError(Exception):
@@ -143,12 +164,35 @@ class TooLarge(TaxiwayError):
     slug = "too-large"
 
 
+class TooMany(TaxiwayError):
+    """Too many attempts."""
+
+    status = 429
+    slug = "too-many"
+
+    def __init__(self, detail: str, retry_after: float = 1.0) -> None:
+        """`retry_after`: seconds until another attempt may be made."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Busy(TaxiwayError):
+    """Too many requests are being worked on."""
+
+    status = 503
+    slug = "busy"
+
+
 class InvalidRequest(TaxiwayError):
     """The request is not valid."""
 
     status = 422
     slug = "invalid-request"
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """The first of the problems are kept, shortened, and the number of the others: an answer has its limits."""
+        problems, more = _shortened(problems[:MOST_PROBLEMS]), len(problems) - MOST_PROBLEMS
+        if more > 0:
+            problems.append(Problem("", f"and {more} more"))
         super().__init__("; ".join(f"{p.pointer}: {p.detail}" if p.pointer else p.detail for p in problems))
         self.problems = problems

@@ -14,6 +14,8 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from service.redaction import Redactor
+
 VIDEO = "[Video Generation]"
 RUNWAY = "[Runway API]"
 # The tick that this task works for: each of its lines bears it, and the tick's row in the database has it as `ref`.
@@ -36,18 +38,7 @@ def as_tick(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[
     return named
 
 
-_SHORTEST_SECRET = 8  # a shorter one is none, and would tear the words apart that it happens to occur in
-
-# Keys; secrets and signatures of webhooks; bearer tokens; passwords inside URLs; the signature of an output's URL.
-_ALWAYS_SECRET = re.compile(
-    r"key_[0-9a-fA-F]{16,}|whsec_[A-Za-z0-9+/=]{8,}|\bv1,[A-Za-z0-9+/=]{20,}"
-    r"|(?i:(?<=bearer )|(?<=basic ))[A-Za-z0-9+/=._~-]{16,}"
-    r"|(?<=://)[^\s/@?#]+(?=@)|(?<=[?&]_jwt=)[^&\s\"'<>]+"
-)
-_DATA_URI = re.compile(r"(data:[\w.+/-]*(?:;[\w.+=-]*)*,)[^\s\"'<>\\)\]}]+", re.IGNORECASE)
 _PLAIN = re.compile(r"[^\s\"=]+")
-# Text without any of these (lowered) has nothing for the two patterns above: looking for them costs a tenth.
-_HINTS = ("key_", "whsec_", "v1,", "bearer ", "basic ", "://", "_jwt=", "data:")
 # What could end a line, move a cursor or turn the direction of writing: from outside, it forges a line of the log.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -79,24 +70,6 @@ def event(
         log.handle(
             log.makeRecord(log.name, level, "", 0, message, (), exc_info, extra=extra)
         )  # no formatter asks who called
-
-
-class Redactor:
-    """Takes known secrets, things that look like one, and the contents of data URIs out of a text."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        long = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
-        forms = {form for s in long for form in (s, repr(s)[1:-1], json.dumps(s)[1:-1])}
-        self._forms = sorted(forms, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, "[secret]")
-        lowered = text.lower()
-        if text.isascii() and not any(hint in lowered for hint in _HINTS):
-            return text
-        return _DATA_URI.sub(r"\1[…]", _ALWAYS_SECRET.sub("[secret]", text))
 
 
 class _Formatter(logging.Formatter):
@@ -163,5 +136,5 @@ def configure(log_format: str, level: str, secrets: Iterable[str]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(redact) if log_format == "json" else ConsoleFormatter(redact))
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("databases", "httpx", "httpcore", "asyncio", "aiohttp"):
+    for chatty in ("databases", "httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

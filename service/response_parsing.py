@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from service.redaction import redacted
+
 LONGEST_WORDS = 2000  # characters
 LONGEST_ADDRESS = 16_384  # characters of an output's address; it is kept whole or not at all, for a cut one is dead
 LARGEST_CREDITS = 10_000_000  # $100,000 for one video: a number beyond it is garbage
@@ -107,7 +109,7 @@ def words(body: dict[str, Any]) -> str:
             path = issue.get("path")
             where = ".".join(map(str, path)) if isinstance(path, list) else ""
             found.append(f"{where}: {issue.get('message', issue.get('code', ''))}".removeprefix(": "))
-    return storable("; ".join(filter(None, found)))
+    return storable(redacted("; ".join(filter(None, found))))
 
 
 def storable(text: str, limit: int = LONGEST_WORDS) -> str:

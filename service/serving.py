@@ -11,8 +11,10 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from service.app import create_app
+from service.connections import ACCEPTED_AT_ONCE, BACKLOG, bounded, most_connections
 from service.context import Context
 from service.errors import BadSettings
 
@@ -33,12 +35,19 @@ class Server(uvicorn.Server):
         """Leave signals alone."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, with room for many connections in the kernel, of which few are taken at once."""
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(BACKLOG)
+
 
 def server(app: Starlette, host: str, port: int, *, timeout: float = 5) -> Server:
     """A server that lets the app know when it is stopping, and waits `timeout` seconds for requests in flight."""
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(timeout),
+        timeout_graceful_shutdown=int(timeout), http=bounded(AutoHTTPProtocol, most_connections()),
+        backlog=ACCEPTED_AT_ONCE,
     )  # fmt: skip
     built = Server(config)
     app.state.stopping = lambda: built.should_exit

@@ -10,16 +10,18 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import env_parsing
 from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
+from service.redaction import Redactor
 from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
@@ -28,12 +30,11 @@ RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
 SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 SHORTEST_SECRET = 16  # characters
+LEAST_DIFFERENT = 10  # characters of it: 24 random bytes in hexadecimal have fewer once in a hundred million
+MAKE_ANOTHER = "make one with `openssl rand -hex 24`"
 YEAR_SECONDS = 366 * 86_400.0
 Secrets = Annotated[tuple[str, ...], NoDecode]
-
-
-def _env(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
+_env = AliasChoices
 
 
 class Settings(BaseSettings):
@@ -64,16 +65,21 @@ class Settings(BaseSettings):
         validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY"),
         description="Runway's API key",
     )
-    runway_url: str = Field(
+    runway_url: Annotated[str, AfterValidator(env_parsing.runway_url)] = Field(
         RUNWAY_URL,
         validation_alias=_env("RUNWAYML_BASE_URL", "RUNWAY_BASE_URL"),
         description="Runway's API; `/v1` at the end is tolerated, the host `api.runwayml.com` is corrected "
         "with a warning",
     )
-    runway_headers: str = Field(
+    runway_headers: Annotated[str, AfterValidator(env_parsing.header_lines)] = Field(
         "",
         validation_alias=_env("RUNWAYML_CUSTOM_HEADERS"),
         description="more headers for Runway, one `Name: value` a line",
+    )
+    runway_proxy: Annotated[str, AfterValidator(env_parsing.proxy_url)] | None = Field(
+        None,
+        description="the HTTP proxy for calls to Runway, such as `http://user:password@proxy.example.com:3128`; "
+        "none but this one is used",
     )
     image_model: str = Field(
         "gen4_turbo",
@@ -88,17 +94,23 @@ class Settings(BaseSettings):
     default_ratio: str = Field("1280:720", description="ratio of a request that names none")
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
-    api_keys: Secrets = Field((), description="keys for `/videos`, a list; each 16 characters or longer")
-    cron_secret: Secrets = Field((), description="secrets for the tick routes, a list; each 16 characters or longer")
+    api_keys: Secrets = Field(
+        (), description="keys for `/videos`, a list; each 16 characters or longer, ten of them different"
+    )
+    cron_secret: Secrets = Field(
+        (), description="secrets for the tick routes, a list; each 16 characters or longer, ten of them different"
+    )
     callback_secrets: Secrets = Field(
         (), description="secrets of callbacks, a list; `whsec_` and the base64 of 24 to 64 bytes"
     )
     admin_tokens: Secrets = Field(
         (),
         description="tokens of those who run it, a list: the page with all its actions, and every route that has to do "
-        "with videos, models and ticks; each 16 characters or longer",
+        "with videos, models and ticks; each 16 characters or longer, ten of them different",
     )
-    viewer_tokens: Secrets = Field((), description="tokens with read-only access, a list; each 16 characters or longer")
+    viewer_tokens: Secrets = Field(
+        (), description="tokens with read-only access, a list; each 16 characters or longer, ten of them different"
+    )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
     prompt_column: str = Field(
@@ -121,11 +133,15 @@ class Settings(BaseSettings):
         description="creates in flight at once, in one process",
     )
     poll_concurrency: int = Field(
-        20,
+        50,
         ge=1,
         le=500,
         validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),
         description="polls at once, in one process",
+    )
+    submit_keepalive: bool = Field(
+        False,
+        description="`true` lets a connection carry several creates, for hundreds a second; see `taxiway docs scaling`",
     )
     worker_interval: float = Field(2, gt=0, le=60, description="seconds between two ticks of `taxiway worker`")
 
@@ -169,7 +185,9 @@ class Settings(BaseSettings):
         {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
     )
 
-    heartbeat_url: str | None = Field(None, description="called at the end of every tick; see `taxiway docs operating`")
+    heartbeat_url: Annotated[str, AfterValidator(env_parsing.web_url)] | None = Field(
+        None, description="called at the end of every tick; see `taxiway docs operating`"
+    )
     log_format: Literal["console", "json"] = Field("console", description="`console`, or `json` for one object a line")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
@@ -201,20 +219,15 @@ class Settings(BaseSettings):
             raise ValueError("has a blank or a character outside ASCII in it, which no header can carry")
         return value
 
-    @field_validator("runway_url")
+    @field_validator("submit_keepalive")
     @classmethod
-    def _runway_host(cls, value: str) -> str:
-        return env_parsing.runway_url(value)
-
-    @field_validator("heartbeat_url")
-    @classmethod
-    def _reachable(cls, value: str | None) -> str | None:
-        return None if value is None else env_parsing.web_url(value)
-
-    @field_validator("runway_headers")
-    @classmethod
-    def _header_lines(cls, value: str) -> str:
-        return env_parsing.header_lines(value)
+    def _no_proxy_between(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("runway_proxy"):
+            raise ValueError(
+                "must not be true with RUNWAY_PROXY: behind a proxy, an answer on a kept connection may belong to "
+                "another request. Remove one of the two"
+            )
+        return value
 
     @field_validator("prompt_column", "image_column")
     @classmethod
@@ -227,26 +240,22 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "cron_secret", "admin_tokens", "viewer_tokens")
     @classmethod
-    def _long_and_apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _strong_and_apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         complaints = []
         if any(len(secret) < SHORTEST_SECRET for secret in value):
-            short = f"has an entry shorter than {SHORTEST_SECRET} characters"
-            complaints.append(f"{short}: make one with `openssl rand -hex 24`")
-        if info.field_name == "cron_secret" and set(value) & set(info.data.get("api_keys", ())):
-            complaints.append(
-                "shares an entry with API_KEYS, so a client that may only enqueue could also run ticks: set another"
-            )
-        if info.field_name in ("admin_tokens", "viewer_tokens"):
-            others = [name for name in ("api_keys", "cron_secret", "admin_tokens") if name != info.field_name]
-            shared = [name.upper() for name in others if set(value) & set(info.data.get(name, ()))]
-            complaints += [f"shares an entry with {name}: one secret must not have two meanings" for name in shared]
-        _refuse(complaints)
+            complaints.append(f"has an entry shorter than {SHORTEST_SECRET} characters: {MAKE_ANOTHER}")
+        elif any(len(set(secret)) < LEAST_DIFFERENT for secret in value):
+            complaints.append(f"has an entry of fewer than {LEAST_DIFFERENT} different characters: {MAKE_ANOTHER}")
+        _refuse([*complaints, *_shared(value, info)])
         return value
 
     @field_validator("callback_secrets")
     @classmethod
-    def _webhook_secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        _refuse(dict.fromkeys(filter(None, map(check_secret, value))))
+    def _webhook_secrets(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        complaints = list(dict.fromkeys(filter(None, map(check_secret, value))))
+        if any(len(set(secret.removeprefix("whsec_"))) < LEAST_DIFFERENT for secret in value) and not complaints:
+            complaints.append(f"has an entry of fewer than {LEAST_DIFFERENT} different characters: make it random")
+        _refuse([*complaints, *_shared(value, info)])
         return value
 
     @field_validator("hard_limit")
@@ -271,9 +280,35 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must never appear in a log."""
+        """Everything that must never appear in a log, a row or an answer."""
         tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
-        return (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]))
+        urls = filter(None, [self.database_url, self.migrate_database_url])
+        passwords = [password for url in urls for password in env_parsing.passwords(url)]
+        headers = [part for value in self.custom_headers.values() for part in env_parsing.credentials(value)]
+        places = env_parsing.long_parts(self.heartbeat_url or "", SHORTEST_SECRET)  # a check is known by its address
+        proxy = env_parsing.proxy_secrets(self.runway_proxy)
+        found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords, *proxy)
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """Takes these secrets, and what looks like one, out of a text."""
+        return Redactor(self.secrets)
+
+
+def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
+    """A complaint for each setting declared before this one that has a secret of it: each has one purpose."""
+    before = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens")
+    others: dict[str, set[str | None]] = {"runway_key": {info.data.get("runway_key")}}
+    others |= {name: set(info.data.get(name) or ()) for name in before if name != info.field_name}
+    for name in ("database_url", "migrate_database_url"):
+        others[name] = set(env_parsing.passwords(info.data.get(name) or ""))
+    for name in (name for name, secrets in others.items() if secrets & set(value)):
+        if (info.field_name, name) == ("cron_secret", "api_keys"):
+            words = "so a client that may only enqueue could also run ticks: set another"
+            yield f"shares an entry with API_KEYS, {words}"
+        else:
+            yield f"shares an entry with {ENV_NAMES[name]}: one secret must not have two meanings"
 
 
 def _refuse(complaints: Iterable[str]) -> None:
@@ -334,6 +369,11 @@ def doubts(settings: Settings) -> list[str]:
         found.append("RUNWAYML_API_SECRET does not look like a key of Runway's: key_ and 128 hexadecimal digits")
     if real and settings.runway_url.startswith("http:"):
         found.append(f"RUNWAYML_BASE_URL sends the key to Runway unencrypted: use {RUNWAY_URL}")
+    if settings.submit_keepalive:
+        found.append(
+            "SUBMIT_KEEPALIVE lets one connection carry several creates: a surplus answer may give a video the film of "
+            "another, and a connection that Runway closes meanwhile leaves a create unknown"
+        )
     if real and settings.runway_key and settings.max_credits_per_day is None:
         found.append("MAX_CREDITS_PER_DAY is not set: nothing limits what this key may spend in a day")
     return found

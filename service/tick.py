@@ -24,13 +24,14 @@ from service.store.pending_work import EVERYTHING, PendingWork, pending_work
 
 log = logging.getLogger(__name__)
 
-INTAKE_SHARE = 0.5  # of the budget, at most, for linked tables that have many rows to take
+INTAKE_SHARE = 0.5  # of the budget, at most, for rows to take: submitting waits for it
+RESCUE_SHARE = 0.5  # of what is then left
 MIRROR_SECONDS = 5.0  # at least, also if the steps before it have used the budget
 
 # What a step with nothing to do reports, in the order of the report.
 IDLE: Mapping[str, Counts] = {
-    "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING, "submit": submit.NOTHING,
-    "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
+    "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING,
+    "submit": submit.NOTHING, "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
 }  # fmt: skip
 
 
@@ -54,13 +55,7 @@ async def tick(
     """
     need(ctx.settings, "database_url", "runway_key")
     started = ctx.monotonic()
-    hard_limit = ctx.settings.hard_limit
-    deadline = Deadline(
-        monotonic=ctx.monotonic,
-        budget_ends=started + (budget or ctx.settings.tick_budget),
-        hard_stop=None if hard_limit is None else started + hard_limit,
-        stopping=stopping,
-    )
+    deadline = _deadline(ctx, started, budget, stopping)
     due = await _due(ctx)
     counts: dict[str, Any] = {}
     tables = await _tables(ctx, counts) if due.links else []
@@ -69,17 +64,17 @@ async def tick(
     elif tables:
         await _step(counts, "intake", intake.take_linked(ctx, tables, deadline.share(INTAKE_SHARE)))
     if due.rescue:
-        await _step(counts, "rescue", rescue.run_once(ctx))
-    if due.cancel or due.rescue or counts.get("intake", intake.NOTHING)["recalled"]:
-        await _step(counts, "cancel", cancel.run_once(ctx))
-    # Side by side: a slow create must not keep a finished video waiting, nor the other way round.
-    async with asyncio.TaskGroup() as both:
+        await _step(counts, "rescue", rescue.run_once(ctx, deadline.share(RESCUE_SHARE)))
+    # Side by side: a slow call of one kind must not keep the others waiting.
+    async with asyncio.TaskGroup() as calls:
         if wake is None:
-            both.create_task(_step(counts, "submit", submit.run_once(ctx, deadline, probe=due.probe)))
+            calls.create_task(_step(counts, "submit", submit.run_once(ctx, deadline, probe=due.probe)))
         else:
             wake.set(due_work=True, probe=due.probe)
-        if due.poll or due.intake or due.rescue:
-            both.create_task(_step(counts, "poll", poll.run_once(ctx, lambda: deadline.is_open)))
+        if due.cancel or due.rescue or counts.get("intake", intake.NOTHING)["recalled"]:
+            calls.create_task(_step(counts, "cancel", cancel.run_once(ctx, deadline.whole())))
+        if due.poll or due.look or due.intake or due.rescue:
+            calls.create_task(_step(counts, "poll", poll.run_once(ctx, deadline.whole(), look=due.look or due.rescue)))
     if tables and _may_be_behind(tables, counts):
         await _step(counts, "mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
     if due.prune:
@@ -88,6 +83,18 @@ async def tick(
         counts["submit"] = dict(submitted)
         submitted.update(submit.NOTHING)
     return await _finish(ctx, kind, started, counts, idle=IDLE)
+
+
+def _deadline(
+    ctx: Context, started: float, budget: float | None, stopping: Callable[[], bool] = lambda: False
+) -> Deadline:
+    hard_limit = ctx.settings.hard_limit
+    return Deadline(
+        monotonic=ctx.monotonic,
+        budget_ends=started + (budget or ctx.settings.tick_budget),
+        hard_stop=None if hard_limit is None else started + hard_limit,
+        stopping=stopping,
+    )
 
 
 async def _tables(ctx: Context, counts: dict[str, Any]) -> list[LinkedTable]:
@@ -138,9 +145,9 @@ async def poll_only(ctx: Context, *, budget: float | None = None) -> dict[str, A
     """The poll step alone, for a second cron."""
     need(ctx.settings, "database_url", "runway_key")
     started = ctx.monotonic()
-    ends = started + (budget or ctx.settings.tick_budget)
+    deadline = _deadline(ctx, started, budget)
     counts: dict[str, Any] = {}
-    await _step(counts, "poll", poll.run_once(ctx, lambda: ctx.monotonic() < ends))
+    await _step(counts, "poll", poll.run_once(ctx, deadline.whole()))
     return await _finish(ctx, "poll", started, counts)
 
 

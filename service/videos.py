@@ -46,11 +46,11 @@ class Event(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     RETRY = "retry"  # a user or an operator asks for it again
-    ATTACH = "attach"  # late evidence: the task that an unknown submission made
+    ATTACH = "attach"  # late evidence: the task that an unknown submission made, or that had vanished
 
 
 # The state machine. What is not here does not happen: an event that arrives late or twice changes nothing.
-# ATTACH from FAILED is for error_code SUBMISSION_UNKNOWN alone.
+# ATTACH from FAILED is for error_code SUBMISSION_UNKNOWN and TASK_VANISHED alone.
 TRANSITIONS: Mapping[tuple[Status, Event], Status] = {
     (Status.QUEUED, Event.REFUSE): Status.FAILED,
     (Status.QUEUED, Event.CLAIM): Status.PROCESSING,
@@ -76,6 +76,7 @@ EXPIRED = "EXPIRED"
 INVALID_REQUEST = "INVALID_REQUEST"
 REJECTED = "REJECTED"
 REFUSED_BY_TABLE = "REFUSED_BY_TABLE"
+REFUSED_BY_GATEWAY = "REFUSED_BY_GATEWAY"
 TASK_TIMEOUT = "TASK_TIMEOUT"
 TASK_VANISHED = "TASK_VANISHED"
 TASK_CANCELLED = "TASK_CANCELLED"
@@ -89,9 +90,12 @@ MEANINGS: Mapping[str, str] = {
     REJECTED: "Runway refused the request, in its own words",
     SUBMISSION_UNKNOWN: "it is not known whether Runway took the request; see `taxiway docs unknown-outcomes`",
     TASK_TIMEOUT: "Runway had not finished after `TASK_TIMEOUT`; its task is deleted",
-    TASK_VANISHED: "Runway no longer knows the task",
+    TASK_VANISHED: "Runway did not know the task three times over five minutes; it may have been charged, so a retry "
+    "needs consent; Runway is asked for a day more, and a late answer completes it",
     TASK_CANCELLED: "the task was cancelled at Runway",
     NO_OUTPUT: "Runway says that the task succeeded, and gave no file",
+    REFUSED_BY_GATEWAY: "a gateway or firewall in front of Runway refused this video three times while others passed, "
+    "or its body as too large (413); nothing was made",
     REFUSED_BY_TABLE: "a trigger or constraint of your linked table refused `processing`, in its own words; nothing "
     "was sent; see `taxiway docs linked-tables`",
     UNSTORABLE: "the database refused for a day to store what became of it; doctor and the timeline quote it",

@@ -22,6 +22,8 @@ TOLERANCE_SECONDS = 300
 
 ID_FORM = re.compile(r"[!-~]{1,256}")  # it becomes a key in the database: printable, and not endless
 TIMESTAMP_FORM = re.compile(r"[1-9][0-9]{0,11}")
+SIGNATURE_FORM = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
+MOST_SIGNATURES = 20  # of one message: one for each secret that is in use while it is replaced
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,16 @@ def headers(secret: str, id: str, timestamp: int, body: bytes) -> dict[str, str]
     return {ID: id, TIMESTAMP: str(timestamp), SIGNATURE: sign(secret, id, timestamp, body)}
 
 
-def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> Message:
-    """Say whose message this is, if one of the secrets signed it within five minutes of `now` (Unix seconds).
+@dataclass(frozen=True)
+class Claim:
+    """What the three headers claim, before the body is there to prove it."""
 
-    Whatever a stranger sends, only SignatureRefused is raised; BadSettings if a secret of ours is malformed.
-    """
+    message: Message
+    signatures: tuple[str, ...]
+
+
+def claim(headers: Mapping[str, str], now: float) -> Claim:
+    """Read the three headers, and refuse what no body could make good. `now`: Unix seconds. Raises SignatureRefused."""
     id, stamp, signatures = (_only(headers, name) for name in (ID, TIMESTAMP, SIGNATURE))
     if not ID_FORM.fullmatch(id):
         raise SignatureRefused(f"{ID} is empty, too long, or not printable ASCII")
@@ -65,11 +72,27 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now:
     timestamp = int(stamp)
     if abs(now - timestamp) > TOLERANCE_SECONDS:
         raise SignatureRefused(f"{TIMESTAMP} is {now - timestamp:+.0f} s from this clock")
-    given = [signature.encode() for signature in signatures.split(" ") if signature.isascii()]
-    ours = [sign(secret, id, timestamp, body).encode() for secret in secrets]
+    given = tuple(signature for signature in signatures.split(" ") if signature.isascii())
+    if len(given) > MOST_SIGNATURES or not any(map(SIGNATURE_FORM.fullmatch, given)):
+        raise SignatureRefused(f"{SIGNATURE} has no signature of the form v1,… or more than {MOST_SIGNATURES}")
+    return Claim(Message(id, timestamp), given)
+
+
+def proven(claimed: Claim, body: bytes, secrets: Sequence[str]) -> Message:
+    """The message, if one of the secrets signed its body. Raises SignatureRefused; BadSettings for a secret of ours."""
+    message, given = claimed.message, [signature.encode() for signature in claimed.signatures]
+    ours = [sign(secret, message.id, message.timestamp, body).encode() for secret in secrets]
     if not any(hmac.compare_digest(expected, signature) for expected in ours for signature in given):
         raise SignatureRefused(f"none of {len(given)} signatures is by one of {len(ours)} secrets")
-    return Message(id, timestamp)
+    return message
+
+
+def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> Message:
+    """Say whose message this is, if one of the secrets signed it within five minutes of `now` (Unix seconds).
+
+    Whatever a stranger sends, only SignatureRefused is raised; BadSettings if a secret of ours is malformed.
+    """
+    return proven(claim(headers, now), body, secrets)
 
 
 def new_secret(random_bytes: Callable[[int], bytes] = token_bytes) -> str:

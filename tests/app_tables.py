@@ -6,7 +6,7 @@ import json
 from random import randrange
 from typing import Any
 
-from service.links import Mapping
+from service.link_mapping import Mapping
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
 from service.store.links import open_links

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from service.context import build
-from service.operations.links import Intake
+from service.operations.linked_rows import Intake
 from service.settings import Settings
 from service.store.links import open_links
 

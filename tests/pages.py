@@ -18,7 +18,7 @@ from tests.world import World, world
 ADMIN_TOKEN = "admin-token-for-tests-01"
 VIEWER_TOKEN = "viewer-token-for-tests-1"
 TOKENS: dict[str, Any] = {"admin_tokens": (ADMIN_TOKEN,), "viewer_tokens": (VIEWER_TOKEN,)}
-SITE = "http://taxiway.test"
+SITE = "https://taxiway.test"
 HTMX = {"hx-request": "true"}
 ADDRESSES = ("href", "src", "action", "hx-get", "hx-post")
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}

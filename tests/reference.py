@@ -34,7 +34,9 @@ def code(*words: str) -> str:
 
 
 def shown(default: object) -> str:
-    """A default: no `.0`, and `none` for what is empty."""
+    """A default: no `.0`, no capitals of Python's, and `none` for what is empty."""
+    if isinstance(default, bool):
+        return str(default).lower()
     if default is None or default in ("", (), {}):
         return "none"
     return str(int(default)) if isinstance(default, float) and default.is_integer() else str(default)

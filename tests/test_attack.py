@@ -36,7 +36,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import docs, webhooks
 from service.app import ROUTES, create_app
-from service.logs import ConsoleFormatter, JsonFormatter, Redactor
+from service.logs import ConsoleFormatter, JsonFormatter
+from service.redaction import Redactor
 from service.tick import tick
 from service.web import bodies, openapi, page
 from tests.database import renamed, temporary_database
@@ -561,7 +562,7 @@ async def test_a_body_that_is_no_request(database_url: str, heard: Heard) -> Non
         for raw in NO_REQUESTS:
             refused(await t.api.post("/videos", content=raw), 400, 422)
             video_id = await t.world.enqueue()
-            refused(await t.api.post(f"/videos/{video_id}/retry", content=raw), 400, 409, 422)
+            refused(await t.api.post(f"/videos/{video_id}/retry", content=raw), 400, 409, 413, 422)
 
 
 async def test_metadata_that_is_nested_deeply_comes_back(database_url: str, heard: Heard) -> None:
@@ -773,5 +774,5 @@ async def test_a_key_that_runway_repeats_does_not_get_through(database_url: str,
     async with target(database_url, heard) as t:
         await t.world.enqueue()
         await tick(replace(t.world.ctx, transport=lambda: httpx.MockTransport(echo)))
-        detail = (await t.anyone.get("/health")).json()["models_paused"][0]["detail"]
+        detail = (await t.api.get("/health")).json()["models_paused"][0]["detail"]
         assert "[secret] is disabled" in detail

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from service.deadline import Grace
+from service.deadline import Grace, unlimited
 from service.errors import DatabaseUnavailable
 from service.operations import saving
 from service.operations.finalize import finalize
@@ -31,7 +31,7 @@ from service.videos import Status
 from tests.database import connected, execute
 from tests.refusing import CODES, allow, codes_for, refuse, refusing
 from tests.test_driver_errors import error
-from tests.world import World, world
+from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
 
@@ -274,6 +274,7 @@ SHORT = {(name, codes_for(n)[n % 3]) for n, name in enumerate(CASES)}
 async def test_one_of_five_rows_is_refused(database_url: str, name: str, code: str) -> None:
     case = CASES[name]
     async with world(database_url) as w:
+        await warm(w.url, 50)
         ids = await case.before(w)
         bad, others = ids[2], [one for one in ids if one != ids[2]]
         await refuse(database_url, case.table, bad, code, on=case.on)
@@ -301,6 +302,7 @@ async def test_one_of_five_rows_is_refused(database_url: str, name: str, code: s
 @pytest.mark.parametrize("code", CODES)
 async def test_a_tick_a_callback_or_an_old_row_that_is_refused(database_url: str, code: str) -> None:
     async with world(database_url, video_retention=86_400.0) as w:
+        await warm(w.url, 50)
         ids = await by_api(w, 3)
         await w.finish()
         [worst] = await w.rows("SELECT min(id) AS id FROM taxiway.ticks")
@@ -328,6 +330,7 @@ async def test_a_tick_a_callback_or_an_old_row_that_is_refused(database_url: str
 
 async def test_a_tick_that_cannot_be_written_down_has_done_its_work(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         await by_api(w, 1)
         async with refusing(database_url, "ticks", "tick", "P0001", key="kind"):
             counts = await tick(w.ctx)
@@ -375,6 +378,7 @@ async def test_one_of_five_answers_is_refused(
     database_url: str, table: str, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         ids = await by_api(w)
         ctx = hooked(w, at_the_last(5, lambda: refuse(database_url, table, ids[2], code)))
         counts = await tick(ctx)
@@ -402,6 +406,7 @@ async def test_one_of_five_answers_is_refused(
 
 async def test_a_value_that_the_ledger_refuses_is_left_out_and_the_id_saved(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         [video_id] = await by_api(w, 1)
         [permitted] = await claims.claim(w.ctx.database, 1, 60)
         await execute(database_url, "ALTER TABLE taxiway.submissions ADD CHECK (http_status IS NULL)")
@@ -417,6 +422,7 @@ async def answer_of_status(w: World, one: OpenSubmission) -> submissions.Outcome
 
 async def test_ids_are_saved_although_a_model_that_is_to_be_paused_is_held(database_url: str) -> None:
     async with world(database_url) as w, connected(database_url) as psql:
+        await warm(w.url, 50)
         ids = await by_api(w)
         await w.rows("INSERT INTO taxiway.models (model) VALUES ('all') ON CONFLICT DO NOTHING")
         w.faults("key_revoked")
@@ -450,11 +456,12 @@ async def test_a_model_that_stays_held_ends_the_claims_of_the_tick(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with world(database_url, submit_concurrency=1) as w, connected(database_url) as psql:
+        await warm(w.url, 50)
         await by_api(w, 3)
         await w.rows("INSERT INTO taxiway.models (model) VALUES ('all') ON CONFLICT DO NOTHING")
         w.faults({"simulate": "key_revoked", "times": 9})
         async with psql.transaction():
-            await psql.execute("SELECT FROM taxiway.models FOR UPDATE")
+            await psql.execute("SELECT FROM taxiway.models WHERE model = 'all' FOR UPDATE")
             async with asyncio.timeout(20):
                 await tick(hooked(w, at_the_last(1, lambda: asyncio.sleep(0))))
         assert len(w.creates) == 1
@@ -464,6 +471,7 @@ async def test_a_model_that_stays_held_ends_the_claims_of_the_tick(
 
 async def test_a_probe_that_succeeds_resumes_a_model_when_its_row_is_free(database_url: str) -> None:
     async with world(database_url) as w, connected(database_url) as psql:
+        await warm(w.url, 50)
         await models.pause(w.ctx.database, "all", 60, "no_credits", "words")
         assert not await models.try_resume(w.ctx.database, "all") or True
         await models.pause(w.ctx.database, "all", 60, "no_credits", "words")
@@ -478,6 +486,7 @@ async def test_a_probe_that_succeeds_resumes_a_model_when_its_row_is_free(databa
 
 async def test_four_of_five_ids_are_saved_while_one_ledger_row_is_held(database_url: str) -> None:
     async with world(database_url) as w, connected(database_url) as psql:
+        await warm(w.url, 50)
         ids = await by_api(w)
         await psql.execute("BEGIN")
 
@@ -502,6 +511,7 @@ async def test_four_of_five_ids_are_saved_while_one_ledger_row_is_held(database_
 
 async def test_a_ledger_row_that_stays_held_ends_with_the_next_tick(database_url: str) -> None:
     async with world(database_url) as w, connected(database_url) as psql:
+        await warm(w.url, 50)
         [video_id] = await by_api(w, 1)
         ctx = hooked(w, at_the_last(1, lambda: asyncio.sleep(0)))
         [permitted] = await claims.claim(w.ctx.database, 1, 60)
@@ -519,6 +529,7 @@ async def test_a_ledger_row_that_stays_held_ends_with_the_next_tick(database_url
 
 async def test_a_held_ledger_row_delays_the_end_of_no_other_video(database_url: str) -> None:
     async with world(database_url) as w, connected(database_url) as psql:
+        await warm(w.url, 50)
         ids = await submitted(w)
         await w.later(minutes=1)
         async with psql.transaction():
@@ -530,6 +541,7 @@ async def test_a_held_ledger_row_delays_the_end_of_no_other_video(database_url: 
 
 async def test_a_stop_gives_up_what_cannot_be_saved(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         now = [0.0]
 
         async def sleep(seconds: float) -> None:
@@ -555,6 +567,7 @@ async def test_a_stop_gives_up_what_cannot_be_saved(database_url: str, caplog: p
 
 async def test_a_write_that_hangs_is_cut_off_when_the_grace_is_over(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         stopping = False
         grace = Grace(iter(range(0, 1000, 5)).__next__, lambda: stopping)
         cut = asyncio.Event()
@@ -576,6 +589,7 @@ async def test_a_write_that_hangs_is_cut_off_when_the_grace_is_over(database_url
 
 async def test_a_row_is_parked_once_an_hour_and_fails_after_a_day(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         [video_id] = await by_api(w, 1)
         async with refusing(database_url, "videos", "processing", key="status"):
             for _ in range(3):
@@ -595,6 +609,7 @@ async def test_a_row_is_parked_once_an_hour_and_fails_after_a_day(database_url: 
 
 async def test_what_cannot_even_fail_is_stuck_and_doctor_says_why(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         ids = await submitted(w)
         await refuse(database_url, "videos", ids[0], "23514")
         for _ in range(3):
@@ -604,7 +619,7 @@ async def test_what_cannot_even_fail_is_stuck_and_doctor_says_why(database_url: 
         await run(w, minutes=24 * 60)
         await run(w, minutes=15)
         assert (await w.row(ids[0]))["status"] == "processing"
-        health = (await w.anyone.get("/health")).json()
+        health = (await w.api.get("/health")).json()
         assert (health["stuck"], health["status"]) == (1, "attention")
         from service.doctor.queue import refused_rows
 
@@ -618,6 +633,7 @@ async def test_what_cannot_even_fail_is_stuck_and_doctor_says_why(database_url: 
 
 async def test_a_refusal_that_cannot_be_noted_is_logged(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         [video_id] = await by_api(w, 1)
         await execute(database_url, "ALTER TABLE taxiway.events RENAME TO gone")
         await ParkingLot(w.ctx, "submit").park(Refusal("claim", str(video_id), video_id, error("P0001")))
@@ -637,23 +653,26 @@ async def closed(w: World) -> Any:
 
 async def test_finalize_says_what_it_changed_although_one_was_refused(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         ids = await submitted(w)
         await w.later(minutes=1)
         await refuse(database_url, "videos", ids[0], on="UPDATE")
         due = [one for one in await poll_due(w) if one.video.id != ids[0]]
         async with w.ctx.runway() as runway:
-            results = [await poll._poll(w.ctx, runway, one) for one in due]
+            poller = poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic))
+            results = [(await poller.poll(one)).result for one in due]
         assert await finalize(w.ctx, [one for one in results if one]) == {one.video.id for one in due}
 
 
 async def poll_due(w: World) -> Any:
     from service.store import tasks
 
-    return await tasks.claim_due(w.ctx.database, 10, 30.0, ParkingLot(w.ctx, "poll"))
+    return await tasks.claim_due(w.ctx.database, 10, ParkingLot(w.ctx, "poll"))
 
 
 async def test_rescue_goes_on_behind_a_part_that_fails(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 50)
         ids = await dragged(w)
 
         async def broken(*_: object, **__: object) -> Any:
@@ -674,6 +693,7 @@ async def test_rescue_goes_on_behind_a_part_that_fails(database_url: str, monkey
 
 async def test_submit_goes_on_with_what_is_left_of_a_small_claim(database_url: str) -> None:
     async with world(database_url, submit_concurrency=2) as w:
+        await warm(w.url, 50)
         ids = await by_api(w)
         await refuse(database_url, "submissions", ids[0], on="INSERT")
         await run(w)

@@ -116,7 +116,7 @@ async def test_a_check_that_keeps_completed_away_is_reported_and_tried_again(dat
         assert "SQLSTATE 23514" in said
         [event] = await w.rows("SELECT detail ->> 'words' AS words FROM taxiway.events WHERE kind = 'mirror_refused'")
         assert "violates check constraint" in event["words"]
-        assert (await w.anyone.get("/health")).json()["links"][0]["refusing_rows"] == 1
+        assert (await w.api.get("/health")).json()["links"][0]["refusing_rows"] == 1
         await w.later(hours=1)
         assert (await w.tick())["mirror"]["refused"] == 1
         await execute(database_url, "UPDATE videos SET thumbnail_url = 'https://e.com/b.jpg'")

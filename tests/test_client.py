@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import gzip
 import json
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -17,14 +16,13 @@ from typing import Any
 import httpx
 import pytest
 import respx
-from httpx_aiohttp import AiohttpTransport as HttpxAiohttp
 
 from service.errors import RunwayUnavailable
 from service.runway.client import LARGEST_ANSWER_BYTES, Runway
-from service.runway.injected import httpcore_trace
 from service.runway.outcomes import Broken, HttpResult, Kind, Outcome, Reason, classify
-from service.runway.transport import AiohttpTransport, ConnectionTrace, current
+from service.runway.transport import SocketTransport
 from service.settings import Settings
+from tests.mocked import mocked
 from tests.simulator_server import until
 from tests.wire import (
     ACCEPTED,
@@ -47,33 +45,16 @@ KEY = "key_" + "0" * 128
 HANGING_SECONDS = 0.3  # for cases that end with the deadline
 PATIENCE_SECONDS = 10.0  # for cases that end by themselves
 
-Transport = httpx.AsyncBaseTransport | AiohttpTransport
-Transports = Callable[..., Transport]
 
-
-def over_aiohttp(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> Transport:
-    """The default transport."""
-    return AiohttpTransport(url, connections, tls=tls or trusting_tls())
-
-
-def over_httpx(url: str, connections: int = 8, tls: ssl.SSLContext | None = None) -> Transport:
-    """Plain httpx, as somebody may inject it."""
-    return httpx.AsyncHTTPTransport(
-        verify=tls or trusting_tls(), limits=httpx.Limits(max_connections=connections), trust_env=False
-    )
-
-
-@pytest.fixture(params=[over_aiohttp, over_httpx], ids=["aiohttp", "httpx"])
-def transports(request: pytest.FixtureRequest) -> Transports:
-    """Both ways to carry a call."""
-    made: Transports = request.param
-    return made
+def transport(connections: int = 8, **options: Any) -> SocketTransport:
+    """The transport of production; it trusts the tests' server."""
+    return SocketTransport(connections=connections, **({"tls": trusting_tls()} | options))
 
 
 @asynccontextmanager
-async def client(url: str, transport: Transport | None) -> AsyncIterator[Runway]:
+async def client(url: str, carried_by: httpx.AsyncBaseTransport | None) -> AsyncIterator[Runway]:
     """Runway at `url`."""
-    runway = Runway(Settings(runway_key=KEY, runway_url=url), transport)
+    runway = Runway(Settings(runway_key=KEY, runway_url=url), carried_by)
     try:
         yield runway
     finally:
@@ -85,11 +66,9 @@ async def send(runway: Runway, seconds: float = PATIENCE_SECONDS, body: dict[str
     return classify(await runway.create("image_to_video", body or BODY, give_up_at=time.monotonic() + seconds))
 
 
-async def create(
-    transports: Transports, script: Script, *, tls: bool = False, seconds: float = PATIENCE_SECONDS
-) -> tuple[Outcome, Wire]:
+async def create(script: Script, *, tls: bool = False, seconds: float = PATIENCE_SECONDS) -> tuple[Outcome, Wire]:
     """One create against a script: its outcome, and what the server heard."""
-    async with wire(script, tls=tls) as server, client(server.url, transports(server.url)) as runway:
+    async with wire(script, tls=tls) as server, client(server.url, transport()) as runway:
         outcome = await send(runway, seconds)
     assert server.posts <= 1, "a create was sent twice"
     if outcome.kind is Kind.NOT_SENT:
@@ -101,39 +80,39 @@ async def create(
 
 
 class TestNotSent:
-    async def test_refused(self, transports: Transports) -> None:
+    async def test_refused(self) -> None:
         with refusing_port() as url:
-            async with client(url, transports(url)) as runway:
+            async with client(url, transport()) as runway:
                 assert (await send(runway)).kind is Kind.NOT_SENT
 
-    async def test_no_such_name(self, transports: Transports) -> None:
+    async def test_no_such_name(self) -> None:
         url = "http://does-not-exist.invalid"
-        async with client(url, transports(url)) as runway:
+        async with client(url, transport()) as runway:
             assert (await send(runway)).kind is Kind.NOT_SENT
 
-    async def test_connecting_hangs(self, transports: Transports) -> None:
+    async def test_connecting_hangs(self) -> None:
         with deaf() as url:
-            async with client(url, transports(url)) as runway:
+            async with client(url, transport()) as runway:
                 assert (await send(runway, HANGING_SECONDS)).kind is Kind.NOT_SENT
 
-    async def test_the_time_was_over(self, transports: Transports) -> None:
-        async with wire(Peer.gone) as server, client(server.url, transports(server.url)) as runway:
+    async def test_the_time_was_over(self) -> None:
+        async with wire(Peer.gone) as server, client(server.url, transport()) as runway:
             assert (await send(runway, -1)).kind is Kind.NOT_SENT
         assert server.peers == []
 
-    async def test_no_connection_from_the_pool(self, transports: Transports) -> None:
+    async def test_no_connection_from_the_pool(self) -> None:
         async def silent(peer: Peer) -> None:
             await peer.request()
 
-        async with wire(silent) as server, client(server.url, transports(server.url, 1)) as runway:
+        async with wire(silent) as server, client(server.url, transport(1)) as runway:
             first = asyncio.create_task(send(runway, 2 * HANGING_SECONDS))
             await until(lambda: server.posts == 1)
             second = await send(runway, HANGING_SECONDS)
             assert (second.kind, server.posts, first.done()) == (Kind.NOT_SENT, 1, False)
             assert (await first).kind is Kind.UNKNOWN
 
-    async def test_a_connection_from_the_pool_in_time(self, transports: Transports) -> None:
-        async with wire(accepting) as server, client(server.url, transports(server.url, 1)) as runway:
+    async def test_a_connection_from_the_pool_in_time(self) -> None:
+        async with wire(accepting) as server, client(server.url, transport(1)) as runway:
             outcomes = await asyncio.gather(*(send(runway) for _ in range(5)))
         assert {outcome.kind for outcome in outcomes} == {Kind.ACCEPTED}
         assert server.posts == 5
@@ -158,30 +137,20 @@ async def hello_then_rst(peer: Peer) -> None:
     await peer.rst()
 
 
-@pytest.fixture
-def swept() -> Iterator[None]:
-    """anyio, underneath httpx, leaves its socket to the garbage collector when a handshake fails: within this test."""
-    yield
-    gc.collect()
-
-
-@pytest.mark.usefixtures("swept")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestHandshakes:
     @pytest.mark.parametrize("script", [plain_text, hello_then_fin, hello_then_rst, Peer.rst, Peer.fin, Peer.gone])
-    async def test_that_come_to_nothing(self, transports: Transports, script: Script) -> None:
+    async def test_that_come_to_nothing(self, script: Script) -> None:
         seconds = HANGING_SECONDS if script is Peer.gone else PATIENCE_SECONDS
         async with wire(script) as server:
             url = server.url.replace("http:", "https:")
-            async with client(url, transports(url)) as runway:
+            async with client(url, transport()) as runway:
                 assert (await send(runway, seconds)).kind is Kind.NOT_SENT
         assert server.posts == 0
 
-    async def test_a_certificate_that_nobody_vouches_for(self, transports: Transports) -> None:
-        async with wire(Peer.gone, tls=True) as server:
-            transport = transports(server.url, tls=ssl.create_default_context())
-            async with client(server.url, transport) as runway:
-                outcome = await send(runway)
+    async def test_a_certificate_that_nobody_vouches_for(self) -> None:
+        strangers = ssl.create_default_context()
+        async with wire(Peer.gone, tls=True) as server, client(server.url, transport(tls=strangers)) as runway:
+            outcome = await send(runway)
         assert outcome.kind is Kind.NOT_SENT
         assert "certificate" in outcome.detail.lower()
         assert server.heard == b""
@@ -189,24 +158,6 @@ class TestHandshakes:
     async def test_the_default_trust_is_the_systems(self) -> None:
         async with wire(Peer.gone, tls=True) as server, client(server.url, None) as runway:
             assert (await send(runway)).kind is Kind.NOT_SENT
-
-
-@pytest.mark.parametrize(
-    ("name", "traced"),
-    [
-        ("connection.connect_tcp.complete", False),
-        ("connection.start_tls.complete", False),
-        ("http2.send_connection_init.started", False),
-        ("http11.send_request_headers.started", True),
-        ("http2.send_request_headers.started", True),
-    ],
-)
-async def test_httpcore_tells_before_it_writes(name: str, traced: bool) -> None:
-    trace = ConnectionTrace(lambda: 7.0)
-    token = current.set(trace)
-    await httpcore_trace(name, {})
-    current.reset(token)
-    assert trace.at == (7.0 if traced else None)
 
 
 class TestWithoutATrace:
@@ -221,16 +172,16 @@ class TestWithoutATrace:
 
     async def test_a_transport_of_the_same_family_that_traces_nothing(self) -> None:
         with refusing_port() as url:
-            async with client(url, HttpxAiohttp()) as runway:
+            async with client(url, httpx.AsyncHTTPTransport(trust_env=False)) as runway:
                 assert (await send(runway)).kind is Kind.UNKNOWN
 
     async def test_what_nobody_thought_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def fail(*_: object) -> httpx.Response:
             raise LookupError("never seen")
 
-        transport = httpx.MockTransport(lambda _: httpx.Response(200))
-        monkeypatch.setattr(transport, "handle_async_request", fail)
-        async with client("http://runway.test", transport) as runway:
+        mocked = httpx.MockTransport(lambda _: httpx.Response(200))
+        monkeypatch.setattr(mocked, "handle_async_request", fail)
+        async with client("http://runway.test", mocked) as runway:
             result = await runway.create("image_to_video", BODY, give_up_at=time.monotonic() + 1)
         assert result == Broken("LookupError: never seen", sent=True)
 
@@ -277,27 +228,28 @@ POINTS = [nothing, one_byte, half_the_headers, headers, half_the_body, whole_req
 @pytest.mark.parametrize("end", [Peer.fin, Peer.rst], ids=["fin", "rst"])
 class TestBreaks:
     @pytest.mark.parametrize("point", POINTS)
-    async def test_in_the_request(self, transports: Transports, point: Script, end: Script, tls: bool) -> None:
+    async def test_in_the_request(self, point: Script, end: Script, tls: bool) -> None:
         async def script(peer: Peer) -> None:
             await point(peer)
             await end(peer)
 
-        outcome, server = await create(transports, script, tls=tls)
-        assert outcome.kind is Kind.UNKNOWN
+        outcome, server = await create(script, tls=tls)
+        # A reset may be there before the first byte is written: then the kernel refuses it, and that is the proof.
+        assert outcome.kind in ((Kind.UNKNOWN, Kind.NOT_SENT) if point is nothing else (Kind.UNKNOWN,))
         assert (server.heard == b"") == (point is nothing)
 
     @pytest.mark.parametrize("kept", [9, 30, BEHIND_THE_ID - 1])
-    async def test_in_the_answer(self, transports: Transports, kept: int, end: Script, tls: bool) -> None:
+    async def test_in_the_answer(self, kept: int, end: Script, tls: bool) -> None:
         async def script(peer: Peer) -> None:
             await peer.request()
             await peer.send(answer(200, ACCEPTED)[:kept])
             await end(peer)
 
-        outcome, server = await create(transports, script, tls=tls)
+        outcome, server = await create(script, tls=tls)
         assert (outcome.kind, server.posts) == (Kind.UNKNOWN, 1)
 
     @pytest.mark.parametrize("kept", [BEHIND_THE_ID, BEHIND_THE_ID + 5, len(answer(200, ACCEPTED)) - 1])
-    async def test_behind_the_id(self, transports: Transports, kept: int, end: Script, tls: bool) -> None:
+    async def test_behind_the_id(self, kept: int, end: Script, tls: bool) -> None:
         """An id is an id, however much of the answer is missing behind it."""
 
         async def script(peer: Peer) -> None:
@@ -305,12 +257,12 @@ class TestBreaks:
             await peer.send(answer(200, ACCEPTED)[:kept])
             await end(peer)
 
-        outcome, server = await create(transports, script, tls=tls)
+        outcome, server = await create(script, tls=tls)
         # A reset may overtake what was sent before it: then nothing of the answer was there to be read.
         assert (outcome.kind, server.posts) in ((Kind.ACCEPTED, 1), (Kind.UNKNOWN if end is Peer.rst else None, 1))
         assert outcome.task_id == (TASK_ID if outcome.kind is Kind.ACCEPTED else None)
 
-    async def test_in_a_refusal(self, transports: Transports, end: Script, tls: bool) -> None:
+    async def test_in_a_refusal(self, end: Script, tls: bool) -> None:
         """Half of a refusal is no answer that was read."""
         refusal = b'{"error":"Validation of body failed","issues":[]}'
 
@@ -319,7 +271,7 @@ class TestBreaks:
             await peer.send(answer(400, refusal)[:-10])
             await end(peer)
 
-        outcome, _ = await create(transports, script, tls=tls)
+        outcome, _ = await create(script, tls=tls)
         assert outcome.kind is Kind.UNKNOWN
 
 
@@ -393,8 +345,8 @@ UNREADABLE = {
 
 class TestAnswers:
     @pytest.mark.parametrize("script", ACCEPTING.values(), ids=ACCEPTING.keys())
-    async def test_accepted(self, transports: Transports, script: Script) -> None:
-        outcome, server = await create(transports, script)
+    async def test_accepted(self, script: Script) -> None:
+        outcome, server = await create(script)
         assert (outcome.kind, outcome.task_id, outcome.estimated_credits) == (
             Kind.ACCEPTED,
             TASK_ID,
@@ -403,29 +355,29 @@ class TestAnswers:
         assert server.posts == 1
 
     @pytest.mark.parametrize("script", UNREADABLE.values(), ids=UNREADABLE.keys())
-    async def test_unreadable(self, transports: Transports, script: Script) -> None:
-        outcome, server = await create(transports, script)
+    async def test_unreadable(self, script: Script) -> None:
+        outcome, server = await create(script)
         assert (outcome.kind, server.posts) == (Kind.UNKNOWN, 1)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    async def test_redirects_are_not_followed(self, transports: Transports, status: int) -> None:
-        outcome, server = await create(transports, saying(answer(status, b"", "Location: /v1/elsewhere")))
+    async def test_redirects_are_not_followed(self, status: int) -> None:
+        outcome, server = await create(saying(answer(status, b"", "Location: /v1/elsewhere")))
         assert (outcome.kind, server.posts, len(server.peers)) == (Kind.UNKNOWN, 1, 1)
 
     @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])
-    async def test_nothing_is_sent_again(self, transports: Transports, status: int) -> None:
+    async def test_nothing_is_sent_again(self, status: int) -> None:
         headers = ("x-should-retry: true", "retry-after: 1", "retry-after-ms: 1")
-        outcome, server = await create(transports, saying(answer(status, b"{}", *headers)))
+        outcome, server = await create(saying(answer(status, b"{}", *headers)))
         assert outcome.http_status == status
         assert (server.posts, len(server.peers)) == (1, 1)
 
-    async def test_silence_ends_with_the_deadline(self, transports: Transports) -> None:
-        outcome, _ = await create(transports, saying(), seconds=HANGING_SECONDS)
+    async def test_silence_ends_with_the_deadline(self) -> None:
+        outcome, _ = await create(saying(), seconds=HANGING_SECONDS)
         assert outcome.kind is Kind.UNKNOWN
         assert outcome.detail.startswith("no complete answer within 0.")  # what is left of HANGING_SECONDS by then
 
     @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
-    async def test_drops_do_not_put_off_the_deadline(self, transports: Transports, begun: bytes) -> None:
+    async def test_drops_do_not_put_off_the_deadline(self, begun: bytes) -> None:
         async def drip(peer: Peer) -> None:
             await peer.request()
             await peer.send(begun)
@@ -434,24 +386,24 @@ class TestAnswers:
                 await asyncio.sleep(0.02)
 
         started = time.monotonic()
-        outcome, _ = await create(transports, drip, seconds=HANGING_SECONDS)
+        outcome, _ = await create(drip, seconds=HANGING_SECONDS)
         assert outcome.kind is Kind.UNKNOWN
         assert time.monotonic() - started < HANGING_SECONDS + 2
 
-    async def test_the_facts_of_an_answer(self, transports: Transports) -> None:
+    async def test_the_facts_of_an_answer(self) -> None:
         refusal = answer(429, b'{"error":"Later."}', "apigw-requestid: abc=", "Retry-After: 120")
-        async with wire(saying(refusal)) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(saying(refusal)) as server, client(server.url, transport()) as runway:
             result = await runway.create("image_to_video", BODY, give_up_at=time.monotonic() + 5)
         assert isinstance(result, HttpResult)
         assert (result.status, result.request_id, result.retry_after) == (429, "abc=", 120)
         assert 0 <= result.seconds < 5
 
     @pytest.mark.parametrize("date", ["Wed, 21 Oct 2026 07:28:00 GMT", "-5", "1e9", "soon", "\xb2"])
-    async def test_a_date_to_retry_is_not_read(self, transports: Transports, date: str) -> None:
-        outcome, _ = await create(transports, saying(answer(429, b"{}", f"Retry-After: {date}")))
+    async def test_a_date_to_retry_is_not_read(self, date: str) -> None:
+        outcome, _ = await create(saying(answer(429, b'{"error":"Later."}', f"Retry-After: {date}")))
         assert (outcome.reason, outcome.retry_after) == (Reason.DAILY_LIMIT, None)
 
-    async def test_the_wait_for_a_connection_is_no_part_of_the_answers_time(self, transports: Transports) -> None:
+    async def test_the_wait_for_a_connection_is_no_part_of_the_answers_time(self) -> None:
         """502 within 5 s is a refusal; the time that the pool took is not Runway's."""
         gates = [asyncio.Event(), asyncio.Event()]
 
@@ -463,9 +415,8 @@ class TestAnswers:
 
         now = 0.0
         async with wire(gated) as server:
-            transport = transports(server.url, 1)
             settings = Settings(runway_key=KEY, runway_url=server.url)
-            runway = Runway(settings, transport, monotonic=lambda: now)
+            runway = Runway(settings, transport(1, keep_creates=True), monotonic=lambda: now)
             calls = [asyncio.create_task(runway.create("image_to_video", BODY, give_up_at=60)) for _ in "ab"]
             await until(lambda: server.posts == 1)
             now = 6.0
@@ -483,20 +434,17 @@ class TestEarlyAnswers:
     LARGE = BODY | {"promptImage": "data:image/png;base64," + "A" * 5_000_000}
 
     @pytest.mark.parametrize(("status", "reason"), [(413, Reason.INVALID), (401, Reason.KEY_REFUSED)])
-    async def test_nobody_reads_the_rest(self, transports: Transports, status: int, reason: Reason) -> None:
+    async def test_nobody_reads_the_rest(self, status: int, reason: Reason) -> None:
         async def script(peer: Peer) -> None:
             await peer.headers()
             await peer.send(answer(status, b'{"error":"No."}', "Connection: close"))
 
-        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(script) as server, client(server.url, transport()) as runway:
             outcome = await send(runway, 1.0, body=self.LARGE)
-        if transports is over_httpx:  # httpcore reads only when all is written
-            assert outcome.kind is Kind.UNKNOWN
-        else:
-            assert (outcome.kind, outcome.reason) == (Kind.REJECTED, reason)
+        assert (outcome.kind, outcome.reason) == (Kind.REJECTED, reason)
 
     @pytest.mark.parametrize("end", [Peer.fin, Peer.rst, Peer.gone], ids=["fin", "rst", "draining"])
-    async def test_the_connection_ends(self, transports: Transports, end: Script) -> None:
+    async def test_the_connection_ends(self, end: Script) -> None:
         """Whether the answer survives what ends the connection is up to both kernels: it is never more than it says."""
 
         async def script(peer: Peer) -> None:
@@ -504,7 +452,7 @@ class TestEarlyAnswers:
             await peer.send(answer(413, b'{"error":"Too large."}', "Connection: close"))
             await end(peer)
 
-        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(script) as server, client(server.url, transport()) as runway:
             outcome = await send(runway, body=self.LARGE)
         assert outcome.kind in ((Kind.REJECTED,) if end is Peer.gone else (Kind.REJECTED, Kind.UNKNOWN))
         assert server.posts == 1
@@ -514,7 +462,7 @@ class TestEarlyAnswers:
 
 
 class TestRequest:
-    async def test_as_it_goes_out(self, transports: Transports) -> None:
+    async def test_as_it_goes_out(self) -> None:
         extra = "X-Runway-On-Behalf-Of: someone\nauthorization: theirs\nX-RUNWAY-VERSION: 1999-01-01"
         heard: list[bytes] = []
 
@@ -524,7 +472,7 @@ class TestRequest:
 
         async with wire(script) as server:
             settings = Settings.model_construct(runway_key=KEY, runway_url=server.url, runway_headers=extra)
-            runway = Runway(settings, transports(server.url))
+            runway = Runway(settings, transport())
             await send(runway, body={"promptText": "größer \ud800"})
             await runway.aclose()
         first, *lines = heard[0].decode().rstrip().split("\r\n")
@@ -541,17 +489,17 @@ class TestRequest:
         body = bytes(server.peers[0].received).partition(b"\r\n\r\n")[2]
         assert json.loads(body) == {"promptText": "größer \ud800"}
 
-    async def test_an_image_inside_goes_out_in_pieces(self, transports: Transports) -> None:
+    async def test_an_image_inside_goes_out_in_pieces(self) -> None:
         body = BODY | {"promptImage": "data:image/png;base64," + "A" * 5_000_000}
         outcome: Outcome
-        async with wire(accepting) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(accepting) as server, client(server.url, transport()) as runway:
             outcome = await send(runway, body=body)
         head, _, sent = server.heard.partition(b"\r\n\r\n")
         assert outcome.kind is Kind.ACCEPTED
         assert b"transfer-encoding" not in head.lower()
         assert json.loads(sent) == body
 
-    async def test_no_cookie_comes_back(self, transports: Transports) -> None:
+    async def test_no_cookie_comes_back(self) -> None:
         async def script(peer: Peer) -> None:
             while True:
                 await peer.request()
@@ -559,15 +507,15 @@ class TestRequest:
 
         async with (
             wire(script, host="localhost") as server,
-            client(server.url, transports(server.url)) as runway,
+            client(server.url, transport()) as runway,
         ):
             for _ in range(2):
                 await send(runway)
         assert b"cookie" not in server.heard.lower()
         assert server.posts == 2
 
-    async def test_a_caller_that_is_cancelled_learns_nothing(self, transports: Transports) -> None:
-        async with wire(Peer.gone) as server, client(server.url, transports(server.url)) as runway:
+    async def test_a_caller_that_is_cancelled_learns_nothing(self) -> None:
+        async with wire(Peer.gone) as server, client(server.url, transport()) as runway:
             call = asyncio.create_task(send(runway))
             await until(lambda: server.posts == 1)
             call.cancel()
@@ -577,7 +525,7 @@ class TestRequest:
 
 class TestConnections:
     @pytest.mark.parametrize("ends", [Peer.fin, Peer.rst], ids=["fin", "rst"])
-    async def test_one_that_the_server_closed_while_idle(self, transports: Transports, ends: Script) -> None:
+    async def test_one_that_the_server_closed_while_idle(self, ends: Script) -> None:
         """A new create goes out on a new connection; at the very worst it is unknown, never not sent, never twice."""
         closed = asyncio.Event()
 
@@ -587,7 +535,7 @@ class TestConnections:
             await ends(peer)
             closed.set()
 
-        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(script) as server, client(server.url, transport()) as runway:
             assert (await send(runway)).kind is Kind.ACCEPTED
             await closed.wait()
             for _ in range(5):
@@ -595,57 +543,49 @@ class TestConnections:
             assert (await send(runway)).kind is Kind.ACCEPTED
         assert [bytes(peer.received).count(b"POST") for peer in server.peers] == [1, 1]
 
-    async def test_one_that_is_closed_when_the_next_create_comes(self, transports: Transports) -> None:
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(answer(200, ACCEPTED))
-            await peer.read(len(peer.received) + 1)
-            await peer.rst()
-
-        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
-            assert (await send(runway)).kind is Kind.ACCEPTED
-            assert (await send(runway)).kind is Kind.UNKNOWN
-        assert len(server.peers) == 1
-
-    async def test_one_that_rested_is_not_used_again(self) -> None:
-        async with (
-            wire(accepting) as server,
-            client(server.url, AiohttpTransport(server.url, 8, idle_seconds=0.001)) as runway,
-        ):
-            await send(runway)
-            await asyncio.sleep(0.01)
-            await send(runway)
-        assert [bytes(peer.received).count(b"POST") for peer in server.peers] == [1, 1]
-
-    async def test_one_that_did_not_rest_is(self) -> None:
-        async with (
-            wire(accepting) as server,
-            client(server.url, AiohttpTransport(server.url, 8, idle_seconds=60)) as runway,
-        ):
-            for _ in range(3):
-                await send(runway)
-        assert len(server.peers) == 1
-
-    async def test_none_is_used_again_without_idling(self) -> None:
-        async with (
-            wire(accepting) as server,
-            client(server.url, AiohttpTransport(server.url, 8, idle_seconds=0)) as runway,
-        ):
+    async def test_one_carries_one_create(self) -> None:
+        async with wire(accepting) as server, client(server.url, transport()) as runway:
             for _ in range(3):
                 assert (await send(runway)).kind is Kind.ACCEPTED
-        assert len(server.peers) == 3
+        assert [bytes(peer.received).count(b"POST") for peer in server.peers] == [1, 1, 1]
+        assert b"connection: close" in server.heard.lower()
 
-    async def test_an_answer_that_was_cut_leaves_no_connection_behind(self, transports: Transports) -> None:
+    async def test_a_surplus_answer_belongs_to_nobody(self) -> None:
+        """Each film is that of its own create, whatever a server sends without being asked."""
+        ids = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(10)]
+        left = iter(ids)
+
+        async def surplus(peer: Peer) -> None:
+            while True:
+                await peer.request()
+                mine = answer(200, b'{"id":"%s"}' % next(left).encode())
+                await peer.send(mine + answer(200, b'{"id":"99999999-0000-4000-8000-000000000000"}'))
+
+        async with wire(surplus) as server, client(server.url, transport()) as runway:
+            assert [(await send(runway)).task_id for _ in range(10)] == ids
+
+    async def test_a_server_that_closes_after_each_answer_leaves_nothing_unknown(self) -> None:
+        async def soon_gone(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(answer(200, ACCEPTED))
+            await asyncio.sleep(0.005)
+            await peer.fin()
+
+        async with wire(soon_gone) as server, client(server.url, transport(4)) as runway:
+            outcomes = await asyncio.gather(*(send(runway) for _ in range(40)))
+        assert {outcome.kind for outcome in outcomes} == {Kind.ACCEPTED}
+
+    async def test_an_answer_that_was_cut_leaves_no_connection_behind(self) -> None:
         async def endless(peer: Peer) -> None:
             await peer.request()
             await peer.send(answer(400, b"", "Content-Length: 999999999", length=False))
             while True:
                 await peer.send(b"x" * 65_536)
 
-        async with wire(endless) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(endless) as server, client(server.url, transport()) as runway:
             for _ in range(2):
                 outcome = await send(runway)
-                assert (outcome.kind, outcome.reason) == (Kind.REJECTED, Reason.INVALID)
+                assert (outcome.kind, outcome.reason) == (Kind.REJECTED, Reason.NOT_RUNWAY)
         assert len(server.peers) == 2
 
 
@@ -658,15 +598,16 @@ GONE = {"error": "Could not find Task"}
 
 
 @pytest.fixture
-def routes() -> respx.MockRouter:
-    """Runway's routes, to be described."""
-    return respx.MockRouter()
+def routes() -> Iterator[respx.MockRouter]:
+    """Runway's routes, to be described: in front of the transport of production."""
+    with mocked(assert_all_called=False) as router:
+        yield router
 
 
 @pytest.fixture
 async def runway(routes: respx.MockRouter) -> AsyncIterator[Runway]:
-    """A client of these routes."""
-    async with client(URL, httpx.MockTransport(routes.async_handler)) as made:
+    """The client of production."""
+    async with client(URL, None) as made:
         yield made
 
 
@@ -734,7 +675,7 @@ class TestRetrieve:
         with pytest.raises(RunwayUnavailable, match="ReadTimeout"):
             await runway.retrieve(TASK_ID)
 
-    async def test_half_an_answer(self, transports: Transports) -> None:
+    async def test_half_an_answer(self) -> None:
         """Also half of a 404 says nothing."""
 
         async def script(peer: Peer) -> None:
@@ -742,7 +683,7 @@ class TestRetrieve:
             await peer.send(answer(404, json.dumps(GONE).encode() + b" " * 40)[:-10])
             await peer.fin()
 
-        async with wire(script) as server, client(server.url, transports(server.url)) as runway:
+        async with wire(script) as server, client(server.url, transport()) as runway:
             with pytest.raises(RunwayUnavailable, match="broke off"):
                 await runway.retrieve(TASK_ID)
 

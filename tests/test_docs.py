@@ -9,6 +9,7 @@ from html import escape
 from html.parser import HTMLParser
 from typing import Any
 
+import httpx
 import pytest
 from openapi_schema_validator import OAS31Validator
 
@@ -117,15 +118,21 @@ class Page(HTMLParser):
         self.inline += [name for name in given if name == "style" or name.startswith("on")]
 
 
-async def test_the_page_has_everything_and_needs_nobody_else() -> None:
-    async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
-        response = await w.anyone.get("/docs")
+def loads_nothing_from_elsewhere(response: httpx.Response) -> Page:
+    """The page of an answer, which is whole without any other host."""
     page = Page(response.text)
     assert response.status_code == 200
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert page.inline == []
     assert all(address.startswith("/static/") for address in page.loads)
     assert len(page.ids) == len(set(page.ids))
+    return page
+
+
+async def test_the_page_has_everything_and_loads_nothing_from_elsewhere() -> None:
+    async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
+        response = await w.anyone.get("/docs")
+    page = loads_nothing_from_elsewhere(response)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert all(link.startswith(("#", "/")) for link in page.links)
     for name, operation in OPERATIONS.items():
@@ -169,12 +176,7 @@ class TestPages:
     async def test_is_served_without_a_login_and_leads_to_what_is_there(self, name: str) -> None:
         async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
             response = await w.anyone.get(f"/docs/{name}", headers={"accept": "text/html"})
-            page = Page(response.text)
-            assert response.status_code == 200
-            assert "default-src 'none'" in response.headers["content-security-policy"]
-            assert page.inline == []
-            assert all(address.startswith("/static/") for address in page.loads)
-            assert len(page.ids) == len(set(page.ids))
+            page = loads_nothing_from_elsewhere(response)
             assert {f"/docs/{other}" for other in NAMES} <= set(page.links)
             assert f"<title>{escape(read(name).title)} · Taxiway</title>" in response.text
             assert "<h1 id=" in response.text

@@ -224,17 +224,32 @@ class TestRootCauses:
         assert check.status is CheckStatus.WARNING
         assert check.message == (
             "1 video may have been charged (up to 25 credits, $0.25): Runway's answer was lost, "
-            "as by a crash between call and save, so we don't know whether it started it"
+            "as by a crash between call and save, or its task vanished, so we don't know whether it started it"
         )
         assert "taxiway attach VIDEO TASK" in check.fix
 
     def test_lost_answers(self) -> None:
-        nothing: dict[str, Any] = {"counts": {}, "oldest_queued_seconds": None, "stuck": 0}
+        nothing: dict[str, Any] = {"counts": {}, "oldest_queued_seconds": None, "stuck": 0, "moderated": 0}
         report = nothing | {"unknown": 2, "unknown_credits": 50.0}
         assert by_name(queue(report))["queue", "unknown"].message == (
             "2 videos may have been charged (up to 50 credits, $0.50): Runway's answer was lost, "
-            "as by a crash between call and save, so we don't know whether it started them"
+            "as by a crash between call and save, or its task vanished, so we don't know whether it started them"
         )
+
+    @pytest.mark.parametrize("failures", [2, 3])
+    async def test_repeated_moderation_failures(self, database_url: str, failures: int) -> None:
+        codes = ("SAFETY.INPUT.TEXT", "INPUT_PREPROCESSING.SAFETY.THIRD_PARTY", "SAFETY.OUTPUT.VIDEO")
+        async with world(database_url) as w:
+            w.faults(*(f"fail={code}" for code in codes[:failures]))
+            for _ in range(3):
+                await w.enqueue()
+            await w.finish()
+            check = (await ask(w.ctx))["queue", "moderated"]
+            concerns = (await w.api.get("/health")).json()["concerns"]
+            assert (check.status is CheckStatus.WARNING) == (failures == 3)
+            assert any("moderation" in words for words in concerns) == (failures == 3)
+            await w.later(hours=2)
+            assert (await ask(w.ctx))["queue", "moderated"].status is CheckStatus.OK
 
 
 class TestSettings:
@@ -259,6 +274,12 @@ class TestSettings:
         assert "does not look like a key" in found["settings", "RUNWAYML_API_SECRET"].message
         assert found["settings", "MAX_CREDITS_PER_DAY"].fix
         assert found["settings", "DATABASE_URL"].status is CheckStatus.OK
+
+    def test_connections_that_carry_several_creates(self) -> None:
+        check = by_name(settings(Settings(submit_keepalive=True), {}))["settings", "SUBMIT_KEEPALIVE"]
+        assert check.status is CheckStatus.WARNING
+        assert "the film of another" in check.message
+        assert check.fix.startswith("remove SUBMIT_KEEPALIVE")
 
     def test_two_names_of_one_setting_that_differ(self) -> None:
         given = {"RUNWAYML_API_SECRET": "one", "runway_api_key": "two", "RUNWAYML_API_KEY": "one"}

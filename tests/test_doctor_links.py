@@ -55,7 +55,7 @@ async def test_a_row_that_refuses_to_show_its_video(database_url: str) -> None:
         for words in ("videos: 1, the first", key, "violates check constraint", "SQLSTATE 23514"):
             assert words in found.message
         assert "change the constraint" in found.fix
-        health = await w.anyone.get("/health")
+        health = await w.api.get("/health")
         assert health.status_code == 200
         assert health.json()["status"] == "attention"
         assert health.json()["links"][0]["refusing_rows"] == 1
@@ -115,7 +115,7 @@ async def test_a_paused_link(database_url: str) -> None:
         assert found.status is CheckStatus.ERROR
         assert "is called text now" in found.message
         assert "`taxiway link public.videos`" in found.fix
-        health = (await w.anyone.get("/health")).json()
+        health = (await w.api.get("/health")).json()
         assert health["links"] == [
             {"link": "public.videos", "is_paused": True, "refusing_rows": 0, "refusing_since": None}
         ]

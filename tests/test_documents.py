@@ -16,7 +16,7 @@ from service import docs, videos
 from service.commands.recipe import recipes
 from service.settings import Settings
 from service.web.markdown import anchor
-from service.web.models import RetryRequest, VideoRequest
+from service.web.schemas import RetryRequest, VideoRequest
 from service.web.videos import new_video
 from tests import reference
 from tests.commandline import calls, parse
@@ -171,11 +171,11 @@ def test_a_page_needs_no_html_and_no_alignment(page: str) -> None:
     assert re.findall(r"^\|[-|]*:[-:|]*\|$", text, re.MULTILINE) == []  # it would be an inline style
 
 
-def test_every_test_that_is_named_is_there() -> None:
-    rows = table(TEXTS[PAGES["promises"]])
-    for row in rows:
-        assert code(row[2]), f"no test for: {row[0]}"
-        for name in code(row[2]):
+@pytest.mark.parametrize(("page", "column"), [("promises", 2), ("security", 3)])
+def test_every_test_that_is_named_is_there(page: str, column: int) -> None:
+    for row in table(TEXTS[PAGES[page]]):
+        assert code(row[column]), f"no test for: {row}"
+        for name in code(row[column]):
             path, _, test = name.partition("::")
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
             names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -182,7 +182,7 @@ async def test_a_claim_that_no_standby_has_is_not_sent_and_is_taken_back(server:
         second = await w.enqueue()
         async with a_standby_is_missing(url):
             task = asyncio.create_task(w.tick(kind="tick"))
-            assert "SELECT l.model FROM taxiway.models" in await cancel_what_waits(url), "the claim"
+            assert "taxiway.room(l.model)" in await cancel_what_waits(url), "the claim"
         with pytest.raises(DatabaseUnavailable, match="not confirmed by a standby"):
             await task
         assert len(w.creates) == 1, "not sent"

@@ -26,9 +26,11 @@ def test_secrets_are_made_once_and_only_the_owner_can_read_them(data_folder: Pat
 
 
 def test_only_what_the_environment_does_not_name_is_made(data_folder: Path) -> None:
-    named = Settings(api_keys=("a" * 16,), cron_secret=("c" * 16,))
+    named = Settings(api_keys=("key-of-an-app-0123456789",), cron_secret=("secret-of-cron-0123456789",))
     assert list(kept_secrets(data_folder, named)) == ["callback_secrets", "admin_tokens"]
-    complete = Settings(**named.model_dump() | {"callback_secrets": (CALLBACK_SECRET,), "admin_tokens": ("d" * 16,)})
+    complete = Settings(
+        **named.model_dump() | {"callback_secrets": (CALLBACK_SECRET,), "admin_tokens": ("token-of-admin-0123456789",)}
+    )
     assert kept_secrets(data_folder / "none", complete) == {}
     assert not (data_folder / "none").exists()
     everything = kept_secrets(data_folder, Settings())

@@ -137,7 +137,7 @@ async def test_a_row_that_says_processing_already_passes_without_a_write(databas
 
 async def intake_only(w: World) -> list[LinkedTable]:
     """Take what is queued, and send nothing."""
-    from service.operations.links import Intake
+    from service.operations.linked_rows import Intake
     from service.store.links import open_links
 
     tables = await open_links(w.ctx.database)

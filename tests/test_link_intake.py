@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.context import Context, build
-from service.operations.links import Intake
+from service.operations.linked_rows import Intake
 from service.steps import mirror
 from service.store import link_intake, links
 from service.store.link_queries import left_at_processing

@@ -15,7 +15,7 @@ from service.installer.check import fit
 from service.installer.inspect import Connection, LinkRefused
 from service.installer.linking import Linked, apply, find, links, unlink
 from service.installer.plan import Wishes
-from service.operations.links import Intake
+from service.operations.linked_rows import Intake
 from service.steps import mirror
 from service.store.link_closing import close_finished
 from service.store.links import open_links

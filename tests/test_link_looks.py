@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.context import Context
-from service.operations.links import Intake
+from service.operations.linked_rows import Intake
 from service.store import link_intake, links
 from service.store import link_statements as statements
 from service.store.database import Database

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from service.logs import RUNWAY, VIDEO, ConsoleFormatter, JsonFormatter, Redactor, configure, event
+from service.logs import RUNWAY, VIDEO, ConsoleFormatter, JsonFormatter, configure, event
+from service.redaction import Redactor
 
 KEY = "key_" + "0a" * 64
 MINE = 'a secret with "quotes", a \\ and an ä'
@@ -181,7 +182,7 @@ class TestLines:
 @pytest.fixture
 def root() -> Iterator[None]:
     """The root logger and the chatty ones, put back afterwards."""
-    names = [None, "databases", "httpx", "httpcore", "asyncio", "aiohttp"]
+    names = [None, "databases", "httpx", "httpcore", "asyncio"]
     levels = {name: logging.getLogger(name).level for name in names}
     handlers = logging.getLogger().handlers[:]
     logging.getLogger().handlers[:] = []
@@ -216,5 +217,5 @@ class TestConfigure:
     def test_what_others_say_in_detail_stays_out(self, level: str, quiet: int) -> None:
         """`databases` logs the arguments of every query at DEBUG."""
         configure("console", level, [])
-        for name in ("databases", "httpx", "httpcore", "asyncio", "aiohttp"):
+        for name in ("databases", "httpx", "httpcore", "asyncio"):
             assert logging.getLogger(name).level == quiet

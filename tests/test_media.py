@@ -11,9 +11,9 @@ from uuid import UUID
 
 import httpx
 import pytest
-from aiohttp.abc import ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
+from service.runway import addresses
+from service.runway.addresses import Address
 from service.web.page import media, ssrf
 from tests.pages import Control, control
 
@@ -63,26 +63,22 @@ def test_urls_that_may_be_tried(url: str) -> None:
     assert ssrf.complaint(url) is None
 
 
-def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+def resolving(monkeypatch: pytest.MonkeyPatch, *found: str) -> None:
     """Every name has these addresses."""
 
-    async def resolve(_self: object, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0)
-            for one in addresses
-        ]
+    async def of_host(_host: str, port: int) -> list[Address]:
+        return [(socket.AF_INET, (one, port)) for one in found]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(addresses, "of_host", of_host)
 
 
 async def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolver = ssrf.PublicResolver()
     resolving(monkeypatch, "8.8.8.8")
-    assert [one["host"] for one in await resolver.resolve("example.com", 443)] == ["8.8.8.8"]
-    for addresses in (["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], []):
-        resolving(monkeypatch, *addresses)
+    assert await ssrf.public_addresses("example.com", 443) == [(socket.AF_INET, ("8.8.8.8", 443))]
+    for found in (["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], []):
+        resolving(monkeypatch, *found)
         with pytest.raises(OSError, match="not public"):
-            await resolver.resolve("example.com", 443)
+            await ssrf.public_addresses("example.com", 443)
 
 
 async def test_an_image_of_the_inner_network_is_never_asked_for(

@@ -166,6 +166,7 @@ async def test_the_alerts_speak_of_metrics_that_there_are(database_url: str) -> 
         ("taxiway_queue_oldest_age_seconds 1801", "TaxiwayQueueOld"),
         ("taxiway_stuck 1", "TaxiwayStuck"),
         ("taxiway_unknown_submissions 1", "TaxiwayUnknownOutcome"),
+        ("taxiway_moderated_last_hour 3", "TaxiwayModerated"),
         ("taxiway_model_paused{model='gen4.5',reason='no_credits'} 1", "TaxiwayModelPaused"),
         ("taxiway_ended_last_hour{status='failed'} 10;taxiway_ended_last_hour{status='completed'} 30",
          "TaxiwayFailures"),
@@ -287,7 +288,7 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
         video_id = await w.enqueue()
         await w.api.post(f"/videos/{video_id}/cancel")
         assert "cancelled" not in (await queue_stats.report(w.ctx.database))["counts"]
-        health = (await w.anyone.get("/health")).json()
+        health = (await w.api.get("/health")).json()
         assert health["counts"]["completed"] == 3
         assert health["counted_at"] is not None
         assert (await samples(w))["videos_age_seconds", ()] >= 60

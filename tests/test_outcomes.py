@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from service import videos
 from service.response_parsing import LARGEST_CREDITS, storable
+from service.runway.client import Runway
 from service.runway.outcomes import (
     ALL_MODELS,
     PROMPT_REFUSAL_SECONDS,
@@ -25,6 +28,7 @@ from service.runway.outcomes import (
 )
 from service.settings import Settings
 from service.videos import Status
+from tests.mocked import mocked
 
 ID = "17f20503-6c24-4c16-946b-35dbbce2af2f"
 DOC = "https://docs.dev.runwayml.com/api"
@@ -177,15 +181,18 @@ class TestRejected:
             (400, VERSION, Reason.WRONG_HEADERS),
             (400, PARTNER, Reason.WRONG_HEADERS),
             (401, HOST, Reason.KEY_REFUSED),
-            (401, b"", Reason.KEY_REFUSED),
+            (401, b"", Reason.NOT_RUNWAY),
+            (403, b"<html>", Reason.NOT_RUNWAY),
+            (400, {"message": "Bad Request"}, Reason.NOT_RUNWAY),
             (403, {"error": "Model variant veo3 is not available"}, Reason.INVALID),
             (404, {"error": "Could not find Task"}, Reason.WRONG_ENDPOINT),
-            (404, b"<html>", Reason.WRONG_ENDPOINT),
-            (405, b"", Reason.WRONG_ENDPOINT),
-            (413, b"", Reason.INVALID),
+            (404, b"<html>", Reason.NOT_RUNWAY),
+            (405, b"", Reason.NOT_RUNWAY),
+            (413, b"", Reason.TOO_LARGE_FOR_GATEWAY),
+            (413, {"error": "Payload Too Large"}, Reason.INVALID),
             (422, VALIDATION, Reason.INVALID),
             (429, DAILY, Reason.DAILY_LIMIT),
-            (429, b"", Reason.DAILY_LIMIT),
+            (429, b"", Reason.NOT_RUNWAY),
             (502, SHED, Reason.BUSY),
             (503, SHED, Reason.BUSY),
         ],
@@ -194,10 +201,10 @@ class TestRejected:
         outcome = said(status, body, request_id="abc=", retry_after=60.0)
         assert (outcome.kind, outcome.reason, outcome.http_status) == (Kind.REJECTED, reason, status)
         assert (outcome.task_id, outcome.request_id, outcome.retry_after) == (None, "abc=", 60)
-        if isinstance(body, dict):
+        if isinstance(body, dict) and "error" in body:
             assert outcome.detail.startswith(body["error"])
         else:
-            assert outcome.detail == f"HTTP {status} without a readable reason"
+            assert outcome.detail == f"HTTP {status} without Runway's JSON error"
 
     def test_runways_words_name_every_issue(self) -> None:
         assert said(400, VALIDATION).detail == (
@@ -215,7 +222,8 @@ class TestRejected:
 
     @pytest.mark.parametrize("error", [None, 7, ["a"], {"message": "a"}])
     def test_an_odd_error(self, error: object) -> None:
-        assert said(400, {"error": error}).detail == "HTTP 400 without a readable reason"
+        outcome = said(400, {"error": error})
+        assert (outcome.detail, outcome.reason) == ("HTTP 400 without Runway's JSON error", Reason.NOT_RUNWAY)
 
     def test_what_postgresql_cannot_hold(self) -> None:
         assert said(400, rb'{"error":"a\u0000b\ud800c"}').detail == "ab?c"
@@ -240,14 +248,8 @@ class TestUnknown:
             302,
             307,
             308,
-            402,
-            406,
             408,
-            409,
-            410,
-            418,
-            425,
-            451,
+            499,
             500,
             501,
             504,
@@ -260,6 +262,13 @@ class TestUnknown:
         outcome = said(status, body)
         assert (outcome.kind, outcome.http_status, outcome.reason) == (Kind.UNKNOWN, status, None)
         assert outcome.detail.startswith(f"HTTP {status}: ")
+
+    @pytest.mark.parametrize("status", [402, 406, 409, 410, 418, 425, 451])
+    @pytest.mark.parametrize(
+        ("body", "kind"), [(b"<html>", Kind.REJECTED), (b"", Kind.REJECTED), (DAILY, Kind.UNKNOWN)]
+    )
+    def test_what_a_gateway_says_is_no_doubt_and_what_runway_says_is(self, status: int, body: Any, kind: Kind) -> None:
+        assert said(status, body).kind is kind
 
     @pytest.mark.parametrize("status", [502, 503])
     @pytest.mark.parametrize("body", [b"", b"<html>503</html>", b"[]", {"message": "x"}, {"error": 7}, {"error": ""}])
@@ -343,8 +352,8 @@ class TestDecisions:
             (said(429, DAILY), "gen4_turbo", 900),
             (said(429, DAILY, retry_after=899.0), "gen4_turbo", 900),
             (said(429, DAILY, retry_after=901.0), "gen4_turbo", 901),
-            (said(404), "gen4_turbo", 300),
-            (said(405), "gen4_turbo", 300),
+            (said(404, {"error": "Not Found"}), "gen4_turbo", 300),
+            (said(405, {"error": "Method Not Allowed"}), "gen4_turbo", 300),
             (said(400, CREDITS), ALL_MODELS, 600),
             (said(401, HOST), ALL_MODELS, 300),
             (said(400, VERSION), ALL_MODELS, 300),
@@ -363,8 +372,23 @@ class TestDecisions:
     def test_every_reason_is_decided(self) -> None:
         for reason in Reason:
             decision = decided(Outcome(Kind.REJECTED, "no", reason=reason))
-            assert (decision.next_status is Status.FAILED) == (reason is Reason.INVALID)
-            assert (decision.pause is None) == (reason in (Reason.INVALID, Reason.BUSY))
+            is_end = reason in (Reason.INVALID, Reason.TOO_LARGE_FOR_GATEWAY)
+            assert (decision.next_status is Status.FAILED) == is_end
+            assert (decision.pause is None) == (is_end or reason is Reason.BUSY)
+
+    @pytest.mark.parametrize(("status", "is_its_own"), [(403, True), (400, True), (401, False), (429, False)])
+    def test_what_a_gateway_refuses_steps_back_behind_the_pause_of_its_model(
+        self, status: int, is_its_own: bool
+    ) -> None:
+        decision = decided(said(status, b"<html>"), retries=1)
+        assert (decision.next_status, decision.retry, decision.by_gateway) == (Status.QUEUED, True, is_its_own)
+        assert decision.pause is not None
+        assert (decision.pause.reason, decision.pause.seconds) == ("not_runway", 60)
+        assert decision.delay_seconds > decision.pause.seconds
+
+    def test_what_is_too_large_for_a_gateway_fails_alone(self) -> None:
+        decision = decided(said(413, b"<html>"))
+        assert (decision.next_status, decision.error_code) == (Status.FAILED, videos.REFUSED_BY_GATEWAY)
 
 
 class TestUnknownPolicy:
@@ -411,3 +435,44 @@ class TestUnknownPolicy:
 )
 def test_storable(text: str, kept: str) -> None:
     assert storable(text, 5) == kept
+
+
+# The same by the client of production.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "reason"),
+    [
+        (200, {"id": ID, "estimatedCost": {"credits": 25}}, Kind.ACCEPTED, None),
+        (400, VALIDATION, Kind.REJECTED, Reason.INVALID),
+        (400, CREDITS, Kind.REJECTED, Reason.NO_CREDITS),
+        (401, HOST, Kind.REJECTED, Reason.KEY_REFUSED),
+        (429, DAILY, Kind.REJECTED, Reason.DAILY_LIMIT),
+        (503, SHED, Kind.REJECTED, Reason.BUSY),
+        (504, SHED, Kind.UNKNOWN, None),
+        (200, {}, Kind.UNKNOWN, None),
+    ],
+)
+async def test_an_answer_as_the_client_brings_it(status: int, body: Any, kind: Kind, reason: Reason | None) -> None:
+    with mocked() as routes:
+        route = routes.post("http://runway.test/v1/image_to_video").respond(status, json=body)
+        outcome = await created()
+    assert (outcome.kind, outcome.reason, outcome.http_status, route.call_count) == (kind, reason, status, 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadTimeout, OSError, LookupError])
+async def test_the_class_of_an_exception_proves_nothing(error: type[Exception]) -> None:
+    with mocked() as routes:
+        routes.post("http://runway.test/v1/image_to_video").mock(side_effect=error("it says"))
+        assert (await created()).kind is Kind.UNKNOWN
+
+
+async def created() -> Outcome:
+    """One create by the client of production."""
+    runway = Runway(Settings(runway_key="key", runway_url="http://runway.test"))
+    try:
+        return classify(await runway.create("image_to_video", {"promptText": "a boat"}, give_up_at=math.inf))
+    finally:
+        await runway.aclose()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from service.context import Context
+from service.errors import TooMany
 from service.store.database import Database
 from service.store.url import normalise
-from service.web import page
+from service.web import attempts, page
 from service.web.page import static
 from service.web.page.login import local
-from service.web.page.session import COOKIE, LONGEST_SESSION_SECONDS
+from service.web.page.session import COOKIE, LONGEST_SESSION_SECONDS, LOOPBACK_COOKIE
+from tests.database import execute
 from tests.pages import ADMIN_TOKEN, HTMX, SITE, TOKENS, VIEWER_TOKEN, browser, check, control, csrf_of
 from tests.world import RUNWAY_KEY, settings, world
 
@@ -43,7 +47,7 @@ def test_every_route_has_its_handler() -> None:
 
 
 def test_what_serves_no_page_and_sends_nothing_loads_nothing_for_it() -> None:
-    names = ("aiohttp", "jinja2", "itsdangerous", "markupsafe")
+    names = ("httpx", "httptools", "jinja2", "itsdangerous", "markupsafe")
     code = f"import sys, service.app; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
@@ -60,17 +64,45 @@ class TestLogin:
         cookie = response.headers["set-cookie"]
         assert ADMIN_TOKEN not in cookie
         assert {part.strip() for part in cookie.lower().split(";")[1:]} == {
-            "httponly", "samesite=strict", "path=/", f"max-age={LONGEST_SESSION_SECONDS}",
+            "secure", "httponly", "samesite=strict", "path=/", f"max-age={LONGEST_SESSION_SECONDS}",
         }  # fmt: skip
+        assert cookie.startswith("__Host-")  # no other host, and no page without https, can have set it
 
     @pytest.mark.parametrize(
-        ("url", "headers"),
-        [("https://taxiway.test/login", {}), ("http://taxiway.test/login", {"x-forwarded-proto": "https,http"})],
+        ("url", "headers", "is_secure"),
+        [
+            ("https://taxiway.test/login", {}, True),
+            ("http://taxiway.test/login", {}, True),
+            ("http://taxiway.test/login", {"x-forwarded-proto": "https,http"}, True),
+            ("http://localhost:8000/login", {"x-forwarded-proto": "https"}, True),
+            ("http://localhost.evil.example/login", {}, True),
+            ("http://localhost:8000/login", {}, False),
+            ("http://127.0.0.1/login", {}, False),
+            ("http://[::1]:8000/login", {}, False),
+        ],
     )
-    async def test_over_https_the_cookie_stays_there(self, url: str, headers: dict[str, str]) -> None:
+    async def test_the_cookie_needs_https_except_on_this_machine(
+        self, url: str, headers: dict[str, str], is_secure: bool
+    ) -> None:
         one = browser(context_without_database())
-        response = await one.client.post(url, data={"token": ADMIN_TOKEN}, headers=headers)
-        assert "; Secure" in response.headers["set-cookie"]
+        cookie = (await one.client.post(url, data={"token": ADMIN_TOKEN}, headers=headers)).headers["set-cookie"]
+        assert ("; Secure" in cookie, cookie.startswith("__Host-")) == (is_secure, is_secure)
+
+    @pytest.mark.parametrize(
+        ("url", "headers", "is_said"),
+        [("http://taxiway.test/login", {}, True), ("http://localhost/login", {}, False),
+         ("https://taxiway.test/login", {}, False), ("http://a.test/login", {"x-forwarded-proto": "https"}, False)],
+    )  # fmt: skip
+    async def test_a_page_without_https_says_so(self, url: str, headers: dict[str, str], is_said: bool) -> None:
+        shown = await browser(context_without_database()).client.get(url, headers=headers)
+        assert ("Open this page over https" in check(shown)) is is_said
+
+    async def test_a_cookie_of_the_other_name_is_none(self, database_url: str) -> None:
+        async with control(database_url) as site:
+            value = site.admin.client.cookies[COOKIE]
+            site.admin.client.cookies.clear()
+            site.admin.client.cookies.set(LOOPBACK_COOKIE, value)
+            assert (await site.admin.get("/")).status_code == 303
 
     @pytest.mark.parametrize("token", ["", "wrong", ADMIN_TOKEN[:-1], "api-key-for-tests-0001", "ü" * 20])
     async def test_a_wrong_token_learns_nothing(self, token: str) -> None:
@@ -180,6 +212,104 @@ class TestSession:
             assert (response.status_code, response.headers["location"]) == (303, "/login")
             assert COOKIE not in site.viewer.client.cookies
             assert (await site.viewer.get("/")).status_code == 303
+
+    async def test_after_the_logout_its_cookie_is_worth_nothing(self, database_url: str) -> None:
+        """S6: in no process, and for no route; the other sessions of the same token go on."""
+        async with control(database_url) as site:
+            cookie, csrf = site.admin.client.cookies[COOKIE], site.admin.csrf
+            second = browser(site.world.ctx)
+            await second.login(ADMIN_TOKEN)
+            assert (await site.admin.post("/logout")).status_code == 303
+            other = browser(replace(site.world.ctx))  # another process: it shares the database alone
+            for one in (site.admin, other):
+                one.client.cookies.set(COOKIE, cookie)
+                one.csrf = csrf
+                assert (await one.get("/")).headers["location"] == "/login"
+                for path, _ in ACTIONS:
+                    response = await one.post(filled(path))
+                    assert (response.status_code, response.headers["location"]) == (303, "/login")
+            assert (await second.get("/")).status_code == 200
+            [row] = await site.world.rows("SELECT * FROM taxiway.sessions")
+            assert row["forget_at"] > row["ended_at"]
+
+    async def test_a_logout_that_cannot_be_written_down_is_none(self, database_url: str) -> None:
+        async with control(database_url) as site:
+            lost = browser(replace(site.world.ctx, database=Database(normalise(NOWHERE))))
+            lost.client.cookies.set(COOKIE, site.admin.client.cookies[COOKIE])
+            lost.csrf = site.admin.csrf
+            response = await lost.post("/logout")
+            assert response.status_code == 503
+            assert "set-cookie" not in response.headers
+
+    async def test_what_no_cookie_can_say_any_more_is_forgotten(self, database_url: str) -> None:
+        async with control(database_url) as site:
+            await site.viewer.post("/logout")
+            await execute(database_url, "UPDATE taxiway.sessions SET forget_at = now() - interval '1 s'")
+            await site.admin.post("/logout")
+            assert len(await site.world.rows("SELECT FROM taxiway.sessions")) == 1
+
+
+class TestGuessing:
+    """Wrong logins become slow, for each address and for all of them."""
+
+    async def test_an_address_waits_longer_after_each(self) -> None:
+        now, slept = [0.0], []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        context = replace(context_without_database(), monotonic=lambda: now[0], sleep=sleep)
+        one = browser(context)
+        for _ in range(attempts.ALLOWED):
+            assert (await one.post("/login", token="wrong")).status_code == 401
+        for wait in (1, 2, 4, 8, 16, 32, 60, 60):
+            response = await one.post("/login", token=ADMIN_TOKEN)  # not even looked at
+            assert (response.status_code, response.headers["retry-after"]) == (429, str(wait))
+            assert "Too many attempts" in check(response)
+            now[0] += wait
+            assert (await one.post("/login", token="wrong")).status_code == 401
+        now[0] += 60
+        assert (await one.post("/login", token=ADMIN_TOKEN)).status_code == 303
+        assert (await one.post("/login", token="wrong")).status_code == 401  # it begins again
+
+    async def test_another_address_does_not_wait_for_it(self) -> None:
+        one = browser(context_without_database())
+        guess: dict[str, Any] = {"data": {"token": "wrong"}, "headers": {"x-forwarded-for": "9.9.9.9, 203.0.113.9"}}
+        for _ in range(attempts.ALLOWED):
+            await one.client.post("/login", **guess)
+        assert (await one.client.post("/login", **guess)).status_code == 429
+        assert (await one.post("/login", token=ADMIN_TOKEN)).status_code == 303
+
+    async def test_all_of_them_together_are_slowed_down(self) -> None:
+        now, slept = [0.0], []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        guessing = attempts.Attempts(lambda: now[0], sleep)
+        for number in range(3_000):
+            await guessing.wrong(str(number))
+        assert (slept[0], slept[1], slept[-1]) == (0, attempts.DELAY_OF_EACH_SECONDS, attempts.LONGEST_DELAY_SECONDS)
+        assert len(guessing._of) == attempts.MOST_ADDRESSES  # a stranger makes it remember no more than that
+        now[0] += attempts.SPAN_SECONDS + 1
+        await guessing.wrong("a day later")
+        assert slept[-1] == 0
+
+    async def test_only_so_many_are_answered_slowly_at_once(self) -> None:
+        go_on = asyncio.Event()
+
+        async def sleep(_: float) -> None:
+            await go_on.wait()
+
+        guessing = attempts.Attempts(lambda: 0.0, sleep)
+        async with asyncio.TaskGroup() as group:
+            for number in range(attempts.MOST_WAITING):
+                group.create_task(guessing.wrong(str(number)))
+            await asyncio.sleep(0)
+            with pytest.raises(TooMany):
+                guessing.check("another")
+            go_on.set()
+        guessing.check("another")
 
 
 def filled(path: str) -> str:

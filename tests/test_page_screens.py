@@ -18,8 +18,8 @@ from service.context import Context
 from service.store.database import Database
 from service.store.stats import BUCKETS, Bucket, Span
 from service.store.url import normalise
-from service.web.models_operations import PauseRequest
 from service.web.page import account, formats, models, overview, plots, ticks
+from service.web.schemas_operations import PauseRequest
 from tests.pages import Control, check, control
 from tests.world import settings
 

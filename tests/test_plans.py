@@ -22,7 +22,7 @@ from service.store.url import normalise
 from service.tick import tick
 from tests.benchmarks.history import Sizes, fill_past, fill_queue
 from tests.database import connected, execute, run, temporary_database
-from tests.world import API_KEY, settings
+from tests.world import API_KEY, settings, warm
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +94,7 @@ def filled_url(server_url: str, template_name: str) -> Iterator[str]:
     with temporary_database(server_url, template=template_name) as url:
         run(fill_queue(url, SIZES))
         run(fill_past(url, SIZES))
+        run(warm(url, 1000))
         run(execute(url, UNDER_WAY, "VACUUM ANALYZE taxiway.videos"))
         yield url
 
@@ -125,10 +126,13 @@ async def client(ctx: Context) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_claim_reads_ready_rows_only(ctx: Context, many: int) -> None:
     assert len(await claims.claim(ctx.database, many, 60.0)) == many
     explaining(ctx).check("videos_ready")
+    first = [node for _, node in explaining(ctx).nodes() if node.get("Index Name") == "videos_ready"]
+    assert all("claim_order" not in node.get("Sort Key", []) for _, node in explaining(ctx).nodes())
+    assert all("run_after <= now()" in node["Index Cond"] for node in first), "what waits is passed over in the index"
 
 
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:
-    await tasks.claim_due(ctx.database, 20, 30.0)
+    await tasks.claim_due(ctx.database, 20)
     explaining(ctx).check("videos_poll")
 
 

@@ -23,7 +23,7 @@ async def reader(w: World, **changes: object) -> httpx.AsyncClient:
     await execute(w.url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     await w.ctx.database.close()
     ctx = replace(w.ctx, settings=w.ctx.settings.model_copy(update=changes))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(ctx)), base_url="http://taxiway.test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(ctx)), base_url="https://taxiway.test")
 
 
 async def test_all_that_only_reads_works_without_a_runway_key(database_url: str) -> None:

@@ -23,6 +23,7 @@ from service.settings import (
 
 KEY = "key_" + "0a" * 64
 LONG = "0123456789abcdef"
+OTHER = "0246813579xyzabc"
 CALLBACK = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CANARY = "Canary7"
 
@@ -93,6 +94,7 @@ class TestNames:
             ("RUNWAY_MODEL_ID", "image_model", "gen4.5"),
             ("RUNWAY_TEXT_MODEL_ID", "text_model", "veo3.1"),
             ("RUNWAYML_CUSTOM_HEADERS", "runway_headers", "A: b"),
+            ("RUNWAY_PROXY", "runway_proxy", "http://user:p%40ss@proxy.example.com:3128"),
             ("DATABASE_URL", "database_url", "postgresql://localhost/app"),
         ],
     )
@@ -123,11 +125,11 @@ class TestLists:
             API_KEYS=f" {LONG} ,, {other},",
             CALLBACK_SECRETS=CALLBACK,
             RUNWAY_API_KEY=KEY,
-            CRON_SECRET="x" * 16,
+            CRON_SECRET=OTHER,
         )
         settings = load()
         assert settings.api_keys == (LONG, other)
-        assert settings.secrets == (LONG, other, "x" * 16, CALLBACK, KEY)
+        assert settings.secrets == (LONG, other, OTHER, CALLBACK, KEY)
 
     def test_only_commas(self, environment: Environment) -> None:
         environment(CRON_SECRET=" , ,")
@@ -233,6 +235,10 @@ class TestDoubts:
         (doubt,) = doubts(Settings(runway_key=KEY))
         assert doubt.startswith("MAX_CREDITS_PER_DAY is not set")
 
+    def test_connections_that_carry_several_creates(self) -> None:
+        (doubt,) = doubts(Settings(submit_keepalive=True))
+        assert doubt.startswith("SUBMIT_KEEPALIVE lets one connection carry several creates")
+
     def test_they_are_said_once_and_repeat_nothing(
         self, environment: Environment, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -319,6 +325,33 @@ class TestMalformed:
         assert complaint.startswith("RUNWAYML_API_SECRET has a blank or a character outside ASCII")
         assert CANARY not in complaint
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            CANARY,
+            f"socks5://{CANARY}:1080",
+            f"http://{CANARY}:0",
+            f"http://{CANARY}:x",
+            f"http://{CANARY}/path",
+            f"http://proxy/?{CANARY}",
+            f"http://proxy/#{CANARY}",
+            f"http://a b@{CANARY}",
+            f"http://user:p@ss@{CANARY}:1",
+            f"http://[{CANARY}",
+            "http://",
+        ],
+    )
+    def test_a_proxy(self, environment: Environment, value: str) -> None:
+        (complaint,) = complaints(environment, RUNWAY_PROXY=value)
+        assert complaint.startswith("RUNWAY_PROXY must be the URL of an HTTP proxy such as ")
+        assert CANARY not in complaint
+
+    def test_a_proxy_between_creates_that_share_a_connection(self, environment: Environment) -> None:
+        (complaint,) = complaints(environment, RUNWAY_PROXY="http://proxy:3128", SUBMIT_KEEPALIVE="true")
+        assert complaint.startswith("SUBMIT_KEEPALIVE must not be true with RUNWAY_PROXY")
+        environment(RUNWAY_PROXY="http://proxy:3128", SUBMIT_KEEPALIVE="false")
+        assert load().submit_keepalive is False
+
     @pytest.mark.parametrize("value", ["gen4_turbo", "gen4_turbo=", "=5", "gen4_turbo=-5", "gen4_turbo=1e9", "a=1;b=2"])
     def test_credits_by_model(self, environment: Environment, value: str) -> None:
         (complaint,) = complaints(environment, MAX_CREDITS_PER_DAY_BY_MODEL=value)
@@ -329,7 +362,7 @@ class TestSecrets:
     @pytest.mark.parametrize("name", ["API_KEYS", "CRON_SECRET"])
     @pytest.mark.parametrize(("length", "good"), [(1, False), (15, False), (16, True)])
     def test_their_length(self, environment: Environment, name: str, length: int, good: bool) -> None:
-        value = f"{'z' * 20},{CANARY:x<{length}.{length}}"
+        value = f"{OTHER},{CANARY + '0123456789':.{length}}"
         if good:
             environment(**{name: value})
             load()
@@ -339,11 +372,56 @@ class TestSecrets:
             assert CANARY not in complaint
 
     def test_a_client_that_may_enqueue_may_not_run_the_cron(self, environment: Environment) -> None:
-        found = complaints(environment, API_KEYS=f"{LONG},{'a' * 16}", CRON_SECRET=f"{'b' * 16},{LONG}")
+        found = complaints(environment, API_KEYS=f"{LONG},{OTHER}", CRON_SECRET=f"{OTHER[::-1]},{LONG}")
         assert found == [
             "CRON_SECRET shares an entry with API_KEYS, so a client that may only enqueue could also run ticks: "
             "set another"
         ]
+
+    @pytest.mark.parametrize("name", ["API_KEYS", "CRON_SECRET", "ADMIN_TOKENS", "VIEWER_TOKENS"])
+    @pytest.mark.parametrize(("value", "good"), [("abcdefghi" * 9, False), ("abcdefghij" * 2, True)])
+    def test_few_different_characters(self, environment: Environment, name: str, value: str, good: bool) -> None:
+        if good:
+            environment(**{name: value})
+            load()
+        else:
+            (complaint,) = complaints(environment, **{name: f"{LONG},{value}"})
+            assert complaint.startswith(f"{name} has an entry of fewer than 10 different characters: make one with ")
+            assert value not in complaint
+
+    def test_a_callback_secret_of_one_character(self, environment: Environment) -> None:
+        (complaint,) = complaints(environment, CALLBACK_SECRETS="whsec_" + "A" * 40)
+        assert complaint == "CALLBACK_SECRETS has an entry of fewer than 10 different characters: make it random"
+
+    def test_one_secret_for_two_purposes(self, environment: Environment) -> None:
+        """Each of them also as Runway's key, or as the database's password."""
+        found = complaints(
+            environment, RUNWAYML_API_SECRET=LONG, DATABASE_URL=f"postgresql://a:{OTHER}@h/d",
+            MIGRATE_DATABASE_URL=f"postgresql://b:{CALLBACK}@h/d", API_KEYS=f"{LONG},{CALLBACK}", CRON_SECRET=OTHER,
+            CALLBACK_SECRETS=CALLBACK, ADMIN_TOKENS=CALLBACK, VIEWER_TOKENS=LONG,
+        )  # fmt: skip
+        assert found == [
+            f"{name} "
+            + "; ".join(f"shares an entry with {one}: one secret must not have two meanings" for one in other)
+            for name, other in {
+                "API_KEYS": ["RUNWAYML_API_SECRET", "MIGRATE_DATABASE_URL"],
+                "CRON_SECRET": ["DATABASE_URL"],
+                "CALLBACK_SECRETS": ["MIGRATE_DATABASE_URL"],
+                "ADMIN_TOKENS": ["MIGRATE_DATABASE_URL"],
+                "VIEWER_TOKENS": ["RUNWAYML_API_SECRET"],
+            }.items()
+        ]
+
+    def test_what_is_scrubbed(self) -> None:
+        """Also the passwords of both databases, as they stand in the URL and as they are meant, and custom headers."""
+        settings = Settings(
+            database_url="postgresql://app:p%40ssword-1@h/d", migrate_database_url="postgresql://h/d?password=other-pass",
+            runway_headers="X-A: a-token-for-the-gateway\nX-B: Bearer another-token", heartbeat_url="https://h.example/uuid",
+        )  # fmt: skip
+        assert settings.secrets == (
+            "https://h.example/uuid", "a-token-for-the-gateway", "Bearer another-token", "another-token",
+            "p%40ssword-1", "p@ssword-1", "other-pass",
+        )  # fmt: skip
 
     @pytest.mark.parametrize("value", [CANARY, f"whsec_{CANARY}", "whsec_!", f"{CALLBACK},{CANARY}"])
     def test_callback_secrets(self, environment: Environment, value: str) -> None:
@@ -421,6 +499,24 @@ def test_a_submission_outlasts_its_call_by_more_than_the_schema_asks() -> None:
     assert LEASE_MARGIN_SECONDS >= 5
 
 
+@pytest.mark.parametrize(
+    ("proxy", "hidden"),
+    [
+        (None, set()),
+        ("http://proxy:3128", set()),
+        ("http://u:p@proxy:3128", set()),
+        ("http://long-user@proxy:3128", {"long-user", "bG9uZy11c2VyOg=="}),
+        (
+            "https://user:p%40ss-word@proxy",
+            {"user:p%40ss-word", "p%40ss-word", "p@ss-word", "dXNlcjpwQHNzLXdvcmQ="},
+        ),
+    ],
+)
+def test_what_a_proxy_is_shown_is_a_secret(proxy: str | None, hidden: set[str]) -> None:
+    """In each form; but what is too short to be one would tear every text apart."""
+    assert set(Settings(runway_proxy=proxy).secrets) == hidden
+
+
 class TestTokensOfThePage:
     """Who may run it, and who may look."""
 
@@ -436,8 +532,8 @@ class TestTokensOfThePage:
         ]
 
     def test_they_are_secrets(self) -> None:
-        tokens = Settings(admin_tokens=("a" * 16,), viewer_tokens=("b" * 16,))
-        assert {"a" * 16, "b" * 16} <= set(tokens.secrets)
+        tokens = Settings(admin_tokens=(LONG,), viewer_tokens=(OTHER,))
+        assert {LONG, OTHER} <= set(tokens.secrets)
 
 
 class TestRenamed:

@@ -14,10 +14,11 @@ import respx
 
 from service import heartbeat, logs
 from service.errors import BadSettings, DatabaseUnavailable
-from service.logs import ConsoleFormatter, JsonFormatter, Redactor, tick_ref
+from service.logs import ConsoleFormatter, JsonFormatter, tick_ref
+from service.redaction import Redactor
 from service.settings import load
 from service.tick import poll_only
-from tests.world import world
+from tests.world import warm, world
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +71,7 @@ async def test_every_line_of_a_tick_bears_its_id(database_url: str, lines: Lines
 
 async def test_ticks_side_by_side_keep_their_ids_apart(database_url: str, lines: Lines) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 8)
         for _ in range(8):
             await w.enqueue()
         refs = {counts["ref"] for counts in await asyncio.gather(*(w.tick() for _ in range(4)))}

@@ -17,9 +17,9 @@ import pytest
 from standardwebhooks import Webhook
 
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
+from service.simulator.catalogue import validate
 from service.simulator.faults import FaultPlan, parse_fault
 from service.simulator.memory import Memory, State
-from service.simulator.models import validate
 from service.simulator.relay import default_client, sign
 from tests.simulator_server import HEADERS, IMAGE, Clock, body, in_process, on_socket, simulator, until
 

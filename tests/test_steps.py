@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import asyncpg
+import httpx
 import pytest
 
-from service.deadline import Deadline
+from service.deadline import Deadline, Grace, unlimited
 from service.errors import Conflict, DatabaseUnavailable, NotConfigured
-from service.operations import attach, saving
+from service.operations import attach, budget, saving
 from service.operations.finalize import finalize
 from service.operations.saving import as_outcome_row
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
-from service.steps import poll, prune, rescue
+from service.steps import poll, prune, rescue, submit
 from service.store import claim as claims
 from service.store import ledger, models, submissions, tasks, ticks
 from service.store.claim import OpenSubmission
 from service.store.submissions import Guard
+from service.store.tasks import PollResult
 from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
-from tests.world import World, world
+from tests.mocked import mocked
+from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +64,7 @@ ACCEPT = Decision(Status.PROCESSING)
 
 async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 8)
         low, first, second, high = (
             await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
         )  # fmt: skip
@@ -72,6 +78,7 @@ async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url
 
 async def test_nothing_is_claimed_before_its_time_or_twice(database_url: str) -> None:
     async with world(database_url) as w:
+        await warm(w.url, 40)
         await w.enqueue(run_after="2099-01-01T00:00:00Z")
         for _ in range(20):
             await w.enqueue()
@@ -212,6 +219,32 @@ async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> N
             await ledger.of_video(w.ctx.database, video_id)
         await saving.save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
         assert waits == [0.2, 0.4, 0.8]
+        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+
+
+async def test_however_long_the_database_is_away_an_answer_is_saved(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        [submission] = await claim(w)
+        outcome = await send(w, submission)
+        waits: list[float] = []
+        save_each = submissions.save_each
+
+        async def sleep(seconds: float) -> None:
+            waits.append(seconds)
+
+        async def away(*arguments: Any) -> Any:
+            if len(waits) < 10 * saving.HELD_TRIES:
+                raise DatabaseUnavailable("no answer")
+            return await save_each(*arguments)
+
+        monkeypatch.setattr(submissions, "save_each", away)
+        row = as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)
+        left = await saving.save_together(replace(w.ctx, sleep=sleep), [row], Grace(w.ctx.monotonic))
+        assert list(left.answers) == []
+        assert max(waits) == saving.SAVE_AGAIN_CAP_SECONDS
         assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
 
@@ -421,7 +454,7 @@ async def test_tasks_that_end_badly(database_url: str, fault: str, code: str) ->
         assert (row["status"], row["error_code"]) == ("failed", code)
         assert row["error_message"]
         [entry] = await w.ledger(video_id)
-        assert entry["settled_at"] is not None
+        assert (entry["settled_at"] is None) == (code == "TASK_VANISHED")  # which may have been charged
 
 
 @pytest.mark.parametrize(("retries", "creates"), [(0, 1), (2, 3)])
@@ -477,7 +510,7 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
+        [due] = await tasks.claim_due(w.ctx.database, 10)
         async with connected(database_url) as app, app.transaction():
             await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
             assert (await poll.run_once(w.ctx))["polled"] == 0
@@ -487,19 +520,42 @@ async def test_a_held_row_is_finalized_later(database_url: str) -> None:
         assert (await w.row(video_id))["status"] == "completed"
 
 
+async def seen_of(w: World) -> PollResult:
+    """What the one task is that is under way, a minute later."""
+    await w.later(minutes=1)
+    [due] = await tasks.claim_due(w.ctx.database, 10)
+    async with w.ctx.runway() as runway:
+        seen = (await poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(due)).result
+    assert seen is not None
+    return seen
+
+
 async def test_finalizing_twice_changes_nothing(database_url: str) -> None:
     async with world(database_url) as w:
         video_id = await w.enqueue()
         await w.tick()
-        await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.ctx.database, 10, 30)
-        async with w.ctx.runway() as runway:
-            seen = await poll._poll(w.ctx, runway, due)
-        assert seen is not None
+        seen = await seen_of(w)
         first = await asyncio.gather(*(tasks.finalize(w.ctx.database, [seen]) for _ in range(4)))
         assert sorted(map(len, first)) == [0, 0, 0, 1]
         row = await w.row(video_id)
         late = replace(seen, next_status="failed", error_code="X", output=None)
+        assert await tasks.finalize(w.ctx.database, [late]) == set()
+        assert await w.row(video_id) == row
+
+
+async def test_what_is_said_of_an_earlier_task_changes_nothing(database_url: str) -> None:
+    async with world(database_url) as w:
+        w.faults("fail=INTERNAL")
+        video_id = await w.enqueue()
+        await w.tick()
+        seen = await seen_of(w)
+        assert await tasks.finalize(w.ctx.database, [seen]) == {video_id}, "queued again"
+        await w.later(minutes=1)
+        await w.tick()
+        row = await w.row(video_id)
+        assert row["runway_video_id"] not in (None, seen.task_id)
+        film = "https://films.example.com/another.mp4"
+        late = replace(seen, next_status="completed", error_code=None, output=[film], video_url=film)
         assert await tasks.finalize(w.ctx.database, [late]) == set()
         assert await w.row(video_id) == row
 
@@ -536,7 +592,13 @@ async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) 
         await w.api.post(f"/videos/{video_id}/cancel")
         async with w.ctx.runway() as runway:
             assert await runway.delete((await w.row(video_id))["runway_video_id"])
-        assert (await w.tick())["cancel"]["deleted"] == 1
+        assert (await w.tick())["cancel"]["deleted"] == 0  # one 404 proves nothing
+        for _ in range(2):
+            await w.later(seconds=160)
+            assert (await w.ledger(video_id))[0]["settled_at"] is None
+            deleted = (await w.tick())["cancel"]["deleted"]
+        assert deleted == 1
+        assert (await w.ledger(video_id))[0]["settled_at"] is not None
 
 
 # Models
@@ -549,6 +611,7 @@ async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) 
         ("key_revoked", "key_refused", "all"),
         ("daily_limit", "daily_limit", "gen4_turbo"),
         ("status=404", "wrong_endpoint", "gen4_turbo"),
+        ("status=403, body=html", "not_runway", "gen4_turbo"),
     ],
 )
 async def test_a_model_pauses_and_resumes_on_a_probe(database_url: str, fault: str, reason: str, model: str) -> None:
@@ -612,7 +675,7 @@ async def test_a_tick_without_a_key_says_so(database_url: str) -> None:
 async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> dict[str, int]:
+    async def broken(*_: object, **__: object) -> dict[str, int]:
         raise RuntimeError("a defect")
 
     async with world(database_url) as w:
@@ -650,6 +713,50 @@ async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> No
         await runway.aclose()
         assert result.sent is False  # type: ignore[union-attr]
         assert w.creates == []
+
+
+async def test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim(database_url: str) -> None:
+    """The monotonic clock stands still meanwhile, and the lease is long over."""
+    async with world(database_url) as w:
+        await w.enqueue()
+        slept = [0.0]
+        ctx = replace(w.ctx, now=lambda: w.clock() + slept[0])
+        of_claim = budget.claim
+
+        async def suspended(*arguments: Any) -> list[OpenSubmission]:
+            permitted = await of_claim(*arguments)
+            slept[0] = 28 * 60.0
+            return permitted
+
+        with patch.object(budget, "claim", suspended):
+            counts = await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
+        assert (counts["claimed"], counts["not_sent"], w.creates) == (1, 1, [])
+
+
+async def test_polls_by_the_client_of_production(database_url: str) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        await w.tick()
+        task_id = (await w.row(video_id))["runway_video_id"]
+        ctx = replace(w.ctx, transport=None)
+        url = f"{w.ctx.settings.runway_url}/v1/tasks/{task_id}"
+        task = {"id": task_id, "createdAt": "2026-01-01T00:00:00.000Z"}
+        answers: list[tuple[Any, dict[str, int]]] = [
+            (httpx.ReadTimeout, {"polled": 1, "unreachable": 1}),
+            (httpx.Response(500, json={"error": "Oops"}), {"polled": 1, "unreachable": 1}),
+            (httpx.Response(200, json=task | {"status": "RUNNING", "progress": 0.5}), {"polled": 1, "unreachable": 0}),
+            (
+                httpx.Response(200, json=task | {"status": "SUCCEEDED", "output": ["https://example.com/a.mp4"]}),
+                {"polled": 1, "completed": 1},
+            ),
+        ]
+        for answer, counted in answers:
+            await w.later(minutes=5)
+            with mocked() as routes:
+                routes.get(url).mock(side_effect=[answer])
+                counts = await poll.run_once(ctx)
+            assert counted.items() <= counts.items()
+        assert (await w.row(video_id))["video_url"] == "https://example.com/a.mp4"
 
 
 async def test_a_task_that_runway_cannot_be_asked_about_ends_all_the_same(database_url: str) -> None:
@@ -707,9 +814,9 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str)
         bad, good = await w.enqueue(), await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        due = await tasks.claim_due(w.ctx.database, 10, 30)
+        due = await tasks.claim_due(w.ctx.database, 10)
         async with w.ctx.runway() as runway:
-            looks = [await poll._poll(w.ctx, runway, one) for one in due]
+            looks = [(await poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(one)).result for one in due]
         broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
         assert await finalize(w.ctx, broken) == {good}
         assert (await w.row(good))["status"] == "completed"
@@ -731,6 +838,7 @@ async def test_a_claim_whose_answer_is_lost_is_taken_back(database_url: str, mon
     async with world(database_url) as w:
         hasty = replace(w.ctx, sleep=no_time)
         ids = [await w.enqueue() for _ in range(3)]
+        await warm(w.url, 3)
         monkeypatch.setattr(claims, "claim", lose)
         with pytest.raises(DatabaseUnavailable):  # nothing else was due: the tick did nothing
             await tick(hasty)

@@ -8,7 +8,9 @@ from uuid import UUID
 import pytest
 
 from service.context import build
-from service.logs import ConsoleFormatter, Redactor
+from service.logs import ConsoleFormatter
+from service.redaction import Redactor
+from service.store import claim as claims
 from tests.database import connected, execute
 from tests.world import IMAGE, RUNWAY_KEY, World, settings, world
 
@@ -155,6 +157,21 @@ async def test_the_app_cannot_store_a_stuck_row(database_url: str) -> None:
         await w.enqueue()
         with pytest.raises(Exception, match="videos_never_stuck"):
             await execute(database_url, "UPDATE taxiway.videos SET status = 'processing'")
+
+
+async def test_what_may_have_been_paid_is_not_claimed_although_it_says_queued(database_url: str) -> None:
+    """The claim itself sees to it: a worker's submit step runs beside the rescue that puts such a row back."""
+    async with world(database_url) as w:
+        w.faults("drop_after")
+        await w.enqueue()
+        await w.tick()
+        await execute(
+            database_url,
+            "UPDATE taxiway.videos SET status = 'queued', finished_at = NULL, error_code = NULL, run_after = now()",
+        )
+        assert await claims.claim(w.ctx.database, 10, 30.0) == []
+        await execute(database_url, "UPDATE taxiway.submissions SET consent = 'operator', consented_at = now()")
+        assert len(await claims.claim(w.ctx.database, 10, 30.0)) == 1
 
 
 # What each says that the ledger must never hold.

@@ -113,20 +113,20 @@ async def test_overlapping_ticks_share_the_work(database_url: str) -> None:
 
 async def test_health_tells_the_truth(database_url: str) -> None:
     async with world(database_url, api_keys=(API_KEY,), runway_key=None) as w:
-        report = (await w.anyone.get("/health")).json()
+        report = (await w.api.get("/health")).json()
         assert report["status"] == "attention"
         assert report["missing_settings"] == ["RUNWAYML_API_SECRET"]
         assert any("no tick has ever run" in concern for concern in report["concerns"])
     async with world(database_url) as w:
         await w.tick()
-        assert (await w.anyone.get("/health")).json()["status"] == "ok"
+        assert (await w.api.get("/health")).json()["status"] == "ok"
         w.faults("drop_after")
         await w.enqueue()
         await w.tick()
         await w.enqueue()
         await models.pause(w.ctx.database, "gen4.5", 900, "daily_limit", "Your daily task limit has been reached.")
         await w.later(minutes=11)
-        report = (await w.anyone.get("/health")).json()
+        report = (await w.api.get("/health")).json()
         assert report["counts"] == {"failed": 1, "queued": 1}
         assert report["oldest_queued_seconds"] >= 660
         assert (report["stuck"], report["unknown"], report["unknown_credits"]) == (0, 1, 25)
@@ -145,7 +145,7 @@ async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_s
         for consented, open_questions in ((False, 1), (True, 0)):
             if consented:
                 await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
-            report = (await w.anyone.get("/health")).json()
+            report = (await w.api.get("/health")).json()
             assert (report["unknown"], report["unknown_credits"]) == (open_questions, 25)
 
 
@@ -162,7 +162,7 @@ async def test_what_is_stuck_is_counted(database_url: str, sql: str) -> None:
         await w.enqueue()
         await w.tick()
         await execute(database_url, sql)
-        report = (await w.anyone.get("/health")).json()
+        report = (await w.api.get("/health")).json()
         assert report["stuck"] == 1
         assert "1 videos are stuck" in report["concerns"]
 
@@ -171,10 +171,10 @@ async def test_health_without_a_database(database_url: str, empty_database_url: 
     async with world("postgresql://nobody@127.0.0.1:9/nothing") as w:
         assert (await w.anyone.get("/health/live")).status_code == 200
         assert (await w.anyone.get("/health/ready")).status_code == 503
-        report = await w.anyone.get("/health")
+        report = await w.api.get("/health")
         assert (report.status_code, report.json()["status"]) == (503, "down")
     async with world(empty_database_url) as w:
-        report = await w.anyone.get("/health")
+        report = await w.api.get("/health")
         assert (report.status_code, "migrate" in report.json()["database"]) == (503, True)
     async with world(database_url) as w:
         assert (await w.anyone.get("/health/ready")).json() == {"status": "ready"}

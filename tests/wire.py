@@ -68,14 +68,19 @@ class Peer:
     """One connection, from the server's side. `received` is every byte that was read from it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+        self.reader = reader
+        self.writer = writer
         self.received = bytearray()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the other side has hung up, or broken off."""
+        return self.reader.at_eof() or self.reader.exception() is not None
 
     async def read(self, count: int) -> None:
         """Read until `count` bytes are there, not one more."""
         while len(self.received) < count:
-            chunk = await self._reader.read(count - len(self.received))
+            chunk = await self.reader.read(count - len(self.received))
             if not chunk:
                 raise EOFError
             self.received += chunk
@@ -95,24 +100,24 @@ class Peer:
 
     async def send(self, data: bytes) -> None:
         """Write, and see it gone."""
-        self._writer.write(data)
-        await self._writer.drain()
+        self.writer.write(data)
+        await self.writer.drain()
 
     async def fin(self) -> None:
         """Say goodbye: what was sent arrives."""
         with contextlib.suppress(OSError):
-            self._writer.close()
-            await self._writer.wait_closed()
+            self.writer.close()
+            await self.writer.wait_closed()
 
     async def rst(self) -> None:
         """Break the connection off."""
-        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def gone(self) -> None:
         """Wait until the other side has hung up; what it still sent is recorded."""
         with contextlib.suppress(OSError):
-            while chunk := await self._reader.read(65_536):
+            while chunk := await self.reader.read(65_536):
                 self.received += chunk
 
 
@@ -167,6 +172,8 @@ async def wire(script: Script, *, tls: bool = False, host: str = "127.0.0.1") ->
     try:
         yield this
     finally:
+        for _ in range(5):  # what was accepted a moment ago becomes a task, too: a closed server would lose it
+            await asyncio.sleep(0)
         server.close()
         for task in tasks:
             task.cancel()

@@ -72,6 +72,10 @@ class World:
         assert response.status_code == 202, response.text
         return UUID(response.json()["id"])
 
+    async def enqueue_many(self, count: int, **changes: Any) -> list[UUID]:
+        """So many alike."""
+        return [await self.enqueue(**changes) for _ in range(count)]
+
     async def tick(self, **options: Any) -> dict[str, Any]:
         """One tick, in this process."""
         counts = await tick(self.ctx, **options)
@@ -129,6 +133,15 @@ class World:
         raise AssertionError(await self.rows("SELECT status, error_message, run_after, poll_after FROM taxiway.videos"))
 
 
+async def warm(url: str, size: int, model: str = "gen4_turbo") -> None:
+    """Let so many creates of a model be in flight at once, as after a while of use."""
+    await execute(
+        url,
+        f"INSERT INTO taxiway.models (model, max_in_flight, held) VALUES ('{model}', {size}, {size}) "
+        "ON CONFLICT (model) DO UPDATE SET max_in_flight = EXCLUDED.max_in_flight, held = EXCLUDED.held",
+    )
+
+
 @asynccontextmanager
 async def world(url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
     """A Taxiway whose Runway is the simulator, in the same process and on a clock that the test sets."""
@@ -139,6 +152,7 @@ async def world(url: str, *, options: dict[str, Any] | None = None, **changes: A
         transport=lambda: httpx.ASGITransport(app=runway),
         now=clock,
         random=lambda: 0.0,
+        report_seconds=0.0,  # a test asks again at once, and means now
     )
     transport = httpx.ASGITransport(app=create_app(ctx))
 

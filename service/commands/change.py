@@ -116,7 +116,7 @@ async def _retry(ctx: Context, video: UUID | None, *, consent: bool) -> Video:
 
 
 def _print_video(video: Video, words: str, as_table: bool) -> None:
-    from service.web.models import VideoView
+    from service.web.schemas import VideoView
 
     if as_table:
         print(f"{video.id} {words}")

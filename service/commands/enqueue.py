@@ -73,7 +73,7 @@ def enqueue(
 async def _checked(ctx: Context, wishes: Wishes, key: str | None) -> NewVideo:
     """Checked and priced as `POST /videos` does. Raises InvalidRequest."""
     from service.web import bodies
-    from service.web.models import VideoRequest
+    from service.web.schemas import VideoRequest
     from service.web.videos import canonical_hash, checked_key, new_video
 
     body = await body_of(ctx, wishes)
@@ -82,7 +82,7 @@ async def _checked(ctx: Context, wishes: Wishes, key: str | None) -> NewVideo:
 
 
 def _print_price(new: NewVideo, *, as_table: bool) -> None:
-    from service.web.models import shortened
+    from service.web.schemas import shortened
 
     if as_table:
         print(f"{new.operation} with {new.model}: at most {credits(float(new.quoted_credits))} credits")
@@ -116,7 +116,7 @@ async def _make(ctx: Context, new: NewVideo, output: Path | None, *, wait: bool,
 
 def _print_end(video: Video, path: Path | None, size: int | None, *, as_table: bool) -> None:
     if not as_table:
-        from service.web.models import VideoView
+        from service.web.schemas import VideoView
 
         saved: dict[str, Any] = {} if path is None else {"saved_as": str(path), "bytes": size}
         print_json([VideoView.of(video).model_dump(mode="json") | saved])

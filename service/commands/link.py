@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from service.installer.inspect import Connection
     from service.installer.linking import Linked, LinkState, Unlinked
     from service.installer.plan import Plan, Wishes
-    from service.links import Mapping
+    from service.link_mapping import Mapping
 
 cli = typer.Typer()
 
@@ -70,7 +70,7 @@ def link(
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
-        from service.installer.session import connected
+        from service.installer.link_connection import connected
 
         need(ctx.settings, "database_url")
         async with connected(ctx.settings.database_url or "") as connection:
@@ -108,7 +108,7 @@ def _mapping_of(file: Path) -> Mapping:
     """The mapping in this file. Raises BadParameter."""
     from pydantic import ValidationError
 
-    from service.links import Mapping
+    from service.link_mapping import Mapping
 
     try:
         return Mapping.model_validate_json(file.expanduser().read_bytes())
@@ -209,8 +209,8 @@ def show_all(as_json: AsJson = False) -> None:
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> list[LinkState]:
+        from service.installer.link_connection import connected
         from service.installer.linking import links
-        from service.installer.session import connected
 
         need(ctx.settings, "database_url")
         async with connected(ctx.settings.database_url or "") as connection:
@@ -238,8 +238,8 @@ def unlink(
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
+        from service.installer.link_connection import connected
         from service.installer.linking import find, unlink
-        from service.installer.session import connected
 
         need(ctx.settings, "database_url")
         async with connected(ctx.settings.database_url or "") as connection:

@@ -32,7 +32,7 @@ def ticks(
 
     async def fetch(ctx: Context) -> list[dict[str, Any]]:
         from service.store import ticks
-        from service.web.models_operations import TickView
+        from service.web.schemas_operations import TickView
 
         return [TickView(**row).model_dump(mode="json") for row in await ticks.recent(ctx.database, limit)]
 
@@ -61,7 +61,7 @@ def models_(watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -
 
     async def fetch(ctx: Context) -> list[dict[str, Any]]:
         from service.store import models
-        from service.web.models_operations import ModelView
+        from service.web.schemas_operations import ModelView
 
         return [ModelView.of(dict(row)).model_dump(mode="json") for row in await models.every(ctx.database)]
 
@@ -72,11 +72,11 @@ def _models(found: list[dict[str, Any]]) -> RenderableType:
     rows = [
         (
             model["model"], "paused" if model["paused"] else "open", model["queued"], model["in_flight"],
-            model["reason"], until(model["paused_until"]), model["detail"],
+            model["may_be_in_flight"], model["reason"], until(model["paused_until"]), model["detail"],
         )
         for model in found
     ]  # fmt: skip
-    return table(("model", "state", "queued", "in flight", "reason", "for", "why"), rows, wide=["why"])
+    return table(("model", "state", "queued", "in flight", "allowed", "reason", "for", "why"), rows, wide=["why"])
 
 
 def _show(
@@ -125,14 +125,14 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """End a pause now. Of a database that was restored, it first says what may be sent twice."""
-    from service.operations import models
+    from service.operations import pausing
     from service.store import identity
 
     async def work(ctx: Context) -> bool:
         if model == "all" and (words := await identity.consequences(ctx.database)):
             say(words)
             confirm("Take this database for the right one, and send what is queued?", yes=yes)
-        return await models.resume(ctx, model)
+        return await pausing.resume(ctx, model)
 
     if not run_quietly(work):
         fail(f"taxiway: {model} was not paused")

@@ -39,8 +39,8 @@ def show(video: VideoId, as_json: AsJson = False) -> None:
 async def _whole(ctx: Context, video: Video) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each."""
     from service.store import audit, ledger, timeline
-    from service.web.models import SubmissionView, VideoView
-    from service.web.models_bulk import TimelineEntry
+    from service.web.schemas import SubmissionView, VideoView
+    from service.web.schemas_bulk import TimelineEntry
 
     accounts = [one async for one in audit.audits(ctx.database, video.id)]
     account = accounts[0] if accounts else audit.nothing(video.id)

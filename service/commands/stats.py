@@ -31,7 +31,7 @@ def stats(
 
     async def work(ctx: Context) -> None:
         from service.store import stats
-        from service.web.models_operations import BucketView, Stats
+        from service.web.schemas_operations import BucketView, Stats
 
         view = Stats.of(window, await stats.series(ctx.database, window), await stats.in_flight(ctx.database))
         buckets: list[BucketView] = view.buckets

@@ -80,7 +80,7 @@ def videos(
 async def views(ctx: Context, wanted: Wanted, limit: int) -> AsyncIterator[dict[str, Any]]:
     """The videos that are meant as the API shows them, newest first, read page by page."""
     from service.store import listing
-    from service.web.models import VideoView
+    from service.web.schemas import VideoView
 
     before = None
     while limit > 0:

@@ -70,6 +70,7 @@ WANTED = {
     ),
 }
 DOUBT_FIXES = {
+    "SUBMIT_KEEPALIVE": "remove SUBMIT_KEEPALIVE, unless you need hundreds of creates a second",
     "RUNWAYML_API_SECRET": "copy the key again, whole, from https://dev.runwayml.com",
     "MAX_CREDITS_PER_DAY": "set it to what a bad day may cost at most; a credit is a cent",
 }

@@ -10,9 +10,12 @@ from typing import Any
 from service.doctor.checks import Check, CheckStatus
 from service.operations.budget import REASON as DAILY_BUDGET
 from service.runway.outcomes import Reason
+from service.store.circuit import IN_A_ROW
+from service.store.circuit import REASON as CIRCUIT
 from service.store.identity import REASON as RESTORED
 
 LATE_SECONDS = 600.0  # a cron by the minute may miss a few; as in /health
+MANY_MODERATED = 3  # in an hour
 MISSED_INTERVALS = 2.5  # a tick is missed when the gap is longer than so many usual ones ...
 MISSED_SECONDS = 120.0  # ... and than this: a worker is woken whenever there is work
 
@@ -24,8 +27,13 @@ MODEL_FIXES = {
     Reason.KEY_REFUSED.value: (CheckStatus.ERROR, "set RUNWAYML_API_SECRET to a key that Runway takes"),
     Reason.WRONG_HEADERS.value: (CheckStatus.ERROR, "correct RUNWAYML_CUSTOM_HEADERS"),
     Reason.WRONG_ENDPOINT.value: (CheckStatus.ERROR, "correct RUNWAYML_BASE_URL"),
+    Reason.NOT_RUNWAY.value: (
+        CheckStatus.ERROR,
+        "let the gateway or firewall between this service and RUNWAYML_BASE_URL pass its requests",
+    ),
     Reason.NO_CREDITS.value: (CheckStatus.ERROR, "buy credits at https://dev.runwayml.com"),
     Reason.DAILY_LIMIT.value: (CheckStatus.WARNING, "wait, or raise the tier at https://dev.runwayml.com"),
+    CIRCUIT: (CheckStatus.WARNING, "nothing to do, unless Runway's status page says otherwise"),
     RESTORED: (CheckStatus.ERROR, "find out what was sent since, and whether the original still runs"),
     DAILY_BUDGET: (CheckStatus.WARNING, "wait for the day to turn (UTC), or raise what that setting allows"),
 }
@@ -39,6 +47,7 @@ def queue(report: Mapping[str, Any]) -> list[Check]:
         _oldest(report["oldest_queued_seconds"]),
         _stuck(report["stuck"]),
         _unknown(report["unknown"], report["unknown_credits"]),
+        _moderated(report["moderated"]),
     ]
 
 
@@ -82,8 +91,8 @@ def _unknown(count: int, credits: float) -> Check:
     videos, them = ("1 video", "it") if count == 1 else (f"{count} videos", "them")
     most = f"up to {credits:g} credits, ${credits / 100:,.2f}"
     words = (
-        f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, "
-        f"so we don't know whether it started {them}"
+        f"{videos} may have been charged ({most}): Runway's answer was lost, as by a crash between call and save, or "
+        f"its task vanished, so we don't know whether it started {them}"
     )
     fix = (
         "run `taxiway audit`, and look for each video in Runway's Request History: if it is there, run "
@@ -92,12 +101,32 @@ def _unknown(count: int, credits: float) -> Check:
     return Check("queue", "unknown", CheckStatus.WARNING, words, fix)
 
 
+def lost_answers(which: str, detail: str, then: str) -> str:
+    """Why the circuit paused a model, and what follows. `then`: until when, in words."""
+    cause = detail.partition("the last: ")[2]
+    return (
+        f"Runway's answers to creates were lost {IN_A_ROW} times in a row ({cause}), so {which} is paused {then}; "
+        "one video is tried then"
+    )
+
+
+def _moderated(count: int) -> Check:
+    words = f"{count} in the last hour" if count else "none in the last hour"
+    if count < MANY_MODERATED:
+        return Check("queue", "moderated", CheckStatus.OK, words)
+    words = f"Runway's moderation refused {count} videos in the last hour, and suspends accounts for repeated ones"
+    fix = "find out whose they are with `taxiway videos --status failed`, and check prompts before they are queued"
+    return Check("queue", "moderated", CheckStatus.WARNING, words, fix)
+
+
 def paused_model(row: Mapping[str, Any]) -> Check:
     """A paused model: model, reason, detail, paused_until."""
     which = "all models" if row["model"] == "all" else row["model"]
     until = row["paused_until"].isoformat(" ", "seconds") if row["paused_until"] else "you resume it"
     words = f"paused until {until}, {row['reason']}: {row['detail']}"
     status, fix = MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
+    if row["reason"] == CIRCUIT:
+        return Check("queue", which, status, lost_answers(which, row["detail"] or "", f"until {until}"), fix)
     resume = f"`taxiway resume '{row['model']}'`"
     return Check("queue", which, status, words, f"{fix}, then {resume}" if fix else resume)
 

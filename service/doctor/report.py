@@ -28,7 +28,7 @@ from service.installer import history as scripts
 from service.installer.closing import open_to
 from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
-from service.logs import Redactor
+from service.redaction import Redactor
 from service.store import doctor_queries, models, parked, queue_stats
 from service.store.url import Target
 
@@ -63,8 +63,7 @@ async def run_checks(ctx: Context, environment: Mapping[str, str]) -> list[Check
         _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx))
     )
     found = [*settings(ctx.settings, environment), *runway, *stored, callbacks(ctx.settings)]
-    password = ctx.database.target.options.get("password") if ctx.database.target else None
-    return _fit_to_show(found, Redactor([*ctx.settings.secrets, *filter(None, [password])]))
+    return _fit_to_show(found, ctx.settings.redactor)
 
 
 def _fit_to_show(checks: Sequence[Check], redact: Redactor) -> list[Check]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from service.installer.inspect import LinkRefused
-from service.links import READ_KEYS, WRITTEN_KEYS, Mapping
+from service.link_mapping import READ_KEYS, WRITTEN_KEYS, Mapping
 
 KEYS = tuple(dict.fromkeys(("id", *READ_KEYS, *WRITTEN_KEYS)))
 ROLES = ("queued", "processing", "completed", "failed", "cancelled", "cancel")

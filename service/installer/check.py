@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.links import Link
+from service.link_mapping import Link
 from service.store.link_catalogue import Reader, find
 from service.store.link_fit import Fit, Reason, judge
 

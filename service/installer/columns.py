@@ -9,7 +9,7 @@ from service.installer import vocabulary
 from service.installer.answers import KEYS, Question, question
 from service.installer.inspect import LinkRefused, Table, TableColumn
 from service.installer.vocabulary import ALIKE, RESULT_IMAGE, SAME, bare
-from service.links import WRITTEN_KEYS
+from service.link_mapping import WRITTEN_KEYS
 from service.store.link_fit import FITTING, fits
 
 NEEDED = ("id", "prompt", "status")

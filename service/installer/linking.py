@@ -15,7 +15,7 @@ from service.installer import stuck
 from service.installer.inspect import Connection, LinkRefused, Table, inspect
 from service.installer.plan import Addition, Plan, link_of
 from service.installer.survey import parts_of
-from service.links import Column, Link, Mapping
+from service.link_mapping import Column, Link, Mapping
 from service.settings import Settings
 from service.store.link_closing import close_finished
 

@@ -15,7 +15,7 @@ from service.installer.answers import Answers, Question
 from service.installer.check import Fit, fit
 from service.installer.inspect import Connection, LinkRefused, Table, inspect
 from service.installer.survey import Survey, survey
-from service.links import WRITTEN_KEYS, Column, Link, Mapping
+from service.link_mapping import WRITTEN_KEYS, Column, Link, Mapping
 from service.settings import Settings
 
 SURVEY_SECONDS = 300  # for counting in a table of any size

@@ -10,7 +10,7 @@ from service.installer.answers import Answers, Question, question
 from service.installer.columns import Columns
 from service.installer.facts import Facts, mark_of
 from service.installer.inspect import LinkRefused, Table
-from service.links import Mapping
+from service.link_mapping import Mapping
 
 UTC = frozenset({"UTC", "Etc/UTC", "UCT", "Etc/UCT", "Zulu", "GMT", "Etc/GMT", "Universal", "Etc/Universal"})
 RUNWAY = "runway"

@@ -16,8 +16,8 @@ from service import videos
 from service.errors import InvalidRequest
 from service.installer.inspect import Connection, Table
 from service.installer.survey import parts_of
+from service.link_mapping import Mapping
 from service.link_requests import request_of
-from service.links import Mapping
 from service.settings import Settings
 from service.store.recordset import as_records
 from service.store.search import WORDS
@@ -95,8 +95,8 @@ REQUEUE = """
          WHERE video_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
     )
     UPDATE taxiway.videos
-       SET status = 'queued', round = round + 1, run_after = now(), error_code = NULL, error_message = NULL,
-           finished_at = NULL, updated_at = now()
+       SET status = 'queued', round = round + 1, run_after = now(), queued_at = now(), error_code = NULL,
+           error_message = NULL, finished_at = NULL, updated_at = now()
      WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
 """
 

@@ -15,8 +15,8 @@ import asyncpg
 from service.errors import InvalidRequest
 from service.installer.inspect import Connection, LinkRefused, Table
 from service.installer.proposal import literal
+from service.link_mapping import Mapping
 from service.link_requests import request_of
-from service.links import Mapping
 from service.runway.catalogue import Request
 from service.settings import Settings
 

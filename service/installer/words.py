@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from service.installer.answers import ROLES, Question, question
 from service.installer.inspect import LinkRefused, Table, TableColumn
 from service.installer.vocabulary import best, literals, role_of
-from service.links import Words
+from service.link_mapping import Words
 
 SINGLE = ("processing", "completed", "failed", "cancelled")
 UNWRITTEN = {"processing": "while a video is being made, its row goes on saying queued",

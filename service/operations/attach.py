@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from uuid import UUID
 
+import asyncpg
+
 from service.context import Context
+from service.deadline import Share, unlimited
 from service.errors import Conflict, RunwayUnavailable
 from service.logs import VIDEO, event
 from service.operations.parking import ParkingLot
 from service.operations.saving import as_outcome_row
+from service.operations.window import Window
+from service.runway.client import RETRIEVE_SECONDS
 from service.runway.outcomes import Decision, Kind, Outcome
-from service.store import inbox, ledger, submissions
+from service.store import inbox, ledger, submissions, tasks, vanished
 from service.store.batches import Refusal
 from service.store.driver_errors import is_refusal
 from service.videos import Status
 
 log = logging.getLogger(__name__)
 
-BATCH = 20
+SLOTS = 20  # callbacks that are followed at once
 
 
-async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
+async def attach(ctx: Context, video_id: UUID, task_id: str, seconds: float = RETRIEVE_SECONDS) -> str:
     """Attach a task to a video: 'moved' (attached), 'elsewhere' (a surplus, to be deleted), 'locked', 'held' (known).
 
     'busy': another transaction holds the submission, so nothing was written: try again.
@@ -29,12 +35,15 @@ async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
     Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if Runway
     cannot say.
     """
-    if await ledger.holder(ctx.database, task_id) is not None:
+    vanished_task = await vanished.of_task(ctx.database, task_id, video_id)
+    if vanished_task is None and await ledger.holder(ctx.database, task_id) is not None:
         return "held"
     async with ctx.runway() as runway:
-        task = await runway.retrieve(task_id)
+        task = await runway.retrieve(task_id, seconds)
     if task is None:
         raise Conflict(f"Runway does not know the task {task_id}")
+    if vanished_task is not None:
+        return await vanished.found(ctx.database, vanished_task) or "busy"
     submission_id = await ledger.candidate(ctx.database, video_id, task.created_at)
     if submission_id is None:
         raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
@@ -55,30 +64,50 @@ async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
     return result
 
 
-async def follow_evidence(ctx: Context) -> int:
-    """Callbacks in the inbox that name a video with an unknown submission; how many led to something."""
-    followed, parking = 0, ParkingLot(ctx, "rescue")
-    passed_over = parking.passed_over("attach")
-    for row in await inbox.evidence(ctx.database, BATCH):
-        if row["id"] in passed_over:
-            continue
-        try:
-            result = await _follow(ctx, row["video_id"], row["task_id"])
-            if result is not None:
-                await inbox.handled(ctx.database, row["id"], result)
-        except Exception as exc:
-            if not is_refusal(exc):
-                raise
-            await parking.park(Refusal("attach", row["id"], row["video_id"], exc))
-        else:
-            followed += result is not None
+async def follow_evidence(ctx: Context, share: Share | None = None) -> int:
+    """Callbacks in the inbox that name a video with an unknown submission; how many led to something.
+
+    Some at a time, each once, until none is left or the time is over.
+    """
+    share = share or unlimited(ctx.monotonic)
+    parking = ParkingLot(ctx, "rescue")
+    tried, followed = parking.passed_over("attach"), 0
+
+    async def claim(free: int) -> Sequence[asyncpg.Record]:
+        rows = await inbox.evidence(ctx.database, free, tried) if share.may_ask else []
+        tried.extend(row["id"] for row in rows)
+        return rows
+
+    async def call(row: asyncpg.Record) -> bool:
+        seconds = share.ask_seconds(tasks.CALL_SECONDS)
+        return seconds > 0 and await _follow(ctx, row, seconds, parking)
+
+    async def count(led: list[bool]) -> None:
+        nonlocal followed
+        followed += sum(led)
+
+    await Window(SLOTS, claim, call, count).run(share)
     return followed
 
 
-async def _follow(ctx: Context, video_id: UUID, task_id: str) -> str | None:
+async def _follow(ctx: Context, row: asyncpg.Record, seconds: float, parking: ParkingLot) -> bool:
+    """One callback; whether it led to something. What PostgreSQL refuses is put aside."""
+    try:
+        result = await _result(ctx, row["video_id"], row["task_id"], seconds)
+        if result is not None:
+            await inbox.handled(ctx.database, row["id"], result)
+    except Exception as exc:
+        if not is_refusal(exc):
+            raise
+        await parking.park(Refusal("attach", row["id"], row["video_id"], exc))
+        return False
+    return result is not None
+
+
+async def _result(ctx: Context, video_id: UUID, task_id: str, seconds: float) -> str | None:
     """What one callback led to; None if that cannot be said yet."""
     try:
-        result = await attach(ctx, video_id, task_id)
+        result = await attach(ctx, video_id, task_id, seconds)
     except Conflict as exc:
         return exc.detail
     except RunwayUnavailable:

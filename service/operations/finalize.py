@@ -14,12 +14,13 @@ from uuid import UUID
 
 from service.context import Context
 from service.logs import VIDEO, event
+from service.operations import missing
 from service.operations.parking import ParkingLot
 from service.runway.task import Task, Verdict, judge
 from service.settings import Settings
 from service.store import tasks
 from service.store.tasks import LEAST_GAP_SECONDS, DuePoll, PollResult, PreviousPoll
-from service.videos import TASK_TIMEOUT, TRANSITIONS, Event, Status
+from service.videos import TASK_TIMEOUT, TASK_VANISHED, TRANSITIONS, Event, Status
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ LATE_SHARE = 0.01
 def evaluate(due: DuePoll, task: Task | None, settings: Settings, now: datetime, random: float) -> PollResult:
     """Judge one poll of a task; pure."""
     video = due.video
+    times = due.missing + 1 if task is None else 0
+    if task is None and not missing.is_proof(times, due.missing_seconds):
+        return _poll_result(due, None, Verdict(None), delay_seconds=missing.GAP_SECONDS, times_missing=times)
     verdict = judge(
         task,
         overdue=due.age_seconds > settings.task_timeout,
@@ -54,12 +58,14 @@ def evaluate(due: DuePoll, task: Task | None, settings: Settings, now: datetime,
         due.age_seconds, random, status=task.status if task else "", progress=task.progress if task else None,
         previous=due.previous,
     )  # fmt: skip
-    return _poll_result(due, task, verdict, delay_seconds=delay)
+    return _poll_result(due, task, verdict, delay_seconds=delay, times_missing=times)
 
 
-def _poll_result(due: DuePoll, task: Task | None, verdict: Verdict, *, delay_seconds: float) -> PollResult:
+def _poll_result(
+    due: DuePoll, task: Task | None, verdict: Verdict, *, delay_seconds: float, times_missing: int = 0
+) -> PollResult:
     video, ended = due.video, verdict.event is not None
-    timed_out = verdict.error_code == TASK_TIMEOUT
+    timed_out, vanished = verdict.error_code == TASK_TIMEOUT, verdict.error_code == TASK_VANISHED
     return PollResult(
         video_id=video.id,
         task_id=video.runway_video_id or "",
@@ -74,8 +80,10 @@ def _poll_result(due: DuePoll, task: Task | None, verdict: Verdict, *, delay_sec
         video_url=verdict.output[0] if verdict.output else None,
         video_url_expires_at=verdict.url_expires_at,
         cost_credits=task.cost.credits if task and task.cost and ended else None,
-        settled=ended and not timed_out,
+        settled=ended and not timed_out and not vanished,
         cancel_reason="timeout" if timed_out else None,
+        missing=times_missing,
+        vanished=vanished,
     )
 
 

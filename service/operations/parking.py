@@ -6,7 +6,7 @@ It is passed over for a while, its history says why, and a video that is refused
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import asyncpg
 
@@ -70,6 +70,14 @@ def as_text(error: Exception) -> str:
     """PostgreSQL's own words, without ours around them; at most LONGEST_ERROR characters."""
     own = error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error
     return str(own)[:LONGEST_ERROR]
+
+
+async def repeated(part: Callable[[], Awaitable[int]], may_go_on: Callable[[], bool]) -> int:
+    """A part of a step that does one batch: again until a batch does nothing, or the time is over; how many in all."""
+    total = done = await part()
+    while done and may_go_on():
+        total += (done := await part())
+    return total
 
 
 async def each(parts: Mapping[str, Awaitable[int]]) -> dict[str, int]:

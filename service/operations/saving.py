@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -22,8 +22,9 @@ from service.errors import TaxiwayError
 from service.logs import VIDEO, event
 from service.operations.parking import ParkingLot
 from service.runway.outcomes import ALL_MODELS, Decision, Outcome, Pause
-from service.store import models, submissions
+from service.store import circuit, gateway, models, submissions
 from service.store.batches import Refusal
+from service.store.circuit import Change
 from service.store.driver_errors import Meaning, is_unreachable, is_wide, meaning
 from service.store.submissions import OutcomeRow
 
@@ -109,7 +110,9 @@ async def pause_model(ctx: Context, pause: Pause, grace: Grace, tries: int = REF
 
     async def write() -> bool:
         nonlocal newly
-        done = await models.try_pause(ctx.database, pause.model, pause.seconds, pause.reason, pause.detail)
+        done = await models.try_pause(
+            ctx.database, pause.model, pause.seconds, pause.reason, pause.detail, pause.video_id
+        )
         newly = bool(done)
         return done is not None
 
@@ -131,6 +134,23 @@ async def resume_model(ctx: Context, model: str, grace: Grace, tries: int = REFU
     if not await retry_until_saved(ctx, write, grace, tries):
         return False
     event(log, VIDEO, "model_resumed", "Model resumed: Runway takes videos again", model=model)
+    return True
+
+
+async def change_circuit(ctx: Context, change: Change, grace: Grace, tries: int = REFUSED_TRIES) -> bool:
+    """Write down what outcomes mean for a model; False if its row was held, or refused it, each time."""
+    seconds: float | None = None
+
+    async def write() -> bool:
+        nonlocal seconds
+        seconds = await circuit.change(ctx.database, change)
+        return seconds is not None
+
+    if not await retry_until_saved(ctx, write, grace, tries):
+        return False
+    if seconds:
+        words = f"Model paused ({change.model}) for {seconds:g} s, {circuit.REASON}: {change.detail}"
+        event(log, VIDEO, "model_paused", words, level=logging.WARNING, model=change.model)
     return True
 
 
@@ -217,6 +237,22 @@ class _Noting(ParkingLot):
         self.refused.add(refusal.key)
         self.may_pass |= meaning(refusal.error) is Meaning.FOR_NOW or is_wide(refusal.error)
         await super().park(refusal)
+
+
+GATEWAY_WORDS = (
+    "A gateway between Taxiway and Runway refused this video three times, while it let others pass ({detail}). Nothing "
+    "was made, and nothing paid. Change the prompt or the image, or have the gateway's rules changed; then retry."
+)
+
+
+async def count_refusals(ctx: Context, details: Mapping[UUID, str]) -> None:
+    """Count that a gateway refused these videos; one that it alone refuses fails. What fails of that is logged."""
+    words = {id: GATEWAY_WORDS.format(detail=detail) for id, detail in details.items()}
+    try:
+        for id in await gateway.refused(ctx.database, words):
+            event(log, VIDEO, "refused_by_gateway", words[id], level=logging.WARNING, video=id)
+    except (TaxiwayError, asyncpg.PostgresError) as exc:
+        event(log, VIDEO, "not_counted", f"{len(words)} refusals are not counted: {exc}", level=logging.WARNING)
 
 
 _ROW_WORDS = {

@@ -81,6 +81,8 @@ def _host_complaint(uri: str) -> str | None:
         host, _ = url.hostname or "", url.port  # reading the port is what checks it
     except ValueError:
         return "is not a URL: its host or port is malformed"
+    if "@" in url.netloc:
+        return "has a user or a password before its host, which would be kept and shown: sign the address instead"
     labels = unicodedata.normalize("NFKC", host).removesuffix(".").split(".")
     if ":" in host or NUMBER.fullmatch(labels[-1]):
         return "must name a domain, not an IP address: Runway refuses addresses"

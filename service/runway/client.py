@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from multidict import CIMultiDict
 from pydantic import ValidationError
 
 from service import response_parsing
@@ -20,7 +21,7 @@ from service.logs import RUNWAY, event
 from service.runway.account import Account
 from service.runway.outcomes import Broken, HttpResult
 from service.runway.task import Task
-from service.runway.transport import AiohttpTransport, ConnectionTrace, Content, Response, Transport, current
+from service.runway.trace import EXTENSION, ConnectionTrace
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,13 +31,18 @@ log = logging.getLogger(__name__)
 
 API_VERSION = "2024-11-06"  # the only current one; required on every call
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
+SIDE_CALLS = 40  # DELETEs, and GETs of evidence, that may be in flight beside the creates and polls
 CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
-PIECE_BYTES = 65_536  # a body with an image inside goes out piece by piece, so that other calls go on meanwhile
 LARGEST_ANSWER_BYTES = 1_000_000
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
-_SECONDS = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(rb"[0-9]{1,9}")
+
+
+def load() -> None:
+    """Load httpx now: a process that stays does so before its first open submission, which is to be sent at once."""
+    import service.runway.transport  # noqa: F401
 
 
 class Runway:
@@ -45,54 +51,62 @@ class Runway:
     def __init__(
         self,
         settings: Settings,
-        transport: httpx.AsyncBaseTransport | Transport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`transport`: instead of the one on sockets. Only that one proves that nothing was sent."""
         self.url = settings.runway_url
-        self._transport = _transport(transport, self.url, settings.submit_concurrency + settings.poll_concurrency)
-        self._monotonic = monotonic
-        self._key = (settings.runway_key or "no key").encode()
-        self._headers = CIMultiDict(settings.custom_headers)
-        self._headers.update(
-            {
-                "Authorization": f"Bearer {settings.runway_key}",
-                "X-Runway-Version": API_VERSION,
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                # Left to itself, aiohttp may offer an encoding that httpx cannot read: every answer would be lost.
-                "Accept-Encoding": "identity",
-                "User-Agent": "taxiway",
-            }
-        )
+        self._settings = settings
+        self._given = transport
+        self._monotonic, self._now = monotonic, now
+        self._wire: _Wire | None = None
+        self._redact = settings.redactor  # what Runway says is kept and shown; a gateway may repeat what it was sent
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._transport.aclose()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.client.aclose()
+        elif self._given is not None:
+            await self._given.aclose()
 
     async def create(
-        self, operation: str, body: dict[str, Any] | str, *, give_up_at: float, video: object = None
+        self,
+        operation: str,
+        body: dict[str, Any] | str,
+        *,
+        give_up_at: float,
+        wall_give_up_at: float = math.inf,
+        video: object = None,
     ) -> HttpResult | Broken:
         """Send one create; `body`: an object, or its JSON.
 
-        `give_up_at`: on this client's clock; past it nothing is sent, or the call is cut off.
+        `give_up_at`: on this client's monotonic clock; past it nothing is sent, or the call is cut off.
+        `wall_give_up_at`: the same as Unix seconds, for the monotonic clock stands still while a machine is suspended.
         """
         path = f"/v1/{operation}"
         if log.isEnabledFor(logging.INFO):  # asked first: a message that is not logged is not built
             event(log, RUNWAY, "request_starting", "Request starting", video=video)
             event(log, RUNWAY, "endpoint_called", f"Endpoint called: POST {self.url}{path}", video=video)
         seconds = give_up_at - self._monotonic()
-        if seconds <= 0:
+        if seconds <= 0 or self._now() >= wall_give_up_at:
             return Broken("the time for this call was over before it began", sent=False)
-        result = await self._call("POST", path, seconds, body)
+
+        def may_send() -> bool:
+            return self._monotonic() < give_up_at and self._now() < wall_give_up_at
+
+        content = (body if isinstance(body, str) else json.dumps(body)).encode()
+        result = await self._call("POST", path, seconds, content, ConnectionTrace(self._monotonic, may_send))
         if isinstance(result, HttpResult):
             event(log, RUNWAY, "response_status", f"Response status: {result.status}", video=video)
         else:
             event(log, RUNWAY, "no_response", f"No response: {result.error}", level=logging.WARNING, video=video)
         return result
 
-    async def retrieve(self, task_id: str) -> Task | None:
+    async def retrieve(self, task_id: str, seconds: float = RETRIEVE_SECONDS) -> Task | None:
         """One poll of a task; None if Runway does not know it. Raises RunwayUnavailable when that cannot be said."""
-        answer = await self._ask("GET", task_id, 200)
+        answer = await self._ask("GET", task_id, 200, seconds)
         if answer is None:
             return None
         try:
@@ -106,9 +120,9 @@ class Runway:
             raise RunwayUnavailable(f"Asked about task {task_id}, Runway answered about another")
         return task
 
-    async def delete(self, task_id: str) -> bool:
+    async def delete(self, task_id: str, seconds: float = RETRIEVE_SECONDS) -> bool:
         """Cancel or delete a task. True: it was there; False: gone already. Raises RunwayUnavailable otherwise."""
-        return await self._ask("DELETE", task_id, 204) is not None
+        return await self._ask("DELETE", task_id, 204, seconds) is not None
 
     async def organization(self) -> Account:
         """The account behind the key, as Runway describes it. It costs nothing.
@@ -122,21 +136,21 @@ class Runway:
             raise self._not_that("GET", path, answer)
         return Account.of(said)
 
-    async def _ask(self, method: str, task_id: str, wanted: int) -> HttpResult | None:
+    async def _ask(self, method: str, task_id: str, wanted: int, seconds: float) -> HttpResult | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
         if not _TASK_ID.fullmatch(task_id):
             return None  # it comes from a table or a callback: no task of Runway's, and it could change the path
         path = f"/v1/tasks/{task_id}"
-        answer = await self._whole(method, path)
+        answer = await self._whole(method, path, seconds)
         if answer.status == 404 and b"Could not find Task" in answer.body:
             return None
         if answer.status != wanted:
             raise self._not_that(method, path, answer)
         return answer
 
-    async def _whole(self, method: str, path: str) -> HttpResult:
+    async def _whole(self, method: str, path: str, seconds: float = RETRIEVE_SECONDS) -> HttpResult:
         """An answer that was read to its end, whatever it says."""
-        answer = await self._call(method, path, RETRIEVE_SECONDS)
+        answer = await self._call(method, path, seconds)
         if isinstance(answer, Broken):
             raise RunwayUnavailable(f"{method} {self.url}{path}: {answer.error}")
         if answer.torn is not None:
@@ -144,81 +158,137 @@ class Runway:
         return answer
 
     def _not_that(self, method: str, path: str, answer: HttpResult) -> RunwayUnavailable:
-        words = answer.body[:300].decode("utf-8", "replace")
+        words = self._redact(answer.body[:300].decode("utf-8", "replace"))
         return RunwayUnavailable(
             f"{method} {self.url}{path} answered {answer.status}: {words}", runway_status=answer.status
         )
 
     async def _call(
-        self, method: str, path: str, seconds: float, body: dict[str, Any] | str | None = None
+        self, method: str, path: str, seconds: float, content: bytes = b"", trace: ConnectionTrace | None = None
     ) -> HttpResult | Broken:
-        trace = ConnectionTrace(self._monotonic)
-        token = current.set(trace)
+        trace = trace or ConnectionTrace(self._monotonic)
         started = self._monotonic()
-        response: Response | None = None
-        chunks: list[bytes] = []
+        response: httpx.Response | None = None
+        body = bytearray()
         torn: str | None = None
         try:
+            wire = self._wire = self._wire or _Wire(self._settings, self._given, self._monotonic, self._now)
+            request = wire.request(method, path, content, trace)
             async with asyncio.timeout(seconds):
-                response = await self._transport.open(method, self.url + path, *self._request(body))
-                await response.read(chunks, LARGEST_ANSWER_BYTES)  # what is longer is cut, and so becomes unreadable
+                response = await wire.send(request)
+                await _read(response, body)
         except Exception as exc:
-            error = _why(exc, seconds, trace)
+            error = self._redact(_why(exc, seconds, trace))
             if response is None:
                 # Whatever it is: without proof that nothing was written, it may have been sent.
-                return Broken(error, sent=trace.at is not None or not self._transport.traced)
+                return Broken(error, sent=not trace.nothing_was_sent)
             torn = error
         finally:
-            current.reset(token)
-            if response is not None and not response.done:
+            if response is not None and (trace.done_at is None or len(body) == LARGEST_ANSWER_BYTES):
                 await _close(response)
+        said = {name.lower(): value for name, value in response.headers.raw}
+        try:
+            whole = _decoded(bytes(body), said.get(b"content-encoding"))
+        except zlib.error as exc:
+            whole, torn = b"", torn or f"the answer cannot be decompressed: {exc}"
+        request_id = said.get(b"apigw-requestid")
         return HttpResult(
-            response.status,
-            b"".join(chunks).replace(self._key, b"[secret]"),  # its words are kept, and shown
-            self._monotonic() - (started if trace.at is None else trace.at),
-            response.headers.get("apigw-requestid"),
+            response.status_code,
+            self._redact.body(whole, is_cut=torn is not None or len(whole) >= LARGEST_ANSWER_BYTES),
+            self._monotonic() - (started if trace.begun_at is None else trace.begun_at),
+            self._redact(request_id.decode("latin-1")) if request_id else None,
             torn,
-            _retry_after(response),
+            _retry_after(said.get(b"retry-after")),
         )
 
-    def _request(self, body: dict[str, Any] | str | None) -> tuple[Mapping[str, str], Content]:
-        whole = b"" if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
-        if len(whole) <= PIECE_BYTES:
-            return self._headers, whole
-        headers = self._headers.copy()
-        headers["Content-Length"] = str(len(whole))
-        return headers, _pieces(whole)
+
+class _Wire:
+    """httpx, loaded with the first call: a tick that sends nothing does without."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        given: httpx.AsyncBaseTransport | None,
+        monotonic: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        import httpx
+
+        from service.runway.transport import SocketTransport
+
+        self._transport = given or SocketTransport(
+            connections=settings.submit_concurrency + settings.poll_concurrency + SIDE_CALLS,
+            keep_creates=settings.submit_keepalive,
+            proxy=settings.runway_proxy,
+            monotonic=monotonic,
+            now=now,
+        )
+        self.client = httpx.AsyncClient(transport=self._transport, trust_env=False, timeout=None)  # noqa: S113  # ours is total
+        self._url = settings.runway_url
+        self._urls: dict[str, httpx.URL] = {}
+        self._request, self._stream, self._parsed = httpx.Request, httpx.ByteStream, httpx.URL
+        self._headers = httpx.Headers(settings.custom_headers)
+        self._headers.update(
+            {
+                "Host": httpx.URL(settings.runway_url).netloc.decode(),
+                "Authorization": f"Bearer {settings.runway_key}",
+                "X-Runway-Version": API_VERSION,
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": "taxiway",
+            }
+        )
+
+    def request(self, method: str, path: str, content: bytes, trace: ConnectionTrace) -> httpx.Request:
+        """This call as httpx has it, complete with what `AsyncClient` would add: it sends it as it is."""
+        url = self._url + path
+        if method == "POST":  # there are few operations, and any number of tasks
+            parsed = self._urls.get(url) or self._urls.setdefault(url, self._parsed(url))
+        else:
+            parsed = self._parsed(url)
+        request = self._request(
+            method, parsed, headers=self._headers, stream=self._stream(content), extensions={EXTENSION: trace}
+        )
+        if content:
+            request.headers["Content-Length"] = str(len(content))
+        return request
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """The answer, its body still to be read. A create goes past `AsyncClient`, which would double its cost."""
+        if request.method == "POST":
+            return await self._transport.handle_async_request(request)
+        return await self.client.send(request, stream=True)
 
 
-def _transport(transport: httpx.AsyncBaseTransport | Transport | None, url: str, connections: int) -> Transport:
-    if transport is None:
-        return AiohttpTransport(url, connections)
-    if isinstance(transport, AiohttpTransport):
-        return transport
-    from service.runway.injected import HttpxTransport
-
-    return HttpxTransport(cast("httpx.AsyncBaseTransport", transport))
+async def _read(response: httpx.Response, body: bytearray) -> None:
+    """Add the body, as it comes, to `body`: to its end, or up to LARGEST_ANSWER_BYTES exactly."""
+    async for part in response.stream:  # type: ignore[union-attr]  # not httpx's decoders: they know no limit
+        body += part[: LARGEST_ANSWER_BYTES - len(body)]
+        if len(body) == LARGEST_ANSWER_BYTES:
+            break
 
 
-async def _pieces(whole: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(whole), PIECE_BYTES):
-        yield whole[start : start + PIECE_BYTES]
+def _decoded(body: bytes, encoding: bytes | None) -> bytes:
+    """The body of an answer that was compressed unasked; at most LARGEST_ANSWER_BYTES. Raises zlib.error."""
+    if not body or encoding is None or encoding.lower() not in (b"gzip", b"deflate"):
+        return body
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, LARGEST_ANSWER_BYTES)
 
 
 def _why(exc: Exception, seconds: float, trace: ConnectionTrace) -> str:
     if type(exc) is TimeoutError:
-        return f"no {'connection' if trace.at is None else 'complete answer'} within {seconds:.3g} s"
+        return f"no {'connection' if trace.nothing_was_sent else 'complete answer'} within {seconds:.3g} s"
     return f"{type(exc).__name__}: {exc}".rstrip(": ")
 
 
-async def _close(response: Response) -> None:
+async def _close(response: httpx.Response) -> None:
     """Let go of the connection. What goes wrong here changes nothing about the answer."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(CLOSE_SECONDS):
-            await response.close()
+            await response.aclose()
 
 
-def _retry_after(response: Response) -> float | None:
+def _retry_after(value: bytes | None) -> float | None:
     """Seconds, from `Retry-After`. Runway documents none: the form with a date is not worth a clock here."""
-    value = response.headers.get("retry-after")
     return min(float(value), LONGEST_RETRY_AFTER_SECONDS) if value and _SECONDS.fullmatch(value) else None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from service import response_parsing, videos
 from service.settings import Settings
@@ -23,6 +24,10 @@ from service.settings import Settings
 PROMPT_REFUSAL_SECONDS = 5.0
 ALL_MODELS = "all"
 LONGEST_REQUEST_ID = 200
+# With these a gateway gives up a request that it may have passed on before.
+GIVEN_UP = (408, 499)
+# These say nothing about the request itself, however often they come: it is the caller, or all that it sends.
+ABOUT_ALL = (401, 407, 429)
 
 
 class Kind(StrEnum):
@@ -43,6 +48,8 @@ class Reason(StrEnum):
     WRONG_HEADERS = "wrong_headers"  # the API version, or a header that this account needs: no video is at fault
     WRONG_ENDPOINT = "wrong_endpoint"
     DAILY_LIMIT = "daily_limit"
+    NOT_RUNWAY = "not_runway"  # a gateway or a firewall in between said it
+    TOO_LARGE_FOR_GATEWAY = "too_large_for_gateway"
     BUSY = "busy"
 
 
@@ -91,6 +98,7 @@ class Pause:
     reason: str
     detail: str
     seconds: float
+    video_id: UUID | None = None  # whose create it was
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ class Decision:
     retry: bool = False
     resubmit: bool = False
     pause: Pause | None = None
+    by_gateway: bool = False  # a gateway refused it, perhaps for what this video sends
 
 
 def classify(result: HttpResult | Broken) -> Outcome:
@@ -123,7 +132,7 @@ def classify(result: HttpResult | Broken) -> Outcome:
     reason = _reason(result, body)
     if reason is None:
         return Outcome(Kind.UNKNOWN, _doubt(result, body, task_id), **facts)
-    words = response_parsing.words(body) or f"HTTP {result.status} without a readable reason"
+    words = response_parsing.words(body) or f"HTTP {result.status} without Runway's JSON error"
     return Outcome(Kind.REJECTED, words, reason=reason, retry_after=result.retry_after, **facts)
 
 
@@ -140,6 +149,8 @@ def _reason(answer: HttpResult, body: dict[str, Any]) -> Reason | None:
     if answer.torn is not None:
         return None
     error = response_parsing.error(body)
+    if 400 <= answer.status < 500 and not error:
+        return _gateways_reason(answer.status)
     match answer.status:
         case 400 | 403 if "enough credits" in error.lower():
             return Reason.NO_CREDITS
@@ -159,16 +170,29 @@ def _reason(answer: HttpResult, body: dict[str, Any]) -> Reason | None:
             return None
 
 
+def _gateways_reason(status: int) -> Reason | None:
+    """Why a gateway in front of Runway refused a create, by its status; None if it may have passed it on."""
+    if status in GIVEN_UP:
+        return None
+    return Reason.TOO_LARGE_FOR_GATEWAY if status == 413 else Reason.NOT_RUNWAY
+
+
 # How long a model rests before one create tries again.
 PAUSE_SECONDS = {
     Reason.NO_CREDITS: 600.0,
     Reason.KEY_REFUSED: 300.0,
     Reason.WRONG_HEADERS: 300.0,
     Reason.WRONG_ENDPOINT: 300.0,
+    Reason.NOT_RUNWAY: 60.0,
     Reason.DAILY_LIMIT: 900.0,  # the limit is a rolling 24 h: room comes back a little at a time
 }
-# A daily limit belongs to one model, and an operation that is gone must not stop the others; the rest concerns all.
-MODEL_REASONS = {Reason.DAILY_LIMIT, Reason.WRONG_ENDPOINT}
+# A daily limit belongs to one model, an operation that is gone must not stop the others, and nor must a gateway that
+# refuses what one of them is sent; the rest concerns all.
+MODEL_REASONS = {Reason.DAILY_LIMIT, Reason.WRONG_ENDPOINT, Reason.NOT_RUNWAY}
+TOO_LARGE_WORDS = (
+    "A gateway between Taxiway and Runway refused the request as too large (HTTP 413). Nothing was made, and nothing "
+    "paid. Put the image behind an https URL, or have the gateway take larger bodies; then retry."
+)
 
 
 def decide(
@@ -196,11 +220,16 @@ def decide(
     reason = outcome.reason or Reason.INVALID
     if reason is Reason.INVALID:
         return Decision(videos.Status.FAILED, videos.REJECTED, f"Runway refused the request: {outcome.detail}")
+    if reason is Reason.TOO_LARGE_FOR_GATEWAY:
+        return Decision(videos.Status.FAILED, videos.REFUSED_BY_GATEWAY, TOO_LARGE_WORDS)
     asked = outcome.retry_after or 0.0
     if reason is Reason.BUSY:
         return _wait(outcome, max(wait, asked))
     model = model if reason in MODEL_REASONS else ALL_MODELS
     pause = Pause(model, reason.value, outcome.detail, max(PAUSE_SECONDS[reason], asked))
+    if reason is Reason.NOT_RUNWAY:  # it steps back, so that another tries whether it is this one alone
+        is_its_own = outcome.http_status not in ABOUT_ALL
+        return replace(_wait(outcome, pause.seconds + wait), pause=pause, by_gateway=is_its_own)
     return replace(_wait(outcome, 0.0), retry=False, pause=pause)
 
 

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from service import response_parsing, videos
+from service.redaction import redacted
 from service.response_parsing import LONGEST_ADDRESS, storable
 from service.videos import Event
 
@@ -46,7 +47,7 @@ FAILURES: tuple[tuple[str, bool, str], ...] = (
         "Runway's moderation refused the prompt or the image. Change it; this attempt was charged",
     ),
     ("SAFETY.OUTPUT", False, "Runway's moderation withheld the result. Change the prompt"),
-    ("INPUT_PREPROCESSING.SAFETY.TEXT", False, "Runway's moderation refused the prompt. Change it"),
+    ("INPUT_PREPROCESSING.SAFETY", False, "Runway's moderation refused the prompt or the image. Change it"),
     ("INPUT_PREPROCESSING.INTERNAL", True, "Runway could not prepare the input"),
     ("INTERNAL.BAD_OUTPUT", False, "Runway's model gave a bad result. Change the prompt or the image"),
     ("ASSET.INVALID", False, "The image does not fit the model: check its dimensions and format"),
@@ -71,7 +72,7 @@ def _as_text(value: object) -> str | None:
         text = str(value) if isinstance(value, str | Decimal) else json.dumps(value, default=str)
     except RecursionError:
         text = "nested too deeply to be read"
-    return storable(text, LONGEST_CODE)
+    return storable(redacted(text), LONGEST_CODE)
 
 
 def _credits(value: object) -> Decimal:
@@ -183,7 +184,11 @@ class Verdict:
 def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: int, now: datetime) -> Verdict:
     """Apply the rules to one poll of a task. None: Runway does not know it (404); `overdue`: its time is over."""
     if task is None:
-        words = "Runway no longer knows this task: it was deleted, or cancelled from elsewhere."
+        words = (
+            "Runway no longer knows this task: it was deleted, or cancelled from elsewhere. It may have been charged, "
+            "so it is not sent again by itself: retry it with accept_double_charge. For a day more, Runway is asked "
+            "about it once an hour."
+        )
         return Verdict(Event.FAIL, videos.TASK_VANISHED, words)
     match task.status:
         case "SUCCEEDED" if task.output:

@@ -1,6 +1,6 @@
 """A double of Runway's API: the same paths, bodies and statuses, without a key and without a bill.
 
-It serves `image_to_video` and `text_to_video` for the models of simulator/models.py, the life of their tasks, a
+It serves `image_to_video` and `text_to_video` for the models of simulator/catalogue.py, the life of their tasks, a
 playable file, and faults on demand. Runway's own client sees no difference. Sources: Runway's Python
 SDK 5.24, its OpenAPI of 2024-11-06, and captured answers of the live API.
 """
@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -23,13 +24,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from service.simulator.catalogue import validate
 from service.simulator.control import Control
 from service.simulator.encoder import encode_mp4
 from service.simulator.faults import Fault, On
 from service.simulator.file import file_response
 from service.simulator.ledger import Entry
 from service.simulator.memory import Memory, keep_nothing
-from service.simulator.models import validate
 from service.simulator.options import SimulatorOptions
 from service.simulator.relay import Relay, default_client
 from service.simulator.state import Runway
@@ -139,7 +140,8 @@ class Endpoints:
         token = request.query_params.get("_jwt", "")
         if task is None or not self._runway.token_allows(token, task.id):
             return Response("Access denied", 403)
-        content = await anyio.to_thread.run_sync(encode_mp4, task.id, task.ratio)
+        encode = partial(encode_mp4, task.id, task.ratio, prompt=task.entry.prompt or "")
+        content = await anyio.to_thread.run_sync(encode)
         return file_response(content, "video/mp4", request.headers.get("range"))
 
     def _fault(self, request: Request, on: On) -> Fault:

@@ -25,12 +25,16 @@ def frame_size(ratio: str) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=128)
-def encode_mp4(seed: str, ratio: str = "1280:720", seconds: float = 1.5) -> bytes:
-    """A bright bar that crosses a coloured field; the seed decides the colours. Takes some 20 ms of CPU."""
+def encode_mp4(seed: str, ratio: str = "1280:720", seconds: float = 1.5, prompt: str = "") -> bytes:
+    """A bright bar that crosses a coloured field; the seed decides the colours. Takes some 20 ms of CPU.
+
+    The file says in its metadata, as `comment`, from which prompt it was made: so a film can be matched with its video.
+    """
     width, height = frame_size(ratio)
     hues = hashlib.sha256(seed.encode()).digest()
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as container:
+        container.metadata["comment"] = prompt
         stream = container.add_stream(_codec(), rate=FRAMES_PER_SECOND)
         assert isinstance(stream, av.VideoStream)  # noqa: S101  # what a video codec makes
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -41,6 +45,12 @@ def encode_mp4(seed: str, ratio: str = "1280:720", seconds: float = 1.5) -> byte
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return target.getvalue()
+
+
+def prompt_of(film: bytes) -> str:
+    """The prompt that is written into a film of `encode_mp4`."""
+    with av.open(io.BytesIO(film)) as container:
+        return container.metadata.get("comment", "")
 
 
 def _codec() -> str:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
+from service.simulator.catalogue import MODELS, price
 from service.simulator.faults import Fate, FaultPlan
 from service.simulator.ledger import Entry, Ledger, iso
 from service.simulator.memory import State
-from service.simulator.models import MODELS, price
 from service.simulator.options import DAY_SECONDS, SimulatorOptions
 from service.simulator.tasks import RUNNING_SECONDS, LifeClock, ModelQueue, Task, describe, refund, running_seconds
 

@@ -2,45 +2,88 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Sequence
+from enum import Enum, auto
 
 import asyncpg
 
 from service.context import Context, Counts
+from service.deadline import Share, unlimited
 from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
+from service.operations import missing
 from service.operations.parking import ParkingLot
+from service.operations.window import Window
 from service.runway.client import RETRIEVE_SECONDS, Runway
 from service.store import ledger
 
 log = logging.getLogger(__name__)
 
-BATCH = 20
+SLOTS = 20
 NOTHING: Counts = {"deleted": 0}
 LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried again after this
 
 
-async def run_once(ctx: Context) -> Counts:
-    """One batch of DELETEs; 204 and 404 both mean that the task is gone."""
-    parking = ParkingLot(ctx, "cancel")
-    due = await ledger.claim_cancels(ctx.database, BATCH, LEASE_SECONDS, parking)
-    if not due:
-        return NOTHING
+class _End(Enum):
+    DELETED = auto()
+    MISSING = auto()  # Runway does not know it, and has said so too seldom to be believed
+    GONE = auto()  # so often that it is
+    NOTHING = auto()  # no answer
+
+
+async def run_once(ctx: Context, share: Share | None = None) -> Counts:
+    """DELETEs, some at a time, until none is due or the time is over."""
+    share = share or unlimited(ctx.monotonic)
+    counts, parking = dict(NOTHING), ParkingLot(ctx, "cancel")
+
+    async def claim(free: int) -> Sequence[asyncpg.Record]:
+        return await ledger.claim_cancels(ctx.database, free, LEASE_SECONDS, parking) if share.may_ask else []
+
+    async def save(ends: list[tuple[asyncpg.Record, _End]]) -> None:
+        counts["deleted"] += await _save(ctx, ends, parking)
+
     async with ctx.runway() as runway:
-        gone = await asyncio.gather(*(_delete(runway, row) for row in due))
-    tasks = [(row["task_id"], row["video_id"]) for row, is_gone in zip(due, gone, strict=True) if is_gone]
-    await ledger.cancelled(ctx.database, tasks, parking)
-    return {"deleted": len(tasks)}
+
+        async def call(row: asyncpg.Record) -> tuple[asyncpg.Record, _End]:
+            return row, await _delete(runway, row, share.ask_seconds(RETRIEVE_SECONDS))
+
+        await Window(SLOTS, claim, call, save).run(share)
+    return counts
 
 
-async def _delete(runway: Runway, row: asyncpg.Record) -> bool:
+async def _save(ctx: Context, ends: Sequence[tuple[asyncpg.Record, _End]], parking: ParkingLot) -> int:
+    """Book what is deleted, or gone; how many. What Runway did not know is asked once more."""
+    gone = [row for row, end in ends if end is _End.GONE]
+    if gone and await missing.is_everywhere(ctx):
+        ends = [(row, _End.MISSING if end is _End.GONE else end) for row, end in ends]
+    ended, doubted = (
+        [(row["task_id"], row["video_id"]) for row, end in ends if end in kinds]
+        for kinds in ((_End.DELETED, _End.GONE), (_End.MISSING,))
+    )
+    await ledger.cancelled(ctx.database, ended, parking)
+    await ledger.cancel_later(ctx.database, doubted, missing.GAP_SECONDS, parking)
+    return len(ended)
+
+
+async def _delete(runway: Runway, row: asyncpg.Record, seconds: float) -> _End:
+    """One DELETE; whatever goes wrong costs this task alone its turn."""
     ids = {"video": row["video_id"], "submission": row["id"], "task": row["task_id"]}
     try:
-        there = await runway.delete(row["task_id"])
+        if seconds <= 0:
+            return _End.NOTHING
+        there = await runway.delete(row["task_id"], seconds)
     except RunwayUnavailable as exc:
         event(log, RUNWAY, "delete_failed", exc.detail, level=logging.WARNING, **ids)
-        return False
-    words = f"Task deleted ({row['cancel_reason']})" if there else "Task was gone already"
-    event(log, RUNWAY, "deleted", words, **ids)
-    return True
+        return _End.NOTHING
+    except Exception:
+        words = "A DELETE failed in an unforeseen way"
+        event(log, RUNWAY, "delete_broke", words, level=logging.ERROR, trace=True, **ids)
+        return _End.NOTHING
+    if there:
+        event(log, RUNWAY, "deleted", f"Task deleted ({row['cancel_reason']})", **ids)
+        return _End.DELETED
+    is_gone = missing.is_proof(row["missing"] + 1, row["missing_seconds"])
+    words = "Task was gone already" if is_gone else "Runway does not know the task: it is asked once more"
+    event(log, RUNWAY, "delete_missing", words, **ids)
+    return _End.GONE if is_gone else _End.MISSING

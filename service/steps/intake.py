@@ -10,9 +10,9 @@ from service.context import Context, Counts
 from service.errors import InvalidRequest
 from service.link_requests import request_of
 from service.logs import VIDEO, event
-from service.operations import links
+from service.operations import linked_rows
 from service.operations.finalize import now
-from service.operations.parking import ParkingLot, each
+from service.operations.parking import ParkingLot, each, repeated
 from service.settings import Settings
 from service.store import intake as store
 from service.store.intake import Mapped, Unmapped
@@ -27,8 +27,11 @@ NOTHING: Counts = {"mapped": 0, "refused": 0, "expired": 0, "recalled": 0, "take
 async def run_once(
     ctx: Context, tables: Sequence[LinkedTable] = (), can_continue: Callable[[], bool] = lambda: True
 ) -> Counts:
-    """One batch: map rows that were inserted with SQL, expire what is over; and take the rows of linked tables."""
-    counts = await _inserted(ctx)
+    """Map rows that were inserted with SQL, expire what is over; and take the rows of linked tables.
+
+    A batch of each, and more until nothing is left or `can_continue` says that the time is over.
+    """
+    counts = await _inserted(ctx, can_continue)
     if tables:
         counts = await take_linked(ctx, tables, can_continue, counts)
     return counts
@@ -38,7 +41,7 @@ async def take_linked(
     ctx: Context, tables: Sequence[LinkedTable], can_continue: Callable[[], bool], before: Counts = NOTHING
 ) -> Counts:
     """The rows of linked tables alone; their counts with those of `before`."""
-    linked = await links.Intake(ctx, can_continue).run(tables)
+    linked = await linked_rows.Intake(ctx, can_continue).run(tables)
     return {
         "mapped": before["mapped"] + linked["taken"] + linked["taken_again"],
         "refused": before["refused"] + linked["refused"],
@@ -48,18 +51,20 @@ async def take_linked(
     }
 
 
-async def _inserted(ctx: Context) -> Counts:
+async def _inserted(ctx: Context, can_continue: Callable[[], bool]) -> Counts:
     """What fails of mapping costs expiry nothing, and the other way round."""
-    refused = 0
+    refused, parking = 0, ParkingLot(ctx, "intake")
 
     async def write() -> int:
         nonlocal refused
-        mapped, refused = await _map(ctx)
-        return mapped
+        mapped, refused_now = await _map(ctx)
+        refused += refused_now
+        return mapped + refused_now
 
-    expire = store.expire(ctx.database, BATCH, ParkingLot(ctx, "intake"))
-    counts = await each({"mapped": write(), "expired": expire})
-    return NOTHING | {"mapped": counts["mapped"], "refused": refused, "expired": counts["expired"]}
+    written = repeated(write, can_continue)
+    expired = repeated(lambda: store.expire(ctx.database, BATCH, parking), can_continue)
+    counts = await each({"written": written, "expired": expired})
+    return NOTHING | {"mapped": counts["written"] - refused, "refused": refused, "expired": counts["expired"]}
 
 
 async def _map(ctx: Context) -> tuple[int, int]:

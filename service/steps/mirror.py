@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from service.context import Context, Counts
 from service.logs import VIDEO, event
-from service.operations.links import each
+from service.operations.linked_rows import each
 from service.store import link_closing, mirror
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble

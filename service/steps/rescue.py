@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from service.context import Context, Counts
+from service.deadline import Share, unlimited
 from service.logs import VIDEO, event
 from service.operations.attach import follow_evidence
-from service.operations.parking import ParkingLot, each
+from service.operations.parking import ParkingLot, each, repeated
 from service.operations.saving import as_outcome_row
 from service.runway import outcomes
 from service.runway.outcomes import Kind, Outcome
@@ -16,7 +18,7 @@ from service.store.submissions import Guard, Lapsed, OutcomeRow
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
+BATCH = 200
 NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "attached": 0}
 LAPSED = Outcome(Kind.UNKNOWN, "the process that was to send it died, or hung, before it saved an answer")
 DRAGGED_WORDS = (
@@ -25,19 +27,23 @@ DRAGGED_WORDS = (
 )
 
 
-async def run_once(ctx: Context) -> Counts:
-    """One batch: declare lapsed submissions unknown, complete saved answers, restore dragged rows, follow callbacks."""
+async def run_once(ctx: Context, share: Share | None = None) -> Counts:
+    """Declare lapsed submissions unknown, complete saved answers, restore dragged rows, follow callbacks.
+
+    A batch of each, and more until nothing is left or the time is over. Callbacks are followed here, before anything is
+    submitted: a video that one gives its task needs no other.
+    """
     database, parking = ctx.database, ParkingLot(ctx, "rescue")
-    return await each(
-        {
-            "lapsed": _give_up_lapsed(ctx),
-            "completed": _complete_unsaved(ctx),
-            "restored": ledger.restore(database, DRAGGED_WORDS, BATCH, parking),
-            "orphaned": ledger.end_orphans(database, BATCH, parking),
-            "matched": inbox.match(database, BATCH, parking),
-            "attached": follow_evidence(ctx),
-        }
-    )
+    share = share or unlimited(ctx.monotonic)
+    parts: dict[str, Callable[[], Awaitable[int]]] = {
+        "lapsed": lambda: _give_up_lapsed(ctx),
+        "completed": lambda: _complete_unsaved(ctx),
+        "restored": lambda: ledger.restore(database, DRAGGED_WORDS, BATCH, parking),
+        "orphaned": lambda: ledger.end_orphans(database, BATCH, parking),
+        "matched": lambda: inbox.match(database, BATCH, parking),
+    }
+    repeatedly = {name: repeated(part, share) for name, part in parts.items()}
+    return await each({**repeatedly, "attached": follow_evidence(ctx, share)})
 
 
 async def _give_up_lapsed(ctx: Context) -> int:

@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from service.context import Context, Counts
 from service.deadline import Deadline, Grace, Wake
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.logs import RUNWAY, VIDEO, event
 from service.operations import budget, saving
 from service.operations.admission import Admission
+from service.operations.circuit import Circuit
 from service.operations.parking import ParkingLot
 from service.operations.saving import SAVE_AGAIN_FIRST_SECONDS, as_outcome_row
 from service.runway import outcomes
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome, Pause
 from service.settings import LEASE_MARGIN_SECONDS
+from service.store import circuit, models, submissions
 from service.store import claim as claims
-from service.store import models, submissions
 from service.store.claim import OpenSubmission
 from service.store.link_recall import Stand
 from service.store.submissions import OutcomeRow
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 TAKE_BACK_ATTEMPTS = 5
 # When most slots are taken, more calls are about to come back, and a claim for ten costs what one for one does.
 GATHER_SECONDS = 0.0005
+
+# Paused for these, it is not known whether Runway is there at all.
+PROVEN_FIRST = (circuit.REASON,)
 
 NOTHING: Counts = {"claimed": 0, "accepted": 0, "not_sent": 0, "rejected": 0, "unknown": 0}
 
@@ -66,6 +70,7 @@ class _Round:
     pausing: int = 0  # models that are to be paused before anything is claimed again
     may_claim: bool = True  # False: one could not be paused
     probes: dict[int, str] = field(default_factory=dict)  # submission -> the model that it probes
+    circuit: Circuit = field(default_factory=Circuit)
 
     def on_done(self, task: asyncio.Task[_Sent]) -> None:
         """A call came back: its slot is free at once, its answer waits to be saved."""
@@ -109,13 +114,13 @@ async def _claim_all(ctx: Context, runway: Runway, deadline: Deadline, this: _Ro
     """
     p95_seconds: float | None = None  # the first claim asks for no time, so that a small budget makes progress
     more = True
-    while more or this.in_flight or this.unsaved:
+    while this.may_claim and (more or this.in_flight or this.unsaved or this.beside or this.wake.due_work.is_set()):
         free = claims.size(ctx.settings.submit_concurrency - max(len(this.in_flight), (this.unsaved + 1) // 2))
         more = more or this.wake.due_work.is_set()
         if more and free > 0 and not this.pausing:
             if this.counts["claimed"] and p95_seconds is None:
                 p95_seconds = await claims.p95_seconds(ctx.database) or 0.0
-            if not (this.may_claim and deadline.can_claim(p95_seconds, ctx.settings.post_timeout)):
+            if not deadline.can_claim(p95_seconds, ctx.settings.post_timeout):
                 return
             this.wake.due_work.clear()
             before = this.counts["claimed"]
@@ -130,25 +135,36 @@ async def _claim_all(ctx: Context, runway: Runway, deadline: Deadline, this: _Ro
 
 
 async def _probe(ctx: Context, runway: Runway, deadline: Deadline, this: _Round) -> None:
-    """One create for a paused model whose time is over."""
+    """One create for a paused model whose time is over; where Runway may be away, only if a free call succeeds."""
     if not deadline.can_claim(None, ctx.settings.post_timeout):
         return
-    model = await models.take_probe(ctx.database, ctx.settings.post_timeout + LEASE_MARGIN_SECONDS)
-    if model is not None:
-        await _claim(ctx, runway, deadline, this, 1, model)
+    found = await models.take_probe(ctx.database, ctx.settings.post_timeout + LEASE_MARGIN_SECONDS)
+    if found is None:
+        return
+    model, reason = found
+    if reason in PROVEN_FIRST:
+        try:
+            await runway.organization()
+        except RunwayUnavailable as exc:
+            words = f"Not probed ({model}): Runway does not answer a call that costs nothing: {exc.detail}"
+            event(log, RUNWAY, "not_probed", words, level=logging.WARNING, model=model)
+            return
+    await _claim(ctx, runway, deadline, this, 1, model)
 
 
 async def _claim(
     ctx: Context, runway: Runway, deadline: Deadline, this: _Round, limit: int, model: str | None = None
 ) -> int:
     seconds = deadline.call_seconds(ctx.settings.post_timeout)
-    give_up_at = ctx.monotonic() + seconds  # read before the claim: the database's deadline is never earlier
+    # Read before the claim: the database's deadline is never earlier. On both clocks: a machine may be suspended.
+    give_up_at = ctx.monotonic() + seconds, ctx.now() + seconds
     claim_id = secrets.randbits(63)
     try:
         permitted = await budget.claim(ctx, limit, seconds, model, claim_id, ParkingLot(ctx, "submit"))
     except DatabaseUnavailable:
         await _take_back(ctx, claim_id, this.grace)
         raise
+    this.circuit.note_claim(permitted)
     check = this.admission.check(permitted)
     for submission in permitted:
         narrate_claim(ctx, submission)
@@ -196,7 +212,7 @@ async def _admit(
     admission: Admission,
     submission: OpenSubmission,
     check: asyncio.Task[dict[UUID, Stand]] | None,
-    give_up_at: float,
+    give_up_at: tuple[float, float],
 ) -> _Sent:
     """Send it, unless the row that shows it in a linked table is against that."""
     held = await admission.admit(submission, check)
@@ -205,12 +221,13 @@ async def _admit(
     return await _send(runway, submission, give_up_at)
 
 
-async def _send(runway: Runway, submission: OpenSubmission, give_up_at: float) -> _Sent:
+async def _send(runway: Runway, submission: OpenSubmission, give_up_at: tuple[float, float]) -> _Sent:
     """One create, and what it came to: whatever goes wrong, an outcome."""
     try:
         result = await runway.create(
-            submission.operation, submission.body, give_up_at=give_up_at, video=submission.video_id
-        )
+            submission.operation, submission.body,
+            give_up_at=give_up_at[0], wall_give_up_at=give_up_at[1], video=submission.video_id,
+        )  # fmt: skip
         outcome = outcomes.classify(result)
     except Exception as exc:
         words = "A create failed in an unforeseen way"
@@ -248,7 +265,7 @@ async def _save_all(ctx: Context, this: _Round) -> None:
             await _save(ctx, this, batch)
         except Exception as exc:  # a defect costs this tick its claims, and no answer that is still to come
             event(log, VIDEO, "not_saved", f"{len(batch)} answers: saving failed", level=logging.ERROR, trace=True)
-            failure, this.may_claim, this.pausing = exc, False, 0
+            failure, this.may_claim = exc, False
         this.unsaved -= len(batch)
         this.wake.set()
     if this.beside:
@@ -259,9 +276,10 @@ async def _save_all(ctx: Context, this: _Round) -> None:
 
 async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
     """The ids first, before anything else that can be in the way; then what they mean for the models."""
-    answers: list[tuple[OutcomeRow, Pause | None]] = []
+    answers: list[tuple[OutcomeRow, bool]] = []
     pauses: dict[str, Pause] = {}
     resumes: set[str] = set()
+    refused: dict[UUID, str] = {}
     for sent in batch:
         submission, outcome = sent.submission, sent.outcome
         decision = sent.decision or outcomes.decide(
@@ -270,27 +288,41 @@ async def _save(ctx: Context, this: _Round, batch: list[_Sent]) -> None:
         )  # fmt: skip
         this.counts[outcome.kind.value] += 1
         answer = as_outcome_row(submission.submission_id, submission.video_id, outcome, decision)
-        answers.append((answer, decision.pause))
+        answers.append((answer, decision.pause is not None or outcome.kind is Kind.UNKNOWN))
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
         event(
             log, VIDEO, "response", words,
             video=submission.video_id, submission=submission.submission_id, task=outcome.task_id,
         )  # fmt: skip
+        if decision.by_gateway:
+            refused[submission.video_id] = outcome.detail
         if decision.pause is not None:
-            pauses[decision.pause.model] = decision.pause
+            pauses[decision.pause.model] = replace(decision.pause, video_id=submission.video_id)
         elif outcome.kind is Kind.ACCEPTED and submission.submission_id in this.probes:
             resumes.add(this.probes[submission.submission_id])
-    this.pausing += len(pauses)  # nothing is claimed until that is written
-    # What goes back to the queue because its model is to be paused: only after that, or it would be claimed at once.
-    rest = [answer for answer, pause in answers if pause]
-    await _save_part(ctx, this, [answer for answer, pause in answers if not pause])
+    changes = this.circuit.changes([(sent.submission, sent.outcome) for sent in batch], this.probes)
+    doubts = [change for change in changes if change.has_unknown]
+    this.pausing += len(pauses) + len(doubts)  # nothing is claimed until that is written
+    # What makes room, or goes back to the queue, because its model is to be paused: only after that, or as much would
+    # be claimed at once.
+    await _save_part(ctx, this, [answer for answer, is_last in answers if not is_last])
     held = [pause for pause in pauses.values() if not await saving.pause_model(ctx, pause, this.grace, tries=1)]
-    this.pausing -= len(pauses) - len(held)
-    await _save_part(ctx, this, rest)
+    still = [change for change in doubts if not await saving.change_circuit(ctx, change, this.grace, tries=1)]
+    this.pausing -= len(pauses) - len(held) + len(doubts) - len(still)
+    await _save_part(ctx, this, [answer for answer, is_last in answers if is_last])
+    for change in changes:
+        if not change.has_unknown:
+            await saving.change_circuit(ctx, change, this.grace, tries=1)  # if not, it grows with the next
+    if refused:
+        await saving.count_refusals(ctx, refused)
     for pause in held:
-        _beside(this, _pause_beside(ctx, this, pause))
+        _beside(this, _pause_beside(ctx, this, pause.model, saving.pause_model(ctx, pause, this.grace)))
+    for change in still:
+        _beside(this, _pause_beside(ctx, this, change.model, saving.change_circuit(ctx, change, this.grace)))
     for model in resumes:
         _beside(this, _resume_beside(ctx, this, model))
+    if any(sent.submission.model in this.circuit.limited for sent in batch):
+        this.wake.set(due_work=True)  # there is room again
 
 
 async def _save_part(ctx: Context, this: _Round, answers: list[OutcomeRow]) -> None:
@@ -300,11 +332,11 @@ async def _save_part(ctx: Context, this: _Round, answers: list[OutcomeRow]) -> N
             _beside(this, saving.save_left(ctx, left, this.grace))
 
 
-async def _pause_beside(ctx: Context, this: _Round, pause: Pause) -> None:
+async def _pause_beside(ctx: Context, this: _Round, model: str, write: Awaitable[bool]) -> None:
     """Pause a model whose row was held; if it stays so, this tick claims no more, or it would claim the same again."""
-    if not await saving.pause_model(ctx, pause, this.grace):
-        words = f"Not paused ({pause.model}), although Runway said {pause.reason}: its row is held, or refuses it"
-        event(log, VIDEO, "model_not_paused", words, level=logging.ERROR, model=pause.model)
+    if not await write:
+        words = f"Not paused ({model}), although it should be: its row is held, or refuses it"
+        event(log, VIDEO, "model_not_paused", words, level=logging.ERROR, model=model)
         this.may_claim = False
     this.pausing -= 1
     this.wake.set()
@@ -314,9 +346,15 @@ async def _resume_beside(ctx: Context, this: _Round, model: str) -> None:
     if not await saving.resume_model(ctx, model, this.grace):
         words = f"Not resumed ({model}), although Runway took a video: its row is held, or refuses it"
         event(log, VIDEO, "model_not_resumed", words, level=logging.ERROR, model=model)
+    this.wake.set(due_work=True)
 
 
 def _beside(this: _Round, work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     this.beside.add(task)
-    task.add_done_callback(this.beside.discard)
+
+    def done(_: asyncio.Task[None]) -> None:
+        this.beside.discard(task)
+        this.wake.set()
+
+    task.add_done_callback(done)

@@ -125,10 +125,11 @@ class Choosing:
         self, name: str, sql: str, choice: str, key: str, *, key_type: str = "uuid", takes: int | None = None
     ) -> None:
         given = f"ARRAY(SELECT CAST(value AS {key_type}) FROM jsonb_array_elements_text({{keys}}::jsonb))"
+        # The key stands outside: within, a plain `id` would be the event's.
         parked = (
-            f"NOT EXISTS (SELECT FROM taxiway.events e WHERE e.kind = '{PARKED}'"
-            f" AND e.at > now() - interval '{PARKED_MINUTES} minutes' AND e.detail ->> 'statement' = '{name}'"
-            f" AND e.detail ->> 'key' = CAST({key} AS text))"
+            f"CAST({key} AS text) <> ALL(ARRAY(SELECT e.detail ->> 'key' FROM taxiway.events e"
+            f" WHERE e.kind = '{PARKED}' AND e.at > now() - interval '{PARKED_MINUTES} minutes'"
+            f" AND e.detail ->> 'statement' = '{name}'))"
         )
         self.name = name
         self.takes = takes

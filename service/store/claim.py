@@ -24,20 +24,29 @@ _BLOCKED = """EXISTS (
     SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
       AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
 
+# What is due of the model `{model}`; run_after may lie in the future.
+_READY = """v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = {model}
+          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now())"""
+_ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
+
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
-# reading its rows.
+# reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
+# flight. The inner LIMIT is for the plan, the outer one stops it there: what is behind is not locked.
 _DUE = """
-WITH model AS (
-    SELECT l.model FROM taxiway.models l WHERE l.model <> 'all' AND {model}
+WITH model AS MATERIALIZED (
+    SELECT l.model, {room} AS room, l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < now() - interval '15 min'
+           AS stirred
+    FROM taxiway.models l
+    WHERE l.model <> 'all' AND {open} AND EXISTS (SELECT FROM taxiway.videos v WHERE {ready} OFFSET 0)
 ), due AS MATERIALIZED (
-    SELECT d.* FROM model CROSS JOIN LATERAL (
-        SELECT v.id, v.model, v.quoted_credits, v.priority, v.run_after FROM taxiway.videos v
-        WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = model.model
-          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now()) AND NOT {blocked} {only}
-        ORDER BY v.priority DESC, v.run_after, v.id
-        LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
-    ) d ORDER BY d.priority DESC, d.run_after, d.id LIMIT {limit}
+    SELECT d.*, model.room, model.stirred FROM model CROSS JOIN LATERAL (
+        SELECT * FROM (
+            SELECT v.id, v.model, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
+            WHERE {ready_of_model} AND NOT {blocked} {only}
+            ORDER BY {order} LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
+        ) AS first LIMIT model.room
+    ) d ORDER BY d.claim_order, d.run_after, d.id LIMIT {limit}
 )"""
 _CLAIM = (
     _DUE
@@ -51,9 +60,9 @@ UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, ru
     submitted_at = now(), poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL,
     task_status = NULL, progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL,
     cost_credits = NULL, updated_at = now()
-FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
+FROM opened o JOIN due d ON d.id = o.video_id WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits, v.link_id
+    v.resubmissions, v.quoted_credits, v.link_id, d.room, d.stirred
 """
 )
 _OPEN_MODELS = (
@@ -64,14 +73,18 @@ _OPEN_MODELS = (
 _PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= now()
          ELSE l.model = ${model} END
     AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason = 'restored')"""
+# A probe takes another video than the one that paused the model, and rather one that no gateway has refused; one whose
+# consent to a second create would be used up only if there is nothing else. It is rare, and may sort what is due.
+_PROBING_ORDER = f"""v.id IS NOT DISTINCT FROM (SELECT m.last_video FROM taxiway.models m WHERE m.model = ${{model}}),
+            v.refused_at NULLS FIRST, v.resubmissions > 0, {_ORDER}"""
 
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
 # models; and, by model, for those that have a limit of their own.
 _AFFORDABLE = """affordable AS MATERIALIZED (
     SELECT d.* FROM (
-        SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY priority DESC, run_after, id) AS in_all,
+        SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY claim_order, run_after, id) AS in_all,
                sum(COALESCE(quoted_credits, 0))
-                   OVER (PARTITION BY model ORDER BY priority DESC, run_after, id) AS in_model
+                   OVER (PARTITION BY model ORDER BY claim_order, run_after, id) AS in_model
         FROM due
     ) d LEFT JOIN jsonb_each_text(${by_model}::jsonb) AS own(model, room) ON own.model = d.model
     WHERE (${for_all}::numeric IS NULL OR d.in_all <= ${for_all})
@@ -97,18 +110,26 @@ def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choo
     Its parameters: the seconds of the call, the claim's id; `probing`: the model; `within`: the room for all, by model.
     """
     first = 4 if probing else 3
-    parts = {"limit": int(limit), "blocked": _BLOCKED, "only": ONLY}
-    which = _PROBED_MODEL if probing else _OPEN_MODELS
+    which, order = (_PROBED_MODEL, _PROBING_ORDER) if probing else (_OPEN_MODELS, _ORDER)
+    parts = {
+        "limit": int(limit),
+        "blocked": _BLOCKED,
+        "only": ONLY,
+        "room": "1" if probing else "taxiway.room(l.model)",
+        "ready": _READY.format(model="l.model"),
+        "ready_of_model": _READY.format(model="model.model"),
+    }
     sql = _CLAIM.format(
         **parts,
         submission_id=durably("o.id"),
-        model=which.format(model=3),
+        open=which.format(model=3),
+        order=order.format(model=3),
         affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
         first_poll=FIRST_POLL_SECONDS,
     )
-    choice = _DUE.format(**parts, model=which.format(model=1)) + " SELECT id, id FROM due"
+    choice = _DUE.format(**parts, open=which.format(model=1), order=order.format(model=1)) + " SELECT id, id FROM due"
     return Choosing("claim", sql, choice, "v.id")
 
 
@@ -130,6 +151,8 @@ class OpenSubmission:
     resubmissions: int
     quoted_credits: Decimal | None
     link_id: int | None = None  # of the linked table that has a row for it
+    room: int | None = None  # how many creates of its model might be permitted; None: not asked
+    stirred: bool = False  # the model's circuit remembers unknown outcomes, or has not been used for a while
 
     @property
     def input(self) -> dict[str, Any]:

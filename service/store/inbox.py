@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
-from service.errors import Conflict
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.store.recordset import as_records
 from service.store.search import OF_TASK
+from service.store.tasks import LEAST_GAP_SECONDS
 
+
+@dataclass(frozen=True)
+class Callback:
+    """A callback that was verified. `body_hash`: SHA-256 of its body, in hexadecimal."""
+
+    id: str
+    body_hash: str
+    task_id: str
+    video_id: UUID | None
+
+
+# Keep callbacks, each once; of one that was there already, the hash of the body that was kept.
 _RECEIVE = """
-INSERT INTO taxiway.inbox (id, body_hash, task_id, video_id) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO NOTHING RETURNING id
+WITH came AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb)
+        AS c(id text, body_hash text, task_id text, video_id uuid)
+), kept AS (
+    INSERT INTO taxiway.inbox (id, body_hash, task_id, video_id)
+    SELECT id, decode(body_hash, 'hex'), task_id, video_id FROM came ORDER BY id
+    ON CONFLICT (id) DO NOTHING RETURNING id
+)
+SELECT i.id, encode(i.body_hash, 'hex') AS body_hash FROM taxiway.inbox i
+WHERE i.id = ANY(ARRAY(SELECT id FROM came)) AND i.id <> ALL(ARRAY(SELECT id FROM kept))
 """
-_KNOWN = "SELECT body_hash, handled_at FROM taxiway.inbox WHERE id = $1"
 
 
-async def receive(database: Database, message_id: str, body_hash: bytes, task_id: str, video_id: UUID | None) -> bool:
-    """Keep a callback; whether there is anything to do for it (it is new, or was never handled).
-
-    Raises Conflict if the same id came before with another body.
-    """
-    if await database.fetchval(_RECEIVE, message_id, body_hash, task_id, video_id) is not None:
-        return True
-    # A second statement: what ran at the same time as the first cannot be seen in it.
-    known = await database.fetchrow(_KNOWN, message_id)
-    if known is None:
-        return True  # pruned between the two: as good as new
-    if known["body_hash"] != body_hash:
-        raise Conflict("this webhook-id was used before with another body")
-    return known["handled_at"] is None
+async def receive(database: Database, callbacks: Sequence[Callback]) -> dict[str, str]:
+    """Keep these callbacks, of different ids; of those that were there already, by id: the hash that was kept."""
+    rows = await database.fetch(_RECEIVE, as_records(callbacks))
+    return {row["id"]: row["body_hash"] for row in rows}
 
 
 _HANDLED = "UPDATE taxiway.inbox SET handled_at = now(), result = $2 WHERE id = $1 AND handled_at IS NULL"
@@ -46,7 +59,7 @@ async def handled(database: Database, message_id: str, result: str) -> None:
 # Callbacks that came before their task was known here, or that were interrupted. Saving an id and receiving a callback
 # can miss each other, so every tick matches again: the task becomes due, unless it was polled since.
 _MATCHING = f"""
-    SELECT i.id, v.id AS video_id FROM taxiway.inbox i JOIN taxiway.videos v
+    SELECT i.id, i.task_id, v.id AS video_id FROM taxiway.inbox i JOIN taxiway.videos v
         ON v.id = ANY(ARRAY({OF_TASK.format(task="i.task_id")})) AND v.runway_video_id = i.task_id
     WHERE i.handled_at IS NULL {ONLY} ORDER BY i.received_at LIMIT $1"""
 _MATCH = Choosing(
@@ -54,11 +67,15 @@ _MATCH = Choosing(
     f"""
 WITH match AS MATERIALIZED ({_MATCHING}
 ), hastened AS (
-    UPDATE taxiway.videos v SET poll_after = now()
+    UPDATE taxiway.videos v SET
+        poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
     WHERE v.id = ANY(ARRAY(
         SELECT id FROM taxiway.videos WHERE id IN (SELECT video_id FROM match) AND status = 'processing'
         FOR UPDATE SKIP LOCKED))
     RETURNING v.id
+), sought AS (
+    UPDATE taxiway.submissions SET look_due = now()
+    WHERE outcome = 'unknown' AND task_id = ANY(ARRAY(SELECT task_id FROM match))
 )
 UPDATE taxiway.inbox i SET handled_at = now(), result = 'matched' FROM match m
 WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
@@ -79,11 +96,14 @@ async def match(database: Database, limit: int, parking: Parking = RAISE) -> int
 _EVIDENCE = """
 SELECT i.id, i.task_id, i.video_id FROM taxiway.inbox i JOIN taxiway.videos v ON v.id = i.video_id
 WHERE i.handled_at IS NULL AND EXISTS (
-    SELECT FROM taxiway.submissions s WHERE s.video_id = i.video_id AND s.outcome = 'unknown' AND s.settled_at IS NULL)
+    SELECT FROM taxiway.submissions s
+    WHERE s.video_id = i.video_id AND s.outcome = 'unknown' AND s.settled_at IS NULL
+      AND (s.task_id IS NULL OR s.task_id = i.task_id))
+  AND NOT $2::jsonb ? i.id
 ORDER BY i.received_at LIMIT $1
 """
 
 
-async def evidence(database: Database, limit: int) -> list[asyncpg.Record]:
-    """Waiting callbacks that may resolve an unknown submission: id, task_id, video_id."""
-    return await database.fetch(_EVIDENCE, limit)
+async def evidence(database: Database, limit: int, passed_over: Sequence[str] = ()) -> list[asyncpg.Record]:
+    """Waiting callbacks that may resolve an unknown submission, but those: id, task_id, video_id."""
+    return await database.fetch(_EVIDENCE, limit, json.dumps(list(passed_over)))

@@ -78,6 +78,7 @@ WITH mapped AS (
         error_code = CASE WHEN m.refusal IS NOT NULL THEN $2 END,
         error_message = m.refusal,
         finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
+        queued_at = CASE WHEN v.finished_at IS NULL THEN v.queued_at ELSE now() END,  -- put back: it starts again
         expires_at = now() + make_interval(secs => $3),
         retries = 0, task_retries = 0, updated_at = now()
     FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))

@@ -38,7 +38,8 @@ UPDATE taxiway.videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'proces
     runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = now(),
     submitted_at = COALESCE(v.submitted_at, now()),
     finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
-    error_code = CASE d.outcome WHEN 'unknown' THEN $2 END, error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
+    error_code = CASE WHEN d.outcome = 'unknown' AND d.task_id IS NOT NULL THEN '{videos.TASK_VANISHED}'
+                      WHEN d.outcome = 'unknown' THEN $2 END, error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
 FROM dragged d WHERE v.id = d.id AND v.id = ANY(ARRAY(SELECT id FROM held))
 RETURNING v.id
 """,
@@ -86,7 +87,7 @@ async def end_orphans(database: Database, limit: int, parking: Parking = RAISE) 
 
 # Whatever must be deleted at Runway; the entry is put off while this caller tries.
 _TO_CANCEL = f"""
-    SELECT video_id, id FROM taxiway.submissions WHERE cancel_due <= now() {ONLY}
+    SELECT c.video_id, c.id FROM taxiway.submissions c WHERE cancel_due <= now() {ONLY}
     ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED"""
 _CANCELS = Choosing(
     "claim_cancels",
@@ -94,10 +95,11 @@ _CANCELS = Choosing(
 WITH due AS MATERIALIZED ({_TO_CANCEL})
 UPDATE taxiway.submissions s SET cancel_due = now() + make_interval(secs => $2)
 FROM due WHERE s.video_id = due.video_id AND s.id = due.id
-RETURNING s.id, s.video_id, s.task_id, s.cancel_reason
+RETURNING s.id, s.video_id, s.task_id, s.cancel_reason, s.missing,
+    COALESCE(extract(epoch FROM now() - s.missing_since), 0)::float8 AS missing_seconds
 """,
     f"WITH due AS MATERIALIZED ({_TO_CANCEL}) SELECT id, video_id FROM due",
-    "id",
+    "c.id",
     key_type="bigint",
     takes=1,
 )
@@ -106,7 +108,7 @@ RETURNING s.id, s.video_id, s.task_id, s.cancel_reason
 async def claim_cancels(
     database: Database, limit: int, lease_seconds: float, parking: Parking = RAISE
 ) -> list[asyncpg.Record]:
-    """Tasks to delete: id, video_id, task_id, cancel_reason."""
+    """Tasks to delete: id, video_id, task_id, cancel_reason, and how often Runway did not know them, since when."""
     return await batches.fetch(database, _CANCELS, limit, lease_seconds, parking=parking)
 
 
@@ -128,6 +130,28 @@ async def cancelled(database: Database, tasks: Sequence[tuple[str, UUID | None]]
         return await database.execute(_CANCELLED, json.dumps([task_id for task_id, _ in part]))
 
     return sum(await batches.write("cancelled", tasks, book, lambda one: one, parking))
+
+
+# Runway does not know a task that is to be deleted: that is asked once more.
+_MISSING = """
+UPDATE taxiway.submissions SET missing = missing + 1, missing_since = COALESCE(missing_since, now()),
+    cancel_due = now() + make_interval(secs => $2)
+WHERE (video_id, id) IN (
+    SELECT video_id, id FROM taxiway.submissions
+    WHERE task_id = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($1::jsonb))) AND cancel_due IS NOT NULL
+    FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+
+async def cancel_later(
+    database: Database, tasks: Sequence[tuple[str, UUID | None]], seconds: float, parking: Parking = RAISE
+) -> None:
+    """Note that Runway did not know these tasks; they are to be deleted again after so many seconds."""
+
+    async def note(part: Sequence[tuple[str, UUID | None]]) -> int:
+        return await database.execute(_MISSING, json.dumps([task_id for task_id, _ in part]), seconds)
+
+    await batches.write("cancel_later", tasks, note, lambda one: one, parking)
 
 
 _OF_VIDEO = """
@@ -155,7 +179,7 @@ async def holder(database: Database, task_id: str) -> UUID | None:
 # clocks that disagree.
 _CANDIDATE = """
 SELECT id FROM taxiway.submissions
-WHERE video_id = $1 AND outcome = 'unknown' AND settled_at IS NULL
+WHERE video_id = $1 AND outcome = 'unknown' AND settled_at IS NULL AND task_id IS NULL
   AND ($2::timestamptz IS NULL OR $2 BETWEEN opened_at - interval '1 minute' AND call_deadline + interval '1 minute')
 ORDER BY id DESC LIMIT 1
 """

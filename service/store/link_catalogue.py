@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from service.links import Link
+from service.link_mapping import Link
 
 
 class Reader(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
-from service.links import WRITTEN_KEYS, Column, Link
+from service.link_mapping import WRITTEN_KEYS, Column, Link
 from service.store.link_catalogue import FoundColumn, FoundTable
 
 TEXTS = frozenset({"text", "varchar", "bpchar", "citext", "name"})

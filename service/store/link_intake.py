@@ -186,7 +186,7 @@ WITH given AS MATERIALIZED (
         error_code = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN $3 END,
         error_message = CASE WHEN e.origin <> 'api' THEN g.refusal END,
         finished_at = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN now() END,
-        round = v.round + 1, run_after = now(), expires_at = now() + make_interval(secs => $4),
+        round = v.round + 1, run_after = now(), queued_at = now(), expires_at = now() + make_interval(secs => $4),
         retries = 0, task_retries = 0, resubmissions = 0, runway_video_id = NULL, task_status = NULL, progress = NULL,
         output = NULL, video_url = NULL, video_url_expires_at = NULL, cost_credits = NULL, updated_at = now()
     FROM ended e JOIN row r ON r.video_id = e.id JOIN given g ON g.app_id = r.app_id

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service.links import WRITTEN_KEYS
+from service.link_mapping import WRITTEN_KEYS
 from service.store import link_statements as statements
 from service.store.database import Database
 from service.store.link_intake import READ_SECONDS

@@ -176,7 +176,7 @@ def recall(table: LinkedTable) -> str:
             SELECT c.id FROM taxiway.models m CROSS JOIN LATERAL (
                 SELECT v.id, v.link_id FROM taxiway.videos v
                 WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = m.model
-                ORDER BY v.priority DESC, v.run_after, v.id LIMIT {CANDIDATES}) AS c
+                ORDER BY v.claim_order, v.run_after, v.id LIMIT {CANDIDATES}) AS c
             WHERE c.link_id = {table.id}
         ), row AS MATERIALIZED (
             SELECT r.app_id, r.video_id, r.missing_since FROM taxiway.rows r

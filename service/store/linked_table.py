@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.links import Link
+from service.link_mapping import Link
 
 GROWING = frozenset({"int2", "int4", "int8"})
 SMALL_PAGES = 1_000  # 8 MB: reading all of it costs a millisecond or two

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from service.links import Column, Link, Mapping
+from service.link_mapping import Column, Link, Mapping
 from service.logs import VIDEO, event
 from service.store import link_statements as statements
 from service.store.database import Database

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import asyncpg
 
 from service.store.database import Database
@@ -29,22 +31,24 @@ async def pause(database: Database, model: str, seconds: float, reason: str, det
 # The same, for a process that must not wait: a row that is held is passed over, and nothing is returned.
 _TRY_PAUSE = """
 WITH made AS (
-    INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at)
-    VALUES ($1, now() + make_interval(secs => $2), $3, $4, now()) ON CONFLICT DO NOTHING RETURNING model
+    INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at, last_video)
+    VALUES ($1, now() + make_interval(secs => $2), $3, $4, now(), $5) ON CONFLICT DO NOTHING RETURNING model
 ), held AS MATERIALIZED (
     SELECT model, reason IS NULL AS newly FROM taxiway.models WHERE model = $1 FOR UPDATE SKIP LOCKED
 ), paused AS (
     UPDATE taxiway.models l SET paused_until = GREATEST(l.paused_until, now() + make_interval(secs => $2)),
-        reason = $3, detail = $4, paused_at = COALESCE(l.paused_at, now())
+        reason = $3, detail = $4, paused_at = COALESCE(l.paused_at, now()), last_video = COALESCE($5, l.last_video)
     FROM held WHERE l.model = held.model RETURNING held.newly
 )
 SELECT true AS newly FROM made UNION ALL SELECT newly FROM paused
 """
 
 
-async def try_pause(database: Database, model: str, seconds: float, reason: str, detail: str) -> bool | None:
-    """Pause a model; whether it was open before, or None if another transaction holds its row."""
-    newly: bool | None = await database.fetchval(_TRY_PAUSE, model, seconds, reason, detail)
+async def try_pause(
+    database: Database, model: str, seconds: float, reason: str, detail: str, video_id: UUID | None = None
+) -> bool | None:
+    """Pause a model because of a video's create; whether it was open before, None if another transaction holds it."""
+    newly: bool | None = await database.fetchval(_TRY_PAUSE, model, seconds, reason, detail, video_id)
     return newly
 
 
@@ -61,19 +65,20 @@ WHERE model = (
                   WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now()
                     AND (v.model = l.model OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= now())))
     ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING model
+RETURNING model, reason
 """
 
 
-async def take_probe(database: Database, lease_seconds: float) -> str | None:
-    """The model that this caller may probe with one create, if any."""
-    model: str | None = await database.fetchval(_PROBE, lease_seconds)
-    return model
+async def take_probe(database: Database, lease_seconds: float) -> tuple[str, str] | None:
+    """The model that this caller may probe with one create, if any, and why it is paused."""
+    row = await database.fetchrow(_PROBE, lease_seconds)
+    return None if row is None else (row["model"], row["reason"])
 
 
 # A database that was restored is accepted by an operator alone (identity.py).
 _RESUME = """
-UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
+UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL, last_video = NULL,
+    unknown_videos = '{}', pauses = 0
 WHERE model = $1 AND reason <> 'restored'
 """
 
@@ -88,7 +93,8 @@ _TRY_RESUME = """
 WITH held AS MATERIALIZED (
     SELECT model FROM taxiway.models WHERE model = $1 AND reason IS NOT NULL FOR UPDATE SKIP LOCKED
 ), opened AS (
-    UPDATE taxiway.models l SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
+    UPDATE taxiway.models l SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL, last_video = NULL,
+        unknown_videos = '{}', pauses = 0
     FROM held WHERE l.model = held.model RETURNING l.model
 )
 SELECT EXISTS (SELECT FROM opened)
@@ -119,6 +125,7 @@ WITH waiting AS (
     WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL GROUP BY 1
 ), flying AS ({IN_FLIGHT})
 SELECT named.model, l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until, l.paused_at,
+       CASE WHEN named.model <> 'all' THEN taxiway.allowed(l) END AS may_be_in_flight,
        (SELECT COALESCE(sum(n), 0) FROM waiting w WHERE named.model IN (w.model, 'all'))::bigint AS queued,
        (SELECT COALESCE(sum(n), 0) FROM flying f WHERE named.model IN (f.model, 'all'))::bigint AS in_flight
 FROM (SELECT model FROM taxiway.models UNION SELECT 'all') AS named LEFT JOIN taxiway.models l ON l.model = named.model
@@ -127,7 +134,8 @@ ORDER BY named.model <> 'all', named.model
 
 
 async def every(database: Database) -> list[asyncpg.Record]:
-    """Every model, 'all' first: model, reason (None: open), detail, paused_until, paused_at, queued, in_flight.
+    """Every model, 'all' first: model, reason (None: open), detail, paused_until, paused_at, queued, in_flight,
+    may_be_in_flight (creates at once; None for 'all').
 
     `paused_until`: None also for a pause that lasts until an operator resumes it.
     """

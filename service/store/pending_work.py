@@ -31,6 +31,7 @@ SELECT
     EXISTS (SELECT FROM taxiway.videos
             WHERE status = 'processing' AND runway_video_id IS NOT NULL
               AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
+    EXISTS (SELECT FROM taxiway.submissions WHERE look_due <= now()) AS look,
     EXISTS (SELECT FROM taxiway.ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
     OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
     OR {DUE.format(retention="$1::float8")} AS prune
@@ -39,7 +40,10 @@ SELECT
 
 @dataclass(frozen=True)
 class PendingWork:
-    """The steps that have something to do. To claim is as cheap as to ask, so submit always does; `probe` is its."""
+    """The steps that have something to do. To claim is as cheap as to ask, so submit always does; `probe` is its.
+
+    `look`: of the poll step, tasks that had vanished.
+    """
 
     intake: bool
     links: bool
@@ -47,10 +51,13 @@ class PendingWork:
     cancel: bool
     probe: bool
     poll: bool
+    look: bool
     prune: bool
 
 
-EVERYTHING = PendingWork(intake=True, links=True, rescue=True, cancel=True, probe=True, poll=True, prune=True)
+EVERYTHING = PendingWork(
+    intake=True, links=True, rescue=True, cancel=True, probe=True, poll=True, look=True, prune=True
+)
 
 
 async def pending_work(database: Database, video_retention: float | None = None) -> PendingWork:

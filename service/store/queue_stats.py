@@ -12,28 +12,28 @@ from service.store.maintenance import BY_STATUS, LARGE_TABLE_BYTES
 # More rows than there are models. A table so small is never analyzed, and is taken for hundreds of rows: without a
 # limit the statement seems so dear that PostgreSQL compiles it every time (JIT), for 100 ms.
 MOST_MODELS = 50
+CANDIDATES = 100  # of each model, and of all by age: the oldest that is due is one of these, or as good as
 MOST_COUNTED = 100_000  # queued videos that are counted one by one; more are taken from the snapshot
+
+# That Runway's moderation refused the input of a video, or withheld its result: by the beginning of its failureCode.
+MODERATED = "(error_code LIKE 'SAFETY.%' OR error_code LIKE 'INPUT_PREPROCESSING.SAFETY%')"
 
 # A table that is small is counted. Of one that is large, what moves (queued, processing) is counted in the partial
 # indexes that hold nothing else; what has ended comes from the snapshot.
-# The oldest: the first of each model and priority, which is where the index of what is ready begins; and of what waits
-# for intake. `stuck` counts videos that the promises exclude: a submission that is open long past its deadline, an
+# The oldest: among the next of each model, what was enqueued first, and what waits for intake; with priorities, it need
+# not be the next. `stuck` counts videos that the promises exclude: a submission that is open long past its deadline, an
 # answer that does not reach its video, a task long past its time to be polled, a row that PostgreSQL refuses.
 _REPORT = f"""
-WITH RECURSIVE ready AS (
-    SELECT l.model, first.priority, first.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
+WITH ready AS (
+    SELECT next.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
     CROSS JOIN LATERAL (
-        SELECT v.priority, v.run_after FROM taxiway.videos v
+        SELECT v.run_after FROM taxiway.videos v
         WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
-        ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
-    ) AS first
-    UNION ALL
-    SELECT r.model, next.priority, next.run_after FROM ready r CROSS JOIN LATERAL (
-        SELECT v.priority, v.run_after FROM taxiway.videos v
-        WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = r.model
-          AND v.priority < r.priority
-        ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
+          AND v.run_after <= now()
+        ORDER BY v.claim_order, v.run_after, v.id LIMIT {CANDIDATES}
     ) AS next
+    UNION ALL
+    (SELECT run_after FROM taxiway.videos WHERE status = 'queued' ORDER BY created_at, id LIMIT {CANDIDATES})
 ), large AS (
     SELECT taken_at, facts, pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES} AS yes
     FROM taxiway.maintenance WHERE name = 'counts'
@@ -66,7 +66,9 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         SELECT v.id FROM taxiway.events e JOIN taxiway.videos v ON v.id = e.video_id
         WHERE e.kind = '{PARKED}' AND e.at BETWEEN now() - interval '2 hours' AND now() - interval '10 minutes'
           AND v.status IN ('queued', 'processing') AND v.updated_at <= e.at) AS those) AS stuck,
-    open.unknown, open.unknown_credits
+    open.unknown, open.unknown_credits,
+    (SELECT count(*) FROM taxiway.videos
+     WHERE finished_at > now() - interval '1 hour' AND status = 'failed' AND {MODERATED}) AS moderated
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
            COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits
@@ -77,6 +79,7 @@ FROM large CROSS JOIN (
 async def report(database: Database) -> dict[str, Any]:
     """Counts by status, oldest queued age (seconds), stuck, unknown outcomes and the most they may have cost.
 
+    `moderated`: what Runway's moderation refused within the last hour.
     `counted_at`: None where all counts are of this moment; else when those of videos that have ended were taken.
     """
     row = await database.fetchrow(_REPORT)

@@ -23,8 +23,10 @@ async def take_turn(database: Database) -> None:
         await raw.execute(_TURN)
 
 
+# Until the cost is known, the higher of our price and Runway's estimate: neither alone is a bound.
 _TODAY = """
-SELECT model, sum(COALESCE(cost_credits, estimated_credits, quoted_credits, 0)) AS credits FROM taxiway.submissions
+SELECT model, sum(COALESCE(cost_credits, GREATEST(quoted_credits, estimated_credits), 0)) AS credits
+FROM taxiway.submissions
 WHERE opened_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
   AND (outcome IS NULL OR outcome IN ('accepted', 'unknown'))
 GROUP BY model
@@ -45,7 +47,7 @@ FROM taxiway.models l CROSS JOIN LATERAL (
     SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM taxiway.videos v
     WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
       AND v.run_after <= now()
-    ORDER BY v.priority DESC, v.run_after, v.id LIMIT 1
+    ORDER BY v.claim_order, v.run_after, v.id LIMIT 1
 ) d WHERE l.reason IS NULL
 """
 

@@ -21,20 +21,47 @@ from service.videos import Video
 # Runway: "consumers should not expect updates more frequent than once every five seconds for a given task".
 LEAST_GAP_SECONDS = 5
 KEPT_POLLS = 50  # of one task, the newest; older ones are only counted
+# A GET touches no asset, so an answer is there at once or not at all; where two came to nothing, the third has longer.
+CALL_SECONDS, PATIENT_CALL_SECONDS, PATIENT_AT = 5.0, 20.0, 3
+# A claimed poll that came to nothing is due again so long after its call has ended.
+SAVING_SECONDS = 10.0
+# So many of the longest due are looked through for a claim, so that tasks of one model do not hold every slot.
+LOOKED_THROUGH = 500
+
+
+def call_seconds(tries: int) -> float:
+    """How long a poll may take that is the `tries`-th in a row without an answer."""
+    return CALL_SECONDS if tries < PATIENT_AT else PATIENT_CALL_SECONDS
+
 
 _CLAIMED = f"""
-UPDATE taxiway.videos v SET poll_after = now() + make_interval(secs => $2), polled_at = now(),
+UPDATE taxiway.videos v SET polled_at = now(), poll_tries = LEAST(v.poll_tries + 1, 100),
+    poll_after = now() + make_interval(secs => {SAVING_SECONDS} + CASE
+        WHEN v.poll_tries + 1 < {PATIENT_AT} THEN {CALL_SECONDS} ELSE {PATIENT_CALL_SECONDS} END),
     submitted_at = COALESCE(v.submitted_at, now())
-FROM due WHERE v.id = due.id
+FROM due LEFT JOIN LATERAL (
+    SELECT s.missing, s.missing_since FROM taxiway.submissions s
+    WHERE s.video_id = due.id AND s.task_id = due.runway_video_id) AS task ON true
+WHERE v.id = due.id
 RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds,
-    extract(epoch FROM now() - due.polled_at)::float8 AS seconds_before
+    extract(epoch FROM now() - due.polled_at)::float8 AS seconds_before, v.poll_tries AS tries,
+    COALESCE(task.missing, 0) AS missing,
+    COALESCE(extract(epoch FROM now() - task.missing_since), 0)::float8 AS missing_seconds
 """
 
 _DUE_IDS = f"""
-    SELECT id, polled_at FROM taxiway.videos
-    WHERE status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now() {ONLY}
-    ORDER BY COALESCE(poll_after, '-infinity') LIMIT $1 FOR UPDATE SKIP LOCKED"""
-# Claim tasks to poll, the longest due first; put off while this caller polls.
+    SELECT id, polled_at, runway_video_id FROM taxiway.videos
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM (
+            SELECT id, due_at, row_number() OVER (PARTITION BY model ORDER BY due_at) AS place FROM (
+                SELECT one.id, model, COALESCE(poll_after, '-infinity') AS due_at FROM taxiway.videos one
+                WHERE status = 'processing' AND runway_video_id IS NOT NULL
+                  AND COALESCE(poll_after, '-infinity') <= now() {ONLY}
+                ORDER BY COALESCE(poll_after, '-infinity') LIMIT {LOOKED_THROUGH} + $1) AS longest) AS placed
+        ORDER BY place, due_at LIMIT $1))
+      AND status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now()
+    FOR UPDATE SKIP LOCKED"""
+# Claim tasks to poll, of each model the longest due first; put off while this caller polls.
 _DUE = Choosing(
     "claim_due",
     f"""
@@ -42,16 +69,16 @@ WITH due AS MATERIALIZED ({_DUE_IDS})
 {_CLAIMED}
 """,
     f"WITH due AS MATERIALIZED ({_DUE_IDS}) SELECT id, id FROM due",
-    "id",
+    "one.id",
     takes=1,
 )
 
-# One video, for a caller that waits for it: if it is due, or (`hinted`) as soon as Runway's gap allows.
+# One video, for a caller that waits for it, if it is due.
 _DUE_ONE = f"""
 WITH due AS MATERIALIZED (
-    SELECT id, polled_at FROM taxiway.videos
+    SELECT id, polled_at, runway_video_id FROM taxiway.videos
     WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
-      AND ($3 OR COALESCE(poll_after, '-infinity') <= now())
+      AND COALESCE(poll_after, '-infinity') <= now()
       AND (polled_at IS NULL OR polled_at <= now() - interval '{LEAST_GAP_SECONDS} seconds')
     FOR UPDATE SKIP LOCKED)
 {_CLAIMED}
@@ -69,52 +96,45 @@ class PreviousPoll:
 
 @dataclass(frozen=True)
 class DuePoll:
-    """A video whose task is to be polled. `age_seconds`: since it was sent; `previous`: the poll before, if any."""
+    """A video whose task is to be polled. `age_seconds`: since it was sent; `previous`: the poll before, if any.
+
+    `tries`: the polls in a row without an answer, with this one; `missing`: how often in a row Runway did not know the
+    task, and first how many seconds ago.
+    """
 
     video: Video
     age_seconds: float
     previous: PreviousPoll | None = None
+    tries: int = 1
+    missing: int = 0
+    missing_seconds: float = 0.0
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> DuePoll:
         """Build one from a row of the statements above."""
         video, seconds = Video.from_row(row), row["seconds_before"]
         previous = None if seconds is None else PreviousPoll(seconds, video.task_status, video.progress)
-        return cls(video, row["age_seconds"], previous)
+        return cls(video, row["age_seconds"], previous, row["tries"], row["missing"], row["missing_seconds"])
 
 
-async def claim_due(database: Database, limit: int, lease_seconds: float, parking: Parking = RAISE) -> list[DuePoll]:
+async def claim_due(database: Database, limit: int, parking: Parking = RAISE) -> list[DuePoll]:
     """Tasks that are due for a poll."""
-    rows = await batches.fetch(database, _DUE, limit, lease_seconds, parking=parking)
+    rows = await batches.fetch(database, _DUE, limit, parking=parking)
     return [DuePoll.from_row(row) for row in rows]
 
 
-async def claim_one(
-    database: Database, video_id: UUID, lease_seconds: float, *, hinted: bool = False
-) -> DuePoll | None:
+async def claim_one(database: Database, video_id: UUID) -> DuePoll | None:
     """The task of one video if it may be polled now."""
-    row = await database.fetchrow(_DUE_ONE, video_id, lease_seconds, hinted)
+    row = await database.fetchrow(_DUE_ONE, video_id)
     return DuePoll.from_row(row) if row else None
-
-
-# A hint came that could not be followed at once: poll as soon as Runway's gap allows.
-_HASTEN = f"""
-UPDATE taxiway.videos v SET
-    poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
-WHERE v.id = ANY(ARRAY(
-    SELECT id FROM taxiway.videos WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
-    FOR UPDATE SKIP LOCKED))
-"""
-
-
-async def expedite(database: Database, video_id: UUID) -> bool:
-    """Make the task of this video due; False if it has ended, or the row is held."""
-    return await database.execute(_HASTEN, video_id) > 0
 
 
 @dataclass(frozen=True)
 class PollResult:
-    """What one poll of a task came to, as the statement takes it. `next_status` 'processing': nothing has ended."""
+    """What one poll of a task came to, as the statement takes it. `next_status` 'processing': nothing has ended.
+
+    `missing`: how often in a row Runway did not know the task; `vanished`: so often that it is given up.
+    """
 
     video_id: UUID
     task_id: str
@@ -131,6 +151,8 @@ class PollResult:
     cost_credits: Decimal | None
     settled: bool
     cancel_reason: str | None
+    missing: int = 0
+    vanished: bool = False
 
 
 # Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
@@ -142,7 +164,8 @@ WITH seen AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
         AS s(video_id uuid, task_id text, next_status text, task_status text, progress float8, error_code text,
              error_message text, delay_seconds float8, task_retry boolean, output jsonb, video_url text,
-             video_url_expires_at timestamptz, cost_credits numeric, settled boolean, cancel_reason text)
+             video_url_expires_at timestamptz, cost_credits numeric, settled boolean, cancel_reason text,
+             missing integer, vanished boolean)
 ), held AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v JOIN seen s ON s.video_id = v.id AND s.task_id = v.runway_video_id
     WHERE v.status = 'processing' ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
@@ -161,7 +184,7 @@ WITH seen AS (
         runway_video_id = CASE WHEN s.next_status = 'queued' THEN NULL ELSE v.runway_video_id END,
         task_retries = v.task_retries + s.task_retry::integer,
         output = s.output, video_url = s.video_url, video_url_expires_at = s.video_url_expires_at,
-        cost_credits = s.cost_credits,
+        cost_credits = s.cost_credits, poll_tries = 0,
         finished_at = CASE WHEN s.next_status IN ('completed', 'failed') THEN now() END,
         updated_at = CASE WHEN s.next_status = 'processing' AND v.task_status IS NOT DISTINCT FROM s.task_status
                            AND v.progress IS NOT DISTINCT FROM s.progress::real THEN v.updated_at ELSE now() END
@@ -176,6 +199,11 @@ WITH seen AS (
         settled_at = CASE WHEN s.settled THEN now() ELSE b.settled_at END,
         cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN now() ELSE b.cancel_due END,
         cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason),
+        missing = s.missing,
+        missing_since = CASE WHEN s.missing > 0 THEN COALESCE(b.missing_since, now()) END,
+        -- A task that vanished may have been charged: nothing says what became of it, so another create needs consent.
+        outcome = CASE WHEN s.vanished THEN 'unknown' ELSE b.outcome END,
+        look_due = CASE WHEN s.vanished THEN now() + interval '1 hour' END,
         -- The task ended without a file, and why.
         error = COALESCE(s.error_code || COALESCE(': ' || s.error_message, ''), b.error),
         polls = COALESCE(b.polls, 0) + 1,

@@ -108,9 +108,10 @@ _ANSWERS = {
 
 
 def _answer(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
-    accepted = row["outcome"] == "accepted"  # then `error` is of the task's end
+    accepted = row["task_id"] is not None  # then `error` is of the task's end; also of a task that vanished since
+    outcome = "accepted" if accepted else row["outcome"]
     return Entry(
-        row["closed_at"], "answered", _ANSWERS[row["outcome"]], **about, outcome=row["outcome"],
+        row["closed_at"], "answered", _ANSWERS[outcome], **about, outcome=outcome,
         http_status=row["http_status"], request_id=row["request_id"], error=None if accepted else row["error"],
         credits=row["estimated_credits"],
     )  # fmt: skip

@@ -14,7 +14,7 @@ from service import videos
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.durable import ASK
-from service.store.listener import SOMEBODY_LISTENS
+from service.store.listener import HAS_LISTENER
 from service.store.search import OF_TASK, WORDS
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
@@ -49,10 +49,10 @@ _INSERT = f"""
 WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
     INSERT INTO taxiway.videos AS v (
-        id, operation, model, input, quoted_credits, priority, run_after, expires_at, idempotency_key, request_hash,
-        user_id, prompt, image_url, metadata, link_id, version, origin)
-    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()),
-           COALESCE($8, GREATEST(COALESCE($7, now()), now()) + make_interval(secs => $9)), $10, $11,
+        id, operation, model, input, quoted_credits, priority, run_after, queued_at, expires_at, idempotency_key,
+        request_hash, user_id, prompt, image_url, metadata, link_id, version, origin)
+    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()), GREATEST($7, now()),
+           COALESCE($8, GREATEST($7, now()) + make_interval(secs => $9)), $10, $11,
            $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api'
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
@@ -60,7 +60,7 @@ v AS (
     INSERT INTO taxiway.search (video_id, created_at, model, words)
     SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
 )
-SELECT v.*, CASE WHEN {SOMEBODY_LISTENS} THEN pg_notify('taxiway', '') END, {ASK} FROM v
+SELECT v.*, CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END, {ASK} FROM v
 """
 
 # The video of an Idempotency-Key. Where the first request was not confirmed, its row may be on this server alone: the
@@ -136,9 +136,9 @@ NEEDS_CONSENT = """EXISTS (
         SELECT FROM taxiway.submissions s
         WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
 # What a retry makes of a failed video.
-QUEUED_AGAIN = """status = 'queued', run_after = now(), expires_at = now() + make_interval(secs => {timeout}),
-    error_code = NULL, error_message = NULL, finished_at = NULL, retries = 0, task_retries = 0, round = v.round + 1,
-    updated_at = now()"""
+QUEUED_AGAIN = """status = 'queued', run_after = now(), queued_at = now(), round = v.round + 1,
+    expires_at = now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL, finished_at = NULL,
+    retries = 0, task_retries = 0, refusals = 0, refused_at = NULL, updated_at = now()"""
 
 # A retry by a user or an operator. With consent, every submission that may have cost something is marked with it;
 # without, the existence of one forbids the retry.

@@ -57,10 +57,10 @@ def _digest(accepted: str) -> bytes:
     return hashlib.sha256(accepted.encode()).digest()
 
 
-def may_look(request: Request) -> bool:
-    """Whether the request bears a token for the machinery: an open route answers such a request in more detail."""
+def has_token(request: Request, accepted: Sequence[str]) -> bool:
+    """Whether the request bears a token of these settings: an open route answers such a request in more detail."""
     try:
-        bearer(request, VIEW)
+        bearer(request, accepted)
     except (Unauthorized, NotConfigured):
         return False
     return True

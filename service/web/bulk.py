@@ -10,8 +10,8 @@ from service.store import bulk, estimates
 from service.store.bulk import Bulk
 from service.web import bodies
 from service.web.auth import WRITE, bearer
-from service.web.models import VideoRequest, shortened
-from service.web.models_bulk import BulkCounts, BulkRequest, Eta, QuoteView
+from service.web.schemas import VideoRequest, shortened
+from service.web.schemas_bulk import BulkCounts, BulkRequest, Eta, QuoteView
 from service.web.videos import new_video
 
 
@@ -62,7 +62,7 @@ async def cancel_batch(ctx: Context, asked: BulkRequest) -> Bulk:
 
 
 async def _asked(request: Request, ctx: Context) -> BulkRequest:
-    raw = await bodies.read(request, ctx.settings.max_body_bytes)
+    raw = await bodies.read(request, min(bodies.LARGEST_FILTER_BYTES, ctx.settings.max_body_bytes))
     return bodies.validated(BulkRequest, bodies.parse(raw))
 
 

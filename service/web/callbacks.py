@@ -1,25 +1,26 @@
-"""/callbacks/runway: a signed hint that a task changed. Runway sends none today; relays and aggregators do."""
+"""/callbacks/runway: a signed hint that a task changed. Runway sends none today; relays and aggregators do.
+
+It is kept and answered; the next tick polls its task, at the pace of all polls.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import webhooks
-from service.context import Context
-from service.errors import Conflict, RunwayUnavailable
 from service.logs import VIDEO, event
-from service.operations import attach
 from service.settings import need
-from service.steps import poll
-from service.store import inbox, tasks, videos
+from service.store.inbox import Callback
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.models import CallbackHint
+from service.web.schemas import CallbackHint
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +33,25 @@ async def receive(request: Request) -> Response:
     ctx = context_of(request)
     need(ctx.settings, "callback_secrets")
     limit = min(LARGEST_CALLBACK_BYTES, ctx.settings.max_body_bytes)
+    with _logged():
+        claimed = webhooks.claim(request.headers, ctx.now())  # before any of the body is read
     raw = await bodies.read(request, limit, seconds=SLOWEST_CALLBACK_SECONDS)
-    message = _verified(request, ctx, raw)
-    hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
-    body_hash = hashlib.sha256(raw).digest()
-    if not await inbox.receive(ctx.database, message.id, body_hash, hint.task_id, hint.video_id):
+    async with ctx.mailbox.turn():
+        with _logged():
+            message = webhooks.proven(claimed, raw, ctx.settings.callback_secrets)
+        hint = bodies.validated(CallbackHint, _ids(bodies.parse(raw)))
+        callback = Callback(message.id, hashlib.sha256(raw).hexdigest(), hint.task_id, hint.video_id)
+        is_new = await ctx.mailbox.keep(ctx.database, callback)
+    if not is_new:
         return JSONResponse({"result": "duplicate"})
-    result = await _follow(ctx, hint)
-    if result != "kept":
-        await inbox.handled(ctx.database, message.id, result)
-    return JSONResponse({"result": result}, status_code=200 if result == "finalized" else 202)
+    return JSONResponse({"result": "kept"}, status_code=202)
 
 
-def _verified(request: Request, ctx: Context, raw: bytes) -> webhooks.Message:
-    """Who sent it; to a forger every refusal looks the same, and only the log says why."""
+@contextmanager
+def _logged() -> Iterator[None]:
+    """To a forger every refusal looks the same, and only the log says why."""
     try:
-        return webhooks.verify(request.headers, raw, ctx.settings.callback_secrets, ctx.now())
+        yield
     except webhooks.SignatureRefused as exc:
         event(log, VIDEO, "callback_refused", f"Callback refused: {exc.reason}", level=logging.WARNING)
         raise
@@ -62,25 +66,3 @@ def _ids(body: dict[str, Any]) -> dict[str, Any]:
         "video_id": inner.get("video_id"),
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-async def _follow(ctx: Context, hint: CallbackHint) -> str:
-    """Do now what the hint suggests: 'finalized', 'polled', or 'kept' for the next tick."""
-    video = await videos.by_task(ctx.database, hint.task_id)
-    if video is None:
-        return await _follow_unknown(ctx, hint)
-    video = await poll.poll_now(ctx, video.id, hinted=True)
-    if video.status.terminal or video.runway_video_id != hint.task_id:
-        return "finalized"
-    # Still under way, polled a moment ago, locked, or Runway cannot be reached: due as soon as may be.
-    return "polled" if await tasks.expedite(ctx.database, video.id) else "kept"
-
-
-async def _follow_unknown(ctx: Context, hint: CallbackHint) -> str:
-    if hint.video_id is None or not ctx.settings.runway_key:
-        return "kept"
-    try:
-        result = await attach.attach(ctx, hint.video_id, hint.task_id)
-    except (Conflict, RunwayUnavailable):
-        return "kept"
-    return "kept" if result == "held" else "attached"

@@ -6,6 +6,7 @@ Rendered here, from this host alone, without a login.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from service.docs import no_such_page, pages, read
 from service.web import openapi
 from service.web.openapi_parts import JSON, SCHEMES
 
+HOST = re.compile(r"[\w.-]{1,255}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?", re.ASCII)
 TOKENS = {"apiKey": "API_KEY", "adminToken": "ADMIN_TOKEN", "viewerToken": "VIEWER_TOKEN", "cronSecret": "CRON_SECRET"}
 LIMITS = {
     "minimum": "from {}", "maximum": "to {}", "exclusiveMinimum": "above {}", "minLength": "at least {} characters",
@@ -76,7 +78,8 @@ async def show(request: Request) -> Response:
     """GET /docs"""
     from service.web.page import base  # it loads the templates, which no other part of the API needs
 
-    at = f"{request.url.scheme}://{request.url.netloc}"
+    host = request.headers.get("host", "")
+    at = f"{request.scope['scheme']}://{host if HOST.fullmatch(host) else 'taxiway.example.com'}"
     document = openapi.build()
     return base.render(
         request, "docs.html", title=document["info"]["title"], version=document["info"]["version"],
@@ -98,7 +101,7 @@ async def show_page(request: Request) -> Response:
             return error_pages.render(request, missing)
         raise missing from None
     return base.render(
-        request, "page.html", page=found, content=markdown.render(found.text), pages=pages(),
+        request, "documentation.html", page=found, content=markdown.render(found.text), pages=pages(),
         version=openapi.version_of_package(),
     )  # fmt: skip
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
+from service.doctor.queue import MANY_MODERATED, MODEL_FIXES, lost_answers
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.settings import ENV_NAMES
 from service.store import link_queries, models, queue_stats, ticks
+from service.store.circuit import REASON as CIRCUIT
 from service.store.database import Database
-from service.web.auth import context_of, may_look
+from service.web.auth import READ, VIEW, context_of, has_token
+from service.web.fresh import Fresh
+
+T = TypeVar("T")
 
 READY_SECONDS = 4.0  # Render gives a health check 5 s
 # Ticks are expected at least this often; a cron by the minute may miss a few.
 TICK_LATE_SECONDS = 600.0
+SHOWN_TO_STRANGERS = ("counts", "counted_at")
 WANTED = ("database_url", "runway_key", "api_keys", "cron_secret")
 
 
@@ -30,26 +37,43 @@ async def live(_request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """GET /health/ready: the database answers, too."""
+    reports: Reports = request.app.state.reports
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await context_of(request).database.fetchval("SELECT 1")
+            await reports.ready.get()
     except TimeoutError as exc:
         raise DatabaseUnavailable(f"no answer within {READY_SECONDS:g} s") from exc
     return JSONResponse({"status": "ready"})
 
 
+class Reports:
+    """What strangers may ask for as often as they like: one report for all of them, at most two seconds old."""
+
+    def __init__(self, ctx: Context) -> None:
+        def fresh(make: Callable[[], Awaitable[T]]) -> Fresh[T]:
+            return Fresh(make, ctx.report_seconds, ctx.monotonic)
+
+        self.ready = fresh(lambda: ctx.database.fetchval("SELECT 1"))
+        self.facts = fresh(lambda: _facts(ctx.database))
+
+
 async def show(request: Request) -> Response:
-    """GET /health: counts, ages, what is stuck, unknown or paused, and what is missing. 503 without a database."""
-    ctx = context_of(request)
+    """GET /health: to strangers whether it is well, and counts; with a token everything. 503 without a database."""
+    ctx, reports = context_of(request), request.app.state.reports
     missing = [ENV_NAMES[name] for name in WANTED if not getattr(ctx.settings, name)]
-    more = await _doctor(ctx) if may_look(request) else {}
+    is_known = has_token(request, READ)
+    more = await _doctor(ctx) if has_token(request, VIEW) else {}
     try:
-        facts = await _facts(ctx.database)
+        facts: dict[str, Any] = await reports.facts.get()
     except (DatabaseUnavailable, NotConfigured) as exc:
-        body = {"status": "down", "database": _database_words(exc), "missing_settings": missing}
+        body: dict[str, Any] = {"status": "down"}
+        if is_known:
+            body |= {"database": _database_words(exc), "missing_settings": missing}
         return JSONResponse(body | more, status_code=503, headers={"Retry-After": "10"})
     concerns = _concerns(facts, missing)
     status = "attention" if concerns else "ok"
+    if not is_known:
+        return JSONResponse({"status": status} | {name: facts[name] for name in SHOWN_TO_STRANGERS})
     return JSONResponse({"status": status, "concerns": concerns, "missing_settings": missing} | facts | more)
 
 
@@ -61,7 +85,7 @@ async def _doctor(ctx: Context) -> dict[str, Any]:
 
 
 def _database_words(exc: DatabaseUnavailable | NotConfigured) -> str:
-    """What callers without a token may know: that a migration or setting is missing, but not where the database is."""
+    """What every token may know: that a migration or setting is missing, but not where the database is."""
     return exc.detail if isinstance(exc, NotConfigured) else exc.title
 
 
@@ -94,6 +118,13 @@ async def _facts(database: Database) -> dict[str, Any]:
     return facts
 
 
+def _pause(model: dict[str, Any]) -> str:
+    if model["reason"] != CIRCUIT:
+        return f"model {model['model']} is paused: {model['reason']}"
+    words = lost_answers(f"model {model['model']}", model["detail"] or "", f"until {model['paused_until']}")
+    return f"{words}: {MODEL_FIXES[CIRCUIT][1]}"
+
+
 def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
     """What needs an operator, one sentence each; empty if all is well."""
     concerns = [f"{name} is not set" for name in missing]
@@ -105,7 +136,11 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
         concerns.append(f"{facts['stuck']} videos are stuck")
     if facts["unknown"]:
         concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
-    concerns += [f"model {model['model']} is paused: {model['reason']}" for model in facts["models_paused"]]
+    concerns += map(_pause, facts["models_paused"])
+    if facts["moderated"] >= MANY_MODERATED:
+        concerns.append(
+            f"Runway's moderation refused {facts['moderated']} videos in the last hour: it suspends accounts for that"
+        )
     why = "`taxiway doctor` says why"
     for one in facts["links"]:
         if one["is_paused"]:

@@ -113,6 +113,8 @@ def _queue(facts: Facts) -> Iterator[Metric]:
     yield _one("unknown_submissions", words, report["unknown"])
     words = "The most that submissions with an unknown outcome may have cost, in Runway's credits."
     yield _one("unknown_credits_max", words, report["unknown_credits"])
+    words = "Videos that Runway's moderation refused in the last hour; it suspends accounts for repeated ones."
+    yield _one("moderated_last_hour", words, report["moderated"])
 
 
 def _machinery(facts: Facts) -> Iterator[Metric]:
@@ -129,6 +131,8 @@ def _machinery(facts: Facts) -> Iterator[Metric]:
     words = "Tasks at Runway, and creates on their way there."
     models = [model for model in facts.models if model["model"] != "all"]
     yield _gauge("in_flight", words, {(model["model"],): model["in_flight"] for model in models}, "model")
+    words = "How many creates of each model may be on their way at once."
+    yield _gauge("model_max_in_flight", words, {(m["model"],): m["may_be_in_flight"] for m in models}, "model")
     words = "Videos that wait in each model."
     yield _gauge("model_queued", words, {(model["model"],): model["queued"] for model in models}, "model")
 

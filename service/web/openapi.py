@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, Response
 
 from service import docs
 from service.runway import catalogue
-from service.web import models, openapi_bulk, openapi_operations
+from service.web import openapi_bulk, openapi_operations, schemas
 from service.web.auth import CRON, READ, WRITE
 from service.web.openapi_parts import (
     JSON,
-    NOBODY,
+    PUBLIC,
     SCHEMES,
     SIGNED,
     VIDEO_ID,
@@ -31,8 +31,8 @@ from service.web.openapi_parts import (
 )
 
 _SHAPES = (
-    models.VideoRequest, models.RetryRequest, models.VideoView, models.VideoPage, models.SubmissionList,
-    models.CallbackHint, models.TickCounts, models.ProblemView, *openapi_operations.SHAPES,
+    schemas.VideoRequest, schemas.RetryRequest, schemas.VideoView, schemas.VideoPage, schemas.SubmissionList,
+    schemas.CallbackHint, schemas.TickCounts, schemas.ProblemView, *openapi_operations.SHAPES,
     *openapi_bulk.SHAPES,
 )  # fmt: skip
 
@@ -51,30 +51,31 @@ _KEY = {
 
 
 _HEALTH = (
-    "Health summary: counts by status, the oldest queued, what is stuck or unknown, the last tick, paused models, "
-    "linked tables that are paused or refuse rows, missing settings; with a viewer token also what doctor says"
+    "Health summary: whether all is well, and counts by status; with any token but the cron's also the oldest queued, "
+    "what is stuck or unknown, the last tick, paused models, linked tables that are paused or refuse rows, missing "
+    "settings; with a viewer token also what doctor says"
 )
 _PAGE = {"200": {"description": "A page", "content": {"text/html": {"schema": {"type": "string"}}}}}
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(docs.NAMES)}}
 
 
 def _videos() -> dict[str, Any]:
-    video = ref(models.VideoView)
+    video = ref(schemas.VideoView)
     create = operation(
         "Queue a video; the answer has its address in Location", WRITE,
         answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
-        parameters=[_KEY], requestBody=body(models.VideoRequest),
+        parameters=[_KEY], requestBody=body(schemas.VideoRequest),
     )  # fmt: skip
     listing = operation(
-        "List videos, newest first", READ, answers({200: ("A page", ref(models.VideoPage))}, 401, 422, 503),
-        parameters=queries(models.ListQuery),
+        "List videos, newest first", READ, answers({200: ("A page", ref(schemas.VideoPage))}, 401, 422, 503),
+        parameters=queries(schemas.ListQuery),
     )  # fmt: skip
     return {"get": listing, "post": create}
 
 
 def _one_video() -> dict[str, dict[str, Any]]:
-    video = ref(models.VideoView)
-    ledger = ref(models.SubmissionList)
+    video = ref(schemas.VideoView)
+    ledger = ref(schemas.SubmissionList)
     usual = (401, 404, 503)
     return {
         "/videos/{id}": {"get": operation(
@@ -89,7 +90,7 @@ def _one_video() -> dict[str, dict[str, Any]]:
         "/videos/{id}/retry": {"post": operation(
             "Queue a failed video again; it needs your consent where it may cost twice", WRITE,
             answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, *usual),
-            requestBody=body(models.RetryRequest, required=False))},
+            requestBody=body(schemas.RetryRequest, required=False))},
         "/videos/{id}/cancel": {"post": operation(
             "Cancel a video; its task at Runway is deleted too", WRITE,
             answers({200: ("Cancelled", video)}, 409, *usual))},
@@ -98,13 +99,14 @@ def _one_video() -> dict[str, dict[str, Any]]:
 
 def _machinery() -> dict[str, dict[str, Any]]:
     budget = query("budget", {"type": "number", "exclusiveMinimum": 0, "maximum": 3600}, "seconds in which to answer")
-    counts = answers({200: ("What was done", ref(models.TickCounts))}, 401, 422, 503)
+    counts = answers({200: ("What was done", ref(schemas.TickCounts))}, 401, 422, 503)
     anything = {"type": "object"}
     healthy = answers({200: ("Yes", anything)}, 503)
     hint = operation(
         "Take a signed hint that a task changed (Standard Webhooks)", SIGNED,
-        answers({200: ("Finalized, or known", anything), 202: ("Kept", anything)}, 400, 401, 408, 409, 413, 422, 503),
-        requestBody=body(models.CallbackHint),
+        answers({202: ("Kept: the next tick polls its task", anything), 200: ("Kept before", anything)},
+                400, 401, 408, 409, 413, 422, 503),
+        requestBody=body(schemas.CallbackHint),
     )  # fmt: skip
     ticks = {
         "/process-queued": "Run one tick, and answer with its counts",
@@ -115,20 +117,20 @@ def _machinery() -> dict[str, dict[str, Any]]:
         for path, words in ticks.items()
     } | {
         "/callbacks/runway": {"post": hint},
-        "/health": {"get": operation(_HEALTH, NOBODY, healthy)},
-        "/health/live": {"get": operation("Answer while the process does", NOBODY, answers({200: ("Yes", anything)}))},
-        "/health/ready": {"get": operation("Answer 200 while the database answers", NOBODY, healthy)},
+        "/health": {"get": operation(_HEALTH, PUBLIC, healthy)},
+        "/health/live": {"get": operation("Answer while the process does", PUBLIC, answers({200: ("Yes", anything)}))},
+        "/health/ready": {"get": operation("Answer 200 while the database answers", PUBLIC, healthy)},
         "/openapi.json": {
             "get": operation(
                 "All of this as OpenAPI 3.1, with the schema of each model",
-                NOBODY,
+                PUBLIC,
                 answers({200: ("OpenAPI 3.1", anything)}),
             )
         },
-        "/docs": {"get": operation("All of this as a page to read, with examples", NOBODY, _PAGE)},
+        "/docs": {"get": operation("All of this as a page to read, with examples", PUBLIC, _PAGE)},
         "/docs/{name}": {
             "parameters": [_NAME],
-            "get": operation("A page of the documentation of this version", NOBODY, _PAGE | answers({}, 404)),
+            "get": operation("A page of the documentation of this version", PUBLIC, _PAGE | answers({}, 404)),
         },
     }
 
@@ -136,8 +138,8 @@ def _machinery() -> dict[str, dict[str, Any]]:
 @cache
 def build() -> dict[str, Any]:
     """The whole document."""
-    _, schemas = models_json_schema([(m, "validation") for m in _SHAPES], ref_template="#/components/schemas/{model}")
-    definitions = schemas["$defs"]
+    _, shapes = models_json_schema([(m, "validation") for m in _SHAPES], ref_template="#/components/schemas/{model}")
+    definitions = shapes["$defs"]
     inputs = {
         f"{name}.{model}": catalogue.json_schema(name, model)
         for name in catalogue.operations()

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.web import models_bulk as models
+from service.web import schemas_bulk as schemas
 from service.web.auth import READ, WRITE
-from service.web.models import VideoRequest
 from service.web.openapi_parts import VIDEO_ID, answers, body, operation, ref
+from service.web.schemas import VideoRequest
 
-SHAPES = (models.QuoteView, models.BulkRequest, models.BulkCounts, models.Timeline)
+SHAPES = (schemas.QuoteView, schemas.BulkRequest, schemas.BulkCounts, schemas.Timeline)
 
 
 def paths() -> dict[str, dict[str, Any]]:
     """Every path, with its operations."""
     bad = (400, 401, 408, 413, 422, 503)
-    counts = answers({200: ("What this batch came to", ref(models.BulkCounts))}, *bad)
-    batch = body(models.BulkRequest)
+    counts = answers({200: ("What this batch came to", ref(schemas.BulkCounts))}, *bad)
+    batch = body(schemas.BulkRequest)
     return {
         "/videos/{id}/timeline": {"parameters": [VIDEO_ID], "get": operation(
             "Everything that happened to a video, in order; errors in full", READ,
-            answers({200: ("Oldest first", ref(models.Timeline))}, 401, 404, 503))},
+            answers({200: ("Oldest first", ref(schemas.Timeline))}, 401, 404, 503))},
         "/quotes": {"post": operation(
             "Price a video, and say how long it may take; nothing is queued", WRITE,
-            answers({200: ("The quote", ref(models.QuoteView))}, *bad), requestBody=body(VideoRequest))},
+            answers({200: ("The quote", ref(schemas.QuoteView))}, *bad), requestBody=body(VideoRequest))},
         "/bulk/retry": {"post": operation(
             "Queue all failed videos again that match, a batch at a time, but those that need consent", WRITE,
             counts, requestBody=batch)},

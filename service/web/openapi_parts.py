@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.web.models import ProblemView
+from service.web.schemas import ProblemView
 
 PROBLEMS = {
     400: "The body cannot be read",
@@ -28,7 +28,7 @@ SCHEMES: dict[str, tuple[str, dict[str, str]]] = {
     "cron_secret": ("cronSecret", {"type": "http", "scheme": "bearer", "description": "CRON_SECRET"}),
     "callback_secrets": ("webhook", {"type": "apiKey", "in": "header", "name": "webhook-signature"}),
 }
-NOBODY: Sequence[str] = ()
+PUBLIC: Sequence[str] = ()
 SIGNED: Sequence[str] = ("callback_secrets",)
 
 JSON = "application/json"

@@ -11,16 +11,15 @@ from starlette.responses import JSONResponse, Response
 
 from service.errors import Conflict
 from service.operations import attach as attaching
-from service.operations import models as manual
-from service.operations import observe
+from service.operations import observe, pausing
 from service.settings import need
 from service.store import ledger, models, spending, stats, ticks
 from service.store import videos as store
 from service.store.stats import Span
 from service.web import bodies
 from service.web.auth import OPERATE, VIEW, bearer
-from service.web.models import VideoView
-from service.web.models_operations import (
+from service.web.schemas import VideoView
+from service.web.schemas_operations import (
     AccountView,
     AttachRequest,
     ModelList,
@@ -34,7 +33,6 @@ from service.web.models_operations import (
 )
 from service.web.videos import video_id_of
 
-LARGEST_BODY_BYTES = 10_000
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -48,7 +46,7 @@ def _query(request: Request, model: type[M]) -> M:
 
 
 async def _body(request: Request, model: type[M], largest: int) -> M:
-    raw = await bodies.read(request, min(LARGEST_BODY_BYTES, largest))
+    raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, largest))
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 
@@ -63,7 +61,7 @@ async def pause_model(request: Request) -> Response:
     ctx = bearer(request, OPERATE)
     asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
     model = request.path_params["model"]
-    await manual.pause(ctx, model, asked.seconds, asked.why)
+    await pausing.pause(ctx, model, asked.seconds, asked.why)
     return await _one_model(request, model)
 
 
@@ -71,7 +69,7 @@ async def resume_model(request: Request) -> Response:
     """POST /models/{model}/resume: also of a model that is open, which changes nothing."""
     ctx = bearer(request, OPERATE)
     model = request.path_params["model"]
-    await manual.resume(ctx, model)
+    await pausing.resume(ctx, model)
     return await _one_model(request, model)
 
 
@@ -79,7 +77,7 @@ async def _one_model(request: Request, model: str) -> Response:
     rows = {row["model"]: dict(row) for row in await models.every(bearer(request, OPERATE).database)}
     open_and_empty = {
         "model": model, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
-        "queued": 0, "in_flight": 0,
+        "queued": 0, "in_flight": 0, "may_be_in_flight": None,
     }  # fmt: skip
     return _answer(ModelView.of(rows.get(model, open_and_empty)))
 

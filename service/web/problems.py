@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -17,22 +18,37 @@ from service.errors import (
     NotConfigured,
     RunwayUnavailable,
     TaxiwayError,
+    TooMany,
     Unauthorized,
+    cut,
 )
-from service.logs import VIDEO, Redactor, event
+from service.logs import VIDEO, event
+from service.redaction import redacted
 
 log = logging.getLogger(__name__)
-_redact = Redactor()
 
 RETRY_AFTER_SECONDS = "10"
 
 
+LARGEST_REFUSAL_BYTES = 64_000
+LONGEST_DETAIL = 4_000  # characters, of all that is wrong together
+FEW = 4  # of the errors, and of the detail one part of so many, where the whole would be too large
+
+
 def problem(status: int, slug: str, title: str, detail: str, **extra: Any) -> Response:
     """One problem document. `slug` makes its type: stable, for programs; title and detail are for people."""
-    body = {"type": f"urn:taxiway:problem:{slug}", "title": title, "status": status, "detail": detail} | extra
+    known = {"type": f"urn:taxiway:problem:{slug}", "title": title, "status": status}
+    raw = _encoded(known | {"detail": cut(detail, LONGEST_DETAIL)} | extra)
+    if len(raw) > LARGEST_REFUSAL_BYTES:  # characters that take six bytes each
+        errors = extra.get("errors", [])
+        left = [*errors[:FEW], {"pointer": "", "detail": f"and {len(errors) - FEW} more"}] if errors else []
+        raw = _encoded(known | {"detail": cut(detail, LONGEST_DETAIL // FEW), "errors": left})
+    return Response(raw, status_code=status, media_type="application/problem+json")
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
     # What was sent is often repeated in what is wrong with it; an image or a key belongs in no answer.
-    text = _redact(json.dumps(body, ensure_ascii=False))
-    return Response(text.encode(), status_code=status, media_type="application/problem+json")
+    return redacted(json.dumps(body, ensure_ascii=False)).encode("utf-8", "backslashreplace")
 
 
 def _page(request: Request, exc: Exception) -> Response | None:
@@ -59,6 +75,8 @@ async def taxiway_error(request: Request, exc: Exception) -> Response:
     response = _page(request, exc) or problem(exc.status, exc.slug, exc.title, detail, **extra)
     if isinstance(exc, DatabaseUnavailable | RunwayUnavailable | NotConfigured):
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if isinstance(exc, TooMany):
+        response.headers["Retry-After"] = f"{max(1, math.ceil(exc.retry_after))}"
     if isinstance(exc, Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

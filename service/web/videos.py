@@ -30,7 +30,7 @@ from service.store.videos import NewVideo
 from service.videos import Status, Video, new_id
 from service.web import bodies
 from service.web.auth import READ, WRITE, bearer
-from service.web.models import (
+from service.web.schemas import (
     ListQuery,
     RetryRequest,
     SubmissionList,
@@ -41,7 +41,7 @@ from service.web.models import (
     cursor_of,
     position,
 )
-from service.web.models_bulk import Timeline, TimelineEntry
+from service.web.schemas_bulk import Timeline, TimelineEntry
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 LONGEST_KEY = 255
@@ -176,7 +176,7 @@ async def _renewed(ctx: Context, video: Video) -> str:
 async def retry(request: Request) -> Response:
     """POST /videos/{id}/retry"""
     ctx = bearer(request, WRITE)
-    raw = await bodies.read(request, ctx.settings.max_body_bytes)
+    raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, ctx.settings.max_body_bytes))
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
         ctx.database, video_id_of(request), consent=asked.accept_double_charge,

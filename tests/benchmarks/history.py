@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.installer.migrate import migrate
-from tests.benchmarks.contenders.taxiway import enqueue_one, multiply
+from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.database import connected, execute
 
 FILL_SECONDS = 900
 
 AGE = "n * interval '2.6 seconds'"
 # What waits: created over the last hours.
-WAITING = dict.fromkeys(("run_after", "created_at"), "now() - n * interval '0.25 seconds'")
+WAITING = dict.fromkeys(("run_after", "queued_at", "created_at"), "now() - n * interval '0.25 seconds'")
 # What has ended, over the month before that: nine in ten with a file.
 FINISHED = {
     "created_at": f"now() - interval '1 day' - {AGE}",
     "run_after": f"now() - interval '1 day' - {AGE}",
+    "queued_at": f"now() - interval '1 day' - {AGE}",
     "submitted_at": f"now() - interval '1 day' - {AGE}",
     "finished_at": f"now() - interval '23 hours' - {AGE}",
     "updated_at": f"now() - interval '23 hours' - {AGE}",
@@ -71,6 +72,7 @@ class Sizes:
 async def fill_queue(url: str, sizes: Sizes) -> None:
     """A migrated database with its queue, and no past."""
     await migrate(url)
+    await learn(url)
     await enqueue_one(url)
     await multiply(url, sizes.queued - 1, WAITING)
     await execute(url, SEARCH, "VACUUM ANALYZE")

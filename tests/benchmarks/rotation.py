@@ -21,7 +21,7 @@ from service.store.pending_work import pending_work
 from service.store.submissions import OutcomeRow
 from service.store.tasks import PollResult
 from service.videos import SUBMISSION_UNKNOWN, Status
-from tests.benchmarks.contenders.taxiway import enqueue_one, multiply
+from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.benchmarks.history import FINISHED
 from tests.database import connected, execute
 
@@ -63,6 +63,7 @@ async def found(url: str, past: str) -> None:
     await execute(url, CLOCK, f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
     await turn(url, past)
     await migrate(url)
+    await learn(url)
     await enqueue_one(url)
     await execute(url, "CREATE TABLE template AS SELECT * FROM taxiway.videos")
 
@@ -75,7 +76,7 @@ async def turn(url: str, past: str) -> None:
 async def _write(url: str, count: int, within: str, changes: dict[str, str]) -> None:
     """Videos that were created over the last while, as POST /videos writes them, but for `changes`."""
     at = f"now() - interval '{within}' * n / {count + 1}"
-    fresh = dict.fromkeys(("created_at", "run_after", "updated_at"), at)
+    fresh = dict.fromkeys(("created_at", "run_after", "queued_at", "updated_at"), at)
     fresh |= {"prompt": FINISHED["prompt"], "expires_at": "now() + interval '7 days'"}
     await multiply(url, count, fresh | changes, source="template")
 

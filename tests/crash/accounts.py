@@ -126,7 +126,8 @@ def _check_creates(found: Accounts, prompt: str, creates: list[Entry], ledger: l
 
 def _check_money(found: Accounts, prompt: str, entry: Entry, row: Any) -> None:
     """A task that is gone cannot be asked for its cost: its estimate is the bound. All others are booked exactly."""
-    if entry["deleted"] or row["task_status"] == "GONE" or row["task_status"] == "DELETED":
+    vanished = "vanish" in entry["fault"] and row["cost_credits"] is None  # perhaps only its DELETE found that out
+    if entry["deleted"] or vanished or row["task_status"] == "GONE" or row["task_status"] == "DELETED":
         if _cost(entry) > (row["estimated_credits"] or row["quoted_credits"]):
             found.wrong_money.append(f"{prompt}: {_cost(entry)} billed, above the estimate in the ledger")
         return

@@ -40,12 +40,12 @@ async def _exchange(
     to_server: asyncio.StreamWriter,
 ) -> None:
     """One call: its bytes, half by half. Raises EOFError at the end of the connection."""
-    request, whole = await _http(client)
+    request, whole = await read_http(client)
     if not whole:
         raise EOFError
     name = _call_name(request)
     await _halves(watch, name, "request", to_server, request)
-    answer, whole = await _http(server, of_request=request)
+    answer, whole = await read_http(server, of_request=request)
     await watch.reach(RUNWAY, name, "after the whole request of")
     await _halves(watch, name, "answer", to_client, answer)
     await watch.reach(RUNWAY, name, "after the whole answer of")
@@ -66,7 +66,7 @@ def _call_name(request: bytes) -> str:
     return f"{method} {re.sub('[0-9a-f]{8}-[0-9a-f-]{27}', '{id}', path)}"
 
 
-async def _http(reader: asyncio.StreamReader, of_request: bytes = b"") -> tuple[bytes, bool]:
+async def read_http(reader: asyncio.StreamReader, of_request: bytes = b"") -> tuple[bytes, bool]:
     """One request, or the answer to `of_request`, and whether all of it came before the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")

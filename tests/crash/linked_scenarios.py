@@ -79,6 +79,7 @@ _OF_TEMPER = """
 UPDATE studio."Film" SET id = (
     SELECT 'film_' || n FROM generate_series(1, 1000) AS n
     WHERE studio.temper('film_' || n) = $2 AND NOT EXISTS (SELECT FROM taxiway.rows WHERE app_id = 'film_' || n)
+      AND NOT EXISTS (SELECT FROM studio."Film" WHERE id = 'film_' || n)
     ORDER BY random() LIMIT 1)
 WHERE id = $1 RETURNING id
 """

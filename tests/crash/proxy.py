@@ -119,9 +119,9 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Proxy]:
-        """Listen on a free port while inside."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def listening(self, port: int = 0) -> AsyncIterator[Proxy]:
+        """Listen on this port, or on a free one, while inside."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

@@ -201,7 +201,7 @@ async def _past(site: Site) -> None:
     await w.rows("UPDATE taxiway.videos SET status = 'queued', runway_video_id = NULL WHERE id = $1", dragged)
     known = (await w.row(called))["runway_video_id"]
     for task_id, video_id in ((known, None), (await lost_task(site, lost), lost)):
-        await inbox.receive(w.ctx.database, f"msg_{uuid4().hex}", b"hash", task_id, video_id)
+        await inbox.receive(w.ctx.database, [inbox.Callback(f"msg_{uuid4().hex}", "ab", task_id, video_id)])
 
 
 async def _present(site: Site) -> None:

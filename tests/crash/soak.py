@@ -1,9 +1,14 @@
 """The soak: many videos through many processes that are killed, cut off, frozen and lied to.
 
-`python -m tests.crash.soak --videos 10000 --rows 2500 --seed 7 [--processes 4] [--minutes 20] [--database-url URL]`
+`python -m tests.crash.soak --videos 10000 --rows 2500 --seed 7 [--processes 4] [--minutes 20] [--window 60]
+[--database-url URL]`
 
 Beside the videos that come through the API, an app writes rows of a table of its own, which is linked, and whose
 trigger charges its users and refuses what it does not like (tests/crash/linked_app.py).
+
+Runway is reached through a proxy that gives answers twice, late, and to others (tests/crash/answers_proxy.py), and has
+windows of so many seconds in which every call fails, or no task is known (tests/crash/soak_runway.py). In the end the
+films are downloaded: the simulator writes the prompt into each.
 
 With `--cluster` the database is three PostgreSQL nodes under Patroni (`pip install -e '.[dev,ha]'`) behind a door; they
 are killed, frozen, cut off and switched over meanwhile (tests/cluster/trouble.py), `--rounds` times each. `--door keep`
@@ -30,6 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -41,7 +47,9 @@ from tests.cluster import nodes
 from tests.cluster.trouble import Trouble, troubled
 from tests.crash import linked_app
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
+from tests.crash.answers_proxy import Mischief, answers_proxy
 from tests.crash.linked_app import Films
+from tests.crash.right_films import wrong_films
 from tests.crash.soak_crowd import Crowd, every
 from tests.crash.soak_films import FilmStudio
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
@@ -54,12 +62,16 @@ FEW = 20  # the main phase is over when less than one in so many is under way
 LEAST_KILLS = 4
 CALMER = 6  # on a cluster
 DAY_SECONDS = 86_400.0
+MOST_FILMS = 1_000  # are compared with their prompts: each costs the simulator some 20 ms
+FILMS_SEEN = "films compared with their prompts"
+GIVEN_UP = "tasks given up as vanished that were there"
 FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
 NOTHING_UNCONSENTED = " 0 videos of that without consent"
 _UNDER_WAY = "SELECT count(*) FROM taxiway.videos WHERE status IN ('queued', 'processing')"
 _UNKNOWN = (
     "SELECT id, prompt FROM taxiway.videos WHERE status = 'failed' AND error_code = 'SUBMISSION_UNKNOWN' ORDER BY id"
 )
+_GONE = "SELECT runway_video_id FROM taxiway.videos WHERE error_code = 'TASK_VANISHED'"
 _PERMITS = "SELECT task_id FROM taxiway.submissions WHERE task_id IS NOT NULL"
 
 
@@ -153,19 +165,22 @@ class Soak:
         dice = Random(options.seed)
         secrets = {
             "RUNWAYML_API_SECRET": "key_" + dice.randbytes(64).hex(),
-            "API_KEYS": dice.randbytes(16).hex(),
-            "CRON_SECRET": dice.randbytes(16).hex(),
+            "API_KEYS": dice.randbytes(24).hex(),
+            "CRON_SECRET": dice.randbytes(24).hex(),
             "CALLBACK_SECRETS": webhooks.new_secret(dice.randbytes),
         }
         ports = [free_port() for _ in range(WEBS + 1)]
         self.runway_url = f"http://127.0.0.1:{ports[0]}"
         webs = [f"http://127.0.0.1:{port}" for port in ports[1:]]
-        self.fleet = Fleet(folder, environment(database_url, self.runway_url, secrets))
+        self.mischief = Mischief(Random(options.seed))
+        self.proxy_url = f"http://127.0.0.1:{free_port()}"
+        self.fleet = Fleet(folder, environment(database_url, self.proxy_url, secrets))
         self.crowd = Crowd(self.fleet, database_url, webs, secrets, dice)
         self.studio = FilmStudio(database_url, options.rows, dice)
         self.began = time.monotonic()
         relay = (f"{webs[0]}/callbacks/runway", secrets["CALLBACK_SECRETS"])
-        self.fleet.start("runway", "tests.crash.soak_runway", str(ports[0]), str(options.seed), *relay)
+        self.fleet.start("runway", "tests.crash.soak_runway", str(ports[0]), str(options.seed), *relay,
+                         str(options.window))  # fmt: skip
         for number, port in enumerate(ports[1:]):
             self.fleet.start(f"web{number}", "service", "web", "--port", str(port))
         for number in range(options.processes):
@@ -179,7 +194,8 @@ class Soak:
     async def run(self) -> Result:
         """Everything, and the accounts at the end of it."""
         await asyncio.gather(answering(self.runway_url), *(answering(url) for url in self.crowd.web_urls))
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as api:
+        proxy = answers_proxy(self.runway_url, self.mischief, port=urlsplit(self.proxy_url).port or 0)
+        async with proxy, httpx.AsyncClient(trust_env=False, timeout=20) as api:
             try:
                 async with asyncio.timeout(self.left(0.95)):
                     async with self._trouble(api):
@@ -294,8 +310,14 @@ class Soak:
         async with connected(self.url) as connection:
             films = await linked_app.settle(connection)
             accounts = await settle(connection, entries, self.crowd.prompts | films.prompts)
-        accounts.films = films.complaints
-        did = self.crowd.did + self.fleet.did + self.studio.did + (self.trouble.did if self.trouble else Counter())
+            gone = {row["runway_video_id"] for row in await connection.fetch(_GONE)}
+        there = [entry for entry in entries if entry["task_id"] in gone and "vanish" not in entry["fault"]]
+        prompts = self.crowd.prompts | films.prompts
+        seen, wrong = await wrong_films(api, self.runway_url, self.url, prompts, MOST_FILMS)
+        accounts.films = films.complaints + wrong
+        did = self.crowd.did + self.fleet.did + self.studio.did + self.mischief.did
+        did += self.trouble.did if self.trouble else Counter()
+        did += Counter({FILMS_SEEN: seen, GIVEN_UP: len(there)})
         return Result(
             options=self.options,
             accounts=accounts,

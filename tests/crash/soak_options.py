@@ -11,13 +11,14 @@ from tests.cluster.trouble import ACTS, LAG
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for. Without a database of one's own, one is started for the time."""
+    """What is asked for. Without a database of one's own, one is started for the time. `window`: seconds."""
 
     videos: int = 10_000
     rows: int = 2_500
     seed: int = 7
     processes: int = 4
     minutes: float = 20.0
+    window: float = 60.0
     database_url: str | None = None
     cluster: bool = False
     asynchronous: bool = False
@@ -42,6 +43,7 @@ def parse(description: str) -> Options:
         ("seed", int),
         ("processes", int),
         ("minutes", float),
+        ("window", float),
         ("database-url", str),
         ("rounds", int),
         ("ttl", int),

@@ -1,12 +1,14 @@
 """The simulator of a soak, in a process of its own that nobody kills: its ledger is the judge.
 
-`python -m tests.crash.soak_runway PORT SEED RELAY_URL RELAY_SECRET`; `GET /_soak/injected` tells what went wrong.
+`python -m tests.crash.soak_runway PORT SEED RELAY_URL RELAY_SECRET WINDOW_SECONDS`; `GET /_soak/injected` says what
+went wrong. Beside what goes wrong with one request, there are windows in which all of them do.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 import uvicorn
@@ -49,6 +51,35 @@ FAULTS: Mapping[On, Mapping[str, int]] = {
 }  # fmt: skip
 
 
+# Windows in which every call fails, or every task is unknown, one after the other; between two of them is as much time
+# as two take.
+WINDOWS: Sequence[tuple[str, Mapping[On, str]]] = (
+    ("no connection is served", dict.fromkeys(RATES, "drop_before")),
+    ("404 for all tasks", {"retrieve": "vanish"}),
+    ("503 for everything", dict.fromkeys(RATES, "status=503")),
+    ("every answer is lost", dict.fromkeys(RATES, "drop_after")),
+)
+
+
+def window(seconds: float, length: float) -> tuple[str, Mapping[On, str]]:
+    """The window that is open so many seconds after the first create, and what it does; without a length, none."""
+    number, place = divmod(seconds / length, 3) if length else (0, 0)
+    return WINDOWS[int(number) % len(WINDOWS)] if place >= 2 else ("", {})
+
+
+def with_windows(usual: Script, length: float, clock: Callable[[], float] = time.monotonic) -> Script:
+    """The script, but in a window."""
+    began: float | None = None
+
+    def choose(prompt: str, on: On, count: int) -> str:
+        nonlocal began
+        began = clock() if began is None else began
+        _, words = window(clock() - began, length)
+        return words.get(on) or usual(prompt, on, count)
+
+    return choose
+
+
 def script(seed: int) -> Script:
     """Which request of which video goes wrong, and how: by the seed alone."""
 
@@ -71,15 +102,15 @@ class Counted(Scripted):
         return await super().__call__(scope, receive, send)
 
 
-def main(port: int, seed: int, relay_url: str, relay_secret: str) -> None:
+def main(port: int, seed: int, relay_url: str, relay_secret: str, window_seconds: float) -> None:
     """Serve until SIGTERM."""
     options = SimulatorOptions(
         speed=SPEED, tier=5, concurrency=500, daily_limit=10**9, credits=10**9, relay_url=relay_url,
         relay_secret=relay_secret,
     )  # fmt: skip
-    app = Counted(create_simulator(options, random=Random(seed)), script(seed))
+    app = Counted(create_simulator(options, random=Random(seed)), with_windows(script(seed), window_seconds))
     uvicorn.run(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], float(sys.argv[5]))

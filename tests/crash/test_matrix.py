@@ -190,7 +190,7 @@ def test_a_statement_that_may_change_something_is_never_passed_over(sql: str, re
 LAPSED_AS_NOT_SENT = Outcome(Kind.NOT_SENT, "believed, without proof, never to have been sent")
 
 
-async def no_deletes(_ctx: Context) -> Counts:
+async def no_deletes(_ctx: Context, _share: object) -> Counts:
     """A cancel step that does nothing, and says that it did."""
     return {"deleted": 0}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.soak import soak
+from tests.crash.soak import FILMS_SEEN, soak
 from tests.crash.soak_options import Options
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     database_url: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    options = Options(videos=60, rows=60, seed=7, processes=2, minutes=3)
+    options = Options(videos=60, rows=60, seed=7, processes=2, minutes=3, window=2.0)
     result = await soak(options, tmp_path, database_url)
     table = "\n".join(result.lines())
     print(table)  # noqa: T201  # shown with -s, and when it fails
@@ -26,3 +26,5 @@ async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     assert result.did["kill -9"] > 3
     assert result.films.charges > 20
     assert result.films.refused
+    assert result.did[FILMS_SEEN] > 10
+    assert result.did["answers given twice"] > 3

@@ -32,7 +32,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+LONGEST_PLACE = 1_000  # characters of an address to come back to after the login
 LARGEST_FIELDS = 200
+LARGEST_FORM_BYTES = 64_000  # without a file
+# Each `%41` takes a microsecond. A form of texts may have this many, and an image one in 34 bytes.
+MOST_ESCAPES = 25_000
+BYTES_OF_AN_ESCAPE = 20
 
 Form = ImmutableMultiDict[str, str]
 Handler = Callable[[Request], Awaitable[Response]]
@@ -74,7 +79,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
 
 def text(request: Request, template: str, **values: Any) -> Markup:
     """The same as HTML, to be a part of a page."""
-    given = {"user": user_of(request), "path": request.url.path, "is_fragment": is_htmx(request)}
+    given = {"user": user_of(request), "path": request.scope["path"], "is_fragment": is_htmx(request)}
     return Markup(_environment().get_template(template).render(given | values))  # noqa: S704  # it escapes
 
 
@@ -101,9 +106,18 @@ def user_of(request: Request) -> User | None:
     return found
 
 
-def authenticate(request: Request) -> User | None:
-    """Find out who is logged in. Raises NotConfigured if no token is set."""
-    request.scope["taxiway.user"] = found = session.user(request)
+def recognise(request: Request) -> User | None:
+    """Whose cookie this is, for a page that shows an error: the session may have ended. Raises NotConfigured."""
+    if "taxiway.user" not in request.scope:
+        request.scope["taxiway.user"] = session.user(request)
+    return user_of(request)
+
+
+async def authenticate(request: Request) -> User | None:
+    """Find out who is logged in. Raises NotConfigured if no token is set, and DatabaseUnavailable."""
+    found = recognise(request)
+    if found is not None and await session.has_ended(request, found):
+        request.scope["taxiway.user"] = found = None
     return found
 
 
@@ -112,11 +126,11 @@ def requires_viewer(handler: Handler) -> Handler:
 
     @wraps(handler)
     async def guarded(request: Request) -> Response:
-        if authenticate(request) is None:
+        if await authenticate(request) is None:
             return _to_login(request)
         return await handler(request)
 
-    guarded.credentials = "login"  # type: ignore[attr-defined]  # what the table of routes says
+    guarded.credentials = "login"  # type: ignore[attr-defined]  # a function may bear what the table of routes says
     return guarded
 
 
@@ -125,7 +139,12 @@ def requires_admin(handler: Handler) -> Handler:
     return requires_form(handler, admin=True)
 
 
-def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
+def requires_admin_with_file(handler: Handler) -> Handler:
+    """The same for a form with an image in it, which may be as large as a body at all."""
+    return requires_form(handler, admin=True, with_file=True)
+
+
+def requires_form(handler: Handler, *, admin: bool = False, with_file: bool = False) -> Handler:
     """For a POST of anybody who is logged in, from our own page. Raises Forbidden."""
 
     @wraps(handler)
@@ -134,7 +153,9 @@ def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
         assert user is not None  # noqa: S101  # `requires_viewer` came first
         if session.is_foreign(request):
             raise Forbidden("Another site sent this request, so nothing was done.")
-        given = request.headers.get(session.CSRF_HEADER) or (await form(request)).get(session.CSRF_FIELD, "")
+        limit = context_of(request).settings.max_body_bytes
+        fields = await form(request, limit if with_file else min(limit, LARGEST_FORM_BYTES))
+        given = request.headers.get(session.CSRF_HEADER) or fields.get(session.CSRF_FIELD, "")
         if not matches(given, [user.csrf]):
             raise Forbidden("Your session has changed since this form was loaded. Reload the page and try again.")
         if admin and not user.may_act:
@@ -142,15 +163,19 @@ def requires_form(handler: Handler, *, admin: bool = False) -> Handler:
         return await handler(request)
 
     guarded = requires_viewer(checked)
-    guarded.credentials = "admin login" if admin else "login"  # type: ignore[attr-defined]
+    guarded.credentials = "admin login" if admin else "login"  # type: ignore[attr-defined]  # as in requires_viewer
     return guarded
 
 
-async def form(request: Request) -> Form:
-    """The fields of a form, urlencoded; read once. Raises TooLarge and Malformed."""
+async def form(
+    request: Request, limit: int = LARGEST_FORM_BYTES, *, seconds: float = bodies.SLOWEST_BODY_SECONDS
+) -> Form:
+    """The fields of a form, urlencoded; read once, at most `limit` bytes. Raises TooLarge and Malformed."""
     found: Form | None = request.scope.get("taxiway.form")
     if found is None:
-        raw = await bodies.read(request, context_of(request).settings.max_body_bytes)
+        raw = await bodies.read(request, limit, seconds=seconds)
+        if raw.count(b"%") > MOST_ESCAPES + len(raw) // BYTES_OF_AN_ESCAPE:
+            raise Malformed("the form cannot be read: most of it is escaped")
         try:
             found = Form(parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=LARGEST_FIELDS))
         except ValueError as exc:
@@ -161,13 +186,21 @@ async def form(request: Request) -> Form:
 
 def _to_login(request: Request) -> Response:
     if is_htmx(request):
-        open_page = urlsplit(request.headers.get("hx-current-url", "/"))
-        where = open_page.path + (f"?{open_page.query}" if open_page.query else "")
-        return Response(status_code=401, headers=HEADERS | {"HX-Redirect": _login_before(where)})
-    query = f"?{request.url.query}" if request.url.query else ""
-    where = request.url.path + query if request.method in ("GET", "HEAD") else "/"
+        return Response(status_code=401, headers=HEADERS | {"HX-Redirect": _login_before(_open_page(request))})
+    query = request.scope["query_string"].decode("latin-1")
+    where = request.scope["path"] + (f"?{query}" if query else "") if request.method in ("GET", "HEAD") else "/"
     return redirect(_login_before(where))
 
 
+def _open_page(request: Request) -> str:
+    """The path of the page that htmx works for, as it says itself."""
+    try:
+        found = urlsplit(request.headers.get("hx-current-url", "/"))
+    except ValueError:
+        return "/"
+    return found.path + (f"?{found.query}" if found.query else "")
+
+
 def _login_before(where: str) -> str:
-    return "/login" if where == "/" else f"/login?next={quote(where, safe='')}"
+    is_worth_it = where != "/" and len(where) <= LONGEST_PLACE
+    return f"/login?next={quote(where, safe='', errors='replace')}" if is_worth_it else "/login"

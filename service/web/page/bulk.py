@@ -16,8 +16,8 @@ from service.videos import Event, sources
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.bulk import cancel_batch, retry_batch
-from service.web.models_bulk import BulkRequest
 from service.web.page import base
+from service.web.schemas_bulk import BulkRequest
 
 BATCH = 100  # small enough for the progress to be seen to move
 FILTERS = ("status", "model", "error_code", "q", "created_after", "created_before", "finished_before")

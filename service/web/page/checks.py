@@ -10,6 +10,7 @@ from typing import Any
 from service.doctor import checks, links, queue
 from service.doctor.checks import Check, CheckStatus
 from service.settings import ENV_NAMES, Settings
+from service.store.circuit import REASON as CIRCUIT
 from service.store.link_queries import Troubled
 from service.videos import SUBMISSION_UNKNOWN
 from service.web.page.formats import duration, model_name
@@ -84,4 +85,7 @@ def _missing(settings: Settings) -> Iterator[Check]:
 def _paused(row: Mapping[str, Any], now: datetime) -> Check:
     status, fix = queue.MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
     found = f"{row['reason']}: {row['detail']}; it {until(row['paused_until'], now)}"
+    if row["reason"] == CIRCUIT:
+        then = f"until {row['paused_until']:%H:%M:%S} UTC"
+        found = queue.lost_answers(model_name(row["model"]), row["detail"] or "", then)
     return Check("models", f"paused, {model_name(row['model'])}", status, found, fix)

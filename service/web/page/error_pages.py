@@ -9,11 +9,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import BadSettings, DatabaseUnavailable, NotConfigured, RunwayUnavailable, TaxiwayError
-from service.logs import Redactor
+from service.errors import BadSettings, DatabaseUnavailable, NotConfigured, RunwayUnavailable, TaxiwayError, cut
+from service.redaction import redacted
 from service.web.page import base
 
-_redact = Redactor()  # what was sent is often repeated in what is wrong with it
+LONGEST_DETAIL = 4_000  # characters
 
 ADVICE: dict[type[TaxiwayError], str] = {
     DatabaseUnavailable: "Nothing can be seen or done until PostgreSQL answers. What is queued there is safe. See "
@@ -27,7 +27,7 @@ ADVICE: dict[type[TaxiwayError], str] = {
 def render(request: Request, exc: Exception) -> Response:
     """The page, or for htmx the notice, that shows an error."""
     with suppress(NotConfigured):
-        base.authenticate(request)
+        base.recognise(request)
     if isinstance(exc, TaxiwayError):
         status, title, detail = exc.status, exc.title, exc.detail
         advice = next((words for kind, words in ADVICE.items() if isinstance(exc, kind)), "")
@@ -41,7 +41,7 @@ def render(request: Request, exc: Exception) -> Response:
     else:
         status, title, detail = 500, "Something went wrong in Taxiway", "This is a defect; the log has its trace."
         advice = "Nothing is lost by it: every video's state is in the database."
-    values = {"title": title, "detail": _redact(detail), "advice": advice}
+    values = {"title": title, "detail": redacted(cut(detail, LONGEST_DETAIL)), "advice": advice}
     if not base.is_htmx(request):
         return base.render(request, "error.html", status=status, **values)
     notice = base.render(request, "error_notice.html", status=status, passing=request.method == "GET", **values)

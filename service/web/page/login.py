@@ -9,12 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.logs import VIDEO, event
+from service.web.attempts import Attempts
 from service.web.auth import context_of
 from service.web.page import base, session
 from service.web.page.refusals import Forbidden
 
 log = logging.getLogger(__name__)
 
+LARGEST_LOGIN_BYTES = 4_000
+SLOWEST_LOGIN_SECONDS = 5.0
+LONGEST_ADDRESS = 50  # characters
 # Begins with one slash; browsers take `//` and `/\` for another host. No control characters, which they drop first.
 LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
@@ -29,12 +33,18 @@ async def enter(request: Request) -> Response:
     """POST /login: open a session of 12 hours with `token`."""
     if session.is_foreign(request):
         raise Forbidden("another site sent this form; log in on this page")
-    fields = await base.form(request)
+    attempts: Attempts = request.app.state.attempts
+    address = _address(request)
+    attempts.check(address)
+    fields = await base.form(request, LARGEST_LOGIN_BYTES, seconds=SLOWEST_LOGIN_SECONDS)
     token, where = fields.get("token", "").strip(), local(fields.get("next", ""))
+    attempts.check(address)  # others may have tried meanwhile
     role = session.role_of(context_of(request).settings, token)
     if role is None:
         event(log, VIDEO, "login_refused", "Login refused: no such token", level=logging.WARNING)
+        await attempts.wrong(address)
         return _page(request, where, refused=True)
+    attempts.right(address)
     response = base.redirect(where)
     session.begin(request, response, role, token)
     return response
@@ -42,10 +52,17 @@ async def enter(request: Request) -> Response:
 
 @base.requires_form
 async def leave(request: Request) -> Response:
-    """POST /logout: end the session."""
-    response = base.redirect("/login")
-    session.end(request, response)
+    """POST /logout: end the session, in every browser that has its cookie."""
+    response, user = base.redirect("/login"), base.user_of(request)
+    assert user is not None  # noqa: S101  # `requires_form` has seen to it
+    await session.end(request, response, user)
     return response
+
+
+def _address(request: Request) -> str:
+    """Who tries: the address that calls, and what the proxy next to us says that it calls for."""
+    caller = request.client.host if request.client else ""
+    return f"{caller} {request.headers.get('x-forwarded-for', '').rpartition(',')[2].strip()[:LONGEST_ADDRESS]}"
 
 
 def local(where: str) -> str:
@@ -54,4 +71,7 @@ def local(where: str) -> str:
 
 
 def _page(request: Request, where: str, *, refused: bool = False) -> Response:
-    return base.render(request, "login.html", status=401 if refused else 200, next=where, refused=refused)
+    return base.render(
+        request, "login.html", status=401 if refused else 200, next=where, refused=refused,
+        needs_https=session.needs_https(request),
+    )  # fmt: skip

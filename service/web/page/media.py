@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from service.context import Context
 from service.errors import RunwayUnavailable
+from service.runway import addresses
+from service.runway.transport import SocketTransport
 from service.store import videos as store
 from service.videos import Video
 from service.web.auth import context_of
@@ -31,9 +33,11 @@ VIDEO_TYPES = ("video/mp4", "video/quicktime", "video/webm")
 LARGEST_IMAGE_BYTES = 16_000_000  # Runway takes no larger one
 LARGEST_FILE_BYTES = 2_000_000_000
 IMAGE_SECONDS = 5.0
+FILE_HEAD_SECONDS = 30.0
 FILE_SECONDS = 600.0  # a whole file over a slow line; players ask for pieces
 CONNECT_SECONDS = 10.0
 CHUNK_BYTES = 65_536
+RANGE = re.compile(r"bytes=[0-9, -]{1,200}")
 PASSED_ON = ("content-length", "content-range", "accept-ranges", "etag", "last-modified")
 # Opened as a page of its own, it is no page of ours.
 APART = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
@@ -52,19 +56,26 @@ async def file(request: Request) -> Response:
     ctx = context_of(request)
     video = await store.get(ctx.database, video_id_of(request))
     url = await live_url(ctx, video)
-    headers = {"range": asked} if (asked := request.headers.get("range")) else {}
+    asked = request.headers.get("range", "")
+    headers = {"range": asked} if RANGE.fullmatch(asked) else {}
+    ends_at = ctx.monotonic() + FILE_SECONDS
     stack = AsyncExitStack()
     try:
-        upstream = await _open(stack, ctx, url, headers, FILE_SECONDS, own_allowed=True)
+        async with asyncio.timeout(FILE_HEAD_SECONDS):
+            upstream = await _open(stack, ctx, url, headers, FILE_SECONDS, own_allowed=True)
         kind = _kind(upstream)
         if upstream.status_code not in (200, 206, 416) or (kind not in VIDEO_TYPES and upstream.status_code != 416):
             raise RunwayUnavailable(f"the file's host answered {upstream.status_code} {kind}: try again in a minute")
+    except TimeoutError:
+        await stack.aclose()
+        raise RunwayUnavailable(f"the file's host does not answer within {FILE_HEAD_SECONDS:g} s") from None
     except BaseException:
         await stack.aclose()
         raise
     passed = {name: value for name in PASSED_ON if (value := upstream.headers.get(name))}
     headers = passed | APART | {"Cache-Control": "private, no-store", "Content-Type": kind or "video/mp4"}
-    return StreamingResponse(_pieces(stack, upstream, LARGEST_FILE_BYTES), upstream.status_code, headers=headers)
+    pieces = _pieces(stack, upstream, LARGEST_FILE_BYTES, lambda: ctx.monotonic() < ends_at)
+    return StreamingResponse(pieces, upstream.status_code, headers=headers)
 
 
 @base.requires_viewer
@@ -72,7 +83,11 @@ async def image(request: Request) -> Response:
     """GET /ui/videos/{id}/image: the first image of the request; a placeholder where it cannot be had."""
     ctx = context_of(request)
     video = await store.get(ctx.database, video_id_of(request))
-    found = await _image(ctx, image_of(video) or "")
+    fetching: asyncio.Semaphore = request.app.state.images
+    found = None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(IMAGE_SECONDS), fetching:  # in all, however slowly it comes
+            found = await _image(ctx, image_of(video) or "")
     content, kind = found or (PLACEHOLDER.encode(), "image/svg+xml")
     age = "private, max-age=3600" if found else "private, max-age=60"
     return Response(content, media_type=kind, headers=APART | {"Cache-Control": age})
@@ -135,14 +150,7 @@ async def _open(
 
 
 def _transport(is_own: bool) -> httpx.AsyncBaseTransport:
-    def session() -> aiohttp.ClientSession:
-        resolver = None if is_own else ssrf.PublicResolver()
-        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
-        )
-
-    return AiohttpTransport(client=session)
+    return SocketTransport(resolve=addresses.of_host if is_own else ssrf.public_addresses)
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -154,12 +162,19 @@ def _kind(upstream: httpx.Response) -> str:
     return str(upstream.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
-async def _pieces(stack: AsyncExitStack, upstream: httpx.Response, limit: int) -> AsyncIterator[bytes]:
-    """The body, piece by piece; everything is closed at its end, or when the browser has gone."""
+async def _pieces(
+    stack: AsyncExitStack, upstream: httpx.Response, limit: int, may_go_on: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """The body, piece by piece; everything is closed at its end, at the end of its time, or when the browser has gone.
+
+    A browser whose film breaks off asks for the rest of it by itself.
+    """
     async with stack:
         left = limit
         async for piece in upstream.aiter_raw(CHUNK_BYTES):
             left -= len(piece)
             if left < 0:
                 raise RunwayUnavailable("the file is too large")
+            if not may_go_on():
+                raise RunwayUnavailable("the file took too long")
             yield piece

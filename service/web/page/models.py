@@ -8,14 +8,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.operations import models as manual
+from service.operations import pausing
 from service.store import models as store
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.models_operations import PauseRequest
 from service.web.page import account as accounts
 from service.web.page import base, checks
 from service.web.page.formats import duration, model_name
+from service.web.schemas_operations import PauseRequest
 
 REFRESH_SECONDS = 5
 PATH = "/ui/models"
@@ -49,7 +49,7 @@ async def pause(request: Request) -> Response:
     fields = await base.form(request)
     given = {name: fields[name] for name in ("seconds", "why") if fields.get(name)}
     asked = bodies.validated(PauseRequest, given)
-    await manual.pause(context_of(request), fields.get("model", ""), asked.seconds, asked.why)
+    await pausing.pause(context_of(request), fields.get("model", ""), asked.seconds, asked.why)
     words = f"{model_name(fields['model'])} for {duration(asked.seconds)}; of two pauses, the longer stands."
     return await _done(request, "Paused", words)
 
@@ -58,7 +58,7 @@ async def pause(request: Request) -> Response:
 async def resume(request: Request) -> Response:
     """POST /ui/models/resume: open the model `model_name`. Raises NoSuchModel."""
     name = (await base.form(request)).get("model", "")
-    was_paused = await manual.resume(context_of(request), name)
+    was_paused = await pausing.resume(context_of(request), name)
     return await _done(request, "Resumed" if was_paused else "Open already", f"{model_name(name)}.")
 
 
@@ -68,7 +68,7 @@ async def _done(request: Request, title: str, words: str) -> Response:
 
 async def _page(request: Request, done: tuple[str, str] | None = None) -> Response:
     return base.render(
-        request, "models.html", done=done, names=manual.known(), pauses=PAUSES_SECONDS, **await _models(request)
+        request, "models.html", done=done, names=pausing.known(), pauses=PAUSES_SECONDS, **await _models(request)
     )
 
 
@@ -77,7 +77,9 @@ async def _models(request: Request) -> dict[str, Any]:
     now = datetime.fromtimestamp(ctx.now(), UTC)
     rows = [dict(row) for row in await store.every(ctx.database)]
     # A model that was never asked for has no row yet: it is open.
-    never = set(manual.known()) - {row["model"] for row in rows}
-    rows += [{"model": name, "reason": None, "queued": 0, "in_flight": 0} for name in sorted(never)]
+    never = set(pausing.known()) - {row["model"] for row in rows}
+    rows += [
+        {"model": name, "reason": None, "queued": 0, "in_flight": 0, "may_be_in_flight": None} for name in sorted(never)
+    ]
     known = [row | {"until": checks.until(row["paused_until"], now) if row["reason"] else ""} for row in rows]
     return {"models": known, "refresh_seconds": REFRESH_SECONDS}

@@ -1,6 +1,7 @@
-"""Who uses the page: a signed cookie, no state of ours. What they may do: its role. CSRF: its token.
+"""Who uses the page: a signed cookie. What they may do: its role. CSRF: its token.
 
-A session is signed with a key made from the token that opened it, so removing that token from the settings ends it.
+A session is signed with a key made from the token that opened it, so removing that token from the settings ends it. So
+does logging out, which leaves a row (service/store/sessions.py).
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
@@ -19,11 +19,15 @@ from starlette.responses import Response
 
 from service.errors import NotConfigured
 from service.settings import Settings
+from service.store import sessions
 from service.web.auth import context_of, matches
 
-COOKIE = "taxiway_session"
+COOKIE = "__Host-taxiway_session"  # Secure, of this host alone, for all of its paths: browsers refuse any other
+LOOPBACK_COOKIE = "taxiway_session"  # on this machine itself, where there is no https
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST_SESSION_SECONDS = 12 * 3600
 NONCE_BYTES = 16
+LONGEST_COOKIE = 500  # characters; ours have 100
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf"
 
@@ -36,6 +40,7 @@ class User:
 
     role: Role
     csrf: str
+    digest: bytes = field(repr=False)  # of the session's nonce: by it, a session that has ended is known
 
     @property
     def may_act(self) -> bool:
@@ -54,29 +59,41 @@ def role_of(settings: Settings, token: str) -> Role | None:
 def begin(request: Request, response: Response, role: Role, token: str) -> None:
     """Give the browser a session of its own, whatever it had before."""
     value = _serializer(role, token).dumps(secrets.token_urlsafe(NONCE_BYTES))
+    is_near = _is_loopback(request)
     response.set_cookie(
-        COOKIE, str(value), max_age=LONGEST_SESSION_SECONDS, path="/", httponly=True, samesite="strict",
-        secure=_is_https(request),
+        LOOPBACK_COOKIE if is_near else COOKIE, str(value), max_age=LONGEST_SESSION_SECONDS, path="/", httponly=True,
+        samesite="strict", secure=not is_near,
     )  # fmt: skip
 
 
-def end(request: Request, response: Response) -> None:
-    """Take the session from the browser."""
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=_is_https(request))
+async def end(request: Request, response: Response, user: User) -> None:
+    """End the session everywhere, and take it from the browser. Raises DatabaseUnavailable: then it has not ended."""
+    await sessions.end(context_of(request).database, user.digest, LONGEST_SESSION_SECONDS)
+    is_near = _is_loopback(request)
+    name = LOOPBACK_COOKIE if is_near else COOKIE
+    response.delete_cookie(name, path="/", httponly=True, samesite="strict", secure=not is_near)
+
+
+async def has_ended(request: Request, user: User) -> bool:
+    """Whether this user has logged out. Raises DatabaseUnavailable: a session that may be over lets no one in."""
+    return await sessions.has_ended(context_of(request).database, user.digest)
 
 
 def user(request: Request) -> User | None:
-    """Who is logged in, if anybody. Raises NotConfigured if no token is set."""
+    """Whose cookie this is, if it is signed and not too old. Raises NotConfigured if no token is set."""
     ctx = context_of(request)
     role_of(ctx.settings, "")
-    value = request.cookies.get(COOKIE, "")
+    value = request.cookies.get(LOOPBACK_COOKIE if _is_loopback(request) else COOKIE, "")
+    if len(value) > LONGEST_COOKIE:
+        return None
     for role, token in _tokens(ctx.settings) if value else ():
         try:
             nonce, signed_at = _serializer(role, token).loads(value, return_timestamp=True)
         except BadData:
             continue
         if ctx.now() - signed_at.timestamp() < LONGEST_SESSION_SECONDS:
-            return User(role, hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest())
+            csrf = hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest()
+            return User(role, csrf, hashlib.sha256(str(nonce).encode()).digest())
     return None
 
 
@@ -86,7 +103,7 @@ def is_foreign(request: Request) -> bool:
         return site not in ("same-origin", "none")
     origin = request.headers.get("origin", "null")  # forms of a page without referrer have the origin `null`
     hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
-    return origin != "null" and urlsplit(origin).netloc not in hosts
+    return origin != "null" and origin.partition("://")[2] not in hosts
 
 
 def _tokens(settings: Settings) -> Iterator[tuple[Role, str]]:
@@ -103,6 +120,17 @@ def _serializer(role: Role, token: str) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(_key(role, token), salt="taxiway session", signer_kwargs=signer)
 
 
-def _is_https(request: Request) -> bool:
-    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
-    return "https" in (forwarded, request.url.scheme)
+def needs_https(request: Request) -> bool:
+    """Whether the browser seems to be without https, so that it would not keep the cookie."""
+    return not _is_loopback(request) and "https" not in (_forwarded(request), request.scope["scheme"])
+
+
+def _is_loopback(request: Request) -> bool:
+    """Whether the browser calls this machine by its own name: there alone a cookie may go without https."""
+    host = request.headers.get("host", "")
+    name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    return name.lower() in LOOPBACK and "https" not in (_forwarded(request), request.scope["scheme"])
+
+
+def _forwarded(request: Request) -> str:
+    return request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()

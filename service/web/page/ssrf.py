@@ -7,13 +7,12 @@ refused if any of their addresses is not public; the connection goes to exactly 
 from __future__ import annotations
 
 import re
-import socket
 import unicodedata
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-from aiohttp.abc import ResolveResult
-from aiohttp.resolver import ThreadedResolver
+from service.runway import addresses
+from service.runway.addresses import Address
 
 HTTPS_PORT = 443
 LONGEST_URL = 4_000  # characters; signed URLs are long
@@ -65,14 +64,9 @@ def complaint(url: str) -> str | None:
     return None
 
 
-class PublicResolver(ThreadedResolver):
-    """Resolves names for aiohttp, which then connects to just these addresses. Raises OSError if any is not public."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The addresses of `host`, all of them public."""
-        found = await super().resolve(host, port, family)
-        if not found or not all(is_public(one["host"]) for one in found):
-            raise OSError(f"{host} has an address that is not public")
-        return found
+async def public_addresses(host: str, port: int) -> list[Address]:
+    """The addresses of `host`, to connect to just these. Raises OSError if any of them is not public."""
+    found = await addresses.of_host(host, port)
+    if not found or not all(is_public(where[0]) for _, where in found):
+        raise OSError(f"{host} has an address that is not public")
+    return found

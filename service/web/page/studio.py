@@ -14,10 +14,10 @@ from service.videos import Video
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.bulk import quote_of
-from service.web.models import VideoRequest
 from service.web.page import base, studio_form
 from service.web.page.media import image_of
 from service.web.page.videos import prompt_of
+from service.web.schemas import VideoRequest
 from service.web.videos import new_video
 
 # Of a form that is sent: base64 makes 4 bytes of 3, and a form's encoding 17 of 16.
@@ -46,7 +46,7 @@ async def show(request: Request) -> Response:
     )  # fmt: skip
 
 
-@base.requires_admin
+@base.requires_admin_with_file
 async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
     ctx, form = context_of(request), await base.form(request)
@@ -60,7 +60,7 @@ async def quote(request: Request) -> Response:
         return base.render(request, "studio_quote.html", quote=None, problems=[_shown(p) for p in exc.problems])
 
 
-@base.requires_admin
+@base.requires_admin_with_file
 async def enqueue(request: Request) -> Response:
     """POST /ui/studio: queue what the form asks for."""
     ctx, form = context_of(request), await base.form(request)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import InvalidRequest, Problem
+from service.errors import InvalidRequest, Malformed, Problem
 from service.runway import catalogue
 from service.runway.fields import Choice, Field, Frames, ImageUri, Integer, Object, Text
 from service.runway.messages import as_text
 from service.settings import Settings
+from service.web import bodies
 
 PREFIX = "f."  # of the names of the catalogue's fields
 LABELS = {
@@ -108,9 +108,9 @@ def body(form: Mapping[str, str], image: str) -> dict[str, Any]:
         found["priority"] = _number(priority)
     if text := form.get("metadata", "").strip():
         try:
-            found["metadata"] = json.loads(text)
-        except ValueError as exc:
-            raise InvalidRequest([Problem("/metadata", f"is not JSON: {exc}")]) from exc
+            found["metadata"] = bodies.parse(text.encode())
+        except Malformed as exc:
+            raise InvalidRequest([Problem("/metadata", exc.detail.removeprefix("the body "))]) from exc
     return found
 
 

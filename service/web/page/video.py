@@ -20,11 +20,11 @@ from service.store import videos as store
 from service.videos import Status, Video
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.models import VideoView
-from service.web.models_operations import AttachRequest
 from service.web.page import base, live
 from service.web.page.media import image_of
 from service.web.page.videos import prompt_of
+from service.web.schemas import VideoView
+from service.web.schemas_operations import AttachRequest
 from service.web.videos import video_id_of
 
 KINDS = {

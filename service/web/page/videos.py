@@ -18,9 +18,9 @@ from service.store.search import Wanted
 from service.videos import Status, Video
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.models import ListQuery, cursor_of, position
 from service.web.page import base, live
 from service.web.page.media import image_of
+from service.web.schemas import ListQuery, cursor_of, position
 
 ON_A_PAGE = 25
 FILTERS = ("q", "status", "model", "error_code")

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from service.runway.account import Account
 from service.store.stats import BUCKETS, Bucket, Span
-from service.web.models import PlainText, Schema
+from service.web.schemas import PlainText, Schema
 
 LONGEST_PAUSE_SECONDS = 31 * 86_400.0
 Seconds = Annotated[float | None, Field(description="seconds; null if there was nothing")]
@@ -41,12 +41,17 @@ class ModelView(Schema):
 
     model: str
     paused: bool
-    reason: str | None = Field(description="a word: manual, no_credits, key_refused, daily_limit, daily_budget, ...")
+    reason: str | None = Field(
+        description="a word: manual, no_credits, key_refused, not_runway, daily_limit, daily_budget, ..."
+    )
     detail: str | None = Field(description="in words")
     paused_until: datetime | None = Field(description="then one video tries again; null: when it is resumed")
     paused_at: datetime | None
     queued: int
     in_flight: int = Field(description="tasks at Runway, and creates on their way there")
+    may_be_in_flight: int | None = Field(
+        description="how many creates may be on their way at once; null for `all`, and before the first"
+    )
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> ModelView:

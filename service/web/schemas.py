@@ -77,7 +77,9 @@ class RetryRequest(Schema):
     model_config = ConfigDict(extra="forbid")
 
     accept_double_charge: bool = Field(
-        False, strict=True, description="needed for SUBMISSION_UNKNOWN: Runway may charge a second time"
+        False,
+        strict=True,
+        description="needed for SUBMISSION_UNKNOWN and TASK_VANISHED: Runway may charge a second time",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from service.store.search import Wanted
-from service.web.models import Credits, PlainText, Schema, State
+from service.web.schemas import Credits, PlainText, Schema, State
 
 
 class Eta(Schema):
