@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from tests.cluster.nodes import Cluster, Node
 from tests.cluster.wire import joined
-
-if TYPE_CHECKING:
-    from tests.cluster.nodes import Node
+from tests.database import execute
 
 ASK_SECONDS = 0.2
 
 
 class Door:
-    """`port` leads to the primary; nowhere while there is none."""
+    """`port` leads to the primary; nowhere while there is none. `url` is what an app has as its DATABASE_URL."""
 
     def __init__(self, nodes: Sequence[Node], *, keeps: bool) -> None:
         self.keeps = keeps
         self.port = 0
+        self.database = "postgres"
         self.turns = 0  # how often it led to another node than before
         self._nodes = nodes
         self._primary: Node | None = None
@@ -61,9 +61,10 @@ class Door:
             self._tasks.pop(task, None)
             writer.transport.abort()
 
-    def url(self, database: str) -> str:
-        """What an app has as its DATABASE_URL."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable"
+    @property
+    def url(self) -> str:
+        """The database behind the door."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{self.database}?sslmode=disable"
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Door]:
@@ -83,3 +84,14 @@ class Door:
             with suppress(asyncio.CancelledError):
                 await looking
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def behind_door(made: Cluster, *, keeps: bool) -> AsyncIterator[Door]:
+    """An empty database of one's own on a whole cluster, behind a door that keeps old sessions, or drops them."""
+    await made.whole()
+    async with Door(made.nodes, keeps=keeps).open() as door:
+        name = f"taxiway_{uuid4().hex[:12]}"
+        await execute(door.url, f"CREATE DATABASE {name}")
+        door.database = name
+        yield door

@@ -11,11 +11,11 @@ from uuid import uuid4
 import asyncpg
 
 from service.installer.migrate import migrate
-from tests.cluster.door import Door
+from tests.cluster.door import behind_door
 from tests.cluster.nodes import Cluster, Node
 from tests.crash.soak import Result, soak_on_cluster
 from tests.crash.soak_options import Options
-from tests.database import connected, execute
+from tests.database import connected
 from tests.world import IMAGE, World
 
 COUNT = 10
@@ -26,14 +26,9 @@ Record = Callable[[str, object], None]
 @asynccontextmanager
 async def database(made: Cluster, *, keeps: bool) -> AsyncIterator[str]:
     """A migrated database of this test's own, behind a door, on a whole cluster."""
-    for node in made.nodes:
-        node.wire.flow()  # a test that failed may have left it stalled
-    await made.whole()
-    async with Door(made.nodes, keeps=keeps).open() as door:
-        name = f"taxiway_{uuid4().hex[:12]}"
-        await execute(door.url("postgres"), f"CREATE DATABASE {name}")
-        await migrate(door.url(name))
-        yield door.url(name)
+    async with behind_door(made, keeps=keeps) as door:
+        await migrate(door.url)
+        yield door.url
 
 
 async def fail_over(made: Cluster, primary: Node, w: World) -> None:
@@ -68,10 +63,10 @@ async def enqueue(w: World, count: int = COUNT) -> None:
         await w.enqueue(input={"promptText": f"video {uuid4()}", "promptImage": IMAGE})
 
 
-async def run_soak(options: Options, folder: Path, record_property: Record) -> tuple[Result, str]:
-    """The soak, and its table."""
-    result = await soak_on_cluster(options, folder)
+async def run_soak(made: Cluster, options: Options, folder: Path, record: Record) -> tuple[Result, str]:
+    """The soak on this cluster, and its table."""
+    result = await soak_on_cluster(options, folder, made)
     table = "\n".join(result.lines())
     print(table)  # noqa: T201  # shown with -s, and when it fails
-    record_property("soak", table)
+    record("soak", table)
     return result, table

@@ -27,7 +27,6 @@ from typing import Any
 from service.local.postgres_home import Account, Binaries, account_for, find_binaries
 from tests.cluster.keeper import descendants
 from tests.cluster.wire import Wire
-from tests.database import execute
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("a", "b", "c")
@@ -38,7 +37,6 @@ PATIENCE_SECONDS = 120.0  # for everything that a cluster should do; a hang is l
 ANSWER_SECONDS = 1.0  # a frozen node takes the connection and does not answer
 ASK_AGAIN_SECONDS = 0.1
 SHORT_TTL_SECONDS = 7  # the least that keeps Patroni's rule between its times; its own minimum is 20
-DATABASE = "taxiway"
 CAPABILITIES = "+dac_override,+dac_read_search"  # Python may lie where only root may go
 
 
@@ -162,7 +160,7 @@ class Node:
             f"POST {path} HTTP/1.0\r\nContent-Length: {len(content)}\r\n\r\n{content}", PATIENCE_SECONDS
         )
 
-    def url(self, database: str = DATABASE) -> str:
+    def url(self, database: str = "postgres") -> str:
         """This node's own PostgreSQL, past every wire and door."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
@@ -198,7 +196,9 @@ class Cluster:
         return len(primaries) == 1 and len(ready) == len(self.nodes) and len(synchronous) == self.options.synchronous
 
     async def whole(self) -> None:
-        """Wait until it is."""
+        """Wait until it is, with every wire open."""
+        for node in self.nodes:
+            node.wire.flow()
         await self.until(self.is_whole, "whole")
 
     async def primary(self) -> Node:
@@ -260,6 +260,9 @@ def _configuration(node: Node, others: Sequence[Node], binaries: Binaries, optio
                         "wal_log_hints": "on",  # pg_rewind asks for it
                         "wal_sender_timeout": "20s",  # a standby that is stalled for less stays a candidate
                         "wal_receiver_timeout": "20s",
+                        "wal_retrieve_retry_interval": "500ms",  # a promotion waits for it, too
+                        "checkpoint_completion_target": 0,  # pg_rewind waits for one
+                        "fsync": "off",  # a kill takes nothing from the kernel; full_page_writes stays, for pg_rewind
                         "max_connections": 100,
                         "shared_buffers": "32MB",
                         "io_method": "sync",
@@ -267,7 +270,7 @@ def _configuration(node: Node, others: Sequence[Node], binaries: Binaries, optio
                     },
                 },
             },
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "no-sync"],
+            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"wal-segsize": "1"}, "no-sync"],
         },
         "postgresql": {
             "listen": f"127.0.0.1:{node.port}",
@@ -314,7 +317,7 @@ def _made(folder: Path, options: Options) -> list[Node]:
 
 @asynccontextmanager
 async def cluster(options: Options) -> AsyncIterator[Cluster]:
-    """A whole cluster with an empty database, gone with all its processes in the end."""
+    """A whole cluster, gone with all its processes in the end."""
     async with AsyncExitStack() as stack:
         nodes = _made(stack.enter_context(_folder()), options)
         for node in nodes:
@@ -324,5 +327,4 @@ async def cluster(options: Options) -> AsyncIterator[Cluster]:
             stack.push_async_callback(asyncio.to_thread, node.end)
             node.start()
         await made.whole()
-        await execute((await made.primary()).url("postgres"), f"CREATE DATABASE {DATABASE}")
         yield made

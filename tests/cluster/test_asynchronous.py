@@ -13,9 +13,8 @@ import pytest
 from service.doctor import storage
 from service.doctor.checks import CheckStatus
 from service.store import doctor_queries
-from tests.cluster import nodes
 from tests.cluster.moments import COUNT, Record, database, enqueue, fail_over, most_creates, run_soak
-from tests.cluster.nodes import cluster
+from tests.cluster.nodes import Cluster
 from tests.crash.accounts import settle
 from tests.crash.soak_options import Options
 from tests.database import connected
@@ -28,22 +27,23 @@ LAGGING = "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn IS DISTINCT 
 PROMPTS = "SELECT id, prompt FROM taxiway.videos"
 
 
-async def test_an_asynchronous_cluster_loses_commits(tmp_path: Path, record_property: Record) -> None:
+async def test_an_asynchronous_cluster_loses_commits(
+    asynchronous: Cluster, tmp_path: Path, record_property: Record
+) -> None:
     """The control: the same judge finds something where there is something to be found."""
     options = Options(videos=120, rows=0, processes=2, minutes=8, cluster=True, asynchronous=True)
-    result, table = await run_soak(options, tmp_path, record_property)
+    result, table = await run_soak(asynchronous, options, tmp_path, record_property)
     assert not result.passed, table
     assert result.commits_lost, table
     assert result.did["resumed blindly"], "a worker missed its submissions, and paused everything"
 
 
-async def test_rows_that_come_back_after_a_failover_are_noticed_before_they_are_sent_again() -> None:
-    """An asynchronous cluster. What happens without the pause is the control: the judge must find it."""
-    async with (
-        cluster(nodes.Options(synchronous=False)) as made,
-        database(made, keeps=False) as url,
-        world(url, admin_tokens=(ADMIN,)) as w,
-    ):
+async def test_rows_that_come_back_after_a_failover_are_noticed_before_they_are_sent_again(
+    asynchronous: Cluster,
+) -> None:
+    """What happens without the pause is the control: the judge must find it."""
+    made = asynchronous
+    async with database(made, keeps=False) as url, world(url, admin_tokens=(ADMIN,)) as w:
         facts = await doctor_queries.durability(w.ctx.database)
         [warning] = [one for one in storage.durability(facts) if one.name == "standbys"]
         assert (warning.status, "asynchronous" in warning.message) == (CheckStatus.WARNING, True)
@@ -73,8 +73,6 @@ async def test_rows_that_come_back_after_a_failover_are_noticed_before_they_are_
         await w.finish()
         assert most_creates(w) == 2, "an operator who resumes blindly pays twice"
         async with connected(url) as connection:
-            prompts = {
-                row["id"]: row["prompt"] for row in await connection.fetch("SELECT id, prompt FROM taxiway.videos")
-            }
+            prompts = {row["id"]: row["prompt"] for row in await connection.fetch(PROMPTS)}
             judged = await settle(connection, [asdict(entry) for entry in w.creates], prompts)
         assert len({words.partition(":")[0] for words in judged.paid_twice}) == COUNT

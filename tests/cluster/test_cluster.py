@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.moments import Record, run_soak
+from tests.cluster.nodes import Cluster
 from tests.crash.soak import NOTHING_UNCONSENTED
 from tests.crash.soak_options import Options
 
@@ -20,10 +21,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.cluster]
     ("door", "acts"), [("keep", ("freeze", "stall and kill")), ("drop", ("kill", "cut", "switchover"))]
 )
 async def test_a_synchronous_cluster_loses_nothing_and_pays_nothing_twice(
-    door: str, acts: tuple[str, ...], tmp_path: Path, record_property: Record
+    strict: Cluster, door: str, acts: tuple[str, ...], tmp_path: Path, record_property: Record
 ) -> None:
-    options = Options(videos=60, rows=20, processes=2, minutes=8, cluster=True, door=door, acts=acts)
-    result, table = await run_soak(options, tmp_path, record_property)
+    options = Options(videos=60, rows=20, processes=2, minutes=8, window=2.0, cluster=True, door=door, acts=acts)
+    result, table = await run_soak(strict, options, tmp_path, record_property)
     assert result.passed, table
     assert result.audited.endswith(NOTHING_UNCONSENTED), table
     assert result.confirmed > 60

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.cluster.moments import COUNT, database, enqueue, fail_over, most_creates
-from tests.cluster.nodes import Cluster, Node, Options, cluster
+from tests.cluster.nodes import Cluster, Node
 from tests.database import connected, execute
 from tests.world import IMAGE, World, world
 
@@ -20,13 +20,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.cluster]
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 CANCEL = f"SELECT pg_cancel_backend(pid) FROM ({WAITING}) AS waiting"
 PAUSES = "SELECT reason FROM taxiway.models WHERE reason IS NOT NULL"
-
-
-@pytest.fixture(scope="module")
-async def strict(patroni: None) -> AsyncIterator[Cluster]:
-    """A cluster whose commits wait for a standby."""
-    async with cluster(Options()) as made:
-        yield made
 
 
 async def until_commits_wait(made: Cluster, primary: Node, count: int = 1) -> None:

@@ -6,15 +6,15 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from service.errors import DatabaseUnavailable, StatementRefused
 from service.store import identity
 from service.store.database import Database
 from service.store.url import normalise
-from tests.cluster.door import Door
-from tests.cluster.nodes import DATABASE, PATIENCE_SECONDS, Cluster, Options, cluster
+from tests.cluster.door import Door, behind_door
+from tests.cluster.nodes import PATIENCE_SECONDS, Cluster
 from tests.database import connected
 
 COMMITS = 20  # between two acts, and behind a standby that lags: so many confirmed ones show that work goes on
@@ -72,11 +72,6 @@ class Trouble:
     witness: Witness
     did: Counter[str] = field(default_factory=Counter)
     done: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def url(self) -> str:
-        """The database, behind the door."""
-        return self.door.url(DATABASE)
 
     async def run(self) -> None:
         """Every act, each on a whole cluster that works."""
@@ -139,7 +134,7 @@ class Trouble:
 
     async def accept(self) -> None:
         """The operator of an asynchronous cluster resumes blindly whatever was paused as restored."""
-        database = Database(normalise(self.url), pool_size=1)
+        database = Database(normalise(self.door.url), pool_size=1)
         try:
             self.did["resumed blindly"] += await identity.accept(database, "operator")
         except (DatabaseUnavailable, StatementRefused):
@@ -149,12 +144,10 @@ class Trouble:
 
 
 @asynccontextmanager
-async def troubled(acts: Sequence[str], *, keeps: bool, options: Options) -> AsyncIterator[Trouble]:
-    """A whole cluster behind a door that keeps old sessions, or drops them; its witness is at work."""
-    async with AsyncExitStack() as stack:
-        made = await stack.enter_async_context(cluster(options))
-        door = await stack.enter_async_context(Door(made.nodes, keeps=keeps).open())
-        witness = Witness(door.url(DATABASE))
+async def troubled(made: Cluster, acts: Sequence[str], *, keeps: bool) -> AsyncIterator[Trouble]:
+    """An empty database behind a door that keeps old sessions, or drops them; its witness is at work."""
+    async with behind_door(made, keeps=keeps) as door:
+        witness = Witness(door.url)
         work = asyncio.create_task(witness.run())
         try:
             yield Trouble(made, door, acts, witness)

@@ -44,6 +44,7 @@ from service import webhooks
 from service.installer.migrate import migrate
 from service.local.postgres import Server
 from tests.cluster import nodes
+from tests.cluster.nodes import Cluster
 from tests.cluster.trouble import Trouble, troubled
 from tests.crash import linked_app
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
@@ -345,15 +346,19 @@ async def soak(options: Options, folder: Path, database_url: str, trouble: Troub
         this.fleet.end()
 
 
-async def soak_on_cluster(options: Options, folder: Path) -> Result:
-    """The same on a cluster, which is gone when it returns."""
-    setup = nodes.Options(
-        synchronous=not options.asynchronous, ttl=options.ttl, limit_seconds=options.minutes * 60 + nodes.LIMIT_SECONDS
-    )
-    async with troubled(options.plan, keeps=options.door == "keep", options=setup) as trouble:
-        result = await soak(options, folder, trouble.url, trouble)
-        result.audited = await asyncio.to_thread(audit, trouble.url)
+async def soak_on_cluster(options: Options, folder: Path, made: Cluster) -> Result:
+    """The same on a cluster, while that is in trouble, and what the service's own account says of it."""
+    async with troubled(made, options.plan, keeps=options.door == "keep") as trouble:
+        result = await soak(options, folder, trouble.door.url, trouble)
+        result.audited = await asyncio.to_thread(audit, trouble.door.url)
         return result
+
+
+async def _on_its_own_cluster(options: Options, folder: Path) -> Result:
+    seconds = options.minutes * 60 + nodes.LIMIT_SECONDS
+    setup = nodes.Options(synchronous=not options.asynchronous, ttl=options.ttl, limit_seconds=seconds)
+    async with nodes.cluster(setup) as made:
+        return await soak_on_cluster(options, folder, made)
 
 
 def audit(database_url: str) -> str:
@@ -381,7 +386,7 @@ def main() -> int:
     options = parse((__doc__ or "").splitlines()[0])
     with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, ExitStack() as stack:
         if options.cluster:
-            result = asyncio.run(_interruptible(soak_on_cluster(options, Path(name))))
+            result = asyncio.run(_interruptible(_on_its_own_cluster(options, Path(name))))
         else:
             url = stack.enter_context(_server(options, Path(name)))
             result = asyncio.run(_interruptible(soak(options, Path(name), url)))
