@@ -35,7 +35,6 @@ async def test_an_asynchronous_cluster_loses_commits(
     result, table = await run_soak(asynchronous, options, tmp_path, record_property)
     assert not result.passed, table
     assert result.commits_lost, table
-    assert result.did["resumed blindly"], "a worker missed its submissions, and paused everything"
 
 
 async def test_rows_that_come_back_after_a_failover_are_noticed_before_they_are_sent_again(

@@ -11,7 +11,6 @@ import pytest
 
 from tests.cluster.moments import Record, run_soak
 from tests.cluster.nodes import Cluster
-from tests.crash.soak import NOTHING_UNCONSENTED
 from tests.crash.soak_options import Options
 
 pytestmark = [pytest.mark.anyio, pytest.mark.cluster]
@@ -26,7 +25,6 @@ async def test_a_synchronous_cluster_loses_nothing_and_pays_nothing_twice(
     options = Options(videos=60, rows=20, processes=2, minutes=8, window=2.0, cluster=True, door=door, acts=acts)
     result, table = await run_soak(strict, options, tmp_path, record_property)
     assert result.passed, table
-    assert result.audited.endswith(NOTHING_UNCONSENTED), table
     assert result.confirmed > 60
     assert result.accounts.creates > 40
     assert result.did["door: another primary"] >= 2

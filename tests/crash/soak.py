@@ -16,7 +16,8 @@ leaves old sessions open. `--asynchronous` is the control: its primary dies whil
 
 It ends by itself, leaves no process behind, and prints what became of every video and what the table refused. Exit
 code 1 if a video was lost, got stuck or was paid for twice without consent, if a row does not show how its video ended
-although the table did not refuse it, or if the trigger charged a round twice. The simulator's ledger is the judge.
+although the table did not refuse it, if the trigger charged a round twice, or if a commit is gone that was confirmed.
+The simulator's ledger is the judge.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -97,7 +98,8 @@ class Result:
     @property
     def passed(self) -> bool:
         """Nothing lost, nothing stuck, nothing paid for twice, no money unexplained, nothing fell over."""
-        return not (self.accounts.complaints or self.fallen or self.forbidden or self.commits_lost)
+        wrong = self.accounts.complaints or self.fallen or self.forbidden or self.commits_lost
+        return not wrong and self.audited.endswith(NOTHING_UNCONSENTED)
 
     def lines(self) -> Iterator[str]:
         """The table."""
@@ -128,8 +130,7 @@ class Result:
         yield from (f"    {count:6}  {words}" for words, count in self.tracebacks.items())
         yield from (f"FORBIDDEN         {words}" for words in self.forbidden)
         yield from (f"WRONG             {words}" for words in found.complaints[:40])
-        if self.audited:
-            yield f"taxiway audit     {self.audited}"
+        yield f"taxiway audit     {self.audited}"
 
     def _film_lines(self) -> Iterator[str]:
         films = self.films
@@ -226,7 +227,7 @@ class Soak:
             (0.1, studio.write), (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove),
             (2.0, studio.hold),
         ]  # fmt: skip
-        tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
+        tasks = [asyncio.create_task(crowd.hand_in(api, prompts, self.options.pause))]
         if self.trouble is not None:
             # Every process is killed less often: a failover is what is to be survived here.
             works = [(seconds * (CALMER if work in (crowd.kill, crowd.cut) else 1), work) for seconds, work in works]
@@ -250,6 +251,7 @@ class Soak:
                 await self.studio.all_written.wait()
                 if self.trouble is not None:
                     await self.trouble.done.wait()
+                    return  # to what is left
                 # A machine that is busy otherwise may be done before it was killed often enough to prove anything.
                 while (  # noqa: ASYNC110  # others bring it about
                     self.fleet.did["kill -9"] < LEAST_KILLS or await self._ask(_UNDER_WAY) > self.options.videos // FEW
@@ -341,20 +343,23 @@ async def soak(options: Options, folder: Path, database_url: str, trouble: Troub
     await linked_app.install(database_url)
     this = Soak(options, folder, database_url, trouble)
     try:
-        return await this.run()
+        result = await this.run()
     finally:
         this.fleet.end()
+    result.audited = await asyncio.to_thread(audit, database_url)
+    return result
 
 
 async def soak_on_cluster(options: Options, folder: Path, made: Cluster) -> Result:
-    """The same on a cluster, while that is in trouble, and what the service's own account says of it."""
+    """The same on a cluster, while that is in trouble."""
     async with troubled(made, options.plan, keeps=options.door == "keep") as trouble:
-        result = await soak(options, folder, trouble.door.url, trouble)
-        result.audited = await asyncio.to_thread(audit, trouble.door.url)
-        return result
+        return await soak(options, folder, trouble.door.url, trouble)
 
 
-async def _on_its_own_cluster(options: Options, folder: Path) -> Result:
+async def _on_its_own_database(options: Options, folder: Path) -> Result:
+    if not options.cluster:
+        with _server(options, folder) as url:
+            return await soak(options, folder, url)
     seconds = options.minutes * 60 + nodes.LIMIT_SECONDS
     setup = nodes.Options(synchronous=not options.asynchronous, ttl=options.ttl, limit_seconds=seconds)
     async with nodes.cluster(setup) as made:
@@ -384,15 +389,10 @@ async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
 def main() -> int:
     """The command."""
     options = parse((__doc__ or "").splitlines()[0])
-    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, ExitStack() as stack:
-        if options.cluster:
-            result = asyncio.run(_interruptible(_on_its_own_cluster(options, Path(name))))
-        else:
-            url = stack.enter_context(_server(options, Path(name)))
-            result = asyncio.run(_interruptible(soak(options, Path(name), url)))
-            result.audited = audit(url)
+    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name:
+        result = asyncio.run(_interruptible(_on_its_own_database(options, Path(name))))
     sys.stdout.write("\n".join(result.lines()) + "\n")
-    return 0 if result.passed and result.audited.endswith(NOTHING_UNCONSENTED) else 1
+    return 0 if result.passed else 1
 
 
 if __name__ == "__main__":
