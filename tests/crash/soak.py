@@ -52,7 +52,7 @@ from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.answers_proxy import Mischief, answers_proxy
 from tests.crash.linked_app import Films
 from tests.crash.right_films import wrong_films
-from tests.crash.soak_crowd import Crowd, every
+from tests.crash.soak_crowd import BATCH, Crowd, every
 from tests.crash.soak_films import FilmStudio
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
 from tests.crash.soak_options import Options, parse
@@ -224,10 +224,10 @@ class Soak:
         works: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.6, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
             (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
-            (0.1, studio.write), (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove),
-            (2.0, studio.hold),
+            (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove), (2.0, studio.hold),
+            (0.1 + self.options.pause(self.options.rows / 3), studio.write),
         ]  # fmt: skip
-        tasks = [asyncio.create_task(crowd.hand_in(api, prompts, self.options.pause))]
+        tasks = [asyncio.create_task(crowd.hand_in(api, prompts, self.options.pause(self.options.videos / BATCH)))]
         if self.trouble is not None:
             # Every process is killed less often: a failover is what is to be survived here.
             works = [(seconds * (CALMER if work in (crowd.kill, crowd.cut) else 1), work) for seconds, work in works]

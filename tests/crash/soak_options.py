@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tests.cluster.nodes import SHORT_TTL_SECONDS
 from tests.cluster.trouble import ACT_SECONDS, ACTS, LAG
-from tests.crash.soak_crowd import BATCH
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,9 @@ class Options:
         every_one = (LAG,) if self.asynchronous else ACTS
         return list(self.acts or every_one) * self.rounds
 
-    @property
-    def pause(self) -> float:
-        """Seconds from one batch of videos to the next: on a cluster some are under way at every act."""
-        return len(self.plan) * ACT_SECONDS / (self.videos / BATCH) if self.cluster else 0.0
+    def pause(self, batches: float) -> float:
+        """Seconds from one of so many batches to the next: on a cluster some are under way at every act."""
+        return len(self.plan) * ACT_SECONDS / max(batches, 1) if self.cluster else 0.0
 
 
 def parse(description: str) -> Options:
