@@ -4,10 +4,10 @@ Others of these cases are tested where they belong:
 
 * R1, an outage: test_circuit.test_an_outage_costs_a_handful_from_cold and …_a_window_and_a_handful_when_warm
 * R4, R5, kept connections: test_client.TestConnections
-* R13, R14, R21, durability: test_durable
+* R13, R14, R21, durability: test_durable, and on a cluster cluster/test_failover
 * R16, a suspended machine: test_steps.test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim
 * R17, priority: test_ageing
-* R20, R22, a database that went back: test_identity
+* R20, R22, a database that went back: test_identity, and on a cluster cluster/test_failover, cluster/test_asynchronous
 * R18, 10,000 callbacks at once: test_callback_storm.test_ten_thousand_callbacks_are_kept_while_other_routes_answer
 """
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.soak import FILMS_SEEN, Options, soak
+from tests.crash.soak import FILMS_SEEN, soak
+from tests.crash.soak_options import Options
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
