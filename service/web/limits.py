@@ -19,7 +19,7 @@ MOST = {
     CRON: 20,  # reserved: a queue that is busy is worked on
     HEALTH: 200,  # reserved; they wait for one report together
     OPEN: 20,  # what strangers may send a body to, or fetch: they can keep each other out, and no one else
-    CALLBACK: 1_000,  # they come in storms, are told from strangers' by their headers, and wait in a line of their own
+    CALLBACK: 1_000,  # they come in storms, and wait in a line of their own
     STREAM: 100,  # live parts of pages, and films; each takes minutes
 }
 PATHS = {
