@@ -112,6 +112,7 @@ class Result:
         yield f"paid twice        {len(found.paid_twice)}"
         if self.options.cluster:
             yield f"commits lost      {len(self.commits_lost)} of {self.confirmed} that were confirmed"
+            yield from (f"    number {number}" for number in self.commits_lost[:5])
         yield f"unknown           {found.outcomes['unknown']}, all accounted for: {not found.unexplained}"
         yield f"consents          {found.consents}"
         yield f"creates           {found.creates}, of which {found.tasks} made a task; {found.deleted} deleted"
