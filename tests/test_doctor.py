@@ -21,12 +21,13 @@ from service.context import Context, build
 from service.doctor import storage
 from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
-from service.doctor.queue import LATE_SECONDS, cron, queue, span
+from service.doctor.queue import cron, queue
 from service.doctor.report import installation, run_checks
 from service.env_parsing import RUNWAY_URL
 from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.installer import closing, history
 from service.installer.grants import grant
+from service.operations import rhythm
 from service.runway.client import Runway
 from service.settings import Settings, load
 from service.store import doctor_queries, models
@@ -150,7 +151,6 @@ class TestEmpty:
 
     def test_wants_what_health_wants(self) -> None:
         assert tuple(WANTED) == health.WANTED
-        assert LATE_SECONDS == health.TICK_LATE_SECONDS
 
     async def test_contradictions_are_findings(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CRON_SECRET", "short")
@@ -593,6 +593,9 @@ class TestQueueAndCron:
         missed = ticks(5, 65, 125, 425, 485)["cron", "missed"]
         assert (missed.status, missed.message) == (CheckStatus.WARNING, "about 4, among the last 5")
         assert ticks(1, 3, 5, 65, 67)["cron", "missed"].status is CheckStatus.OK
+        late = CheckStatus.ERROR  # five times the usual interval, and at least a minute
+        assert [ticks(age, age + 2)["cron", "last tick"].status is late for age in (60, 61)] == [False, True]
+        assert [ticks(age, age + 60)["cron", "last tick"].status is late for age in (300, 301)] == [False, True]
         daily = ticks(90_000, 176_400, 262_800)
         assert daily["cron", "last tick"].status is CheckStatus.OK
         assert (daily["cron", "interval"].status, daily["cron", "interval"].message) == (
@@ -602,7 +605,7 @@ class TestQueueAndCron:
 
     @pytest.mark.parametrize(("seconds", "words"), [(119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")])
     def test_spans(self, seconds: float, words: str) -> None:
-        assert span(seconds) == words
+        assert rhythm.span(seconds) == words
 
 
 def test_the_table_is_aligned_and_says_how_to_fix() -> None:

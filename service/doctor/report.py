@@ -22,12 +22,13 @@ from service.doctor.checks import (
     settings,
     unchecked,
 )
-from service.doctor.queue import cron, paused_model, queue, refused_rows, span
+from service.doctor.queue import cron, paused_model, queue, refused_rows
 from service.errors import BadSettings, DatabaseUnavailable, RunwayUnavailable
 from service.installer import history as scripts
 from service.installer.closing import open_to
 from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
+from service.operations.rhythm import span
 from service.redaction import Redactor
 from service.store import doctor_queries, models, parked, queue_stats
 from service.store.url import Target

@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from service.context import Context
 from service.doctor.queue import MANY_MODERATED, MODEL_FIXES, lost_answers
 from service.errors import DatabaseUnavailable, NotConfigured
+from service.operations.rhythm import late_after, usual
 from service.settings import ENV_NAMES
-from service.store import link_queries, models, queue_stats, ticks
+from service.store import doctor_queries, link_queries, models, queue_stats, ticks
 from service.store.circuit import REASON as CIRCUIT
 from service.store.database import Database
 from service.web.auth import READ, VIEW, context_of, has_token
@@ -24,8 +25,6 @@ from service.web.fresh import Fresh
 T = TypeVar("T")
 
 READY_SECONDS = 4.0  # Render gives a health check 5 s
-# Ticks are expected at least this often; a cron by the minute may miss a few.
-TICK_LATE_SECONDS = 600.0
 SHOWN_TO_STRANGERS = ("counts", "counted_at")
 WANTED = ("database_url", "runway_key", "api_keys", "cron_secret")
 
@@ -94,9 +93,15 @@ async def _facts(database: Database) -> dict[str, Any]:
     facts["counted_at"] = facts["counted_at"] and facts["counted_at"].isoformat()
     last = await ticks.last(database)
     paused = await models.paused(database)
-    facts["last_tick"] = (
-        {"kind": last[0], "finished_at": last[1].isoformat(), "age_seconds": round(last[2], 1)} if last else None
-    )
+    interval = usual([tick["began_seconds_ago"] for tick in await doctor_queries.recent_ticks(database)])
+    facts["last_tick"] = None
+    if last:
+        facts["last_tick"] = {
+            "kind": last[0],
+            "finished_at": last[1].isoformat(),
+            "age_seconds": round(last[2], 1),
+            "late_after_seconds": round(late_after(interval), 1),
+        }
     facts["models_paused"] = [
         {
             "model": row["model"],
@@ -130,7 +135,7 @@ def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
     concerns = [f"{name} is not set" for name in missing]
     if facts["last_tick"] is None:
         concerns.append("no tick has ever run: point a cron at /process-queued, or run `taxiway worker`")
-    elif facts["last_tick"]["age_seconds"] > TICK_LATE_SECONDS:
+    elif facts["last_tick"]["age_seconds"] > facts["last_tick"]["late_after_seconds"]:
         concerns.append(f"the last tick ended {facts['last_tick']['age_seconds']:.0f} s ago: has the cron stopped?")
     if facts["stuck"]:
         concerns.append(f"{facts['stuck']} videos are stuck")
