@@ -19,11 +19,11 @@ from service.commands.output import (
     print_json,
     prints_table,
     say,
-    span,
     table,
     until,
 )
 from service.context import Context
+from service.operations.rhythm import span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

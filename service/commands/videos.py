@@ -107,10 +107,9 @@ def _table(found: list[dict[str, Any]]) -> RenderableType:
 
 def _what(view: dict[str, Any]) -> str:
     """What matters most of a video: why it waits or failed, how far it is, or what was asked for."""
-    if waiting := view["waiting"]:
-        return str(waiting["detail"])
-    if error := view["error"]:
+    if (error := view["error"]) and view["status"] != "queued":
         return ": ".join(filter(None, (error["code"], error["message"])))
     if view["status"] == "processing" and view["progress"] is not None:
         return f"{view['progress']:.0%}"
-    return str((view["input"] or {}).get("promptText", ""))
+    prompt = str((view["input"] or {}).get("promptText", ""))
+    return " · ".join(filter(None, (view["waiting"]["detail"], prompt))) if view["waiting"] else prompt
