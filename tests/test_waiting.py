@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from service.docs import read
 from service.operations import pausing, rhythm
 from service.operations.waiting import Reason, waiting
 from service.store import ticks, videos
@@ -215,6 +217,13 @@ class TestReasons:
             found = await w.api.get("/videos")
             assert found.json()["videos"][0]["waiting"] is None
             assert await waiting(w.ctx.database, []) == {}
+
+
+def test_the_documentation_has_every_reason() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \|", read("videos").text.partition("## Why it waits")[2].partition("\n## ")[0], re.M
+    )
+    assert rows == [reason.value for reason in Reason]
 
 
 class TestCost:

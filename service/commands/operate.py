@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from service.commands import ids
-from service.commands.console import one_line_errors, run
+from service.commands.console import find_context, one_line_errors, run
+from service.commands.output import console, prints_table
 from service.context import Context
 from service.errors import NotFound
 from service.settings import need
@@ -113,9 +114,14 @@ def doctor(
     try:
         with one_line_errors():
             outside = asyncio.run(reachable(url)) if url else []
-            checks = [*asyncio.run(installation(os.environ)), *outside]
+            checks = [*asyncio.run(installation(os.environ, find_context)), *outside]
     finally:
         logging.disable(logging.NOTSET)
-    print(to_json(checks) if as_json else as_table(checks))
+    if prints_table(as_json):
+        from service.commands.checks import drawn
+
+        console().print(drawn(checks))
+    else:
+        print(to_json(checks) if as_json else as_table(checks))
     if any(check.status is CheckStatus.ERROR for check in checks):
         raise typer.Exit(1)

@@ -33,6 +33,9 @@ class CheckStatus(StrEnum):
     ERROR = "error"
 
 
+SEVERITY = (CheckStatus.ERROR, CheckStatus.WARNING, CheckStatus.OK)
+
+
 @dataclass(frozen=True)
 class Check:
     """The result of one check: where, how bad it is, what it says, and the fix."""
@@ -231,22 +234,34 @@ def as_json(checks: Sequence[Check]) -> str:
     return json.dumps([dataclasses.asdict(check) for check in checks], ensure_ascii=False)
 
 
+def ranked(checks: Iterable[Check]) -> list[Check]:
+    """The checks with the errors first, then the warnings, each kind in its order."""
+    return sorted(checks, key=lambda check: SEVERITY.index(check.status))
+
+
+def worst(checks: Iterable[Check]) -> CheckStatus:
+    """The status of the worst of them; ok without any."""
+    return next((check.status for check in ranked(checks)), CheckStatus.OK)
+
+
 def as_table(checks: Sequence[Check]) -> str:
-    """The checks in aligned columns, the fix of each below it, and a last line that counts them."""
-    rows = [("STATUS", "AREA", "CHECK"), *((one.status.value, one.area, one.name) for one in checks)]
+    """The checks in aligned columns, problems first, the fix of each below it, and a last line that counts them."""
+    sorted_ = ranked(checks)
+    rows = [("STATUS", "AREA", "CHECK"), *((one.status.value, one.area, one.name) for one in sorted_)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     starts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines = [f"{starts[0]}  MESSAGE"]
-    for start, check in zip(starts[1:], checks, strict=True):
+    for start, check in zip(starts[1:], sorted_, strict=True):
         lines.append(f"{start}  {check.message}")
         if check.fix:
             lines.append(f"{' ' * len(start)}  fix: {check.fix}")
-    errors, warnings, fine = (
-        sum(one.status is status for one in checks)
-        for status in (CheckStatus.ERROR, CheckStatus.WARNING, CheckStatus.OK)
-    )
-    counted = f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}, {fine} ok"
-    return "\n".join([*lines, "", counted])
+    return "\n".join([*lines, "", counted(checks)])
+
+
+def counted(checks: Sequence[Check]) -> str:
+    """`1 error, 2 warnings, 9 ok`."""
+    errors, warnings, fine = (sum(one.status is status for one in checks) for status in SEVERITY)
+    return f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}, {fine} ok"
 
 
 def _counted(count: int, word: str) -> str:

@@ -44,10 +44,12 @@ DATABASE_FIXES = {
 }
 
 
-async def installation(environment: Mapping[str, str]) -> list[Check]:
+async def installation(
+    environment: Mapping[str, str], open_context: Callable[[], Context] = contexts.from_environment
+) -> list[Check]:
     """Everything about the installation that this process's environment describes."""
     try:
-        ctx = contexts.from_environment()
+        ctx = open_context()
     except BadSettings as exc:
         why = "the settings contradict themselves"
         rest = [unchecked(area, "all of it", why) for area in ("Runway", "database", "queue", "cron", "callbacks")]
@@ -64,6 +66,12 @@ async def run_checks(ctx: Context, environment: Mapping[str, str]) -> list[Check
         _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx))
     )
     found = [*settings(ctx.settings, environment), *runway, *stored, callbacks(ctx.settings)]
+    return _fit_to_show(found, ctx.settings.redactor)
+
+
+async def at_work(ctx: Context) -> list[Check]:
+    """Whether videos get through: the queue, the models, the cron and the linked tables. Raises DatabaseUnavailable."""
+    found = [*await _queue_and_cron(ctx), *await links.run(ctx)]
     return _fit_to_show(found, ctx.settings.redactor)
 
 
