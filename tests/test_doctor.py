@@ -614,9 +614,9 @@ def test_the_table_is_aligned_and_says_how_to_fix() -> None:
     )
     assert table.splitlines() == [
         "STATUS   AREA  CHECK      MESSAGE",
-        "ok       a     long name  fine",
         "warning  area  b          odd",
         "                          fix: do it",
+        "ok       a     long name  fine",
         "",
         "0 errors, 1 warning, 1 ok",
     ]

@@ -1,4 +1,4 @@
-"""Commands that look at what runs: `status`, `open`, `logs`."""
+"""Commands that show what runs: `status`, `open`, `logs`."""
 
 from __future__ import annotations
 

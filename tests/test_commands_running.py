@@ -140,7 +140,7 @@ class TestLogs:
                 raise KeyboardInterrupt
             path.write_text("again\n" if step is None else f"one\n{step}")
 
-        monkeypatch.setattr("service.commands.look.time.sleep", sleep)
+        monkeypatch.setattr("service.commands.running.time.sleep", sleep)
         followed = invoke(None, "--data", tmp_path, "logs", "-f")
         assert followed.stdout.splitlines() == ["one", "half of a line", "again"]
 
