@@ -151,7 +151,7 @@ class TestStatus:
     ) -> None:
         async with world(database_url) as w:
             await w.tick()
-            well = await taxiway(database_url, "status")
+            well = await taxiway(database_url, "status", API_KEYS=API_KEY, CRON_SECRET=CRON_SECRET)
             assert well.exit_code == 0
             assert json.loads(well.stdout)["status"] == "ok"
             await pausing.pause(w.ctx, "gen4_turbo", 600, "a fair")

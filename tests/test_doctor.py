@@ -19,7 +19,7 @@ from service.__main__ import cli
 from service.app import create_app
 from service.context import Context, build
 from service.doctor import storage
-from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
+from service.doctor.checks import Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
 from service.doctor.queue import cron, queue
 from service.doctor.report import installation, run_checks
@@ -33,7 +33,6 @@ from service.settings import Settings, load
 from service.store import doctor_queries, models
 from service.store.database import Database
 from service.store.url import normalise
-from service.web import health
 from tests.database import connected, execute, renamed
 from tests.roles import role
 from tests.simulator_server import on_socket
@@ -148,9 +147,6 @@ class TestEmpty:
         }  # fmt: skip
         for place in ("Runway", "key"), ("database", "all of it"), ("queue", "all of it"), ("cron", "all of it"):
             assert found[place].message.startswith("not checked: ")
-
-    def test_wants_what_health_wants(self) -> None:
-        assert tuple(WANTED) == health.WANTED
 
     async def test_contradictions_are_findings(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CRON_SECRET", "short")
@@ -481,9 +477,9 @@ class TestDatabase:
                 "INSERT INTO taxiway.models (model, paused_until, reason, detail)"
                 " VALUES ('all', 'infinity', 'restored', 'x')",
             )
-            check = (await ask(w.ctx))["queue", "all models"]
+            check = (await ask(w.ctx))["models", "paused, all models"]
         assert check.status is CheckStatus.ERROR
-        assert check.message == "paused until you resume it, restored: x"
+        assert check.message == "restored: x; it goes on when you resume it"
         assert check.fix.endswith("`taxiway resume 'all'`")
 
     async def test_a_later_version_that_this_one_works_with(self, database_url: str) -> None:
@@ -552,10 +548,10 @@ class TestQueueAndCron:
     async def test_a_paused_model(self, database_url: str, model: str, reason: str, status: CheckStatus) -> None:
         async with world(database_url) as w:
             await models.pause(w.ctx.database, model, 60, reason, "because")
-            check = (await ask(w.ctx))["queue", "all models" if model == "all" else model]
+            check = (await ask(w.ctx))["models", "paused, all models" if model == "all" else f"paused, {model}"]
         assert check.status is status
         assert f"{reason}: because" in check.message
-        assert check.fix.endswith(f"`taxiway resume '{model}'`")
+        assert check.fix.endswith(f"`taxiway resume {model}`")
 
     async def test_the_cron_has_stopped(self, database_url: str) -> None:
         async with world(database_url) as w:
@@ -596,6 +592,7 @@ class TestQueueAndCron:
         late = CheckStatus.ERROR  # five times the usual interval, and at least a minute
         assert [ticks(age, age + 2)["cron", "last tick"].status is late for age in (60, 61)] == [False, True]
         assert [ticks(age, age + 60)["cron", "last tick"].status is late for age in (300, 301)] == [False, True]
+        assert [ticks(age)["cron", "last tick"].status is late for age in (600, 601)] == [False, True]
         daily = ticks(90_000, 176_400, 262_800)
         assert daily["cron", "last tick"].status is CheckStatus.OK
         assert (daily["cron", "interval"].status, daily["cron", "interval"].message) == (

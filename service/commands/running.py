@@ -29,11 +29,11 @@ NO_STACK = "taxiway: no `taxiway dev` runs in {folder}: start one, or name its d
 @cli.command()
 def status(as_json: AsJson = False) -> None:
     """Whether videos get through: queue, ticks, paused models, linked tables. Exit code 1 if a check is an error."""
+    from service.doctor import report
     from service.doctor.checks import CheckStatus, worst
-    from service.doctor.report import at_work
 
     async def work(ctx: Context) -> list[Check]:
-        return await at_work(ctx)
+        return await report.status(ctx)
 
     checks: list[Check] = run_quietly(work)
     overall = worst(checks)

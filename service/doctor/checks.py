@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -79,17 +79,32 @@ DOUBT_FIXES = {
 }
 
 
-def settings(loaded: Settings, environment: Mapping[str, str]) -> list[Check]:
-    """Every wanted setting, and what is allowed and probably a mistake. `environment`: as the process has it."""
+def settings(loaded: Settings, environment: Mapping[str, str], unused: Collection[str] = frozenset()) -> list[Check]:
+    """Every wanted setting, and what is allowed and probably a mistake. `environment`: as the process has it.
+
+    `unused`: settings that this installation does without.
+    """
     given = {name.upper(): value.strip() for name, value in environment.items() if value.strip()}
-    doubtful = [*_missing(loaded), *_doubtful(loaded), *_endpoint(loaded, given), *_ambiguous(given), *_quoted(given)]
+    doubtful = [
+        *missing(loaded, unused),
+        *_doubtful(loaded),
+        *_endpoint(loaded, given),
+        *_ambiguous(given),
+        *_quoted(given),
+    ]
     named = {check.name for check in doubtful}
     fine = [ENV_NAMES[name] for name in WANTED if ENV_NAMES[name] not in named]
     return [Check("settings", name, CheckStatus.OK, "set") for name in fine] + doubtful
 
 
-def _missing(loaded: Settings) -> list[Check]:
-    return [Check("settings", ENV_NAMES[name], *words) for name, words in WANTED.items() if not getattr(loaded, name)]
+def missing(loaded: Settings, unused: Collection[str]) -> list[Check]:
+    """The wanted settings that are not set; what this installation does without is ok."""
+    return [
+        Check("settings", ENV_NAMES[name], CheckStatus.OK, "not set, and not used here")
+        if name in unused else Check("settings", ENV_NAMES[name], *words)
+        for name, words in WANTED.items()
+        if not getattr(loaded, name)
+    ]  # fmt: skip
 
 
 def _doubtful(loaded: Settings) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -119,16 +120,24 @@ def _moderated(count: int) -> Check:
     return Check("queue", "moderated", CheckStatus.WARNING, words, fix)
 
 
-def paused_model(row: Mapping[str, Any]) -> Check:
-    """A paused model: model, reason, detail, paused_until."""
+def goes_on(paused_until: datetime | None, now: float) -> str:
+    """When a paused model goes on; None: when an operator says so. `now`: seconds since 1970."""
+    if paused_until is None:
+        return "goes on when you resume it"
+    seconds = paused_until.timestamp() - now
+    return f"tries again in {span(seconds)}" if seconds > 0 else "tries again with the next video"
+
+
+def paused_model(row: Mapping[str, Any], now: float) -> Check:
+    """A paused model: model, reason, detail, paused_until. `now`: seconds since 1970."""
     which = "all models" if row["model"] == "all" else row["model"]
-    until = row["paused_until"].isoformat(" ", "seconds") if row["paused_until"] else "you resume it"
-    words = f"paused until {until}, {row['reason']}: {row['detail']}"
     status, fix = MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
     if row["reason"] == CIRCUIT:
-        return Check("queue", which, status, lost_answers(which, row["detail"] or "", f"until {until}"), fix)
-    resume = f"`taxiway resume '{row['model']}'`"
-    return Check("queue", which, status, words, f"{fix}, then {resume}" if fix else resume)
+        until = f"until {row['paused_until']:%H:%M:%S} UTC"
+        return Check("models", f"paused, {which}", status, lost_answers(which, row["detail"] or "", until), fix)
+    words = f"{row['reason']}: {row['detail']}; it {goes_on(row['paused_until'], now)}"
+    resume = f"`taxiway resume {row['model']}`"
+    return Check("models", f"paused, {which}", status, words, f"{fix}, then {resume}" if fix else resume)
 
 
 def cron(recent: Sequence[Mapping[str, Any]], under_way: int) -> list[Check]:

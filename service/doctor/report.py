@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from service import context as contexts
 from service.context import Context
-from service.doctor import links, storage
+from service.doctor import at_work, links, storage
 from service.doctor.checks import (
     Check,
     CheckStatus,
@@ -30,7 +30,7 @@ from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
 from service.operations.rhythm import span
 from service.redaction import Redactor
-from service.store import doctor_queries, models, parked, queue_stats
+from service.store import doctor_queries, parked
 from service.store.url import Target
 
 SKEW_SECONDS = 5.0
@@ -62,17 +62,25 @@ async def installation(
 
 async def run_checks(ctx: Context, environment: Mapping[str, str]) -> list[Check]:
     """Everything about one context; no secret is in any of it."""
-    runway, stored = await asyncio.gather(
-        _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx))
+    runway, stored, unused = await asyncio.gather(
+        _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx)), _unused(ctx)
     )
-    found = [*settings(ctx.settings, environment), *runway, *stored, callbacks(ctx.settings)]
+    found = [*settings(ctx.settings, environment, unused), *runway, *stored, callbacks(ctx.settings)]
     return _fit_to_show(found, ctx.settings.redactor)
 
 
-async def at_work(ctx: Context) -> list[Check]:
-    """Whether videos get through: the queue, the models, the cron and the linked tables. Raises DatabaseUnavailable."""
-    found = [*await _queue_and_cron(ctx), *await links.run(ctx)]
+async def status(ctx: Context) -> list[Check]:
+    """Whether videos get through: the cheap checks. Raises DatabaseUnavailable and NotConfigured."""
+    found = at_work.checks(ctx.settings, await at_work.facts(ctx.database), ctx.now())
     return _fit_to_show(found, ctx.settings.redactor)
+
+
+async def _unused(ctx: Context) -> frozenset[str]:
+    """The settings that this installation does without; none where the database does not say."""
+    try:
+        return await at_work.unused(ctx.database, await doctor_queries.recent_ticks(ctx.database))
+    except Exception:  # other checks say what is wrong
+        return frozenset()
 
 
 def _fit_to_show(checks: Sequence[Check], redact: Redactor) -> list[Check]:
@@ -179,9 +187,7 @@ async def _schema(ctx: Context) -> tuple[History, Check, list[str]]:
 
 
 async def _queue_and_cron(ctx: Context) -> list[Check]:
-    facts = await queue_stats.report(ctx.database)
-    paused = await models.paused(ctx.database)
-    recent = await doctor_queries.recent_ticks(ctx.database)
-    under_way = sum(facts["counts"].get(status, 0) for status in ("queued", "processing"))
+    seen = await at_work.facts(ctx.database)
     refusals = refused_rows(await parked.newest(ctx.database))
-    return [*queue(facts), refusals, *(paused_model(dict(row)) for row in paused), *cron(recent, under_way)]
+    paused = [paused_model(row, ctx.now()) for row in seen.paused]
+    return [*queue(seen.report), refusals, *paused, *cron(seen.recent, seen.under_way)]

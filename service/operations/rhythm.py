@@ -8,6 +8,7 @@ from statistics import median
 
 LATE_INTERVALS = 5.0  # a cron service may miss a few calls ...
 LEAST_LATE_SECONDS = 60.0  # ... and a tick of a busy worker takes its time
+UNKNOWN_LATE_SECONDS = 600.0  # after the very first tick: some cron services call only every few minutes
 
 
 def usual(ages: Sequence[float]) -> float | None:
@@ -18,7 +19,9 @@ def usual(ages: Sequence[float]) -> float | None:
 
 def late_after(interval: float | None) -> float:
     """How many seconds after the last tick began the next one is late. `interval`: the usual one, None if unknown."""
-    return max(LEAST_LATE_SECONDS, LATE_INTERVALS * (interval or 0.0))
+    if interval is None:
+        return UNKNOWN_LATE_SECONDS
+    return max(LEAST_LATE_SECONDS, LATE_INTERVALS * interval)
 
 
 def span(seconds: float) -> str:
