@@ -480,7 +480,7 @@ class TestDatabase:
             check = (await ask(w.ctx))["models", "paused, all models"]
         assert check.status is CheckStatus.ERROR
         assert check.message == "restored: x; it goes on when you resume it"
-        assert check.fix.endswith("`taxiway resume 'all'`")
+        assert check.fix.endswith("`taxiway resume all`")
 
     async def test_a_later_version_that_this_one_works_with(self, database_url: str) -> None:
         later = "INSERT INTO taxiway.migrations (name, sha256, works_with) VALUES ('9999_more', 'x', '0001')"
