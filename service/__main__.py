@@ -14,19 +14,44 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands.console import fail, one_line_errors, open_context, run
+from service.commands import beside
+from service.commands.console import fail, one_line_errors, own_context, run
+from service.commands.help import Groups
 from service.context import Context
 
 cli = typer.Typer(
-    help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
+    cls=Groups, help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode=None, add_completion=True,
 )  # fmt: skip
 # What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
-    from service.commands import change, docs, enqueue, install, link, models, operate, recipe, show, stats, videos
+    from service.commands import change, docs, enqueue, install, link, models, operate, recipe, running, show, stats
+    from service.commands import videos as listing
 
-    for group in (videos, show, enqueue, change, models, stats, install, link, operate, recipe, docs):
+    for group in (listing, show, enqueue, change, running, models, stats, install, link, operate, recipe, docs):
         cli.add_typer(group.cli)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"taxiway {version('taxiway')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    data: Annotated[
+        Path, typer.Option(help="Folder of the `taxiway dev` whose database is used without DATABASE_URL.")
+    ] = beside.FOLDER,
+) -> None:
+    """The durable queue in front of Runway."""
+    beside.chosen.set(data)
+
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -40,7 +65,7 @@ def web(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     from service.serving import serve
 
     with one_line_errors():
-        serve(open_context(), host, port)
+        serve(own_context(), host, port)
 
 
 @cli.command()
@@ -139,7 +164,7 @@ def simulate(
     from service.settings import need
 
     with one_line_errors():
-        ctx = open_context()
+        ctx = own_context()
         if relay_url:
             need(ctx.settings, "callback_secrets")
         from service.simulator.app import create_simulator
@@ -161,12 +186,15 @@ def dev(
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than Runway the simulator is.")] = 2.0,
     fresh: Annotated[bool, typer.Option(help="Begin with an empty database.")] = False,
     relay: Annotated[bool, typer.Option(help="Let the simulator send signed callbacks; Runway sends none.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print the whole log, and not a line for each video.")
+    ] = False,
 ) -> None:
     """Everything on this machine: PostgreSQL, Runway (simulated unless a key is set), the service, and its cron."""
     from service.local.dev import Options, run
 
     with one_line_errors():
-        run(Options(port=port, data=data, every=every, speed=speed, fresh=fresh, relay=relay))
+        run(Options(port=port, data=data, every=every, speed=speed, fresh=fresh, relay=relay, verbose=verbose))
 
 
 def main() -> None:

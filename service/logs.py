@@ -130,11 +130,21 @@ class JsonFormatter(_Formatter):
         return json.dumps(fields | others, ensure_ascii=False)
 
 
+def formatter(log_format: str, secrets: Iterable[str]) -> logging.Formatter:
+    """What writes a record as a line, in the chosen form, without any of these secrets."""
+    redact = Redactor(secrets)
+    return JsonFormatter(redact) if log_format == "json" else ConsoleFormatter(redact)
+
+
 def configure(log_format: str, level: str, secrets: Iterable[str]) -> None:
     """Send every log line of this process to stderr in the chosen form."""
-    redact = Redactor(secrets)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(redact) if log_format == "json" else ConsoleFormatter(redact))
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    handler.setFormatter(formatter(log_format, secrets))
+    send_to([handler], level)
+
+
+def send_to(handlers: list[logging.Handler], level: str) -> None:
+    """Send every log line of this process to these, and nowhere else."""
+    logging.basicConfig(handlers=handlers, level=level, force=True)
     for chatty in ("databases", "httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))

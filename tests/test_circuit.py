@@ -298,12 +298,14 @@ async def test_what_an_operator_is_shown(database_url: str) -> None:
         always(w, "status=500")
         await w.tick()
         health = (await w.api.get("/health")).json()
-        [concern] = [words for words in health["concerns"] if "model" in words]
-        assert concern.startswith("Runway's answers to creates were lost 3 times in a row (HTTP 500")
-        assert "so model gen4_turbo is paused until " in concern
-        assert concern.endswith("one video is tried then: nothing to do, unless Runway's status page says otherwise")
+        [concern] = [words for words in health["concerns"] if "paused" in words]
+        assert concern.startswith(
+            "paused, gen4_turbo: Runway's answers to creates were lost 3 times in a row (HTTP 500"
+        )
+        assert "so gen4_turbo is paused until " in concern
+        assert concern.endswith("one video is tried then")
         [row] = await models.paused(w.ctx.database)
-        check = paused_model(dict(row))
+        check = paused_model(dict(row), w.ctx.now())
         assert "so gen4_turbo is paused until" in check.message
         assert check.fix == "nothing to do, unless Runway's status page says otherwise"
         answer = await w.anyone.get("/models", headers={"authorization": "Bearer viewer-token-for-tests"})

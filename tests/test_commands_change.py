@@ -120,12 +120,28 @@ async def test_ticks_are_watched(database_url: str, tmp_path: Path) -> None:
         assert len(watch.said.splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("90", 90), ("90s", 90), ("1.5h", 5_400), ("30min", 1_800), ("5m", 300), ("2 d", 172_800)]
+)
+async def test_a_pause_lasts_as_long_as_it_says(database_url: str, given: str, seconds: int) -> None:
+    for option in ("--for", "--seconds"):
+        [paused] = printed(await taxiway(database_url, "pause", "gen4_turbo", option, given))
+        assert paused["seconds"] == seconds
+
+
+@pytest.mark.parametrize("given", ["0", "an hour", "-5", "1y", "900d", "", "1e9"])
+async def test_a_pause_that_is_no_time(given: str) -> None:
+    refused = await taxiway(None, "pause", "gen4_turbo", "--for", given)
+    assert refused.exit_code == 2
+    assert "90s, 30min, 1h or 2d" in " ".join(refused.stderr.split())
+
+
 async def test_models_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(database_url) as w:
         await w.enqueue()
         with terminal(monkeypatch):
-            paused = await taxiway(database_url, "pause", "gen4_turbo", "--seconds", 7200, "--why", "lunch")
-            assert paused.stdout == "gen4_turbo is paused for 7200 s\n"
+            paused = await taxiway(database_url, "pause", "gen4_turbo", "--for", "2h", "--why", "lunch")
+            assert paused.stdout == "gen4_turbo is paused for 2 h\n"
             table = (await taxiway(database_url, "models")).stdout
             assert "lunch" in table
             assert "2 h" in table

@@ -252,14 +252,14 @@ async def test_it_says_that_nobody_ticks(
         monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
         result = await taxiway(database_url, "enqueue", *BOAT)
         assert result.exit_code == 1
-        assert result.stderr.count("no tick has run yet: the video waits until one does") == 1
+        assert result.stderr.count("the video waits. No tick has run yet: start `taxiway worker`") == 1
         assert json.loads(result.stdout)["status"] == "cancelled"
         await w.tick()
         await w.later(hours=2)
         looks = 0
         await execute(database_url, "DELETE FROM taxiway.videos")
         again = await taxiway(database_url, "enqueue", *BOAT)
-        assert "the last tick was 2 h ago" in again.stderr
+        assert "the video waits. No tick for 2 h: start" in again.stderr
 
 
 async def test_a_database_that_is_away_is_waited_for_but_not_for_ever(
@@ -288,7 +288,7 @@ async def test_ctrl_c_leaves_the_video_alone(database_url: str, tmp_path: Path) 
     async with on_socket(create_simulator(SimulatorOptions())) as url:
         values = {"DATABASE_URL": database_url, "RUNWAYML_API_SECRET": "key_test", "RUNWAYML_BASE_URL": url}
         with command(tmp_path, "enqueue", *BOAT, **values) as waiting:
-            await asyncio.to_thread(waiting.wait_for, "no tick has run yet")
+            await asyncio.to_thread(waiting.wait_for, "No tick has run yet")
             assert await asyncio.to_thread(waiting.end, signal.SIGINT) == 130
         assert "the video goes on without you: `taxiway show " in waiting.log
         assert "Traceback" not in waiting.log

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from service.commands import ids as commands_ids
 from service.commands import output, videos
 from tests.cli import complaint, printed, taxiway, terminal
 from tests.commands import command
@@ -37,6 +38,11 @@ async def some(w: World) -> dict[str, UUID]:
         input={"promptText": "[red]a\x1b[2J boat", "promptImage": "https://a.example/b.jpg"}
     )
     return ids
+
+
+def ids_of(videos: dict[str, UUID]) -> list[str]:
+    """As a list shows them."""
+    return list(commands_ids.shortened([str(one) for one in videos.values()]).values())
 
 
 async def test_videos_are_listed_newest_first_and_filtered(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +77,9 @@ async def test_a_table_for_people_survives_hostile_prompts(database_url: str, mo
             none = await taxiway(database_url, "videos", "--status", "cancelled")
             colourful = await taxiway(database_url, "videos", NO_COLOR="", FORCE_COLOR="1", TERM="xterm")
         assert wide.exit_code == narrow.exit_code == 0
-        assert all(str(video_id) in wide.stdout for video_id in ids.values())
+        short = ids_of(ids)
+        assert len(set(short)) == len(ids)
+        assert all(f"{one} " in wide.stdout for one in short)
         assert "[red]a\\x1b[2J boat" in wide.stdout
         assert "SUBMISSION_UNKNOWN: " in wide.stdout
         assert "max 60" in wide.stdout
@@ -79,7 +87,7 @@ async def test_a_table_for_people_survives_hostile_prompts(database_url: str, mo
         assert "\x1b[2J" not in colourful.stdout
         assert "\x1b[31mfailed" in colourful.stdout
         assert max(map(len, narrow.stdout.splitlines())) <= 80
-        assert str(ids["failed"]) in narrow.stdout
+        assert short[1] in narrow.stdout
         assert json.loads(piped.stdout)["id"] == str(ids["queued"])
         assert none.stdout == "no videos\n"
 
@@ -157,8 +165,34 @@ async def test_watch_at_a_terminal_keeps_a_table(database_url: str, monkeypatch:
             monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
             result = await taxiway(database_url, "videos", "--watch", "--every", 0.2, FORCE_COLOR="1")
         assert result.exit_code == 130
-        assert str(video_id) in result.stdout
+        assert str(video_id)[:13] in result.stdout
         assert "Traceback" not in result.output
+
+
+async def test_show_is_watched_until_the_video_has_ended(database_url: str, tmp_path: Path) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+        words = ("show", str(video_id)[:13], "--watch", "--every", 0.2)
+        with command(tmp_path, *words, DATABASE_URL=database_url) as watch:
+            await asyncio.to_thread(watch.wait_for, "No tick has run yet")
+            await w.api.post(f"/videos/{video_id}/cancel")
+            assert await asyncio.to_thread(watch.process.wait, 30) == 0
+        shown = [json.loads(line)["video"]["status"] for line in watch.said.splitlines()]
+        assert shown == ["queued", "cancelled"]
+
+
+async def test_show_is_watched_at_a_terminal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(database_url) as w:
+        video_id = await w.enqueue()
+
+        async def sleep(_seconds: float) -> None:
+            await w.api.post(f"/videos/{video_id}/cancel")
+
+        with terminal(monkeypatch):
+            monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
+            result = await taxiway(database_url, "show", video_id, "--watch")
+        assert result.exit_code == 0, result.output
+        assert "Cancelled" in result.stdout
 
 
 @pytest.mark.parametrize("seconds", [0, 59, 60, 3_599, 86_400])

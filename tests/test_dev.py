@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import shlex
+import json
 import shutil
 import signal
 import socket
@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,11 +27,12 @@ from service.local import dev
 from service.local.postgres import Server
 from service.local.postgres_home import find_home
 from service.local.processes import until
-from tests.commands import PATIENCE_SECONDS, ROOT, Command, command, commands_with, free_port
+from tests.commands import PATIENCE_SECONDS, ROOT, Command, command, commands_with, free_port, run_command
 from tests.database import connected, execute, run
 from tests.world import RUNWAY_KEY
 
-LAST_LINE = "Ctrl-C stops all of it."
+LAST_LINE = "Ctrl-C stops all of it"
+REQUEST = {"input": {"promptText": "A paper boat", "promptImage": "https://www.gstatic.com/webp/gallery/1.jpg"}}
 COMPLETED_SECONDS = 30
 Start = Callable[..., AbstractContextManager["Dev"]]
 
@@ -40,26 +40,25 @@ Start = Callable[..., AbstractContextManager["Dev"]]
 class Dev:
     """A `taxiway dev` that is up, and what its banner says."""
 
-    def __init__(self, started: Command) -> None:
-        self.command = started
-        lines = [line.strip() for line in started.said.splitlines()]
-        self.curls = [shlex.split(line) for line in lines if line.startswith("curl ")]
-        self.facts = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if "  " in line}
-        self.url = next(line.removeprefix("Taxiway is up: ") for line in lines if line.startswith("Taxiway is up"))
-        self.client = self._client()
+    def __init__(self, started: Command, folder: Path) -> None:
+        self.command, self.folder = started, folder
+        self.lines = started.said.splitlines()
+        self.facts = {line[:9].strip(): line[9:].strip() for line in self.lines}
+        self.url = self.facts["API"].split()[0]
+        limits = httpx.Limits(max_keepalive_connections=0)  # a connection for each request
+        self.client = httpx.Client(
+            base_url=self.url, headers={"authorization": f"Bearer {self.facts['API key']}"}, trust_env=False,
+            timeout=PATIENCE_SECONDS, limits=limits,
+        )  # fmt: skip
 
-    def _client(self) -> httpx.Client:
-        """With the headers of the printed line that queues a video, and a connection for each request."""
-        headers = dict(value.split(": ", 1) for flag, value in pairwise(self.curls[0]) if flag == "-H")
-        limits = httpx.Limits(max_keepalive_connections=0)
-        return httpx.Client(
-            base_url=self.url, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS, limits=limits
-        )
+    @property
+    def whole_log(self) -> str:
+        """Every detail, which is in a file."""
+        return (self.folder / "taxiway.log").read_text(encoding="utf-8")
 
     def enqueue(self) -> str:
-        """Do what the printed line does; the video's id."""
-        line = self.curls[0]
-        response = self.client.post(line[1], content=line[line.index("-d") + 1])
+        """Queue a video with the printed key; its id."""
+        response = self.client.post("/videos", json=REQUEST)
         assert response.status_code == 202, response.text
         return str(response.json()["id"])
 
@@ -76,10 +75,6 @@ class Dev:
         """Whether the video is completed."""
         return bool(self.video(video_id)["status"] == "completed")
 
-    def line(self, number: int, video_id: str) -> list[str]:
-        """One of the printed lines, for this video."""
-        return [word.replace("/ID", f"/{video_id}") for word in self.curls[number]]
-
     def books(self) -> str:
         """Where the simulator's books are."""
         return self.facts["Runway"].partition("books: ")[2].rstrip(")")
@@ -94,7 +89,7 @@ def start(tmp_path: Path, data_folder: Path) -> Iterator[Start]:
         options = ("--port", port or free_port(), "--data", data_folder, "--every", 0.2, "--speed", 50)
         with command(tmp_path, "dev", *options, *arguments, **settings) as started:
             started.wait_for(LAST_LINE)
-            up = Dev(started)
+            up = Dev(started, data_folder)
             with up.client:
                 yield up
 
@@ -118,36 +113,26 @@ def free_pair() -> int:
     raise AssertionError("no two ports are free")
 
 
-def curl(line: list[str], folder: Path) -> str:
-    """Run a printed line as a shell would; without curl, do what it asks for."""
-    if shutil.which("curl"):
-        asked = subprocess.run([*line, "-sSf"], cwd=folder, capture_output=True, text=True, check=True, timeout=30)
-        return asked.stdout
-    url = next(word for word in line if word.startswith("http"))
-    header = line[line.index("-H") + 1].split(": ", 1)
-    response = httpx.get(url, headers=dict([header]), follow_redirects=True, trust_env=False)
-    if "-o" in line:
-        (folder / line[line.index("-o") + 1]).write_bytes(response.raise_for_status().content)
-    return response.text
-
-
 def test_one_life_of_a_laptop(start: Start, data_folder: Path, tmp_path: Path) -> None:
-    """A video by the printed lines; SIGKILL with another under way; a restart that ends it; a fresh start.
+    """A video with the printed key; SIGKILL with another under way; a restart that ends it; a fresh start.
 
     One test, for its three starts are what takes the time.
     """
     port = free_pair()
     with start(port=port) as first:
-        done = a_video_by_the_printed_lines(first, tmp_path)
+        done = a_video_with_the_printed_key(first)
+        the_command_line_finds_it(first, done, tmp_path)
         under_way = a_video_that_stays_under_way(first)
-        assert (data_folder.stat().st_mode & 0o777, first.facts["data"]) == (0o700, str(data_folder))
+        assert data_folder.stat().st_mode & 0o777 == 0o700
+        assert len(first.lines) == 6, first.command.said
+        assert list(first.facts) == ["Page", "API", "API key", "Database", "Runway", "Stop"]
         first.command.process.kill()
     assert until(lambda: not leftovers(data_folder), PATIENCE_SECONDS), leftovers(data_folder)
 
     with start("--relay", port=port) as second:  # which need not wait for the poller
-        assert {video["id"] for video in second.videos()} == {done, under_way}
-        assert second.curls[0][3] == first.curls[0][3], "the API key"
-        a_playable_file(second, done, tmp_path)
+        assert {done, under_way} < {video["id"] for video in second.videos()}
+        assert second.facts["API key"] == first.facts["API key"]
+        a_playable_file(second, done)
         assert until(lambda: second.completed(under_way), COMPLETED_SECONDS), second.command.log
         assert second.command.end(signal.SIGINT) == 0
     assert not leftovers(data_folder)
@@ -158,7 +143,7 @@ def test_one_life_of_a_laptop(start: Start, data_folder: Path, tmp_path: Path) -
     with start("--fresh", **runway) as third:
         assert third.videos() == []
         assert not (data_folder / "simulator.json").exists()
-        assert third.curls[0][3] == first.curls[0][3]
+        assert third.facts["API key"] == first.facts["API key"]
         assert third.facts["Runway"] == "http://127.0.0.1:9: a key is set, so every video SPENDS REAL CREDITS"
         assert RUNWAY_KEY not in third.command.said + third.command.log
         assert third.command.end() == 0
@@ -166,12 +151,12 @@ def test_one_life_of_a_laptop(start: Start, data_folder: Path, tmp_path: Path) -
     assert not leftovers(data_folder)
 
 
-def a_video_by_the_printed_lines(up: Dev, folder: Path) -> str:
-    """From the first line to the file; the video's id."""
+def a_video_with_the_printed_key(up: Dev) -> str:
+    """From the request to the file; the video's id."""
     video_id = up.enqueue()
     assert until(lambda: up.completed(video_id), COMPLETED_SECONDS), up.command.log
-    assert '"status":"completed"' in curl(up.line(1, video_id), folder)
-    a_playable_file(up, video_id, folder)
+    assert up.client.get(f"/videos/{video_id}").json()["status"] == "completed"
+    a_playable_file(up, video_id)
     assert_the_log_tells_the_story(up, video_id)
     assert httpx.get(f"{up.url}/health", trust_env=False).status_code == 200
     assert len(httpx.get(up.books(), trust_env=False).json()["entries"]) == 1
@@ -181,7 +166,7 @@ def a_video_by_the_printed_lines(up: Dev, folder: Path) -> str:
 
 def the_link_logs_in(up: Dev) -> None:
     """What a browser does with the printed link; a server never sees what is behind `#`."""
-    address, _, token = up.facts["page"].partition("#token=")
+    address, _, token = up.facts["Page"].partition("#token=")
     with httpx.Client(trust_env=False) as browser:
         assert "Log in" in browser.get(address).text
         entered = browser.post(address, data={"token": token})
@@ -190,10 +175,9 @@ def the_link_logs_in(up: Dev) -> None:
     assert token not in up.command.log
 
 
-def a_playable_file(up: Dev, video_id: str, folder: Path) -> None:
-    (folder / "video.mp4").unlink(missing_ok=True)
-    curl(up.line(2, video_id), folder)
-    with av.open(io.BytesIO((folder / "video.mp4").read_bytes()), "r") as movie:
+def a_playable_file(up: Dev, video_id: str) -> None:
+    film = up.client.get(f"/videos/{video_id}/file", follow_redirects=True).raise_for_status().content
+    with av.open(io.BytesIO(film), "r") as movie:
         frame = next(movie.decode(video=0))
         assert (frame.width, frame.height) == (320, 180)
 
@@ -209,12 +193,40 @@ def a_video_that_stays_under_way(up: Dev) -> str:
 
 
 def assert_the_log_tells_the_story(up: Dev, video_id: str) -> None:
-    assert until(lambda: f"Finished: status completed video={video_id}" in up.command.log, PATIENCE_SECONDS)
-    log, api_key = up.command.log, up.curls[0][3].rpartition(" ")[2]
+    """A line for the video at the terminal, and all of it in the file."""
+    assert until(lambda: f"completed {video_id}" in up.command.log, PATIENCE_SECONDS), up.command.log
+    assert len([line for line in up.command.log.splitlines() if video_id in line]) == 1
+    assert f"Finished: status completed video={video_id}" in up.whole_log
+    api_key = up.facts["API key"]
     assert len(api_key) > 20
-    assert api_key not in log
-    assert log.count("Tick done") <= 2, "an idle cron is silent"
-    assert "cron" not in log
+    for log in (up.command.log, up.whole_log):
+        assert api_key not in log
+        assert log.count("Tick done") <= 2, "an idle cron is silent"
+        assert "cron" not in log
+
+
+def the_command_line_finds_it(up: Dev, video_id: str, folder: Path) -> None:
+    """Without any setting: in the folder that it is given, and by the login that it prints."""
+
+    def said(*words: object) -> str:
+        ran = run_command("--data", up.folder, *words)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    assert said("open", "--print").strip() == up.facts["Page"]
+    assert json.loads(said("show", video_id[:18]))["video"]["id"] == video_id
+    assert json.loads(said("status"))["status"] == "ok"
+    assert {row["status"] for row in json.loads(said("doctor", "--json")) if row["area"] == "settings"} == {"ok"}
+    about = said("logs", video_id[:18]).splitlines()
+    assert all(video_id in line for line in about)
+    assert any("Finished: status completed" in line for line in about)
+    said("enqueue", "--prompt", "another", "-o", folder / "another.mp4")
+    assert (folder / "another.mp4").stat().st_size > 1_000
+    with command(folder, "--data", up.folder, "logs", "-f", "-n", 1) as following:
+        another = up.enqueue()
+        following.wait_for(another)
+        assert following.end(signal.SIGINT) == 130
+    assert until(lambda: up.completed(another), COMPLETED_SECONDS), up.command.log
 
 
 OLDER = "CREATE TABLE taxiway_migrations (name text); INSERT INTO taxiway_migrations VALUES ('0001_old')"
@@ -260,11 +272,12 @@ def test_beside_a_database_and_a_server_that_are_there(start: Start, data_folder
         port = other.getsockname()[1]
         keys = {"API_KEYS": "the-api-key-of-this-test", "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
         with start("--relay", port=port, DATABASE_URL=database_url, **keys) as up:
-            assert f"Port {port} is in use: taking {up.url.rpartition(':')[2]}." in up.command.said
-            assert up.facts["database"] == 'psql "$DATABASE_URL"'
-            assert up.facts["API"].endswith(keys["API_KEYS"])
+            assert f"Port {port} is in use: taking {up.url.rpartition(':')[2]}" in up.command.log
+            assert up.facts["Database"] == "the one in DATABASE_URL"
+            assert up.facts["API key"] == keys["API_KEYS"]
             assert "RUNWAYML_BASE_URL is not used" in up.command.log
-            assert [path.name for path in data_folder.iterdir()] == ["secrets.env"]
+            there = sorted(path.name for path in data_folder.iterdir())
+            assert there == ["running.json", "secrets.env", "taxiway.log"]
             assert len(leftovers(data_folder)) == 1, "no embedded PostgreSQL"
             video_id = up.enqueue()
             assert until(lambda: run(inbox()) == 1, COMPLETED_SECONDS), up.command.log

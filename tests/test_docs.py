@@ -41,6 +41,7 @@ OPEN_SHAPES = {
     "last_tick",
     "eta_seconds",
     "error",
+    "waiting",
 }
 
 

@@ -19,20 +19,20 @@ from service.__main__ import cli
 from service.app import create_app
 from service.context import Context, build
 from service.doctor import storage
-from service.doctor.checks import WANTED, Check, CheckStatus, as_table, settings
+from service.doctor.checks import Check, CheckStatus, as_table, settings
 from service.doctor.public import reachable
-from service.doctor.queue import LATE_SECONDS, cron, queue, span
+from service.doctor.queue import cron, queue
 from service.doctor.report import installation, run_checks
 from service.env_parsing import RUNWAY_URL
 from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.installer import closing, history
 from service.installer.grants import grant
+from service.operations import rhythm
 from service.runway.client import Runway
 from service.settings import Settings, load
 from service.store import doctor_queries, models
 from service.store.database import Database
 from service.store.url import normalise
-from service.web import health
 from tests.database import connected, execute, renamed
 from tests.roles import role
 from tests.simulator_server import on_socket
@@ -147,10 +147,6 @@ class TestEmpty:
         }  # fmt: skip
         for place in ("Runway", "key"), ("database", "all of it"), ("queue", "all of it"), ("cron", "all of it"):
             assert found[place].message.startswith("not checked: ")
-
-    def test_wants_what_health_wants(self) -> None:
-        assert tuple(WANTED) == health.WANTED
-        assert LATE_SECONDS == health.TICK_LATE_SECONDS
 
     async def test_contradictions_are_findings(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CRON_SECRET", "short")
@@ -481,10 +477,10 @@ class TestDatabase:
                 "INSERT INTO taxiway.models (model, paused_until, reason, detail)"
                 " VALUES ('all', 'infinity', 'restored', 'x')",
             )
-            check = (await ask(w.ctx))["queue", "all models"]
+            check = (await ask(w.ctx))["models", "paused, all models"]
         assert check.status is CheckStatus.ERROR
-        assert check.message == "paused until you resume it, restored: x"
-        assert check.fix.endswith("`taxiway resume 'all'`")
+        assert check.message == "restored: x; it goes on when you resume it"
+        assert check.fix.endswith("`taxiway resume all`")
 
     async def test_a_later_version_that_this_one_works_with(self, database_url: str) -> None:
         later = "INSERT INTO taxiway.migrations (name, sha256, works_with) VALUES ('9999_more', 'x', '0001')"
@@ -552,10 +548,10 @@ class TestQueueAndCron:
     async def test_a_paused_model(self, database_url: str, model: str, reason: str, status: CheckStatus) -> None:
         async with world(database_url) as w:
             await models.pause(w.ctx.database, model, 60, reason, "because")
-            check = (await ask(w.ctx))["queue", "all models" if model == "all" else model]
+            check = (await ask(w.ctx))["models", "paused, all models" if model == "all" else f"paused, {model}"]
         assert check.status is status
         assert f"{reason}: because" in check.message
-        assert check.fix.endswith(f"`taxiway resume '{model}'`")
+        assert check.fix.endswith(f"`taxiway resume {model}`")
 
     async def test_the_cron_has_stopped(self, database_url: str) -> None:
         async with world(database_url) as w:
@@ -593,6 +589,10 @@ class TestQueueAndCron:
         missed = ticks(5, 65, 125, 425, 485)["cron", "missed"]
         assert (missed.status, missed.message) == (CheckStatus.WARNING, "about 4, among the last 5")
         assert ticks(1, 3, 5, 65, 67)["cron", "missed"].status is CheckStatus.OK
+        late = CheckStatus.ERROR  # five times the usual interval, and at least a minute
+        assert [ticks(age, age + 2)["cron", "last tick"].status is late for age in (60, 61)] == [False, True]
+        assert [ticks(age, age + 60)["cron", "last tick"].status is late for age in (300, 301)] == [False, True]
+        assert [ticks(age)["cron", "last tick"].status is late for age in (600, 601)] == [False, True]
         daily = ticks(90_000, 176_400, 262_800)
         assert daily["cron", "last tick"].status is CheckStatus.OK
         assert (daily["cron", "interval"].status, daily["cron", "interval"].message) == (
@@ -602,7 +602,7 @@ class TestQueueAndCron:
 
     @pytest.mark.parametrize(("seconds", "words"), [(119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")])
     def test_spans(self, seconds: float, words: str) -> None:
-        assert span(seconds) == words
+        assert rhythm.span(seconds) == words
 
 
 def test_the_table_is_aligned_and_says_how_to_fix() -> None:
@@ -611,9 +611,9 @@ def test_the_table_is_aligned_and_says_how_to_fix() -> None:
     )
     assert table.splitlines() == [
         "STATUS   AREA  CHECK      MESSAGE",
-        "ok       a     long name  fine",
         "warning  area  b          odd",
         "                          fix: do it",
+        "ok       a     long name  fine",
         "",
         "0 errors, 1 warning, 1 ok",
     ]

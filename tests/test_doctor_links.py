@@ -59,7 +59,7 @@ async def test_a_row_that_refuses_to_show_its_video(database_url: str) -> None:
         assert health.status_code == 200
         assert health.json()["status"] == "attention"
         assert health.json()["links"][0]["refusing_rows"] == 1
-        assert "1 rows of public.videos refuse to show their videos: `taxiway doctor` says why" in str(health.json())
+        assert "public.videos, refused: `taxiway doctor` says why" in str(health.json())
         assert "violates" not in health.text  # what an app's table says is not for every caller
         [video] = await w.rows("SELECT id FROM taxiway.videos")
         refusal = (await story(w, video["id"]))["mirror_refused"]
@@ -119,7 +119,7 @@ async def test_a_paused_link(database_url: str) -> None:
         assert health["links"] == [
             {"link": "public.videos", "is_paused": True, "refusing_rows": 0, "refusing_since": None}
         ]
-        assert "the linked table public.videos is paused: `taxiway doctor` says why" in health["concerns"]
+        assert "public.videos, paused: `taxiway doctor` says why" in health["concerns"]
 
 
 @pytest.mark.parametrize("after", [None, 600.0])

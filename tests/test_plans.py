@@ -15,9 +15,11 @@ import pytest
 from service import context as contexts
 from service.app import create_app
 from service.context import Context
+from service.operations.waiting import waiting
 from service.store import claim as claims
-from service.store import models, queue_stats, retention, tasks
+from service.store import listing, models, queue_stats, retention, tasks
 from service.store.database import Database
+from service.store.search import Wanted
 from service.store.url import normalise
 from service.tick import tick
 from tests.benchmarks.history import Sizes, fill_past, fill_queue
@@ -193,6 +195,18 @@ async def test_health_is_not_compiled(database_url: str) -> None:
         assert max(plan["Total Cost"] for _, plan in database.plans) < limit
     finally:
         await database.close()
+
+
+async def test_why_videos_wait_is_found_by_the_queues_own_index(ctx: Context) -> None:
+    """For a whole list, at the end of a long queue; and PostgreSQL compiles nothing for it."""
+    page = await listing.page(ctx.database, Wanted(["queued"]), before=None, limit=200)
+    explaining(ctx).plans.clear()
+    found = await waiting(ctx.database, page.videos)
+    assert len(found) == 200
+    assert max(one.ahead or 0 for one in found.values()) > 1_000
+    explaining(ctx).check("videos_ready", "videos_pkey", "submissions_one_open")
+    limit = float(await Database.fetchval(ctx.database, "SELECT current_setting('jit_above_cost')"))
+    assert max(plan["Total Cost"] for _, plan in explaining(ctx).plans) < limit
 
 
 async def test_a_plan_that_reads_everything_is_noticed(ctx: Context) -> None:

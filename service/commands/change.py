@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
-from service.commands import output
+from service.commands import ids, output
 from service.commands.console import confirm, fail, run_quietly
 from service.commands.output import AsJson, console, print_json, prints_table
 from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 
 VideoId = Annotated[
-    UUID | None, typer.Argument(metavar="VIDEO", help="The id of one video; without it, all that match the filters.")
+    str | None,
+    typer.Argument(metavar="VIDEO", parser=ids.parse, help=f"{ids.HELP} Without it, all that match the filters."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many match, and do nothing.")]
@@ -56,9 +56,7 @@ def retry(
     wanted = _which(video, wanted_of(status, model, error_code, q))
     as_table = prints_table(as_json)
     if wanted is None:
-        _print_video(
-            run_quietly(lambda ctx: _retry(ctx, video, consent=accept_double_charge)), "is queued again", as_table
-        )
+        run_quietly(lambda ctx: _retry(ctx, video, consent=accept_double_charge, as_table=as_table))
         return
     if accept_double_charge:
         raise typer.BadParameter("is for one VIDEO, not for all that match", param_hint="--accept-double-charge")
@@ -77,18 +75,16 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel a queued or processing video, or all that match; tasks at Runway are deleted by the next tick."""
-    from service.store import videos as store
-
     wanted = _which(video, wanted_of(status, model, error_code, q))
     as_table = prints_table(as_json)
     if video is not None:
         one = video
-        _print_video(run_quietly(lambda ctx: store.cancel(ctx.database, one)), "is cancelled", as_table)
+        run_quietly(lambda ctx: _cancel(ctx, one, as_table=as_table))
     elif wanted is not None:
         run_quietly(lambda ctx: _cancel_all(ctx, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
 
 
-def _which(video: UUID | None, wanted: Wanted) -> Wanted | None:
+def _which(video: str | None, wanted: Wanted) -> Wanted | None:
     """The filters, or None if one video is named. Raises BadParameter unless it is one of the two."""
     filters = any((wanted.statuses, wanted.model, wanted.error_code, wanted.q))
     if video is None and not filters:
@@ -98,12 +94,20 @@ def _which(video: UUID | None, wanted: Wanted) -> Wanted | None:
     return wanted if video is None else None
 
 
-async def _retry(ctx: Context, video: UUID | None, *, consent: bool) -> Video:
+async def _cancel(ctx: Context, video: str, *, as_table: bool) -> None:
     from service.store import videos as store
 
-    assert video is not None  # noqa: S101  # otherwise there were filters
+    done = await store.cancel(ctx.database, await ids.resolve(ctx, video))
+    await _print_video(ctx, done, "is cancelled", as_table)
+
+
+async def _retry(ctx: Context, digits: str | None, *, consent: bool, as_table: bool) -> None:
+    from service.store import videos as store
+
+    assert digits is not None  # noqa: S101  # otherwise there were filters
+    video = await ids.resolve(ctx, digits)
     try:
-        return await store.retry(
+        done = await store.retry(
             ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout
         )  # fmt: skip
     except Conflict as exc:
@@ -113,15 +117,16 @@ async def _retry(ctx: Context, video: UUID | None, *, consent: bool) -> Video:
             f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
             f"History: `taxiway attach {video} TASK`. To pay a second time if need be: --accept-double-charge"
         )
+    await _print_video(ctx, done, "is queued again", as_table)
 
 
-def _print_video(video: Video, words: str, as_table: bool) -> None:
-    from service.web.schemas import VideoView
+async def _print_video(ctx: Context, video: Video, words: str, as_table: bool) -> None:
+    from service.web.views import view
 
     if as_table:
         print(f"{video.id} {words}")
     else:
-        print_json([VideoView.of(video).model_dump(mode="json")])
+        print_json([(await view(ctx, video)).model_dump(mode="json")])
 
 
 async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, as_table: bool) -> None:

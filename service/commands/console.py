@@ -14,8 +14,9 @@ import typer
 
 from service import context as contexts
 from service import logs
+from service.commands import beside
 from service.context import Context
-from service.errors import BadSettings, DatabaseUnavailable, MigrationBlocked, TaxiwayError
+from service.errors import BadSettings, DatabaseUnavailable, MigrationBlocked, NotConfigured, TaxiwayError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ def one_line_errors() -> Iterator[None]:
         fail("\n".join(f"taxiway: {complaint}" for complaint in exc.complaints))
     except DatabaseUnavailable as exc:
         fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}; check DATABASE_URL, and ask `taxiway doctor`"))
+    except NotConfigured as exc:
+        here = ", or start `taxiway dev` in this folder" if exc.extra.get("missing") == ["DATABASE_URL"] else ""
+        fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}{here}"))
     except TaxiwayError as exc:
         fail(logs.one_line(f"taxiway: {exc.title}: {exc.detail}"))
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
@@ -68,9 +72,26 @@ def confirm(question: str, *, yes: bool) -> None:
         fail("taxiway: nothing was done")
 
 
-def open_context() -> Context:
-    """The context of this process, with its log configured."""
+def find_context() -> Context:
+    """The context of the environment; without DATABASE_URL, that of the `taxiway dev` beside it."""
     ctx = contexts.from_environment()
+    if ctx.settings.database_url:
+        return ctx
+    stack = beside.find()
+    return ctx if stack is None else contexts.build(stack.applied(ctx.settings))
+
+
+def open_context() -> Context:
+    """`find_context` with the log configured, for a command."""
+    return _logging(find_context())
+
+
+def own_context() -> Context:
+    """The context of the environment alone, with the log configured, for a process that stays."""
+    return _logging(contexts.from_environment())
+
+
+def _logging(ctx: Context) -> Context:
     logs.configure(ctx.settings.log_format, ctx.settings.log_level, ctx.settings.secrets)
     return ctx
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
-from service.commands import completion, waiting
+from service.commands import completion, ids, waiting
 from service.commands.console import CTRL_C, run_quietly
 from service.commands.output import AsJson, credits, print_json, prints_table, say
 from service.commands.request import Wishes, body_of
@@ -42,7 +41,13 @@ def enqueue(
     priority: Annotated[int | None, typer.Option(help="-100 to 100; higher is sent first.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
     source: Annotated[
-        UUID | None, typer.Option("--from", help="Begin with what this video asked for; other options change it.")
+        str | None,
+        typer.Option(
+            "--from",
+            parser=ids.parse,
+            metavar="VIDEO",
+            help="Begin with what this video asked for; other options change it.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the finished file goes.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the video has ended.")] = True,
@@ -110,16 +115,17 @@ async def _make(ctx: Context, new: NewVideo, output: Path | None, *, wait: bool,
         except asyncio.CancelledError:  # Ctrl-C
             say(f"the video goes on without you: `taxiway show {video.id}`")
             raise typer.Exit(CTRL_C) from None
-    _print_end(video, output if size is not None else None, size, as_table=as_table)
+    await _print_end(ctx, video, output if size is not None else None, size, as_table=as_table)
     return not wait or video.status is Status.COMPLETED
 
 
-def _print_end(video: Video, path: Path | None, size: int | None, *, as_table: bool) -> None:
-    if not as_table:
-        from service.web.schemas import VideoView
+async def _print_end(ctx: Context, video: Video, path: Path | None, size: int | None, *, as_table: bool) -> None:
+    from service.web.views import view
 
+    shown = await view(ctx, video)
+    if not as_table:
         saved: dict[str, Any] = {} if path is None else {"saved_as": str(path), "bytes": size}
-        print_json([VideoView.of(video).model_dump(mode="json") | saved])
+        print_json([shown.model_dump(mode="json") | saved])
         return
     words = f"{video.id} is {video.status}"
     if video.status is Status.COMPLETED:
@@ -127,4 +133,6 @@ def _print_end(video: Video, path: Path | None, size: int | None, *, as_table: b
         words += f"{cost}: {path or video.video_url}"
     elif video.status is Status.FAILED:
         words += f": {video.error_code}: {video.error_message}"
+    elif shown.waiting is not None:
+        words += f": {shown.waiting.detail}"
     print(one_line(words))

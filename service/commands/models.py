@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,16 +10,28 @@ import typer
 
 from service.commands import completion
 from service.commands.console import confirm, fail, run_quietly
-from service.commands.output import AsJson, ago, console, print_json, prints_table, say, table, until
+from service.commands.output import (
+    AsJson,
+    Every,
+    Watch,
+    ago,
+    console,
+    print_json,
+    prints_table,
+    say,
+    table,
+    until,
+)
 from service.context import Context
+from service.operations.rhythm import span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 cli = typer.Typer()
 
-Watch = Annotated[bool, typer.Option("--watch", help="Go on, and show what changes, until Ctrl-C.")]
-Every = Annotated[float, typer.Option(min=0.2, help="Seconds between two rounds of --watch.")]
+UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
+LONGEST_PAUSE_SECONDS = 366 * 86_400
 
 
 @cli.command()
@@ -96,24 +109,34 @@ def _show(
     run_quietly(work)
 
 
+def _span(given: str) -> float:
+    """Seconds of `90`, `90s`, `30min`, `1h` or `2d`. Raises BadParameter."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|)", given.strip().lower())
+    seconds = float(found[1]) * UNIT_SECONDS[found[2]] if found else 0.0
+    if not 1 <= seconds <= LONGEST_PAUSE_SECONDS:
+        raise typer.BadParameter(f"{given!r} is no time from 1 s to a year: give it as 90s, 30min, 1h or 2d")
+    return seconds
+
+
 @cli.command()
 def pause(
     model: Annotated[str, typer.Argument(help="A model, or all.", autocompletion=completion.models_or_all)],
-    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 3600,
+    seconds: Annotated[
+        str,
+        typer.Option("--for", "--seconds", parser=_span, metavar="TIME", help="For how long: 90s, 30min, 1h, 2d."),
+    ] = "1h",
     why: Annotated[str, typer.Option(help="The reason, shown beside the pause.")] = "paused manually",
     as_json: AsJson = False,
 ) -> None:
     """Send nothing for a model, or for all, for a while. What is queued stays queued."""
-    from service.store import models
+    from service.operations import pausing
 
-    known = completion.known_models()
-    if model not in ("all", *known):
-        fail(f"taxiway: there is no model {model!r}; there are: all, {', '.join(known)}")
-    run_quietly(lambda ctx: models.pause(ctx.database, model, seconds, "manual", why))
+    lasting = float(seconds)
+    run_quietly(lambda ctx: pausing.pause(ctx, model, lasting, why))
     if prints_table(as_json):
-        print(f"{model} is paused for {seconds:g} s")
+        print(f"{model} is paused for {span(lasting)}")
     else:
-        print_json([{"model": model, "paused": True, "seconds": seconds}])
+        print_json([{"model": model, "paused": True, "seconds": lasting}])
 
 
 @cli.command()

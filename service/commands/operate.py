@@ -8,11 +8,12 @@ import json
 import logging
 import os
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 
-from service.commands.console import one_line_errors, run
+from service.commands import ids
+from service.commands.console import find_context, one_line_errors, run
+from service.commands.output import console, prints_table
 from service.context import Context
 from service.errors import NotFound
 from service.settings import need
@@ -24,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON for each,
 
 @cli.command()
 def audit(
-    video: Annotated[UUID | None, typer.Argument(help="The id of one video; all of them without.")] = None,
+    video: Annotated[str | None, typer.Argument(parser=ids.parse, help=f"{ids.HELP} Without it, all of them.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What the ledger says was paid: each video with its verdict, and the most that can have been paid twice."""
@@ -34,17 +35,18 @@ def audit(
     totals = Totals()
 
     async def work(ctx: Context) -> None:
-        async for one in audits(ctx.database, video):
+        video_id = None if video is None else await ids.resolve(ctx, video)
+        async for one in audits(ctx.database, video_id):
             totals.add(one)
             if as_json:
                 print(json.dumps(_plain(one) | {"verdict": one.verdict}))
-            elif video is not None or one.twice or one.unknown:
+            elif video_id is not None or one.twice or one.unknown:
                 print(f"{one.video_id}  {one.status or 'deleted':<10}  {one.submissions} submissions  {one.verdict}")
-        if video is None:
+        if video_id is None:
             return
         if not totals.videos:
-            raise NotFound(f"no submission of a video {video} was ever permitted")
-        for entry in await ledger.of_video(ctx.database, video):
+            raise NotFound(f"no submission of a video {video_id} was ever permitted")
+        for entry in await ledger.of_video(ctx.database, video_id):
             print(json.dumps(entry, default=str) if as_json else _line(entry))
 
     def _plain(one: Audit) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 @cli.command("attach")
 def attach(
-    video: Annotated[UUID, typer.Argument(help="The id of the video.")],
+    video: Annotated[str, typer.Argument(parser=ids.parse, help=ids.HELP)],
     task: Annotated[str, typer.Argument(help="The id of its task, from Runway's Request History.")],
 ) -> None:
     """Attach the task that an unknown submission made to its video. Taxiway checks it with Runway first."""
@@ -84,7 +86,7 @@ def attach(
 
     async def work(ctx: Context) -> str:
         need(ctx.settings, "runway_key")
-        return await attach(ctx, video, task)
+        return await attach(ctx, await ids.resolve(ctx, video), task)
 
     print(ATTACHED[run(work)])
 
@@ -112,9 +114,14 @@ def doctor(
     try:
         with one_line_errors():
             outside = asyncio.run(reachable(url)) if url else []
-            checks = [*asyncio.run(installation(os.environ)), *outside]
+            checks = [*asyncio.run(installation(os.environ, find_context)), *outside]
     finally:
         logging.disable(logging.NOTSET)
-    print(to_json(checks) if as_json else as_table(checks))
+    if prints_table(as_json):
+        from service.commands.checks import drawn
+
+        console().print(drawn(checks))
+    else:
+        print(to_json(checks) if as_json else as_table(checks))
     if any(check.status is CheckStatus.ERROR for check in checks):
         raise typer.Exit(1)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON for each, for programs; also when piped.")]
 
-ID_CHARACTERS = 36
+Watch = Annotated[bool, typer.Option("--watch", help="Go on, and show what changes, until Ctrl-C.")]
+Every = Annotated[float, typer.Option(min=0.2, help="Seconds between two rounds of --watch.")]
+
+LEAST_WIDE = 12  # characters of a column that takes what room is left
 STYLES = {
     "queued": "cyan", "processing": "yellow", "completed": "green", "failed": "red", "cancelled": "dim",
     "paused": "yellow", "open": "green", "unknown": "red", "accepted": "green",
@@ -62,21 +65,23 @@ def table(
 ) -> Table:
     """Rows under headings. `wide`: columns that take what room is left; `folded`: that are never cut short, but wrap.
 
-    Nor are ids cut short: they get copied.
+    Nor is an id cut short, in the column `video`: it gets copied. No column is narrower than its heading.
     """
     from rich import box
     from rich.table import Table
 
+    cells = [[text(cell) for cell in row] for row in rows]
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=bool(wide))
-    for heading in headings:
-        least = ID_CHARACTERS if heading == "video" else None
-        ratio = 1 if heading in wide else None
+    for place, heading in enumerate(headings):
+        least = max([len(heading), *(len(row[place]) for row in cells if heading == "video")])
         if heading in folded:
-            made.add_column(heading, overflow="fold")
+            made.add_column(heading, overflow="fold", min_width=least)
+        elif heading in wide:
+            made.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1, min_width=max(least, LEAST_WIDE))
         else:
-            made.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio, min_width=least)
-    for row in rows:
-        made.add_row(*(text(cell) for cell in row))
+            made.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
@@ -143,9 +148,9 @@ Rows = list[dict[str, Any]]
 
 async def watch(
     fetch: Callable[[], Awaitable[Rows]], key: str, draw: Callable[[Rows], RenderableType],
-    pause: Callable[[], Awaitable[object]], *, as_table: bool,
+    pause: Callable[[], Awaitable[object]], *, as_table: bool, has_ended: Callable[[], bool] = lambda: False,
 ) -> None:  # fmt: skip
-    """Fetch and print again and again, until Ctrl-C: a table that is kept up to date.
+    """Fetch and print again and again, until Ctrl-C or until it has ended: a table that is kept up to date.
 
     Without `as_table`, every row that is new or has changed, the oldest first; the field `key` identifies a row.
     """
@@ -155,6 +160,8 @@ async def watch(
             latest = {row[key]: row for row in await fetch()}
             print_json(row for name, row in reversed(latest.items()) if seen.get(name) != row)
             sys.stdout.flush()
+            if has_ended():
+                return
             seen = latest
             await pause()
     from rich.live import Live
@@ -162,4 +169,6 @@ async def watch(
     with Live(console=console(), auto_refresh=False, screen=True) as live:
         while True:
             live.update(draw(await fetch()), refresh=True)
+            if has_ended():
+                return
             await pause()

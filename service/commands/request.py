@@ -12,6 +12,7 @@ from uuid import UUID
 
 import typer
 
+from service.commands import ids
 from service.context import Context
 from service.errors import Malformed
 
@@ -30,7 +31,7 @@ class Wishes:
     metadata: str | None
     user_id: str | None
     priority: int | None
-    source: UUID | None
+    source: str | None
 
 
 async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
@@ -44,7 +45,7 @@ async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
     }
     body: dict[str, Any] = {"input": {}}
     if wishes.source is not None:
-        body |= await _of_video(ctx, wishes.source)
+        body |= await _of_video(ctx, await ids.resolve(ctx, wishes.source))
     body["input"] |= read_object(wishes.input, "--input") or {}
     body["input"] |= {name: value for name, value in given.items() if value is not None}
     others = {

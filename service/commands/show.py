@@ -4,50 +4,88 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import typer
 
+from service.commands import ids, output
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, ago, console, cost, credits, pairs, print_json, prints_table, table
+from service.commands.output import (
+    AsJson,
+    Every,
+    Watch,
+    ago,
+    console,
+    cost,
+    credits,
+    pairs,
+    print_json,
+    prints_table,
+    table,
+    until,
+)
 from service.commands.videos import VideoId
 from service.context import Context
+from service.operations.waiting import videos_ahead
+from service.videos import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from service.videos import Video
 
 cli = typer.Typer()
 
 
 @cli.command()
-def show(video: VideoId, as_json: AsJson = False) -> None:
+def show(video: VideoId, watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -> None:
     """One video: what was asked for, how far it is, its cost, each submission, and all that happened."""
+    as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
-        from service.steps import poll
-
-        whole = await _whole(ctx, await poll.poll_now(ctx, video))
-        if prints_table(as_json):
-            _print(whole)
+        video_id = await ids.resolve(ctx, video)
+        if watch:
+            await _watch(ctx, video_id, every, as_table=as_table)
+        elif as_table:
+            console().print(_drawn(await _whole(ctx, video_id)))
         else:
-            print_json([whole])
+            print_json([await _whole(ctx, video_id)])
 
     run_quietly(work)
 
 
-async def _whole(ctx: Context, video: Video) -> dict[str, Any]:
-    """A video, its account, its submissions and its story, as the API shows each."""
-    from service.store import audit, ledger, timeline
-    from service.web.schemas import SubmissionView, VideoView
-    from service.web.schemas_bulk import TimelineEntry
+async def _watch(ctx: Context, video_id: UUID, every: float, *, as_table: bool) -> None:
+    """Show it again and again, until it has ended: then the last of it stays."""
+    whole: dict[str, Any] = {}
 
+    async def fetch() -> list[dict[str, Any]]:
+        nonlocal whole
+        whole = await _whole(ctx, video_id)
+        return [whole | {"id": whole["video"]["id"]}]
+
+    def has_ended() -> bool:
+        return Status(whole["video"]["status"]).terminal
+
+    await output.watch(
+        fetch, "id", lambda rows: _drawn(rows[0]), lambda: ctx.sleep(every), as_table=as_table, has_ended=has_ended
+    )
+    if as_table:
+        console().print(_drawn(whole))
+
+
+async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
+    """A video, its account, its submissions and its story, as the API shows each. Its task is polled if that is due."""
+    from service.steps import poll
+    from service.store import audit, ledger, timeline
+    from service.web.schemas import SubmissionView
+    from service.web.schemas_bulk import TimelineEntry
+    from service.web.views import view
+
+    video = await poll.poll_now(ctx, video_id)
     accounts = [one async for one in audit.audits(ctx.database, video.id)]
     account = accounts[0] if accounts else audit.nothing(video.id)
     rows = await ledger.of_video(ctx.database, video.id)
     story = await timeline.timeline(ctx.database, video.id)
     return {
-        "video": VideoView.of(video).model_dump(mode="json"),
+        "video": (await view(ctx, video)).model_dump(mode="json"),
         "verdict": account.verdict,
         "paid_credits": float(account.paid),
         "most_credits": float(account.most),
@@ -56,17 +94,22 @@ async def _whole(ctx: Context, video: Video) -> dict[str, Any]:
     }
 
 
-def _print(whole: dict[str, Any]) -> None:
+def _drawn(whole: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+
     view = whole["video"]
-    error = view["error"] or {}
-    out = console()
-    out.print(
+    error, waiting = view["error"] or {}, view["waiting"] or {}
+    ahead = waiting.get("ahead")
+    return Group(
         pairs(
             [
                 ("video", view["id"]),
                 ("status", view["status"]),
                 ("why", error.get("code")),
                 ("", error.get("message")),
+                ("waiting", waiting.get("detail")),
+                ("", f"goes on in {until(waiting['until'])}" if waiting.get("until") else None),
+                ("ahead", None if ahead is None else videos_ahead(ahead)),
                 ("progress", None if view["progress"] is None else f"{view['progress']:.0%}"),
                 ("task", " ".join(filter(None, (view["runway_video_id"], view["task_status"])))),
                 ("file", view["video_url"]),
@@ -75,17 +118,16 @@ def _print(whole: dict[str, Any]) -> None:
                 ("input", json.dumps(view["input"], ensure_ascii=False) if view["input"] else None),
                 ("metadata", json.dumps(view["metadata"], ensure_ascii=False) if view["metadata"] else None),
                 ("priority", view["priority"]),
-                ("made", f"{view['created_at']} ({ago(view['created_at'])} ago)"),
+                ("created", f"{view['created_at']} ({ago(view['created_at'])} ago)"),
                 ("run after", view["run_after"] if view["status"] == "queued" else None),
                 ("finished", view["finished_at"]),
                 ("quoted", credits(view["quoted_credits"]) and f"{credits(view['quoted_credits'])} credits"),
                 ("cost", whole["verdict"]),
             ]
-        )
+        ),
+        *([_submissions(whole["submissions"])] if whole["submissions"] else []),
+        _story(whole["timeline"]),
     )
-    if whole["submissions"]:
-        out.print(_submissions(whole["submissions"]))
-    out.print(_story(whole["timeline"]))
 
 
 def _submissions(entries: list[dict[str, Any]]) -> RenderableType:

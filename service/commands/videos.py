@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
-from service.commands import completion, output
+from service.commands import completion, ids, output
 from service.commands.console import run_quietly
 from service.commands.output import AsJson, ago, console, cost, print_json, prints_table, table
 from service.context import Context
@@ -31,7 +30,7 @@ ErrorCode = Annotated[
 Query = Annotated[
     str | None, typer.Option("--q", help="Only these: an id, a Runway id, or words of prompt and metadata.")
 ]
-VideoId = Annotated[UUID, typer.Argument(metavar="VIDEO", help="The id of the video.")]
+VideoId = Annotated[str, typer.Argument(metavar="VIDEO", parser=ids.parse, help=ids.HELP)]
 
 PAGE = 200
 
@@ -80,13 +79,13 @@ def videos(
 async def views(ctx: Context, wanted: Wanted, limit: int) -> AsyncIterator[dict[str, Any]]:
     """The videos that are meant as the API shows them, newest first, read page by page."""
     from service.store import listing
-    from service.web.schemas import VideoView
+    from service.web import views as web
 
     before = None
     while limit > 0:
         page = await listing.page(ctx.database, wanted, before=before, limit=min(limit, PAGE))
-        for video in page.videos:
-            yield VideoView.of(video).model_dump(mode="json")
+        for view in await web.views(ctx, page.videos):
+            yield view.model_dump(mode="json")
         limit -= len(page.videos)
         before = page.next
         if before is None:
@@ -94,10 +93,11 @@ async def views(ctx: Context, wanted: Wanted, limit: int) -> AsyncIterator[dict[
 
 
 def _table(found: list[dict[str, Any]]) -> RenderableType:
-    headings = ("video", "status", "made", "model", "credits", "what")
+    headings = ("video", "status", "created", "model", "credits", "what")
+    shown = ids.shortened([view["id"] for view in found])
     rows = [
         (
-            view["id"], view["status"], ago(view["created_at"]), view["model"],
+            shown[view["id"]], view["status"], ago(view["created_at"]), view["model"],
             cost(view), _what(view),
         )
         for view in found
@@ -106,9 +106,10 @@ def _table(found: list[dict[str, Any]]) -> RenderableType:
 
 
 def _what(view: dict[str, Any]) -> str:
-    """What matters most of a video: why it failed or waits, how far it is, or what was asked for."""
-    if error := view["error"]:
+    """What matters most of a video: why it waits or failed, how far it is, or what was asked for."""
+    if (error := view["error"]) and view["status"] != "queued":
         return ": ".join(filter(None, (error["code"], error["message"])))
     if view["status"] == "processing" and view["progress"] is not None:
         return f"{view['progress']:.0%}"
-    return str((view["input"] or {}).get("promptText", ""))
+    prompt = str((view["input"] or {}).get("promptText", ""))
+    return " · ".join(filter(None, (view["waiting"]["detail"], prompt))) if view["waiting"] else prompt

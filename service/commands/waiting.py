@@ -10,19 +10,21 @@ from uuid import UUID
 
 from service.commands import output
 from service.commands.console import fail
-from service.commands.output import console, say, span
+from service.commands.output import console, say
 from service.context import Context
 from service.errors import DatabaseUnavailable
+from service.logs import one_line
+from service.operations.waiting import Reason, waiting
 
 if TYPE_CHECKING:
     from service.videos import Video
 
 LOOK_SECONDS = 1.0
-# A cron service calls once a minute or less often, and may miss a call.
-SILENT_SECONDS = 180.0
 # A database that is restarted is back by then.
 PATIENCE_SECONDS = 60.0
 FETCH_SECONDS = 60.0  # without a byte
+# What does not go by within moments is said in a line of its own, once: the bar is for terminals alone.
+WORTH_A_LINE = frozenset(Reason) - {Reason.NEXT_TICK, Reason.SLOTS, Reason.RUNWAY_SLOT}
 
 Show = Callable[[str, float | None], None]  # what is going on, and how far in [0, 1] if that is known
 
@@ -46,16 +48,19 @@ def bar() -> Iterator[Show]:
 
 
 async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
-    """Poll the video until it has ended. A tick elsewhere does the work; if none runs, this says so."""
+    """Poll the video until it has ended, and show what it waits for. A tick elsewhere does the work."""
     from service.steps import poll
 
-    warned = False
+    said: set[Reason] = set()
     away_since: float | None = None
     while not video.status.terminal:
-        show(video.status.value, video.progress if video.status == "processing" else None)
         try:
-            if not warned:
-                warned = await _warned_of_silence(ctx)
+            why = (await waiting(ctx.database, [video])).get(video.id)
+            words = f"{video.status.value}: {why.detail}" if why else video.status.value
+            show(words, video.progress if video.status == "processing" else None)
+            if why and why.reason in WORTH_A_LINE and why.reason not in said:
+                said.add(why.reason)
+                say(one_line(f"the video waits. {why.detail}"))
             await ctx.sleep(LOOK_SECONDS)
             video = await poll.poll_now(ctx, video.id)
             away_since = None
@@ -65,17 +70,6 @@ async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
                 raise
             show("the database does not answer", None)
     return video
-
-
-async def _warned_of_silence(ctx: Context) -> bool:
-    from service.store import ticks
-
-    last = await ticks.last(ctx.database)
-    if last is not None and last[2] < SILENT_SECONDS:
-        return False
-    since = "no tick has run yet" if last is None else f"the last tick was {span(last[2])} ago"
-    say(f"{since}: the video waits until one does (`taxiway worker`, or whatever calls /process-queued)")
-    return True
 
 
 async def download(ctx: Context, video: Video, path: Path, show: Show) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -31,6 +31,9 @@ class CheckStatus(StrEnum):
     OK = "ok"
     WARNING = "warning"
     ERROR = "error"
+
+
+SEVERITY = (CheckStatus.ERROR, CheckStatus.WARNING, CheckStatus.OK)
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,32 @@ DOUBT_FIXES = {
 }
 
 
-def settings(loaded: Settings, environment: Mapping[str, str]) -> list[Check]:
-    """Every wanted setting, and what is allowed and probably a mistake. `environment`: as the process has it."""
+def settings(loaded: Settings, environment: Mapping[str, str], unused: Collection[str] = frozenset()) -> list[Check]:
+    """Every wanted setting, and what is allowed and probably a mistake. `environment`: as the process has it.
+
+    `unused`: settings that this installation does without.
+    """
     given = {name.upper(): value.strip() for name, value in environment.items() if value.strip()}
-    doubtful = [*_missing(loaded), *_doubtful(loaded), *_endpoint(loaded, given), *_ambiguous(given), *_quoted(given)]
+    doubtful = [
+        *missing(loaded, unused),
+        *_doubtful(loaded),
+        *_endpoint(loaded, given),
+        *_ambiguous(given),
+        *_quoted(given),
+    ]
     named = {check.name for check in doubtful}
     fine = [ENV_NAMES[name] for name in WANTED if ENV_NAMES[name] not in named]
     return [Check("settings", name, CheckStatus.OK, "set") for name in fine] + doubtful
 
 
-def _missing(loaded: Settings) -> list[Check]:
-    return [Check("settings", ENV_NAMES[name], *words) for name, words in WANTED.items() if not getattr(loaded, name)]
+def missing(loaded: Settings, unused: Collection[str]) -> list[Check]:
+    """The wanted settings that are not set; what this installation does without is ok."""
+    return [
+        Check("settings", ENV_NAMES[name], CheckStatus.OK, "not set, and not used here")
+        if name in unused else Check("settings", ENV_NAMES[name], *words)
+        for name, words in WANTED.items()
+        if not getattr(loaded, name)
+    ]  # fmt: skip
 
 
 def _doubtful(loaded: Settings) -> list[Check]:
@@ -231,22 +249,34 @@ def as_json(checks: Sequence[Check]) -> str:
     return json.dumps([dataclasses.asdict(check) for check in checks], ensure_ascii=False)
 
 
+def ranked(checks: Iterable[Check]) -> list[Check]:
+    """The checks with the errors first, then the warnings, each kind in its order."""
+    return sorted(checks, key=lambda check: SEVERITY.index(check.status))
+
+
+def worst(checks: Iterable[Check]) -> CheckStatus:
+    """The status of the worst of them; ok without any."""
+    return next((check.status for check in ranked(checks)), CheckStatus.OK)
+
+
 def as_table(checks: Sequence[Check]) -> str:
-    """The checks in aligned columns, the fix of each below it, and a last line that counts them."""
-    rows = [("STATUS", "AREA", "CHECK"), *((one.status.value, one.area, one.name) for one in checks)]
+    """The checks in aligned columns, problems first, the fix of each below it, and a last line that counts them."""
+    sorted_ = ranked(checks)
+    rows = [("STATUS", "AREA", "CHECK"), *((one.status.value, one.area, one.name) for one in sorted_)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     starts = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines = [f"{starts[0]}  MESSAGE"]
-    for start, check in zip(starts[1:], checks, strict=True):
+    for start, check in zip(starts[1:], sorted_, strict=True):
         lines.append(f"{start}  {check.message}")
         if check.fix:
             lines.append(f"{' ' * len(start)}  fix: {check.fix}")
-    errors, warnings, fine = (
-        sum(one.status is status for one in checks)
-        for status in (CheckStatus.ERROR, CheckStatus.WARNING, CheckStatus.OK)
-    )
-    counted = f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}, {fine} ok"
-    return "\n".join([*lines, "", counted])
+    return "\n".join([*lines, "", counted(checks)])
+
+
+def counted(checks: Sequence[Check]) -> str:
+    """`1 error, 2 warnings, 9 ok`."""
+    errors, warnings, fine = (sum(one.status is status for one in checks) for status in SEVERITY)
+    return f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}, {fine} ok"
 
 
 def _counted(count: int, word: str) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from service.context import Context
 from service.doctor.checks import Check, CheckStatus, unchecked
-from service.doctor.queue import span
+from service.operations.rhythm import span
 from service.store import link_queries
 from service.store.link_queries import LeftAtProcessing, RefusedAtGate, Troubled, Vanished, WithoutRole
 from service.store.links import TableTrouble

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 from service.doctor.checks import Check, CheckStatus
 from service.operations.budget import REASON as DAILY_BUDGET
+from service.operations.rhythm import late_after, span, usual
 from service.runway.outcomes import Reason
 from service.store.circuit import IN_A_ROW
 from service.store.circuit import REASON as CIRCUIT
 from service.store.identity import REASON as RESTORED
 
-LATE_SECONDS = 600.0  # a cron by the minute may miss a few; as in /health
+LATE_SECONDS = 600.0  # a video that is due for longer waits too long
 MANY_MODERATED = 3  # in an hour
 MISSED_INTERVALS = 2.5  # a tick is missed when the gap is longer than so many usual ones ...
 MISSED_SECONDS = 120.0  # ... and than this: a worker is woken whenever there is work
@@ -119,16 +120,24 @@ def _moderated(count: int) -> Check:
     return Check("queue", "moderated", CheckStatus.WARNING, words, fix)
 
 
-def paused_model(row: Mapping[str, Any]) -> Check:
-    """A paused model: model, reason, detail, paused_until."""
+def goes_on(paused_until: datetime | None, now: float) -> str:
+    """When a paused model goes on; None: when an operator says so. `now`: seconds since 1970."""
+    if paused_until is None:
+        return "goes on when you resume it"
+    seconds = paused_until.timestamp() - now
+    return f"tries again in {span(seconds)}" if seconds > 0 else "tries again with the next video"
+
+
+def paused_model(row: Mapping[str, Any], now: float) -> Check:
+    """A paused model: model, reason, detail, paused_until. `now`: seconds since 1970."""
     which = "all models" if row["model"] == "all" else row["model"]
-    until = row["paused_until"].isoformat(" ", "seconds") if row["paused_until"] else "you resume it"
-    words = f"paused until {until}, {row['reason']}: {row['detail']}"
     status, fix = MODEL_FIXES.get(row["reason"], (CheckStatus.WARNING, ""))
     if row["reason"] == CIRCUIT:
-        return Check("queue", which, status, lost_answers(which, row["detail"] or "", f"until {until}"), fix)
-    resume = f"`taxiway resume '{row['model']}'`"
-    return Check("queue", which, status, words, f"{fix}, then {resume}" if fix else resume)
+        until = f"until {row['paused_until']:%H:%M:%S} UTC"
+        return Check("models", f"paused, {which}", status, lost_answers(which, row["detail"] or "", until), fix)
+    words = f"{row['reason']}: {row['detail']}; it {goes_on(row['paused_until'], now)}"
+    resume = f"`taxiway resume {row['model']}`"
+    return Check("models", f"paused, {which}", status, words, f"{fix}, then {resume}" if fix else resume)
 
 
 def cron(recent: Sequence[Mapping[str, Any]], under_way: int) -> list[Check]:
@@ -139,15 +148,15 @@ def cron(recent: Sequence[Mapping[str, Any]], under_way: int) -> list[Check]:
             words = f"function ends with the response, and {words}"
         status = CheckStatus.ERROR if under_way else CheckStatus.WARNING
         return [Check("cron", "last tick", status, words, CALL_IT)]
-    gaps = [before["began_seconds_ago"] - after["began_seconds_ago"] for after, before in pairwise(recent)]
-    usual = median(gaps) if gaps else None
-    return [_last(recent[0], usual), *_rhythm(gaps, usual)]
+    ages = [tick["began_seconds_ago"] for tick in recent]
+    interval = usual(ages)
+    return [_last(recent[0], interval), *_rhythm([before - after for after, before in pairwise(ages)], interval)]
 
 
-def _last(tick: Mapping[str, Any], usual: float | None) -> Check:
+def _last(tick: Mapping[str, Any], interval: float | None) -> Check:
     age = tick["began_seconds_ago"]
     words = f"{span(age)} ago ({tick['kind']})"
-    if age > max(LATE_SECONDS, MISSED_INTERVALS * (usual or 0)):
+    if age > late_after(interval):
         return Check("cron", "last tick", CheckStatus.ERROR, f"the cron has stopped: {words}", CALL_IT)
     if tick["error"]:
         words = f"{words}, and a step failed: {tick['error']}"
@@ -155,23 +164,15 @@ def _last(tick: Mapping[str, Any], usual: float | None) -> Check:
     return Check("cron", "last tick", CheckStatus.OK, words)
 
 
-def _rhythm(gaps: Sequence[float], usual: float | None) -> list[Check]:
-    if usual is None:
+def _rhythm(gaps: Sequence[float], interval: float | None) -> list[Check]:
+    if interval is None:
         return []
-    slow = usual > LATE_SECONDS
-    words, fix = f"every {span(usual)}", "let it call every minute: a video waits that long" if slow else ""
+    slow = interval > LATE_SECONDS
+    words, fix = f"every {span(interval)}", "let it call every minute: a video waits that long" if slow else ""
     found = [Check("cron", "interval", CheckStatus.WARNING if slow else CheckStatus.OK, words, fix)]
-    longest = max(MISSED_SECONDS, MISSED_INTERVALS * usual)
-    missed = sum(round(gap / max(usual, MISSED_SECONDS / MISSED_INTERVALS)) - 1 for gap in gaps if gap > longest)
+    longest = max(MISSED_SECONDS, MISSED_INTERVALS * interval)
+    missed = sum(round(gap / max(interval, MISSED_SECONDS / MISSED_INTERVALS)) - 1 for gap in gaps if gap > longest)
     if not missed:
         return [*found, Check("cron", "missed", CheckStatus.OK, f"none of the last {len(gaps) + 1}")]
     words, fix = f"about {missed}, among the last {len(gaps) + 1}", "look into the cron service's own log"
     return [*found, Check("cron", "missed", CheckStatus.WARNING, words, fix)]
-
-
-def span(seconds: float) -> str:
-    """A time in words: days, h, min or s."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from service import context as contexts
 from service.context import Context
-from service.doctor import links, storage
+from service.doctor import at_work, links, storage
 from service.doctor.checks import (
     Check,
     CheckStatus,
@@ -22,14 +22,15 @@ from service.doctor.checks import (
     settings,
     unchecked,
 )
-from service.doctor.queue import cron, paused_model, queue, refused_rows, span
+from service.doctor.queue import cron, paused_model, queue, refused_rows
 from service.errors import BadSettings, DatabaseUnavailable, RunwayUnavailable
 from service.installer import history as scripts
 from service.installer.closing import open_to
 from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
+from service.operations.rhythm import span
 from service.redaction import Redactor
-from service.store import doctor_queries, models, parked, queue_stats
+from service.store import doctor_queries, parked
 from service.store.url import Target
 
 SKEW_SECONDS = 5.0
@@ -43,10 +44,12 @@ DATABASE_FIXES = {
 }
 
 
-async def installation(environment: Mapping[str, str]) -> list[Check]:
+async def installation(
+    environment: Mapping[str, str], open_context: Callable[[], Context] = contexts.from_environment
+) -> list[Check]:
     """Everything about the installation that this process's environment describes."""
     try:
-        ctx = contexts.from_environment()
+        ctx = open_context()
     except BadSettings as exc:
         why = "the settings contradict themselves"
         rest = [unchecked(area, "all of it", why) for area in ("Runway", "database", "queue", "cron", "callbacks")]
@@ -59,11 +62,25 @@ async def installation(environment: Mapping[str, str]) -> list[Check]:
 
 async def run_checks(ctx: Context, environment: Mapping[str, str]) -> list[Check]:
     """Everything about one context; no secret is in any of it."""
-    runway, stored = await asyncio.gather(
-        _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx))
+    runway, stored, unused = await asyncio.gather(
+        _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx)), _unused(ctx)
     )
-    found = [*settings(ctx.settings, environment), *runway, *stored, callbacks(ctx.settings)]
+    found = [*settings(ctx.settings, environment, unused), *runway, *stored, callbacks(ctx.settings)]
     return _fit_to_show(found, ctx.settings.redactor)
+
+
+async def status(ctx: Context) -> list[Check]:
+    """Whether videos get through: the cheap checks. Raises DatabaseUnavailable and NotConfigured."""
+    found = at_work.checks(ctx.settings, await at_work.facts(ctx.database), ctx.now())
+    return _fit_to_show(found, ctx.settings.redactor)
+
+
+async def _unused(ctx: Context) -> frozenset[str]:
+    """The settings that this installation does without; none where the database does not say."""
+    try:
+        return await at_work.unused(ctx.database, await doctor_queries.recent_ticks(ctx.database))
+    except Exception:  # other checks say what is wrong
+        return frozenset()
 
 
 def _fit_to_show(checks: Sequence[Check], redact: Redactor) -> list[Check]:
@@ -170,9 +187,7 @@ async def _schema(ctx: Context) -> tuple[History, Check, list[str]]:
 
 
 async def _queue_and_cron(ctx: Context) -> list[Check]:
-    facts = await queue_stats.report(ctx.database)
-    paused = await models.paused(ctx.database)
-    recent = await doctor_queries.recent_ticks(ctx.database)
-    under_way = sum(facts["counts"].get(status, 0) for status in ("queued", "processing"))
+    seen = await at_work.facts(ctx.database)
     refusals = refused_rows(await parked.newest(ctx.database))
-    return [*queue(facts), refusals, *(paused_model(dict(row)) for row in paused), *cron(recent, under_way)]
+    paused = [paused_model(row, ctx.now()) for row in seen.paused]
+    return [*queue(seen.report), refusals, *paused, *cron(seen.recent, seen.under_way)]

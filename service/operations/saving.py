@@ -223,8 +223,11 @@ async def _save(ctx: Context, answers: Sequence[OutcomeRow]) -> Left:
             left.append(answer)
             continue
         ctx.unsaved.pop(answer.submission_id, None)
+        words = _ROW_WORDS[result].format(status=answer.next_status)
+        if result == "moved" and answer.next_status == "failed" and answer.error_message:
+            words += f", {answer.error_message}"
         event(
-            log, VIDEO, "row_updated", _ROW_WORDS[result].format(status=answer.next_status),
+            log, VIDEO, "row_updated", words,
             video=answer.video_id, submission=answer.submission_id, task=answer.task_id,
         )  # fmt: skip
     return Left(left, may_pass="busy" in results.values() or parking.may_pass)

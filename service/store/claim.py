@@ -20,7 +20,7 @@ from service.store.submissions import FIRST_POLL_SECONDS
 # What forbids another create for the video `v`. Consent was given while the outcome was unknown: once that turns
 # out to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
 # video_id; as a join, the whole ledger would be read for each claim.
-_BLOCKED = """EXISTS (
+BLOCKED = """EXISTS (
     SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL
       AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
 
@@ -113,7 +113,7 @@ def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choo
     which, order = (_PROBED_MODEL, _PROBING_ORDER) if probing else (_OPEN_MODELS, _ORDER)
     parts = {
         "limit": int(limit),
-        "blocked": _BLOCKED,
+        "blocked": BLOCKED,
         "only": ONLY,
         "room": "1" if probing else "taxiway.room(l.model)",
         "ready": _READY.format(model="l.model"),

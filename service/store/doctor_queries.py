@@ -90,3 +90,11 @@ FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT $1
 async def recent_ticks(database: Database) -> list[dict[str, Any]]:
     """The last ticks that could send something, newest first: kind, error, began_seconds_ago."""
     return [dict(row) for row in await database.fetch(_RECENT, RECENT_TICKS)]
+
+
+_HAS_LINKS = "SELECT EXISTS (SELECT FROM taxiway.links WHERE state IN ('open', 'paused'))"
+
+
+async def has_links(database: Database) -> bool:
+    """Whether any table of the app's is linked."""
+    return bool(await database.fetchval(_HAS_LINKS))

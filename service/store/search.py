@@ -71,6 +71,21 @@ async def named(database: Database, text: str) -> list[UUID]:
     return [row["id"] for row in await database.fetch(_NAMED, video_id, text)]
 
 
+# Videos whose ids lie between two, by the primary keys; of a video that was deleted, the ledger still has the id.
+_BETWEEN = """
+(SELECT id FROM taxiway.videos WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 4)
+UNION
+(SELECT DISTINCT video_id AS id FROM taxiway.submissions WHERE video_id BETWEEN $1 AND $2 ORDER BY video_id LIMIT 4)
+ORDER BY id
+"""
+
+
+async def beginning_with(database: Database, digits: str) -> list[UUID]:
+    """The first few videos whose ids begin with these hexadecimal digits, at most 8."""
+    first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    return [row["id"] for row in await database.fetch(_BETWEEN, first, last)]
+
+
 def tsquery(text: str, arguments: Arguments) -> str:
     """The words of `text` as SQL of a tsquery, evaluated once; the last one may be the beginning of a word."""
     if plain := re.sub("[</>]+", " ", text).strip() if re.search("[</>]", text) else "":

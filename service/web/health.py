@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
-from service.doctor.queue import MANY_MODERATED, MODEL_FIXES, lost_answers
+from service.doctor import at_work, links
+from service.doctor.checks import Check, CheckStatus, missing
 from service.errors import DatabaseUnavailable, NotConfigured
-from service.settings import ENV_NAMES
-from service.store import link_queries, models, queue_stats, ticks
-from service.store.circuit import REASON as CIRCUIT
+from service.operations.rhythm import late_after, usual
+from service.store import ticks
 from service.store.database import Database
 from service.web.auth import READ, VIEW, context_of, has_token
 from service.web.fresh import Fresh
@@ -24,10 +24,7 @@ from service.web.fresh import Fresh
 T = TypeVar("T")
 
 READY_SECONDS = 4.0  # Render gives a health check 5 s
-# Ticks are expected at least this often; a cron by the minute may miss a few.
-TICK_LATE_SECONDS = 600.0
 SHOWN_TO_STRANGERS = ("counts", "counted_at")
-WANTED = ("database_url", "runway_key", "api_keys", "cron_secret")
 
 
 async def live(_request: Request) -> Response:
@@ -60,21 +57,32 @@ class Reports:
 async def show(request: Request) -> Response:
     """GET /health: to strangers whether it is well, and counts; with a token everything. 503 without a database."""
     ctx, reports = context_of(request), request.app.state.reports
-    missing = [ENV_NAMES[name] for name in WANTED if not getattr(ctx.settings, name)]
     is_known = has_token(request, READ)
     more = await _doctor(ctx) if has_token(request, VIEW) else {}
     try:
-        facts: dict[str, Any] = await reports.facts.get()
+        seen, body = await reports.facts.get()
     except (DatabaseUnavailable, NotConfigured) as exc:
-        body: dict[str, Any] = {"status": "down"}
+        down: dict[str, Any] = {"status": "down"}
         if is_known:
-            body |= {"database": _database_words(exc), "missing_settings": missing}
-        return JSONResponse(body | more, status_code=503, headers={"Retry-After": "10"})
-    concerns = _concerns(facts, missing)
-    status = "attention" if concerns else "ok"
+            down |= {"database": _database_words(exc), "missing_settings": _missing(ctx, frozenset())}
+        return JSONResponse(down | more, status_code=503, headers={"Retry-After": "10"})
+    problems = at_work.problems(at_work.checks(ctx.settings, seen, ctx.now()))
+    status = "attention" if problems else "ok"
     if not is_known:
-        return JSONResponse({"status": status} | {name: facts[name] for name in SHOWN_TO_STRANGERS})
-    return JSONResponse({"status": status, "concerns": concerns, "missing_settings": missing} | facts | more)
+        return JSONResponse({"status": status} | {name: body[name] for name in SHOWN_TO_STRANGERS})
+    concerns = [ctx.settings.redactor(_sentence(check)) for check in problems]
+    known = {"status": status, "concerns": concerns, "missing_settings": _missing(ctx, seen.unused)}
+    return JSONResponse(known | body | more)
+
+
+def _missing(ctx: Context, unused: frozenset[str]) -> list[str]:
+    return [check.name for check in missing(ctx.settings, unused) if check.status is not CheckStatus.OK]
+
+
+def _sentence(check: Check) -> str:
+    """A check for every token. What stands in rows of a linked table is for viewers, whom `doctor` shows it."""
+    words = "`taxiway doctor` says why" if check.area == links.AREA else check.message
+    return f"{check.name}: {words}"
 
 
 async def _doctor(ctx: Context) -> dict[str, Any]:
@@ -89,14 +97,21 @@ def _database_words(exc: DatabaseUnavailable | NotConfigured) -> str:
     return exc.detail if isinstance(exc, NotConfigured) else exc.title
 
 
-async def _facts(database: Database) -> dict[str, Any]:
-    facts = await queue_stats.report(database)
-    facts["counted_at"] = facts["counted_at"] and facts["counted_at"].isoformat()
+async def _facts(database: Database) -> tuple[at_work.Facts, dict[str, Any]]:
+    """What the checks are made of, and what of it is shown as it is."""
+    seen = await at_work.facts(database)
     last = await ticks.last(database)
-    paused = await models.paused(database)
-    facts["last_tick"] = (
-        {"kind": last[0], "finished_at": last[1].isoformat(), "age_seconds": round(last[2], 1)} if last else None
-    )
+    facts = dict(seen.report)
+    facts["counted_at"] = facts["counted_at"] and facts["counted_at"].isoformat()
+    facts["last_tick"] = None
+    if last:
+        late = late_after(usual([tick["began_seconds_ago"] for tick in seen.recent]))
+        facts["last_tick"] = {
+            "kind": last[0],
+            "finished_at": last[1].isoformat(),
+            "age_seconds": round(last[2], 1),
+            "late_after_seconds": round(late, 1),
+        }
     facts["models_paused"] = [
         {
             "model": row["model"],
@@ -104,7 +119,7 @@ async def _facts(database: Database) -> dict[str, Any]:
             "detail": row["detail"],
             "paused_until": row["paused_until"] and row["paused_until"].isoformat(),
         }
-        for row in paused
+        for row in seen.paused
     ]
     facts["links"] = [
         {
@@ -113,38 +128,6 @@ async def _facts(database: Database) -> dict[str, Any]:
             "refusing_rows": one.rows,
             "refusing_since": one.since and one.since.isoformat(),
         }
-        for one in await link_queries.troubled(database)
+        for one in seen.troubled
     ]
-    return facts
-
-
-def _pause(model: dict[str, Any]) -> str:
-    if model["reason"] != CIRCUIT:
-        return f"model {model['model']} is paused: {model['reason']}"
-    words = lost_answers(f"model {model['model']}", model["detail"] or "", f"until {model['paused_until']}")
-    return f"{words}: {MODEL_FIXES[CIRCUIT][1]}"
-
-
-def _concerns(facts: dict[str, Any], missing: list[str]) -> list[str]:
-    """What needs an operator, one sentence each; empty if all is well."""
-    concerns = [f"{name} is not set" for name in missing]
-    if facts["last_tick"] is None:
-        concerns.append("no tick has ever run: point a cron at /process-queued, or run `taxiway worker`")
-    elif facts["last_tick"]["age_seconds"] > TICK_LATE_SECONDS:
-        concerns.append(f"the last tick ended {facts['last_tick']['age_seconds']:.0f} s ago: has the cron stopped?")
-    if facts["stuck"]:
-        concerns.append(f"{facts['stuck']} videos are stuck")
-    if facts["unknown"]:
-        concerns.append(f"{facts['unknown']} submissions have an unknown outcome")
-    concerns += map(_pause, facts["models_paused"])
-    if facts["moderated"] >= MANY_MODERATED:
-        concerns.append(
-            f"Runway's moderation refused {facts['moderated']} videos in the last hour: it suspends accounts for that"
-        )
-    why = "`taxiway doctor` says why"
-    for one in facts["links"]:
-        if one["is_paused"]:
-            concerns.append(f"the linked table {one['link']} is paused: {why}")
-        if one["refusing_rows"]:
-            concerns.append(f"{one['refusing_rows']} rows of {one['link']} refuse to show their videos: {why}")
-    return concerns
+    return seen, facts

@@ -18,7 +18,6 @@ from service.store import videos as store
 from service.store.stats import Span
 from service.web import bodies
 from service.web.auth import OPERATE, VIEW, bearer
-from service.web.schemas import VideoView
 from service.web.schemas_operations import (
     AccountView,
     AttachRequest,
@@ -32,12 +31,13 @@ from service.web.schemas_operations import (
     TickView,
 )
 from service.web.videos import video_id_of
+from service.web.views import view
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def _answer(view: BaseModel) -> Response:
-    return JSONResponse(view.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+def _answer(shown: BaseModel) -> Response:
+    return JSONResponse(shown.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
 
 def _query(request: Request, model: type[M]) -> M:
@@ -117,4 +117,4 @@ async def attach(request: Request) -> Response:
         holder = await ledger.holder(ctx.database, asked.task_id)
         if holder != video.id:
             raise Conflict(f"the task {asked.task_id} belongs to the video {holder}")
-    return _answer(VideoView.of(await store.get(ctx.database, video.id)))
+    return _answer(await view(ctx, await store.get(ctx.database, video.id)))

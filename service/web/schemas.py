@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from service.operations.waiting import Reason, Waiting
 from service.videos import Video
 
 LARGEST_METADATA_BYTES = 16_000
@@ -134,6 +135,15 @@ class Failure(Schema):
     message: str | None = Field(description="for people")
 
 
+class WaitingView(Schema):
+    """What a video waits for."""
+
+    reason: Reason = Field(description="a word for programs")
+    detail: str = Field(description="a sentence for people")
+    until: datetime | None = Field(description="when it goes on, if that is known")
+    ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
+
+
 class VideoView(Schema):
     """A video."""
 
@@ -150,6 +160,7 @@ class VideoView(Schema):
     task_status: str | None
     progress: float | None
     error: Failure | None
+    waiting: WaitingView | None = Field(description="why it is still queued, or not yet begun by Runway")
     quoted_credits: Credits = None
     cost_credits: Credits = None
     file: str | None = Field(description="redirects to a live URL of the video, for as long as Runway has it")
@@ -161,21 +172,22 @@ class VideoView(Schema):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, video: Video) -> VideoView:
-        """The public view of a row."""
+    def of(cls, video: Video, waiting: Waiting | None = None) -> VideoView:
+        """The public view of a row. `waiting`: what `operations.waiting` says of it."""
         has_error = video.error_code or video.error_message
         return cls(
             **{name: getattr(video, name) for name in _SAME},
             status=video.status.value,
             input=shortened(video.input),
             error=Failure(code=video.error_code, message=video.error_message) if has_error else None,
+            waiting=WaitingView(**vars(waiting)) if waiting else None,
             quoted_credits=_number(video.quoted_credits),
             cost_credits=_number(video.cost_credits),
             file=f"/videos/{video.id}/file" if video.video_url else None,
         )
 
 
-_DIFFERENT = {"status", "input", "error", "quoted_credits", "cost_credits", "file"}
+_DIFFERENT = {"status", "input", "error", "waiting", "quoted_credits", "cost_credits", "file"}
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
 
 

@@ -37,11 +37,11 @@ from service.web.schemas import (
     SubmissionView,
     VideoPage,
     VideoRequest,
-    VideoView,
     cursor_of,
     position,
 )
 from service.web.schemas_bulk import Timeline, TimelineEntry
+from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 LONGEST_KEY = 255
@@ -61,7 +61,7 @@ async def enqueue(request: Request) -> Response:
     else:
         video, _is_new = await link_enqueue.enqueue(ctx.database, new, asked.row.link, asked.row.id)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
-    return _json(_body(video), status_code=202, headers=headers)
+    return _json(await _body(ctx, video), status_code=202, headers=headers)
 
 
 def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None) -> NewVideo:
@@ -121,7 +121,8 @@ async def listing(request: Request) -> Response:
     before = position(query.cursor) if query.cursor else None
     found = await listings.page(ctx.database, wanted, before=before, limit=query.limit)
     cursor = cursor_of(*found.next) if found.next else None
-    return JSONResponse(VideoPage(videos=[VideoView.of(v) for v in found.videos], next=cursor).model_dump(mode="json"))
+    shown = await views(ctx, found.videos)
+    return JSONResponse(VideoPage(videos=shown, next=cursor).model_dump(mode="json"))
 
 
 def video_id_of(request: Request) -> UUID:
@@ -136,7 +137,7 @@ async def read(request: Request) -> Response:
     """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
     ctx = bearer(request, READ)
     video = await poll.poll_now(ctx, video_id_of(request))
-    body = _body(video)
+    body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if not video.status.terminal:
@@ -182,13 +183,14 @@ async def retry(request: Request) -> Response:
         ctx.database, video_id_of(request), consent=asked.accept_double_charge,
         timeout_seconds=ctx.settings.queue_timeout,
     )  # fmt: skip
-    return _json(_body(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
+    return _json(await _body(ctx, video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
     ctx = bearer(request, WRITE)
-    return _json(_body(await store.cancel(ctx.database, video_id_of(request))))
+    video = await store.cancel(ctx.database, video_id_of(request))
+    return _json(await _body(ctx, video))
 
 
 async def ledger_of(request: Request) -> Response:
@@ -218,8 +220,8 @@ async def timeline_of(request: Request) -> Response:
     return JSONResponse(listed.model_dump(mode="json"))
 
 
-def _body(video: Video) -> bytes:
-    return VideoView.of(video).model_dump_json().encode()
+async def _body(ctx: Context, video: Video) -> bytes:
+    return (await view(ctx, video)).model_dump_json().encode()
 
 
 def _json(body: bytes, *, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:

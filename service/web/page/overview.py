@@ -9,7 +9,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.store import doctor_queries, link_queries, models, queue_stats, spending, stats
+from service.doctor import at_work
+from service.doctor.queue import cron
+from service.store import spending, stats
 from service.store.stats import BUCKETS, Span
 from service.videos import Status
 from service.web.auth import context_of
@@ -60,19 +62,17 @@ async def _state(request: Request) -> dict[str, Any]:
     ctx = context_of(request)
     database, now = ctx.database, datetime.fromtimestamp(ctx.now(), UTC)
     before = ctx.monotonic()
-    report = await queue_stats.report(database)
+    seen = await at_work.facts(database)
     took = ctx.monotonic() - before
-    recent = await doctor_queries.recent_ticks(database)
-    paused = [dict(row) for row in await models.paused(database)]
-    linked = await link_queries.troubled(database)
+    report, recent = seen.report, seen.recent
     spent = await spending.today(database)
-    rhythm = checks.cron(report, recent)
+    rhythm = cron(recent, seen.under_way)
     statuses = [status.value for status in Status]
     return {
         "report": report,
         "counts": {name: report["counts"].get(name, 0) for name in statuses},
         "others": {name: count for name, count in report["counts"].items() if name not in statuses},
-        "summary": checks.summary(ctx.settings, report, paused, recent, linked, now),
+        "summary": checks.summary(ctx.settings, seen, now),
         "screen_of": checks.screen_of,
         "last_tick": recent[0] if recent else None,
         "cron_kind": checks.KINDS[rhythm[0].status],

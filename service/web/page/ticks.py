@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import tick
+from service.doctor.queue import cron
 from service.store import doctor_queries, queue_stats, ticks
 from service.web.auth import context_of
 from service.web.page import base, checks
@@ -51,7 +52,8 @@ async def _ticks(request: Request) -> dict[str, Any]:
     recent = await ticks.recent(database, LISTED)
     rhythm = await doctor_queries.recent_ticks(database)
     # Without a tick it matters whether anything waits; with one, nothing need be counted.
-    rhythm_checks = checks.cron({"counts": {}} if rhythm else await queue_stats.report(database), rhythm)
+    counts = {} if rhythm else (await queue_stats.report(database))["counts"]
+    rhythm_checks = cron(rhythm, counts.get("queued", 0) + counts.get("processing", 0))
     return {
         "groups": grouped(recent),
         "checks": [(checks.KINDS[one.status], one) for one in rhythm_checks],

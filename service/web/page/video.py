@@ -12,6 +12,7 @@ from starlette.responses import Response
 from service.context import Context
 from service.errors import Conflict
 from service.operations import attach as attaching
+from service.operations.waiting import waiting
 from service.settings import need
 from service.steps import poll
 from service.store import audit, ledger
@@ -105,10 +106,11 @@ async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]
     needs_consent = video.status is Status.FAILED and any(
         row["outcome"] == "unknown" and row["settled_at"] is None and row["consent"] is None for row in rows
     )
-    shown = json.dumps(VideoView.of(video).model_dump(mode="json"), indent=2, ensure_ascii=False)
+    why = (await waiting(ctx.database, [video])).get(video.id)
+    shown = json.dumps(VideoView.of(video, why).model_dump(mode="json"), indent=2, ensure_ascii=False)
     entries = await timelines.timeline(ctx.database, video.id)
     return {
-        "state": base.text(request, "video_state.html", video=video, account=cost, now=now),
+        "state": base.text(request, "video_state.html", video=video, account=cost, now=now, waiting=why),
         "actions": base.text(request, "video_actions.html", video=video, needs_consent=needs_consent),
         "cost": base.text(
             request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,

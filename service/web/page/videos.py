@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequest
+from service.operations.waiting import waiting
 from service.store import failure_counts, listing
 from service.store import models as model_store
 from service.store.listing import Page
@@ -86,8 +87,11 @@ async def _parts(request: Request, asked: Asked) -> dict[str, str]:
     before = position(query.cursor) if query.cursor else None
     page = await listing.page(database, wanted, before=before, limit=ON_A_PAGE)
     why = await failure_counts.failure_counts(database)
+    waits = await waiting(database, page.videos)
     return {
-        "found": base.text(request, "videos_found.html", asked=asked, page=page, **_neighbours(asked, page)),
+        "found": base.text(
+            request, "videos_found.html", asked=asked, page=page, waiting=waits, **_neighbours(asked, page)
+        ),
         "reasons": base.text(
             request, "videos_reasons.html", asked=asked, reasons=why, most=failure_counts.MOST_COUNTED
         ),

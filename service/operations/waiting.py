@@ -1,0 +1,132 @@
+"""Why a video waits: for every queued one, and for one that Runway has accepted and not started.
+
+The API, the page and the command line show the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+
+from service.operations import rhythm
+from service.operations.budget import REASON as DAILY_BUDGET
+from service.store import waiting as store
+from service.store.database import Database
+from service.videos import Status, Video
+
+NOT_STARTED = ("PENDING", "THROTTLED")  # Runway's words for a task that it has accepted and not begun
+
+
+class Reason(StrEnum):
+    """What a video waits for."""
+
+    ALL_PAUSED = "all_paused"
+    MODEL_PAUSED = "model_paused"
+    BUDGET = "budget"  # the day's credits are used up
+    RUN_AFTER = "run_after"  # its own time: asked for, or the pause after an attempt
+    NO_TICK = "no_tick"  # nothing calls: a cron has stopped, or no worker runs
+    EARLIER_SUBMISSION = "earlier_submission"  # which may still turn out to have made its task
+    SLOTS = "slots"
+    NEXT_TICK = "next_tick"
+    RUNWAY_SLOT = "runway_slot"  # it is at Runway, which works on so many at once
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a video waits for, in a word and in a sentence.
+
+    `until`: when it goes on, if that is known. `ahead`: how many videos of its model are sent before it, at most
+    `store.MOST_AHEAD`; None for what is not due, or at Runway.
+    """
+
+    reason: Reason
+    detail: str
+    until: datetime | None = None
+    ahead: int | None = None
+
+
+def waits(video: Video) -> bool:
+    """Whether a video waits for anything but its own task's end."""
+    if video.status is Status.QUEUED:
+        return True
+    return video.status is Status.PROCESSING and video.task_status in NOT_STARTED and bool(video.runway_video_id)
+
+
+async def waiting(database: Database, videos: Sequence[Video]) -> dict[UUID, Waiting]:
+    """Why each of these waits, by its id; what does not wait is left out. One statement, or none."""
+    those = {video.id: video for video in videos if waits(video)}
+    if not those:
+        return {}
+    found = await store.facts(database, list(those))
+    return {row["id"]: why(those[row["id"]], row) for row in found}
+
+
+def why(video: Video, facts: asyncpg.Record) -> Waiting:
+    """What stands in the way first. `facts`: a row of `store.waiting.facts`."""
+    if video.status is Status.PROCESSING:
+        at_once = f" ({facts['at_once']:.0f} at once)" if facts["at_once"] is not None else ""
+        return Waiting(Reason.RUNWAY_SLOT, f"Accepted by Runway, waiting for a free slot{at_once}.")
+    return _paused(video, facts) or _own_time(video, facts) or _no_tick(facts) or _turn(video, facts)
+
+
+def _paused(video: Video, facts: asyncpg.Record) -> Waiting | None:
+    """A pause that lasts longer than the video's own time; one that is over waits for a tick, as the rest does."""
+    which, prefix, reason = "All models are", "all_", Reason.ALL_PAUSED
+    if facts["all_reason"] is None:
+        which, prefix, reason = f"{video.model} is", "", Reason.MODEL_PAUSED
+    if facts[f"{prefix}reason"] is None:
+        return None
+    until: datetime | None = facts[f"{prefix}paused_until"]
+    if until is not None and until <= max(facts["at"], video.run_after):
+        if video.run_after > facts["at"] or _no_tick(facts):
+            return None
+        until = None
+        then = "; one video is tried with the next tick"
+    else:
+        then = "" if until is not None else "; it goes on when you resume it"
+    word, words = facts[f"{prefix}reason"], (facts[f"{prefix}detail"] or "").rstrip(".")
+    if word == DAILY_BUDGET:
+        return Waiting(Reason.BUDGET, f"The day's budget is used up: {words}{then}.", until, facts["ahead"])
+    return Waiting(reason, f"{which} paused ({word}): {words}{then}.", until, facts["ahead"])
+
+
+def _own_time(video: Video, facts: asyncpg.Record) -> Waiting | None:
+    if video.run_after <= facts["at"]:
+        return None
+    words = "It was asked to be sent later."
+    if video.error_message:
+        words = f"It is tried again after a pause: {video.error_message.rstrip('.')}."
+    return Waiting(Reason.RUN_AFTER, words, video.run_after)
+
+
+def _no_tick(facts: asyncpg.Record) -> Waiting | None:
+    age, interval = facts["tick_age"], facts["tick_rhythm"]
+    if age is None:
+        words = "No tick has run yet: start `taxiway worker`, or let a cron service call /process-queued."
+    elif age > rhythm.late_after(interval):
+        usually = f" (usually every {rhythm.span(interval)})" if interval else ""
+        words = f"No tick for {rhythm.span(age)}{usually}: start the cron service or the worker again."
+    else:
+        return None
+    return Waiting(Reason.NO_TICK, words, ahead=facts["ahead"])
+
+
+def _turn(video: Video, facts: asyncpg.Record) -> Waiting:
+    ahead, allowed, busy = facts["ahead"], facts["allowed"], facts["busy"]
+    if facts["is_blocked"]:
+        return Waiting(Reason.EARLIER_SUBMISSION, "An earlier submission of this video is not settled yet.")
+    if ahead is not None and allowed is not None and ahead >= allowed - busy:
+        many = f"{ahead:,} or more videos" if ahead >= store.MOST_AHEAD else videos_ahead(ahead)
+        words = f"{busy} of {allowed} {video.model} slots are busy, {many} ahead."
+        return Waiting(Reason.SLOTS, words, ahead=ahead)
+    return Waiting(Reason.NEXT_TICK, "The next tick takes it.", ahead=ahead)
+
+
+def videos_ahead(count: int) -> str:
+    """`no video`, `1 video`, `12 videos`."""
+    return "no video" if not count else f"{count:,} video{'s' if count != 1 else ''}"

@@ -1,0 +1,78 @@
+"""What is known of videos that wait: their places in the queue, their models, and the last tick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from service.store.claim import BLOCKED
+from service.store.database import Database
+
+MOST_AHEAD = 10_000  # videos of a model that are walked to find places in its queue: some milliseconds
+MOST_MODELS = 8  # whose queues are walked at once: the more may be walked, the sooner PostgreSQL compiles the statement
+
+# One row for each video, whatever the number of them. A place is found by walking the index videos_ready from its
+# beginning to the last video of the model that is asked for: what is due before it is ahead of it. The rest is facts
+# about the model, and about all: asked for once.
+_FACTS = f"""
+WITH asked AS MATERIALIZED (
+    SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
+        SELECT v.id, v.model, v.claim_order, v.run_after,
+               v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now() AS is_due,
+               v.status = 'queued' AND {BLOCKED} AS is_blocked
+        FROM taxiway.videos v WHERE v.id = given.id::uuid OFFSET 0
+    ) AS v
+), last AS (
+    SELECT DISTINCT ON (model) model, claim_order, run_after, id FROM asked WHERE is_due
+    ORDER BY model, claim_order DESC, run_after DESC, id DESC LIMIT {MOST_MODELS}
+), placed AS (
+    SELECT walked.id, walked.ahead FROM last CROSS JOIN LATERAL (
+        SELECT first.id, count(*) FILTER (WHERE first.run_after <= now()) OVER (
+            ORDER BY first.claim_order, first.run_after, first.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ahead
+        FROM (
+            SELECT v.id, v.claim_order, v.run_after FROM taxiway.videos v
+            WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = last.model
+              AND (v.claim_order, v.run_after, v.id) <= (last.claim_order, last.run_after, last.id)
+            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1
+        ) AS first
+    ) AS walked
+), ticks AS (
+    SELECT started_at, started_at - lag(started_at) OVER (ORDER BY id) AS gap
+    FROM (SELECT id, started_at FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT 50) AS newest
+), tick AS MATERIALIZED (
+    SELECT extract(epoch FROM now() - max(started_at))::float8 AS age,
+           extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY gap))::float8 AS rhythm FROM ticks
+), busy AS MATERIALIZED (
+    SELECT s.model, count(*) AS n FROM taxiway.submissions s WHERE s.outcome IS NULL GROUP BY 1
+)
+SELECT a.id, a.is_due, a.is_blocked, now() AS at, CASE WHEN a.is_due THEN COALESCE(p.ahead, {MOST_AHEAD}) END AS ahead,
+       tick.age AS tick_age, tick.rhythm AS tick_rhythm,
+       l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until,
+       every.reason AS all_reason, every.detail AS all_detail,
+       NULLIF(every.paused_until, 'infinity') AS all_paused_until,
+       taxiway.allowed(l) AS allowed, COALESCE(busy.n, 0) AS busy,
+       CASE WHEN jsonb_typeof(account.facts #> ARRAY['models', a.model, 'at_once']) = 'number'
+            THEN (account.facts #>> ARRAY['models', a.model, 'at_once'])::numeric END AS at_once
+FROM asked a CROSS JOIN tick
+LEFT JOIN placed p ON p.id = a.id
+LEFT JOIN taxiway.models l ON l.model = a.model
+LEFT JOIN taxiway.models every ON every.model = 'all'
+LEFT JOIN busy ON busy.model = a.model
+LEFT JOIN taxiway.maintenance account ON account.name = 'account'
+"""
+
+
+async def facts(database: Database, ids: Sequence[UUID]) -> list[asyncpg.Record]:
+    """For each of these videos that is there, in one statement:
+
+    `is_due`: it could be claimed now; `ahead`: how many that are due are claimed before it, at most MOST_AHEAD;
+    `is_blocked`: an earlier submission forbids another; `reason`, `detail`, `paused_until` of its model's pause, and
+    `all_…` of all models' (None: it lasts until an operator ends it); `allowed` and `busy`: creates of its model that
+    may be, and are, in flight; `at_once`: tasks that Runway works on at once, if known; `tick_age`, `tick_rhythm`:
+    seconds since the last tick began (None: there was none) and usually between two; `at`: now.
+    """
+    return await database.fetch(_FACTS, json.dumps([str(one) for one in ids]))
