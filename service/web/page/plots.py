@@ -76,7 +76,7 @@ def counts(buckets: Sequence[Bucket], window: Span) -> Plot:
     for index, bucket in enumerate(buckets):
         x, width = _bar(index, len(buckets))
         piled = 0
-        for series, value in (("b", bucket.completed), ("c", bucket.failed)):
+        for series, value in (("a", bucket.completed), ("b", bucket.failed)):
             if value:
                 bars.append(Bar(series, x, y(piled + value), width, round(y(piled) - y(piled + value), 1)))
                 piled += value
