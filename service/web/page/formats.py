@@ -41,8 +41,14 @@ def money(value: float | Decimal | None) -> str:
 
 
 def with_dollars(text: str) -> str:
-    """The text, with dollars beside each number of credits that has none: `25 credits ($0.25)`."""
-    return CREDITS.sub(lambda found: f"{found[0]} ({dollars(Decimal(found[1].replace(',', '')))})", text)
+    """The text, with dollars beside each number of credits that has none; inside brackets behind a comma."""
+
+    def both(found: re.Match[str]) -> str:
+        amount = dollars(Decimal(found[1].replace(",", "")))
+        is_inside = text.count("(", 0, found.start()) > text.count(")", 0, found.start())
+        return f"{found[0]}, {amount}" if is_inside else f"{found[0]} ({amount})"
+
+    return CREDITS.sub(both, text)
 
 
 def duration(seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from starlette.requests import Request
@@ -53,7 +54,7 @@ async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
     ctx, form = context_of(request), await base.form(request)
     source = await _source(ctx, form.get("source", ""))
-    values = {
+    values: dict[str, Any] = {
         "source": source, "consents": form.get("consent") == "yes",
         "needs_consent": bool(source and await resubmissions.needs_consent(ctx.database, source.id)),
     }  # fmt: skip
@@ -70,7 +71,7 @@ async def quote(request: Request) -> Response:
 
 @base.requires_admin_with_file
 async def enqueue(request: Request) -> Response:
-    """POST /ui/studio: queue what the form asks for. Made from a video that may have been charged, it takes `consent`."""
+    """POST /ui/studio: queue what the form asks for; with `consent`, also in place of what may have been charged."""
     ctx, form = context_of(request), await base.form(request)
     source, image = await _source(ctx, form.get("source", "")), form.get("image_data", "")
     if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
