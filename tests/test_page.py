@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ from service.web.page import static
 from service.web.page.login import local
 from service.web.page.session import COOKIE, LONGEST_SESSION_SECONDS, LOOPBACK_COOKIE
 from tests.database import execute
-from tests.pages import ADMIN_TOKEN, HTMX, SITE, TOKENS, VIEWER_TOKEN, browser, check, control, csrf_of
+from tests.pages import ADMIN_TOKEN, HTMX, TOKENS, VIEWER_TOKEN, browser, check, control, csrf_of
 from tests.world import RUNWAY_KEY, settings, world
 
 pytestmark = pytest.mark.anyio
@@ -124,12 +125,27 @@ class TestLogin:
         entered = await one.post("/login", token=VIEWER_TOKEN, next=where)
         assert entered.headers["location"] == where
 
-    async def test_a_part_of_a_page_takes_the_whole_page_there(self) -> None:
-        one = browser(context_without_database())
-        headers = HTMX | {"hx-current-url": f"{SITE}/ui/models?a=1"}
-        response = await one.client.get("/", headers=headers)
-        assert response.status_code == 401
-        assert response.headers["hx-redirect"] == "/login?next=%2Fui%2Fmodels%3Fa%3D1"
+    async def test_the_login_comes_to_a_page_that_is_open(self, database_url: str) -> None:
+        async with control(database_url) as site:
+            one, pause = site.anonymous, "/ui/models/pause"
+            ended = await one.post(pause, part=True, model="all", seconds="300")
+            assert (ended.status_code, ended.headers["hx-retarget"]) == (401, "#notice")
+            assert "Your session has ended. What you typed is still here" in check(ended)
+            assert "hx-redirect" not in ended.headers
+            wrong = await one.post("/login", part=True, token="wrong")
+            assert wrong.status_code == 401
+            assert "No such token" in check(wrong)
+            begun = await one.post("/login", part=True, token=ADMIN_TOKEN)
+            assert "You are logged in again." in check(begun)
+            assert (begun.status_code, COOKIE in one.client.cookies) == (200, True)
+            # The page goes on with the token that came with the answer.
+            stale = await one.post(pause, part=True, model="all", seconds="300")
+            assert (stale.status_code, stale.headers["hx-retarget"]) == (403, "#notice")
+            assert "Press the button once more" in check(stale)
+            found = re.findall(r'data-csrf="([0-9a-f]{64})"', begun.text + stale.text)
+            assert found[0] == found[1]
+            one.csrf = found[0]
+            assert (await one.post(pause, part=True, model="all", seconds="300")).status_code == 200
 
     @pytest.mark.parametrize(
         "where",

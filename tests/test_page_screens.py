@@ -140,7 +140,7 @@ class TestOverview:
             await site.world.enqueue()
             await site.world.tick()
             text = check(await site.viewer.get("/"))
-            assert "unknown outcomes 1 up to 25 credits, $0.25" in text
+            assert "unknown outcomes 1 up to 25 credits ($0.25)" in text
             assert "attach" in text
             assert "error_code=SUBMISSION_UNKNOWN" in (await site.viewer.get("/")).text
 
@@ -148,7 +148,7 @@ class TestOverview:
         async with control(database_url, max_credits_per_day=1000) as site:
             await site.world.enqueue()
             await site.world.tick()
-            assert "credits spent today 25 of 1,000 allowed" in check(await site.viewer.get("/"))
+            assert "credits spent today 25 $0.25 of 1,000 credits ($10.00) allowed" in check(await site.viewer.get("/"))
 
     async def test_a_missing_setting_is_named(self, database_url: str) -> None:
         async with control(database_url, runway_key=None, api_keys=()) as site:
@@ -302,7 +302,11 @@ class TestModels:
         async with control(database_url) as site:
             response = await site.admin.post("/ui/models/pause", model="all", seconds="300")
             assert (response.status_code, response.headers["location"]) == (303, "/ui/models")
-            assert "paused manually" in check(await site.admin.get("/ui/models"))
+            page = await site.admin.get("/ui/models")
+            assert "paused manually" in check(page)
+            # What is paused as a whole is open nowhere.
+            assert "waits all models are paused" in check(page)
+            assert ">open<" not in page.text
 
     @pytest.mark.parametrize(
         ("fields", "status"),
@@ -338,7 +342,8 @@ class TestPlots:
     @pytest.mark.parametrize("most", [0, 1, 5, 6, 7, 10, 11, 49, 50, 99, 1_000, 123_456])
     def test_counts_stay_inside_and_in_proportion(self, most: int) -> None:
         series = [bucket(0, enqueued=most), bucket(1, completed=most - most // 3, failed=most // 3), bucket(2)]
-        plot = plots.counts(series, Span.HOUR)
+        plot = plots.ended(series, Span.HOUR)
+        assert f"{most:,} enqueued" in plots.enqueued(series, Span.HOUR).words
         assert all(bar.y >= plots.TOP and bar.y + bar.height <= plot.foot + 0.1 for bar in plot.bars)
         assert all(plot.left <= bar.x and bar.x + bar.width <= plot.right for bar in plot.bars)
         assert 2 <= len(plot.up) <= 6
@@ -348,7 +353,6 @@ class TestPlots:
         piled = sum(bar.height for bar in plot.bars)
         top = int(plot.up[-1].text.replace(",", ""))
         assert piled == pytest.approx(most / top * (plot.foot - plots.TOP), abs=0.5)
-        assert f"{most:,} enqueued" in plot.words
 
     def test_times_are_put_in_words_and_drawn_with_gaps(self) -> None:
         known = {"submit_p50": 0.01, "submit_p95": 2.0, "done_p50": 59.0, "done_p95": 4_000.0}
@@ -372,8 +376,9 @@ class TestPlots:
     def test_nothing_at_all(self, window: Span) -> None:
         for series in ([], [bucket(i) for i in range(BUCKETS[window][1])]):
             assert plots.times(series, window).words == f"Nothing ended in the last {window}."
-            assert plots.counts(series, window).bars == []
-            assert plots.counts(series, window).empty
+            for plot in (plots.enqueued(series, window), plots.ended(series, window)):
+                assert plot.bars == []
+                assert plot.empty
 
 
 class TestWords:
@@ -399,4 +404,10 @@ class TestWords:
         assert 'datetime="2026-01-01T00:00:00+00:00"' in formats.when(datetime(2026, 1, 1, tzinfo=UTC))
         assert [formats.plural(1, "video"), formats.plural(2, "video")] == ["1 video", "2 videos"]
         assert formats.plural(2, "body", "bodies") == "2 bodies"
+        assert [formats.money(None), formats.money(1234)] == ["—", "1,234 credits ($12.34)"]
+        told = "at most 1,250 credits (of them 25 credits twice), 5 credits ($0.05), 5 credits, $0.05"
+        assert formats.with_dollars(told) == (
+            "at most 1,250 credits ($12.50) (of them 25 credits, $0.25 twice), 5 credits ($0.05), 5 credits, $0.05"
+        )
+        assert formats.breakable("A.B_<c>") == '<code class="name">A.<wbr>B_<wbr>&lt;c&gt;</code>'
         assert formats.code("a <b> `<c>` d") == "a &lt;b&gt; <code>&lt;c&gt;</code> d"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import replace
@@ -49,12 +50,15 @@ async def followed(
     assert response.headers["content-type"].startswith("text/event-stream")
     blocks = [block for block in response.text.split("\r\n\r\n") if block.strip() and not block.startswith(":")]
     fields = [dict(line.partition(": ")[::2] for line in block.split("\r\n")) for block in blocks]
-    return [(one.get("event", ""), one.get("id", ""), one.get("data", "")) for one in fields]
+    assert fields[0]["event"] == "begin"
+    assert any(one["event"] == "beat" for one in fields) or len(fields) > 1, "a browser hears that it is live"
+    found = [(one.get("event", ""), one.get("id", ""), one.get("data", "")) for one in fields]
+    return [one for one in found if one[0] != "beat"]
 
 
 async def test_the_list_is_for_those_who_are_logged_in(database_url: str) -> None:
     async with control(database_url) as c:
-        for path in ("/ui/videos", "/ui/studio", "/ui/bulk", f"/ui/videos/{uuid4()}", "/ui/videos/events"):
+        for path in ("/ui/videos", "/ui/studio", f"/ui/videos/{uuid4()}", "/ui/videos/events"):
             assert (await c.anonymous.get(path)).status_code == 303
         assert "No video was created yet" in check(await c.viewer.get("/ui/videos"))
 
@@ -69,13 +73,22 @@ async def test_search_filters_and_failures_by_reason(database_url: str) -> None:
         assert "a <zebra> & more" in words
         assert "ASSET.INVALID" in words
         assert page.text.count('data-testid="video"') == 3
-        # What may have been paid for is decided one by one.
-        assert re.findall(r"/ui/bulk\?action=retry&amp;error_code=([A-Z._]+)", page.text) == ["ASSET.INVALID"]
-        assert "/ui/bulk?action" not in (await c.viewer.get("/ui/videos")).text
+        assert page.text.count(" data-select>") == 3
+        assert "data-select" not in (await c.viewer.get("/ui/videos")).text
+        assert "failed 2 cancelled 0" in words
 
         async def ids(query: str) -> list[str]:
             return re.findall(r'data-id="([0-9a-f-]+)"', (await c.viewer.get(f"/ui/videos?{query}")).text)
 
+        async def reasons(query: str) -> list[tuple[str, str]]:
+            text = check(await c.viewer.get(f"/ui/videos?{query}"))
+            return re.findall(r"([A-Z_.]{9,}) (\d+)(?= [A-Z_.]{9,}| Videos, newest)", text)
+
+        assert await reasons("") == [("ASSET.INVALID", "1"), ("SUBMISSION_UNKNOWN", "1")]
+        assert await reasons(f"q={bad}") == [("ASSET.INVALID", "1")]
+        assert await reasons("model=gen4.5") == await reasons("q=zebra") == await reasons("status=completed") == []
+        tabs = check(await c.viewer.get("/ui/videos?q=zebra&status=failed"))
+        assert "queued 1 processing 0 completed 0 failed 0 cancelled 0" in tabs
         assert await ids("q=zebra") == [str(good)]
         assert await ids("status=failed&error_code=ASSET.INVALID") == [str(bad)]
         assert await ids(f"q={bad}") == [str(bad)]
@@ -118,12 +131,11 @@ async def test_the_list_follows_and_sends_only_what_changed(database_url: str) -
             await c.world.enqueue()
 
         events = await followed(c, path, c.viewer, [nothing, enqueue, nothing])
-        assert [event for event, _, _ in events] == ["begin", "parts"]
-        parts = json.loads(events[1][2])
-        assert list(parts) == ["found"]
-        assert 'data-testid="video"' in parts["found"]
+        assert [event for event, _, _ in events] == ["begin", "parts", "parts"]
+        assert [list(json.loads(data)) for _, _, data in events[1:]] == [["found"], ["tabs"]], "counts come less often"
+        assert 'data-testid="video"' in json.loads(events[1][2])["found"]
         # Whoever comes again says what they have; a new look adds nothing.
-        again = await followed(c, "/ui/videos/events", c.viewer, [], headers={"last-event-id": events[1][1]})
+        again = await followed(c, "/ui/videos/events", c.viewer, [], headers={"last-event-id": events[-1][1]})
         assert [event for event, _, _ in again] == ["begin"]
         refused = await c.viewer.get("/ui/videos/events?status=odd")
         assert refused.status_code == 422
@@ -160,14 +172,41 @@ async def test_one_video_tells_its_story_and_follows_to_its_end(database_url: st
         assert 'data-testid="actions"' not in page.text
         path = f"/ui/videos/{video_id}/events"
         events = await followed(c, path, c.viewer, [c.world.tick, c.world.finish])
-        assert [event for event, _, _ in events] == ["begin", "parts", "parts", "parts", "end"]
-        assert "/media" in json.loads(events[-2][2])["state"]
+        assert [event for event, _, _ in events] == ["begin", "parts", "parts", "parts"]
+        assert "/media" in json.loads(events[-1][2])["state"]
         done = check(await c.viewer.get(f"/ui/videos/{video_id}"))
-        assert "Paid once (25 credits)" in done
+        assert "Paid once (25 credits, $0.25)" in done
         assert "Runway took it as a task" in done
-        assert "data-live" not in (await c.viewer.get(f"/ui/videos/{video_id}")).text
+        assert re.search(r"<h1[^>]*>a boat</h1>", page.text)
         assert (await c.viewer.get(f"/ui/videos/{uuid4()}")).status_code == 404
         assert (await c.viewer.get(f"/ui/videos/{uuid4()}/events")).status_code == 404
+
+
+async def test_the_page_of_an_ended_video_follows_what_others_do_to_it(database_url: str) -> None:
+    async with control(database_url) as c:
+        video_id = await failed(c, "fail=ASSET.INVALID")
+
+        async def retry() -> None:
+            assert (await c.world.api.post(f"/videos/{video_id}/retry")).status_code == 202
+
+        events = await followed(c, f"/ui/videos/{video_id}/events", c.viewer, [retry])
+        states = [json.loads(data)["state"] for event, _, data in events if event == "parts"]
+        assert [re.findall(r'data-status="(\w+)"', state)[0] for state in states[:2]] == ["failed", "queued"]
+
+
+async def test_a_cost_is_paid_a_bound_or_a_quote(database_url: str) -> None:
+    async with control(database_url) as c:
+        await failed(c, "drop_after")
+        await failed(c, "status=400")
+        await c.world.enqueue()
+        await c.world.finish()
+        await c.world.enqueue()
+        text = (await c.viewer.get("/ui/videos")).text
+        assert re.findall(r'data-cost="(\w+)"', text) == ["quoted", "paid", "paid", "at_most"]
+        assert "quote 25 $0.25" in check(await c.viewer.get("/ui/videos?status=queued"))
+        assert "25 $0.25" in check(await c.viewer.get("/ui/videos?status=completed"))
+        assert "up to 25 $0.25" in check(await c.viewer.get("/ui/videos?error_code=SUBMISSION_UNKNOWN"))
+        assert "0 $0.00" in check(await c.viewer.get("/ui/videos?error_code=REJECTED"))
 
 
 async def test_retry_with_consent_in_plain_words(database_url: str) -> None:
@@ -268,12 +307,48 @@ async def test_what_the_studio_queues(database_url: str) -> None:
         again = await c.admin.get(f"/ui/studio?from={video_id}")
         assert "a boat" in check(again)
         assert "base64" not in again.text
-        kept = await c.admin.post("/ui/studio", **TURBO | {"f.promptImage": "", "image_from": video_id})
+        kept = await c.admin.post(
+            "/ui/studio", **TURBO | {"f.promptImage": "", "image_from": video_id, "source": video_id}
+        )
         row = await c.world.row(UUID(kept.headers["location"].rpartition("/")[2]))
         assert json.loads(row["input"])["promptImage"] == uri
         assert (await c.admin.post("/ui/studio", **TURBO | {"f.duration": "99"})).status_code == 422
         assert (await c.viewer.post("/ui/studio", **SENT)).status_code == 403
         assert (await c.admin.get("/ui/studio?from=x")).status_code == 404
+
+
+async def test_a_video_that_may_have_been_charged_is_made_again_with_consent_alone(database_url: str) -> None:
+    async with control(database_url) as c:
+        source = str(await failed(c, "drop_after"))
+        again = SENT | {"source": source}
+        quoted = check(await c.admin.post("/ui/studio/quote", part=True, **again))
+        assert "it was charged (up to 25 credits ($0.25)), and this one is paid as well" in quoted
+        for given in ({}, {"consent": "no"}):
+            refused = await c.admin.post("/ui/studio", part=True, **again | given)
+            assert (refused.status_code, refused.headers["hx-retarget"]) == (409, "#notice")
+            assert "may be paid a second time" in check(refused)
+        assert len(await c.world.rows("SELECT FROM taxiway.videos")) == 1
+        assert "checked" in (await c.admin.post("/ui/studio/quote", part=True, **again, consent="yes")).text
+        made = await c.admin.post("/ui/studio", **again | {"consent": "yes"})
+        new = made.headers["location"].rpartition("/")[2]
+        [event] = await c.world.rows("SELECT * FROM taxiway.events WHERE kind = 'resubmitted'")
+        assert (str(event["video_id"]), json.loads(event["detail"])) == (source, {"video": new})
+        assert f"An operator made it again as {new}" in check(await c.viewer.get(f"/ui/videos/{source}"))
+        # The consent was for one more video: a retry of the first needs its own.
+        assert (await c.admin.post(f"/ui/videos/{source}/retry", part=True)).status_code == 409
+        # What Runway never had needs none.
+        rejected = str(await failed(c, "status=400"))
+        assert "second-payment" not in (await c.admin.post("/ui/studio/quote", **SENT | {"source": rejected})).text
+        assert (await c.admin.post("/ui/studio", **SENT | {"source": rejected})).status_code == 303
+
+
+@pytest.mark.parametrize("content", [b"just a text", b"<svg/>", b"GIF89a" + bytes(30)])
+async def test_what_is_no_image_is_refused_whatever_it_is_called(database_url: str, content: bytes) -> None:
+    async with control(database_url) as c:
+        uri = "data:image/png;base64," + base64.b64encode(content).decode()
+        refused = await c.admin.post("/ui/studio", part=True, **TURBO | {"f.promptImage": "", "image_data": uri})
+        assert refused.status_code == 422
+        assert "is no JPEG, PNG or WebP image" in check(refused)
 
 
 async def test_bulk_counts_first_and_goes_on_until_none_is_left(
@@ -288,25 +363,43 @@ async def test_bulk_counts_first_and_goes_on_until_none_is_left(
         await c.world.rows(
             "UPDATE taxiway.videos SET status = 'failed', error_code = 'EXPIRED', finished_at = now() - interval '1 h'"
         )
-        page = await c.admin.get("/ui/bulk?action=retry&error_code=EXPIRED")
-        assert "5 videos match" in check(page)
+        matching: dict[str, Any] = {"action": "retry", "all": "yes", "error_code": "EXPIRED"}
+        page = await c.admin.post("/ui/videos/bulk/count", part=True, **matching)
+        assert "Retry 5 videos? 5 videos of what you chose are failed." in check(page)
         assert (await c.world.rows("SELECT count(*) FROM taxiway.videos WHERE status = 'failed'"))[0][0] == 5
         rounds = []
         text = page.text
-        hidden = r'<input type="hidden" name="(\w+)" value="([^"]*)">'
-        while fields := dict(re.findall(hidden, text[text.index('id="bulk"') :])):
-            response = await c.admin.post("/ui/bulk/batch", part=True, **fields)
+        while fields := dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text)):
+            response = await c.admin.post("/ui/videos/bulk", part=True, **fields)
             text = response.text
             check(response)
             rounds.append(re.search(r'max="(\d+)" value="(\d+)"', text)[0])  # type: ignore[index]
         assert rounds == ['max="5" value="2"', 'max="5" value="4"', 'max="5" value="5"']
         assert "Done" in text
-        assert "There is nothing to do" in check(await c.admin.get("/ui/bulk?action=retry"))
-        viewer = await c.viewer.get("/ui/bulk?action=cancel")
-        assert "5 videos match" in check(viewer)
-        assert "You have read-only access." in check(viewer)
-        assert (await c.viewer.post("/ui/bulk/batch", action="cancel")).status_code == 403
-        assert (await c.admin.post("/ui/bulk/batch", action="burn")).status_code == 422
-        cancelled = await c.admin.post("/ui/bulk/batch", part=True, action="cancel", total="5", q="boat")
+        assert "There is nothing to do" in check(await c.admin.post("/ui/videos/bulk/count", part=True, **matching))
+        assert (await c.viewer.post("/ui/videos/bulk", action="cancel", all="yes")).status_code == 403
+        assert (await c.admin.post("/ui/videos/bulk", action="burn", all="yes")).status_code == 422
+        cancelled = await c.admin.post("/ui/videos/bulk", part=True, action="cancel", total="5", q="boat", all="yes")
         assert "2 of 5 videos cancelled" in check(cancelled)
-        assert "created_after" in check(await c.admin.get("/ui/bulk?action=retry&created_after=soon"))
+
+
+async def test_bulk_takes_the_selected_videos_and_no_other(database_url: str) -> None:
+    async with control(database_url) as c:
+        ids = [str(await c.world.enqueue()) for _ in range(4)]
+        chosen: dict[str, Any] = {"action": "cancel", "ids": ids[:2], "q": "nothing of this", "status": "failed"}
+        counted = await c.admin.post("/ui/videos/bulk/count", part=True, **chosen)
+        assert "Cancel 2 videos?" in check(counted)
+        assert "2 of 2 videos cancelled" in check(await c.admin.post("/ui/videos/bulk", part=True, **chosen))
+        rows = await c.world.rows("SELECT id FROM taxiway.videos WHERE status = 'cancelled'")
+        assert {str(row["id"]) for row in rows} == set(ids[:2])
+        for path in ("/ui/videos/bulk/count", "/ui/videos/bulk"):
+            nothing = await c.admin.post(path, part=True, action="cancel", q="boat")
+            assert nothing.status_code == 422
+            assert "select the videos" in check(nothing)
+            odd = await c.admin.post(path, part=True, action="cancel", ids="x")
+            assert odd.status_code == 422
+
+
+def test_a_relative_time_alone_is_no_change() -> None:
+    one, other = ({"a": f'<p>{words} <time title="x">{ago}</time></p>'} for words, ago in (("a", "1 s"), ("a", "2 s")))
+    assert live.version(one) == live.version(other) != live.version({"a": one["a"].replace("<p>a", "<p>b")})

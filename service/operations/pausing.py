@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from service.context import Context
 from service.errors import NoSuchModel
@@ -20,6 +21,19 @@ MANUAL = "manual"
 def known() -> list[str]:
     """Every model that there can be: 'all' for all of them, and each model of the catalogue."""
     return [ALL_MODELS, *sorted({model for operation in operations() for model in models(operation)})]
+
+
+async def listed(ctx: Context) -> list[dict[str, Any]]:
+    """Every model that there can be, 'all' first, as `store.models.every` has it, those without a video included.
+
+    `waits`: open itself, but nothing is sent, because all models are paused.
+    """
+    rows = [dict(row) for row in await store.every(ctx.database)]
+    never = sorted(set(known()) - {row["model"] for row in rows})
+    empty = {"reason": None, "queued": 0, "in_flight": 0, "may_be_in_flight": None}
+    rows += [empty | {"model": name} for name in never]
+    all_paused = any(row["model"] == ALL_MODELS and row["reason"] for row in rows)
+    return [row | {"waits": all_paused and not row["reason"]} for row in rows]
 
 
 def _check(model: str) -> None:

@@ -1,7 +1,8 @@
 """What Runway takes as the URI of an image: https, one of its own uploads, or the image itself as a data URI.
 
 The rules are Runway's (https://docs.dev.runwayml.com/assets/inputs; the lengths are in its OpenAPI document).
-What can only be checked in the file itself (its size, its type, its shape) is left to Runway, which answers at once.
+What can only be checked in the file itself (its size, its shape) is left to Runway, which answers at once; of a data
+URI, the first bytes say whether it is an image at all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ UPLOAD_LENGTH = (13, 5_000)
 DATA_URI_MAX_LENGTH = 5_242_880
 DATA_URI_HEAD = re.compile(r"data:image/(jpeg|jpg|png|webp);base64,")
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+# The first bytes of JPEG, PNG and WebP, as they stand in base64.
+SIGNATURE = re.compile(r"/9j/|iVBORw0KGg|UklGR[\w+/]{6}XRUJQ")
 NOT_IN_A_URI = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 HOST_LABEL = re.compile(r"\w(?:[\w-]{0,61}\w)?")
 NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")  # a host whose last label is one is an IP address (WHATWG URL)
@@ -102,4 +105,6 @@ def _data_complaint(uri: str) -> str | None:
         return "must start with data:image/jpeg;base64, (or jpg, png, webp): Runway takes no other data URI"
     if not BASE64.fullmatch(uri, head.end()):
         return "is not valid base64 after the comma: encode the image with the standard alphabet, without spaces"
+    if not SIGNATURE.match(uri, head.end()):
+        return "is no JPEG, PNG or WebP image, whatever it is called: choose an image"
     return None

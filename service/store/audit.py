@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
@@ -21,10 +22,7 @@ WITH entry AS (
                      ELSE COALESCE(s.cost_credits, s.estimated_credits, s.quoted_credits, 0) END AS most,
            s.outcome = 'accepted' AND s.error IS NOT NULL AS failed
     FROM taxiway.submissions s
-    WHERE s.video_id = ANY(ARRAY(
-        SELECT DISTINCT video_id FROM taxiway.submissions
-        WHERE ($1::uuid IS NULL OR video_id > $1) AND ($2::uuid IS NULL OR video_id = $2)
-        ORDER BY video_id LIMIT $3))
+    WHERE s.video_id = ANY(ARRAY({videos}))
 )
 SELECT e.video_id, min(v.status) AS status, count(*) AS submissions,
        count(*) FILTER (WHERE e.outcome = 'accepted') AS tasks,
@@ -37,6 +35,13 @@ SELECT e.video_id, min(v.status) AS status, count(*) AS submissions,
 FROM entry e LEFT JOIN taxiway.videos v ON v.id = e.video_id
 GROUP BY e.video_id ORDER BY e.video_id
 """
+_AUDIT_PAGE = _AUDIT.format(
+    videos="""
+        SELECT DISTINCT video_id FROM taxiway.submissions
+        WHERE ($1::uuid IS NULL OR video_id > $1) AND ($2::uuid IS NULL OR video_id = $2)
+        ORDER BY video_id LIMIT $3"""
+)
+_AUDIT_THESE = _AUDIT.format(videos="SELECT CAST(value AS uuid) FROM jsonb_array_elements_text($1::jsonb)")
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,18 @@ async def audits(database: Database, video_id: UUID | None = None) -> AsyncItera
     """The account of one video, or of every video in the ledger, page by page."""
     after: UUID | None = None
     while True:
-        rows = await database.fetch(_AUDIT, after, video_id, PAGE)
+        rows = await database.fetch(_AUDIT_PAGE, after, video_id, PAGE)
         for row in rows:
             yield Audit(**row)
         if len(rows) < PAGE:
             return
         after = rows[-1]["video_id"]
+
+
+async def of_videos(database: Database, ids: Sequence[UUID]) -> dict[UUID, Audit]:
+    """The accounts of these videos, those without a submission left out."""
+    rows = await database.fetch(_AUDIT_THESE, json.dumps([str(one) for one in ids]))
+    return {row["video_id"]: Audit(**row) for row in rows}
 
 
 def _plain(amount: Decimal) -> str:

@@ -35,6 +35,7 @@ class Wanted:
     created_after: datetime | None = None
     created_before: datetime | None = None
     finished_before: datetime | None = None
+    ids: Sequence[UUID] | None = None
 
     @property
     def states(self) -> list[str]:
@@ -108,6 +109,8 @@ def _websearch(text: str, arguments: Arguments) -> str:
 def conditions(wanted: Wanted, arguments: Arguments) -> list[str]:
     """What must hold of a video `v`, but for its status and `q`."""
     found = []
+    if wanted.ids is not None:
+        found.append(among(wanted.ids, arguments))
     if wanted.model is not None:
         found.append(f"v.model = {arguments.bind(wanted.model)}")
     if wanted.error_code is not None:
@@ -130,3 +133,17 @@ def among(ids: Sequence[UUID], arguments: Arguments) -> str:
 def in_states(names: Sequence[str]) -> str:
     """The condition that `v` has one of these statuses, as the indexes by status have it."""
     return f"v.status IN ({', '.join(repr(name) for name in names)})" if names else "false"
+
+
+async def one_by_one(database: Database, wanted: Wanted, arguments: Arguments) -> list[str]:
+    """What must hold of a video `v`, but for its status: for a statement that walks rows, and tries each of them.
+
+    OFFSET 0: the words are looked up for each row, where a planner might first read everything that has them.
+    """
+    found, text = conditions(wanted, arguments), (wanted.q or "").strip()
+    if text and (ids := await named(database, text)):
+        found.append(among(ids, arguments))
+    elif text:
+        words = tsquery(text, arguments)
+        found.append(f"EXISTS (SELECT FROM taxiway.search s WHERE s.video_id = v.id AND s.words @@ {words} OFFSET 0)")
+    return found

@@ -15,6 +15,7 @@ import asyncpg
 from service.store import videos
 from service.store.batches import PARKED
 from service.store.database import Database
+from service.store.resubmissions import RESUBMITTED
 from service.videos import Status, Video
 
 
@@ -59,6 +60,12 @@ SELECT at, kind, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS s
 FROM taxiway.events WHERE video_id = $1 AND kind IN ('{PARKED}', 'mirror_refused', 'gate_refused') ORDER BY id
 """
 
+# Consents to a second payment that made another video (store/resubmissions.py).
+_RESUBMISSIONS = f"""
+SELECT at, actor, detail ->> 'video' AS video FROM taxiway.events
+WHERE video_id = $1 AND kind = '{RESUBMITTED}' ORDER BY id
+"""
+
 
 async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     """Everything that happened to this video, in order. Raises NotFound."""
@@ -68,6 +75,7 @@ async def timeline(database: Database, video_id: UUID) -> list[Entry]:
         found += _of_submission(row, attempt)
     found += [_callback(row) for row in await database.fetch(_CALLBACKS, video_id)]
     found += [_refusal(row) for row in await database.fetch(_REFUSALS, video_id)]
+    found += [_resubmission(row) for row in await database.fetch(_RESUBMISSIONS, video_id)]
     found += _end(video)
     return sorted(found, key=lambda entry: entry.at)  # stable: what happened at one time stays in its order
 
@@ -157,6 +165,11 @@ def _refusal(row: asyncpg.Record) -> Entry:
         case _, link:
             words = f"The database cannot read or store its row of {link}"
     return Entry(row["at"], row["kind"], words, error=": ".join(filter(None, (row["sqlstate"], row["error"]))))
+
+
+def _resubmission(row: asyncpg.Record) -> Entry:
+    words = f"{row['actor']} made it again as {row['video']}, although this one may have cost something"
+    return Entry(row["at"], "consent", words[0].upper() + words[1:])
 
 
 def _end(video: Video) -> Iterator[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
@@ -35,6 +36,7 @@ class BulkFilter(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
+    ids: list[UUID] | None = Field(None, max_length=200, description="these videos, if the rest holds for them too")
     status: list[State] | State | None = Field(None, description="one or more")
     model: PlainText | None = None
     error_code: PlainText | None = None

@@ -14,8 +14,8 @@ from tests.pages import VIEWER_TOKEN
 pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 SCREENS = [
-    "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/studio", "/ui/bulk?action=retry", "/ui/ticks", "/ui/models",
-    "/ui/nowhere", "/docs", "/docs/operating", "/docs/speed", "/docs/routes", "/docs/nowhere",
+    "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/videos?status=failed", "/ui/studio", "/ui/ticks",
+    "/ui/models", "/ui/nowhere", "/docs", "/docs/operating", "/docs/speed", "/docs/routes", "/docs/nowhere",
 ]  # fmt: skip
 Scheme = Literal["light", "dark"]
 RULES: dict[Scheme, str | None] = {"light": None, "dark": "color-contrast"}  # nothing else differs between them
@@ -36,6 +36,133 @@ async def opens(page: Page, path: str) -> None:
 async def every_screen(site: Site) -> list[str]:
     """The screens, and the page of a video in each state."""
     return [*SCREENS, *(f"/ui/videos/{row['id']}" for row in await site.rows(ONE_OF_EACH))]
+
+
+OPEN = "() => document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+# Text fields below 16 px make a phone zoom in; a select that is narrower than its widest choice cuts it; a code such as
+# INTERNAL.BAD_OUTPUT may be broken behind a dot or a line below, and nowhere else.
+MISFITS = """() => {
+  const found = [];
+  const page = document.scrollingElement;
+  if (page.scrollWidth > innerWidth) found.push(`scrolls sideways: ${page.scrollWidth} px`);
+  for (const field of document.querySelectorAll("input:not([type=hidden], [type=checkbox]), select, textarea")) {
+    const size = parseFloat(getComputedStyle(field).fontSize);
+    if (size < 16) found.push(`${field.name} has ${size} px`);
+  }
+  for (const select of document.querySelectorAll("select")) {
+    const wide = select.cloneNode(true);
+    Object.assign(wide.style, {position: "absolute", width: "auto", maxWidth: "none", minWidth: "0"});
+    select.after(wide);
+    if (wide.offsetWidth > select.offsetWidth + 1) found.push(`${select.name} is cut: ${select.offsetWidth} px`);
+    wide.remove();
+  }
+  for (const code of document.querySelectorAll("code.name")) {
+    let last = null;
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      for (let at = 0; at < texts.currentNode.length; at += 1) {
+        const range = document.createRange();
+        range.setStart(texts.currentNode, at);
+        range.setEnd(texts.currentNode, at + 1);
+        const top = range.getBoundingClientRect().top;
+        const broken = last && top > last.top + 2 && !"._".includes(last.text);
+        if (broken) found.push(`${code.textContent} breaks in mid-word`);
+        last = {top, text: range.toString()};
+      }
+    }
+  }
+  return found;
+}"""
+WIDTHS = (390, 900, 1_280, 1_920)
+# What is said of credits without dollars.
+CREDITS_ALONE = """() => {
+  const words = document.querySelector("main").innerText;
+  return [...words.matchAll(/\\d credits\\b(?!,? \\(?\\$).{0,20}/g)].map(String);
+}"""
+# Times that are not relative, or do not say when exactly; the table of plots has intervals.
+ABSOLUTE = """() => [...document.querySelectorAll("main time")]
+  .filter((time) => !time.closest(".figures"))
+  .filter((time) => !/^(just now|in \\d+ .+|\\d+ (s|min|h|d) ago)$/.test(time.textContent)
+                    || !/^[\\d-]{10} [\\d:]{8} UTC$/.test(time.title))
+  .map((time) => time.outerHTML)"""
+
+
+async def test_everything_fits_at_every_width_with_everything_open(busy_visits: Visits) -> None:
+    busy_visits.watch.allowed.append("status of 404")
+    page, complaints = await busy_visits.log_in(), []
+    for path in await every_screen(busy_visits.site):
+        await opens(page, path)
+        await page.evaluate(OPEN)
+        for width in WIDTHS:
+            await page.set_viewport_size({"width": width, "height": 844})
+            complaints += [f"{path} at {width}: {words}" for words in await page.evaluate(MISFITS)]
+    assert not complaints, "\n".join(complaints)
+
+
+async def test_credits_have_dollars_and_times_are_relative(busy_visits: Visits) -> None:
+    busy_visits.watch.allowed.append("status of 404")
+    page, complaints = await busy_visits.log_in(), []
+    for path in await every_screen(busy_visits.site):
+        if path.startswith("/docs"):
+            continue
+        await opens(page, path)
+        complaints += [f"{path}: {words}" for words in await page.evaluate(CREDITS_ALONE)]
+        complaints += [f"{path}: {words}" for words in await page.evaluate(ABSOLUTE)]
+    assert not complaints, "\n".join(complaints)
+    await page.goto("/ui/videos")
+    first = page.locator("td time").first
+    await first.evaluate("(time) => { time.dateTime = new Date(Date.now() - 185_000).toISOString(); }")
+    await expect(first).to_have_text("3 min ago")  # it goes on by itself
+
+
+# Contrast by WCAG, of each colour of a plot with each other and with the ground of its card.
+CONTRASTS = """() => {
+  const parts = (colour) => colour.match(/\\d+(?=[,)])/g).map((part) => part / 255);
+  const light = (colour) => {
+    const [r, g, b] = parts(colour).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const found = [];
+  for (const figure of document.querySelectorAll("#plots figure")) {
+    const drawn = figure.querySelectorAll(".bar, .curve, .dot");
+    const paint = (shape) => (shape.matches(".curve") ? getComputedStyle(shape).stroke : getComputedStyle(shape).fill);
+    const colours = [...new Set([getComputedStyle(figure).backgroundColor, ...[...drawn].map(paint)])];
+    for (const one of colours) for (const other of colours) {
+      if (one < other) found.push(Math.max(light(one), light(other)) / Math.min(light(one), light(other)));
+    }
+  }
+  return found;
+}"""
+
+
+async def test_colours_of_the_plots_are_told_from_each_other_and_the_ground(busy_visits: Visits) -> None:
+    page = await busy_visits.log_in()
+    for scheme in RULES:
+        await page.emulate_media(color_scheme=scheme)
+        await opens(page, "/")
+        await expect(page.locator("#plots svg.plot .bar").first).to_be_visible()
+        contrasts = await page.evaluate(CONTRASTS)
+        assert len(contrasts) == 1 + 3 + 3
+        assert min(contrasts) >= 3, (scheme, contrasts)
+
+
+IN_SIGHT = """(element) => {
+  const box = element.getBoundingClientRect();
+  return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth;
+}"""
+
+
+async def test_on_a_phone_what_you_can_do_is_on_the_first_screen(busy_visits: Visits) -> None:
+    site = busy_visits.site
+    page = await busy_visits.log_in(viewport={"width": 390, "height": 844})
+    paths = [f"/ui/videos/{row['id']}" for row in await site.rows(ONE_OF_EACH)]
+    firsts = dict.fromkeys(paths, "#actions :is(button, input, a)") | {
+        "/ui/videos": "#bulk-retry", "/ui/studio": "#make", "/ui/ticks": "#run", "/ui/models": "[data-testid=pause]",
+    }  # fmt: skip
+    for path, what in firsts.items():
+        await opens(page, path)
+        first = page.locator(f"{what}:visible").first
+        assert await first.evaluate(IN_SIGHT), f"{path}: {await first.bounding_box()}"
 
 
 async def too_wide(page: Page) -> list[str]:

@@ -79,7 +79,7 @@ async def test_log_in_make_a_video_open_it_and_retry_it(visits: Visits) -> None:
 
 async def test_the_first_step_skips_the_navigation(visits: Visits) -> None:
     page = await visits.log_in()
-    for path in ("/", "/ui/videos", "/ui/studio", "/ui/bulk", "/ui/ticks", "/ui/models"):
+    for path in ("/", "/ui/videos", "/ui/studio", "/ui/ticks", "/ui/models"):
         await page.goto(path)
         await tab_to(page, "Skip to the content")
         await page.keyboard.press("Enter")

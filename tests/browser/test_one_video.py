@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from uuid import UUID
 
@@ -154,6 +155,66 @@ async def test_an_unknown_outcome_is_retried_with_consent_alone(visits: Visits) 
     await status(page, "queued")
     await expect(page.locator("[data-event=consent]")).to_be_visible()
     assert [row["consent"] for row in await site.ledger(video)] == ["operator"]
+
+
+async def test_edit_and_resubmit_does_not_go_round_the_consent(visits: Visits) -> None:
+    page, site = await visits.log_in(), visits.site
+    video = await hand_in(site, "a boat", fault="drop_after")
+    await site.tick()
+    await page.goto(f"/ui/videos/{video}")
+    await page.get_by_test_id("edit").click()
+    await expect(page.get_by_test_id("second-payment")).to_contain_text("this one is paid as well")
+    await page.get_by_test_id("f.promptText").fill("the same boat")
+    await page.get_by_test_id("make").click()
+    assert await page.evaluate("() => document.querySelector('#consent:invalid') !== null")
+    assert len(await site.rows("SELECT FROM taxiway.videos")) == 1
+    await page.get_by_test_id("consent").check()
+    await page.get_by_test_id("f.promptText").fill("a friendlier boat")
+    await expect(page.get_by_test_id("consent")).to_be_checked()
+    await page.get_by_test_id("make").click()
+    await status(page, "queued")
+    again = id_in(page)
+    await page.goto(f"/ui/videos/{video}")
+    await expect(page.locator("[data-event=consent]")).to_contain_text(f"An operator made it again as {again}")
+
+
+async def test_a_text_file_is_refused_as_an_image(visits: Visits) -> None:
+    page, site = await visits.log_in(), visits.site
+    await page.goto("/ui/studio")
+    await page.get_by_test_id("f.promptText").fill("a boat")
+    file = {"name": "notes.png", "mimeType": "image/png", "buffer": b"just a text, whatever it is called"}
+    await page.get_by_test_id("file").set_input_files(file)  # type: ignore[arg-type]  # as Playwright reads it
+    await expect(page.locator("#image-note")).to_have_text(
+        "notes.png is not a JPEG, PNG or WebP image. Choose another file."
+    )
+    await expect(page.get_by_test_id("problems")).to_contain_text("Add an image")
+    await page.get_by_test_id("make").click()
+    assert await page.evaluate("() => document.querySelector('[type=file]:invalid') !== null")
+    assert await site.rows("SELECT FROM taxiway.videos") == []
+    await page.get_by_test_id("file").set_input_files({**file, "buffer": picture(1)})  # type: ignore[arg-type]
+    await expect(page.get_by_test_id("quote")).to_contain_text("25 credits ($0.25)")
+
+
+async def test_the_prompt_is_the_heading_and_ids_and_json_are_copied(visits: Visits) -> None:
+    page, site = await visits.log_in(permissions=["clipboard-read", "clipboard-write"]), visits.site
+    video = await hand_in(site, "A small boat leaves the harbour")
+    await site.tick()
+    await page.goto(f"/ui/videos/{video}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("A small boat leaves the harbour")
+    await expect(page).to_have_title("A small boat leaves the harbour · Taxiway")
+    row = await site.row(video)
+    pasted = "() => navigator.clipboard.readText()"
+    await page.get_by_role("button", name="Copy the id", exact=True).click()
+    await expect(page.get_by_role("button", name="Copied the id", exact=True)).to_be_visible()
+    assert await page.evaluate(pasted) == str(video)
+    await page.get_by_role("button", name="Copy the id of Runway's task").click()
+    await page.wait_for_function(
+        "(task) => navigator.clipboard.readText().then((text) => text === task)", arg=row["runway_video_id"]
+    )
+    await page.get_by_text("The video as JSON").click()
+    await page.get_by_role("button", name="Copy the JSON").click()
+    await expect(page.get_by_role("button", name="Copied the JSON")).to_be_visible()
+    assert json.loads(await page.evaluate(pasted))["id"] == str(video)
 
 
 async def test_markup_is_shown_as_what_it_is(visits: Visits) -> None:

@@ -118,6 +118,20 @@ async def test_a_model_is_paused_and_resumed(visits: Visits) -> None:
     assert (await site.row(video))["status"] == "processing"
 
 
+async def test_no_model_is_open_while_all_are_paused(visits: Visits) -> None:
+    page = await visits.log_in()
+    await page.goto("/ui/models")
+    await page.get_by_role("combobox", name="Model").select_option("all")
+    await page.get_by_role("button", name="Pause").click()
+    await row(page, "all", "paused")
+    await row(page, "gen4_turbo", "waits all models are paused")
+    table = page.get_by_test_id("models")
+    await expect(table.get_by_text("open", exact=True)).to_have_count(0)
+    await expect(table.locator(".badge[data-kind=ok]")).to_have_count(0)
+    await page.get_by_role("button", name="Resume all models").click()
+    await row(page, "gen4_turbo", "open")
+
+
 async def test_who_only_looks_is_refused_by_the_service_as_well(visits: Visits) -> None:
     visits.watch.allowed.append("status of 403")
     page = await visits.log_in(VIEWER_TOKEN)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -55,7 +56,6 @@ PLACES = (
     Place("/", "Overview"),
     Place("/ui/videos", "Videos"),
     Place("/ui/studio", "Studio"),
-    Place("/ui/bulk", "Bulk"),
     Place("/ui/ticks", "Ticks"),
     Place("/ui/models", "Models"),
 )
@@ -73,14 +73,22 @@ def _environment() -> Environment:
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A template with these values, and `user` (None before the login), `path` and `is_fragment`."""
+    """A template with these values, and `user` (None before the login), `path`, `is_fragment` and `now`."""
     return HTMLResponse(text(request, template, **values), status_code=status, headers=HEADERS)
 
 
 def text(request: Request, template: str, **values: Any) -> Markup:
     """The same as HTML, to be a part of a page."""
-    given = {"user": user_of(request), "path": request.scope["path"], "is_fragment": is_htmx(request)}
+    now = datetime.fromtimestamp(context_of(request).now(), UTC)
+    given = {"user": user_of(request), "path": request.scope["path"], "is_fragment": is_htmx(request), "now": now}
     return Markup(_environment().get_template(template).render(given | values))  # noqa: S704  # it escapes
+
+
+def notice(request: Request, template: str, status: int, **values: Any) -> Response:
+    """A notice on the page that is open, which stays as it is. The first element has the class `notice`."""
+    found = render(request, template, status=status, **values)
+    found.headers.update({"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".notice"})
+    return found
 
 
 def redirect(path: str) -> RedirectResponse:
@@ -157,6 +165,8 @@ def requires_form(handler: Handler, *, admin: bool = False, with_file: bool = Fa
         fields = await form(request, limit if with_file else min(limit, LARGEST_FORM_BYTES))
         given = request.headers.get(session.CSRF_HEADER) or fields.get(session.CSRF_FIELD, "")
         if not matches(given, [user.csrf]):
+            if is_htmx(request):
+                return notice(request, "session_changed.html", 403)
             raise Forbidden("Your session has changed since this form was loaded. Reload the page and try again.")
         if admin and not user.may_act:
             raise Forbidden("You have read-only access. To do this, log in with one of ADMIN_TOKENS.")
@@ -185,20 +195,11 @@ async def form(
 
 
 def _to_login(request: Request) -> Response:
-    if is_htmx(request):
-        return Response(status_code=401, headers=HEADERS | {"HX-Redirect": _login_before(_open_page(request))})
+    if is_htmx(request):  # what was typed there stays: the login comes to the page
+        return notice(request, "session_ended.html", 401, refused=False)
     query = request.scope["query_string"].decode("latin-1")
     where = request.scope["path"] + (f"?{query}" if query else "") if request.method in ("GET", "HEAD") else "/"
     return redirect(_login_before(where))
-
-
-def _open_page(request: Request) -> str:
-    """The path of the page that htmx works for, as it says itself."""
-    try:
-        found = urlsplit(request.headers.get("hx-current-url", "/"))
-    except ValueError:
-        return "/"
-    return found.path + (f"?{found.query}" if found.query else "")
 
 
 def _login_before(where: str) -> str:

@@ -1,4 +1,4 @@
-"""/ui/bulk: retry or cancel all videos that match: first a count, then batch by batch with progress."""
+"""Retry or cancel the selected videos of the list, or all that match: first a count, then batches with progress."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from starlette.responses import Response
 
 from service.context import Context
 from service.errors import InvalidRequest, Problem
-from service.store import models as model_store
 from service.store.bulk import Bulk
-from service.videos import Event, sources
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.bulk import cancel_batch, retry_batch
@@ -20,54 +18,53 @@ from service.web.page import base
 from service.web.schemas_bulk import BulkRequest
 
 BATCH = 100  # small enough for the progress to be seen to move
-FILTERS = ("status", "model", "error_code", "q", "created_after", "created_before", "finished_before")
-ACTIONS = {"retry": Event.RETRY, "cancel": Event.CANCEL}
+FILTERS = ("status", "model", "error_code", "q", "finished_before")
+ACTIONS = {"retry": retry_batch, "cancel": cancel_batch}
 
 
-@base.requires_viewer
-async def show(request: Request) -> Response:
-    """GET /ui/bulk: the filter of a bulk retry or cancel; with `?action=`, also how many match."""
-    ctx, params = context_of(request), request.query_params
-    filters = {name: params.get(name, "").strip() for name in FILTERS}
-    action, counted, problems = params.get("action", ""), None, []
-    if action in ACTIONS:
-        try:
-            counted = await _batch(ctx, action, filters, dry_run=True)
-        except InvalidRequest as exc:
-            problems = exc.problems
-    # What fails again while the batches go on is left alone.
-    now = datetime.fromtimestamp(ctx.now(), UTC).isoformat()
-    begun = filters | ({"finished_before": now} if action == "retry" else {})
-    models = [row["model"] for row in await model_store.every(ctx.database) if row["model"] != "all"]
-    return base.render(
-        request, "bulk.html", action=action, filters=filters, begun=begun, counted=counted, problems=problems,
-        models=models, statuses=sources(Event.CANCEL),
-    )  # fmt: skip
+@base.requires_admin
+async def count(request: Request) -> Response:
+    """POST /ui/videos/bulk/count: how many of the selected videos can be retried or cancelled; nothing is done."""
+    ctx, form = context_of(request), await base.form(request)
+    given = _filter(form)
+    counted = await _batch(ctx, form, given, dry_run=True)
+    if form["action"] == "retry":  # what fails again while the batches go on is left alone
+        given["finished_before"] = datetime.fromtimestamp(ctx.now(), UTC).isoformat()
+    return base.render(request, "bulk_counted.html", action=form["action"], given=given, counted=counted)
 
 
 @base.requires_admin
 async def batch(request: Request) -> Response:
-    """POST /ui/bulk/batch: retry or cancel the next batch.
+    """POST /ui/videos/bulk: retry or cancel the next batch.
 
     `total`, `done` and `skipped` are what the page has seen so far.
     """
     ctx, form = context_of(request), await base.form(request)
-    filters = {name: form.get(name, "").strip() for name in FILTERS}
-    action = form.get("action", "")
-    if action not in ACTIONS:
-        raise InvalidRequest([Problem("/action", f"must be one of {', '.join(ACTIONS)}")])
-    result = await _batch(ctx, action, filters, dry_run=False)
+    given = _filter(form)
+    result = await _batch(ctx, form, given, dry_run=False)
     done = _count(form.get("done", "")) + result.done
     return base.render(
-        request, "bulk_progress.html", action=action, filters=filters, done=done, left=result.left,
+        request, "bulk_progress.html", action=form["action"], given=given, done=done, left=result.left,
         skipped=result.skipped, total=max(_count(form.get("total", "")), done + result.left),
     )  # fmt: skip
 
 
-async def _batch(ctx: Context, action: str, filters: dict[str, str], *, dry_run: bool) -> Bulk:
-    given: dict[str, Any] = {name: value for name, value in filters.items() if value}
-    asked = bodies.validated(BulkRequest, {"filter": given, "dry_run": dry_run, "limit": BATCH})
-    return await (retry_batch if action == "retry" else cancel_batch)(ctx, asked)
+def _filter(form: base.Form) -> dict[str, Any]:
+    """Which videos: those that are selected, or with `all` those that the filters match. Raises InvalidRequest."""
+    given: dict[str, Any] = {name: value for name in FILTERS if (value := form.get(name, "").strip())}
+    if form.get("all"):
+        return given | {"all": "yes"}
+    if not (ids := form.getlist("ids")):
+        raise InvalidRequest([Problem("/ids", "select the videos, or all that match, first")])
+    return {name: value for name, value in given.items() if name == "finished_before"} | {"ids": ids}
+
+
+async def _batch(ctx: Context, form: base.Form, given: dict[str, Any], *, dry_run: bool) -> Bulk:
+    act = ACTIONS.get(form.get("action", ""))
+    if act is None:
+        raise InvalidRequest([Problem("/action", f"must be one of {', '.join(ACTIONS)}")])
+    chosen = {name: value for name, value in given.items() if name != "all"}
+    return await act(ctx, bodies.validated(BulkRequest, {"filter": chosen, "dry_run": dry_run, "limit": BATCH}))
 
 
 def _count(text: str) -> int:

@@ -44,6 +44,4 @@ def render(request: Request, exc: Exception) -> Response:
     values = {"title": title, "detail": redacted(cut(detail, LONGEST_DETAIL)), "advice": advice}
     if not base.is_htmx(request):
         return base.render(request, "error.html", status=status, **values)
-    notice = base.render(request, "error_notice.html", status=status, passing=request.method == "GET", **values)
-    notice.headers.update({"HX-Retarget": "#notice", "HX-Reswap": "innerHTML", "HX-Reselect": ".notice"})
-    return notice
+    return base.notice(request, "error_notice.html", status, passing=request.method == "GET", **values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 NOTHING = Markup("—")
+CREDITS = re.compile(r"(\d[\d,]*(?:\.\d+)?) credits\b(?!,? \(?\$)")
 ENOUGH = 10  # of a unit, so that the next smaller one says nothing more
 JUST_NOW_SECONDS = 1.5
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -23,6 +25,30 @@ def number(value: float | Decimal | None, digits: int = 0) -> str:
 def credits(value: float | Decimal | None) -> str:
     """Credits, with decimals only where there are some."""
     return str(NOTHING) if value is None else f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+CREDITS_PER_DOLLAR = 100  # Runway's: 1 credit is $0.01
+
+
+def dollars(value: float | Decimal | None) -> str:
+    """Credits in dollars, as `$0.25`; a dash for None."""
+    return str(NOTHING) if value is None else f"${value / CREDITS_PER_DOLLAR:,.2f}"
+
+
+def money(value: float | Decimal | None) -> str:
+    """`25 credits ($0.25)`; a dash for None."""
+    return str(NOTHING) if value is None else f"{credits(value)} credits ({dollars(value)})"
+
+
+def with_dollars(text: str) -> str:
+    """The text, with dollars beside each number of credits that has none; inside brackets behind a comma."""
+
+    def both(found: re.Match[str]) -> str:
+        amount = dollars(Decimal(found[1].replace(",", "")))
+        is_inside = text.count("(", 0, found.start()) > text.count(")", 0, found.start())
+        return f"{found[0]}, {amount}" if is_inside else f"{found[0]} ({amount})"
+
+    return CREDITS.sub(both, text)
 
 
 def duration(seconds: float | None) -> str:
@@ -56,7 +82,9 @@ def relative(value: datetime, now: datetime) -> Markup:
     span = f"{abs(seconds) / size:.0f} {unit}"
     utc = value.astimezone(UTC)
     shown = "just now" if abs(seconds) < JUST_NOW_SECONDS else f"in {span}" if seconds > 0 else f"{span} ago"
-    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(utc.isoformat(), utc, shown)
+    return Markup('<time data-relative datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
+        utc.isoformat(), utc, shown
+    )
 
 
 def when(value: datetime | None) -> Markup:
@@ -76,6 +104,12 @@ def code(text: str) -> Markup:
     return Markup("").join(pieces)
 
 
+def breakable(text: str) -> Markup:
+    """A name such as `INTERNAL.BAD_OUTPUT`, which may be broken behind a dot or a line below, and nowhere else."""
+    pieces = re.split(r"(?<=[._])(?=[^._])", text)
+    return Markup('<code class="name">{}</code>').format(Markup("<wbr>").join(pieces))
+
+
 def model_name(model: str) -> str:
     """A model as people call it."""
     return "all models" if model == "all" else model
@@ -92,6 +126,10 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "ago": ago,
     "relative": relative,
+    "dollars": dollars,
+    "money": money,
+    "with_dollars": with_dollars,
+    "breakable": breakable,
     "when": when,
     "plural": plural,
     "code": code,

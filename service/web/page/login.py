@@ -43,10 +43,15 @@ async def enter(request: Request) -> Response:
     if role is None:
         event(log, VIDEO, "login_refused", "Login refused: no such token", level=logging.WARNING)
         await attempts.wrong(address)
+        if base.is_htmx(request):
+            return base.notice(request, "session_ended.html", 401, refused=True)
         return _page(request, where, refused=True)
     attempts.right(address)
-    response = base.redirect(where)
-    session.begin(request, response, role, token)
+    request.scope["taxiway.user"], cookie = session.opened(role, token)
+    # A page whose session had ended goes on where it was, with the CSRF token of the new one.
+    is_open = base.is_htmx(request)
+    response = base.notice(request, "session_begun.html", 200) if is_open else base.redirect(where)
+    session.begin(request, response, cookie)
     return response
 
 

@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from service.doctor.queue import goes_on
 from service.operations import pausing
-from service.store import models as store
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import account as accounts
@@ -74,12 +73,6 @@ async def _page(request: Request, done: tuple[str, str] | None = None) -> Respon
 
 async def _models(request: Request) -> dict[str, Any]:
     ctx = context_of(request)
-    now = ctx.now()
-    rows = [dict(row) for row in await store.every(ctx.database)]
-    # A model that was never asked for has no row yet: it is open.
-    never = set(pausing.known()) - {row["model"] for row in rows}
-    rows += [
-        {"model": name, "reason": None, "queued": 0, "in_flight": 0, "may_be_in_flight": None} for name in sorted(never)
-    ]
-    known = [row | {"until": goes_on(row["paused_until"], now) if row["reason"] else ""} for row in rows]
-    return {"models": known, "refresh_seconds": REFRESH_SECONDS}
+    rows = await pausing.listed(ctx)
+    shown = [row | {"until": goes_on(row["paused_until"], ctx.now()) if row["reason"] else ""} for row in rows]
+    return {"models": shown, "refresh_seconds": REFRESH_SECONDS}

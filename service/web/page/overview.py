@@ -49,7 +49,8 @@ async def plot(request: Request) -> Response:
     buckets = await stats.series(context_of(request).database, window)
     return base.render(
         request, "overview_plots.html", window=window, buckets=buckets, bucket_seconds=BUCKETS[window][0],
-        counts=plots.counts(buckets, window), times=plots.times(buckets, window),
+        enqueued=plots.enqueued(buckets, window), ended=plots.ended(buckets, window),
+        times=plots.times(buckets, window),
     )  # fmt: skip
 
 

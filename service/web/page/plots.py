@@ -63,9 +63,18 @@ class Plot:
     foot: int = HEIGHT - BOTTOM
 
 
-def counts(buckets: Sequence[Bucket], window: Span) -> Plot:
-    """Completed and failed, one on the other, as bars; enqueued as a line."""
-    most = max((max(b.enqueued, b.completed + b.failed) for b in buckets), default=0)
+def enqueued(buckets: Sequence[Bucket], window: Span) -> Plot:
+    """How many were enqueued, as bars."""
+    return _piled(buckets, window, ("enqueued",))
+
+
+def ended(buckets: Sequence[Bucket], window: Span) -> Plot:
+    """Completed and failed, one on the other, as bars. Two colours: more cannot all be told from each other."""
+    return _piled(buckets, window, ("completed", "failed"))
+
+
+def _piled(buckets: Sequence[Bucket], window: Span, names: Sequence[str]) -> Plot:
+    most = max((sum(getattr(bucket, name) for name in names) for bucket in buckets), default=0)
     step = _step(most)
     top = max(step * math.ceil(most / step), step)
 
@@ -76,15 +85,14 @@ def counts(buckets: Sequence[Bucket], window: Span) -> Plot:
     for index, bucket in enumerate(buckets):
         x, width = _bar(index, len(buckets))
         piled = 0
-        for series, value in (("b", bucket.completed), ("c", bucket.failed)):
+        for series, value in zip("ab", (getattr(bucket, name) for name in names), strict=False):
             if value:
                 bars.append(Bar(series, x, y(piled + value), width, round(y(piled) - y(piled + value), 1)))
                 piled += value
-    curve = _curve("a", "enqueued", [b.enqueued if most else None for b in buckets], y)
-    totals = [sum(getattr(b, name) for b in buckets) for name in ("enqueued", "completed", "failed")]
-    words = f"In the last {window}: {totals[0]:,} enqueued, {totals[1]:,} completed, {totals[2]:,} failed."
+    totals = {name: sum(getattr(bucket, name) for bucket in buckets) for name in names}
+    words = f"In the last {window}: {', '.join(f'{total:,} {name}' for name, total in totals.items())}."
     marks = [Mark(y(value), number(value)) for value in range(0, top + 1, step)]
-    return Plot(words, not any(totals), _across(buckets, window), marks, bars, [curve])
+    return Plot(words, not any(totals.values()), _across(buckets, window), marks, bars, [])
 
 
 def times(buckets: Sequence[Bucket], window: Span) -> Plot:

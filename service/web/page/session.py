@@ -56,12 +56,17 @@ def role_of(settings: Settings, token: str) -> Role | None:
     return "admin" if admin else "viewer" if viewer else None
 
 
-def begin(request: Request, response: Response, role: Role, token: str) -> None:
-    """Give the browser a session of its own, whatever it had before."""
-    value = _serializer(role, token).dumps(secrets.token_urlsafe(NONCE_BYTES))
+def opened(role: Role, token: str) -> tuple[User, str]:
+    """A new session: its user, and the value of its cookie."""
+    nonce = secrets.token_urlsafe(NONCE_BYTES)
+    return _user(role, token, nonce), str(_serializer(role, token).dumps(nonce))
+
+
+def begin(request: Request, response: Response, value: str) -> None:
+    """Give the browser this session, whatever it had before."""
     is_near = _is_loopback(request)
     response.set_cookie(
-        LOOPBACK_COOKIE if is_near else COOKIE, str(value), max_age=LONGEST_SESSION_SECONDS, path="/", httponly=True,
+        LOOPBACK_COOKIE if is_near else COOKIE, value, max_age=LONGEST_SESSION_SECONDS, path="/", httponly=True,
         samesite="strict", secure=not is_near,
     )  # fmt: skip
 
@@ -92,9 +97,13 @@ def user(request: Request) -> User | None:
         except BadData:
             continue
         if ctx.now() - signed_at.timestamp() < LONGEST_SESSION_SECONDS:
-            csrf = hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest()
-            return User(role, csrf, hashlib.sha256(str(nonce).encode()).digest())
+            return _user(role, token, str(nonce))
     return None
+
+
+def _user(role: Role, token: str, nonce: str) -> User:
+    csrf = hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest()
+    return User(role, csrf, hashlib.sha256(nonce.encode()).digest())
 
 
 def is_foreign(request: Request) -> bool:

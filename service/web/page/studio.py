@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from service.context import Context
 from service.errors import InvalidRequest, NotFound, Problem
+from service.store import resubmissions
 from service.store import videos as store
 from service.videos import Video
 from service.web import bodies
@@ -24,6 +26,7 @@ from service.web.videos import new_video
 BYTES_OF_A_BYTE = 1.42
 ROOM_BYTES = 40_000  # for everything else in the form
 RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
+ACTOR = "an operator"  # who gives a consent here, as the timeline names them
 
 
 @base.requires_viewer
@@ -50,26 +53,36 @@ async def show(request: Request) -> Response:
 async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
     ctx, form = context_of(request), await base.form(request)
+    source = await _source(ctx, form.get("source", ""))
+    values: dict[str, Any] = {
+        "source": source, "consents": form.get("consent") == "yes",
+        "needs_consent": bool(source and await resubmissions.needs_consent(ctx.database, source.id)),
+    }  # fmt: skip
     image = studio_form.STANDS_FOR_A_FILE if form.get("image_has_file") or form.get("image_from") else ""
     if form.get("f.promptImage", "").strip():
         image = ""
     try:
         asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-        return base.render(request, "studio_quote.html", quote=await quote_of(ctx, asked), problems=[])
+        return base.render(request, "studio_quote.html", quote=await quote_of(ctx, asked), problems=[], **values)
     except InvalidRequest as exc:
-        return base.render(request, "studio_quote.html", quote=None, problems=[_shown(p) for p in exc.problems])
+        problems = [_shown(problem) for problem in exc.problems]
+        return base.render(request, "studio_quote.html", quote=None, problems=problems, **values)
 
 
 @base.requires_admin_with_file
 async def enqueue(request: Request) -> Response:
-    """POST /ui/studio: queue what the form asks for."""
+    """POST /ui/studio: queue what the form asks for; with `consent`, also in place of what may have been charged."""
     ctx, form = context_of(request), await base.form(request)
-    image = form.get("image_data", "")
+    source, image = await _source(ctx, form.get("source", "")), form.get("image_data", "")
     if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
-        source = await _source(ctx, form["image_from"])
         image = (image_of(source) if source else None) or ""
     asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-    video, _ = await store.enqueue(ctx.database, new_video(asked, ctx.settings, None, ""))
+    new = new_video(asked, ctx.settings, None, "")
+    if source is None:
+        video, _ = await store.enqueue(ctx.database, new)
+    else:
+        consent = form.get("consent") == "yes"
+        video = await resubmissions.resubmit(ctx.database, source.id, new, consent=consent, actor=ACTOR)
     return base.done(request, f"/ui/videos/{video.id}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +14,7 @@ from service.operations import attach as attaching
 from service.operations.waiting import waiting
 from service.settings import need
 from service.steps import poll
-from service.store import audit, ledger
+from service.store import audit, ledger, resubmissions
 from service.store import timeline as timelines
 from service.store import videos as store
 from service.videos import Status, Video
@@ -45,19 +44,20 @@ async def show(request: Request) -> Response:
     parts = await _parts(request, ctx, video)
     settings = {name: _plain(value) for name, value in (video.input or {}).items() if name not in HIDDEN}
     return base.render(
-        request, "video.html", video=video, live=parts, seen=live.version(parts), goes_on=_goes_on(video),
-        prompt=prompt_of(video), image=image_of(video), settings=settings,
+        request, "video.html", video=video, live=parts, seen=live.version(parts), prompt=prompt_of(video),
+        image=image_of(video), settings=settings,
     )  # fmt: skip
 
 
 @base.requires_viewer
 async def events(request: Request) -> Response:
-    """GET /ui/videos/{id}/events: the same, live; while it is open, it polls the task when that is due."""
+    """GET /ui/videos/{id}/events: the same, live, also after its end; a task that is due is polled."""
     ctx, video_id = context_of(request), video_id_of(request)
 
-    async def render_parts() -> tuple[live.Parts, bool]:
+    async def render_parts() -> tuple[live.Parts, float]:
         video = await poll.poll_now(ctx, video_id)
-        return await _parts(request, ctx, video), _goes_on(video)
+        seconds = live.ENDED_SECONDS if video.status.terminal else live.REFRESH_SECONDS
+        return await _parts(request, ctx, video), seconds
 
     return await live.stream(request, render_parts)
 
@@ -94,23 +94,16 @@ async def attach(request: Request) -> Response:
     return base.done(request, f"/ui/videos/{video_id}")
 
 
-def _goes_on(video: Video) -> bool:
-    return not video.status.terminal
-
-
 async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]:
-    now = datetime.fromtimestamp(ctx.now(), UTC)
-    account = [one async for one in audit.audits(ctx.database, video.id)]
-    cost = account[0] if account else audit.nothing(video.id)
+    accounts = await audit.of_videos(ctx.database, [video.id])
+    cost = accounts.get(video.id) or audit.nothing(video.id)
     rows = await ledger.of_video(ctx.database, video.id)
-    needs_consent = video.status is Status.FAILED and any(
-        row["outcome"] == "unknown" and row["settled_at"] is None and row["consent"] is None for row in rows
-    )
+    needs_consent = video.status is Status.FAILED and await resubmissions.needs_consent(ctx.database, video.id)
     why = (await waiting(ctx.database, [video])).get(video.id)
     shown = json.dumps(VideoView.of(video, why).model_dump(mode="json"), indent=2, ensure_ascii=False)
     entries = await timelines.timeline(ctx.database, video.id)
     return {
-        "state": base.text(request, "video_state.html", video=video, account=cost, now=now, waiting=why),
+        "state": base.text(request, "video_state.html", video=video, account=cost, waiting=why),
         "actions": base.text(request, "video_actions.html", video=video, needs_consent=needs_consent),
         "cost": base.text(
             request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,

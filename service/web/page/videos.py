@@ -1,7 +1,8 @@
-"""/ui/videos: every video, live; search, filters, failures by reason, page by page."""
+"""/ui/videos: every video, live; search, tabs by status, filters, failures by reason, page by page."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -11,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequest
+from service.operations.cost import cost_of
 from service.operations.waiting import waiting
-from service.store import failure_counts, listing
+from service.store import audit, failure_counts, listing, status_counts
 from service.store import models as model_store
 from service.store.listing import Page
 from service.store.search import Wanted
@@ -25,6 +27,9 @@ from service.web.schemas import ListQuery, cursor_of, position
 
 ON_A_PAGE = 25
 FILTERS = ("q", "status", "model", "error_code")
+CHIPS = {"q": "search", "model": "model", "error_code": "reason"}  # a status has its tab
+COUNTS_SECONDS = 5.0  # between two counts of a live page: they are dearer than the list
+SHOWN_REASONS = 5  # the others are behind "more"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,19 @@ class Asked:
         given["status"] = [given["status"]] if given["status"] else None
         return bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
 
+    @property
+    def wanted(self) -> Wanted:
+        """The same for the store. Raises InvalidRequest."""
+        query = self.query
+        return Wanted(query.status, query.model, query.error_code, query.q)
+
+    @property
+    def chips(self) -> list[tuple[str, str, str]]:
+        """(name, value, address without it) of each filter that has no tab."""
+        return [
+            (label, self.filters[name], self.path(**{name: ""})) for name, label in CHIPS.items() if self.filters[name]
+        ]
+
 
 def asked_of(params: QueryParams) -> Asked:
     """What the address asks for."""
@@ -60,42 +78,65 @@ async def show(request: Request) -> Response:
     """GET /ui/videos: every video, with search, filters, and failures by reason."""
     asked = asked_of(request.query_params)
     try:
-        parts = await _parts(request, asked)
+        parts = await _found(request, asked) | await _counts(request, asked)
     except InvalidRequest as exc:
         parts = {"found": base.text(request, "videos_refused.html", problems=exc.problems)}
     models = [row["model"] for row in await model_store.every(context_of(request).database) if row["model"] != "all"]
-    return base.render(
-        request, "videos.html", asked=asked, live=parts, seen=live.version(parts), models=models,
-        statuses=[status.value for status in Status],
-    )  # fmt: skip
+    return base.render(request, "videos.html", asked=asked, live=parts, seen=live.version(parts), models=models)
 
 
 @base.requires_viewer
 async def events(request: Request) -> Response:
     """GET /ui/videos/events: the same, live."""
-    asked = asked_of(request.query_params)
-
-    async def render_parts() -> tuple[live.Parts, bool]:
-        return await _parts(request, asked), True
-
-    return await live.stream(request, render_parts)
+    return await live.stream(request, _renderer(request, asked_of(request.query_params)))
 
 
-async def _parts(request: Request, asked: Asked) -> dict[str, str]:
+def _renderer(request: Request, asked: Asked) -> Callable[[], Awaitable[tuple[live.Parts, float]]]:
+    """Renders the list each time, and its counts every COUNTS_SECONDS."""
+    ctx = context_of(request)
+    counts: dict[str, str] = {}
+    counted_at = 0.0
+
+    async def render_parts() -> tuple[live.Parts, float]:
+        nonlocal counts, counted_at
+        if not counts or ctx.monotonic() - counted_at >= COUNTS_SECONDS:
+            counts, counted_at = await _counts(request, asked), ctx.monotonic()
+        return await _found(request, asked) | counts, live.REFRESH_SECONDS
+
+    return render_parts
+
+
+async def _found(request: Request, asked: Asked) -> dict[str, str]:
     database, query = context_of(request).database, asked.query
-    wanted = Wanted(query.status, query.model, query.error_code, query.q)
     before = position(query.cursor) if query.cursor else None
-    page = await listing.page(database, wanted, before=before, limit=ON_A_PAGE)
-    why = await failure_counts.failure_counts(database)
+    page = await listing.page(database, asked.wanted, before=before, limit=ON_A_PAGE)
     waits = await waiting(database, page.videos)
+    accounts = await audit.of_videos(database, [video.id for video in page.videos])
+    costs = {video.id: cost_of(video, accounts.get(video.id)) for video in page.videos}
     return {
         "found": base.text(
-            request, "videos_found.html", asked=asked, page=page, waiting=waits, **_neighbours(asked, page)
-        ),
-        "reasons": base.text(
-            request, "videos_reasons.html", asked=asked, reasons=why, most=failure_counts.MOST_COUNTED
-        ),
+            request,
+            "videos_found.html",
+            asked=asked,
+            page=page,
+            waiting=waits,
+            costs=costs,
+            **_neighbours(asked, page),
+        )
     }
+
+
+async def _counts(request: Request, asked: Asked) -> dict[str, str]:
+    database, wanted = context_of(request).database, asked.wanted
+    counts = await status_counts.status_counts(database, wanted)
+    why = await failure_counts.failure_counts(database, wanted)
+    return {
+        "tabs": base.text(request, "videos_tabs.html", asked=asked, counts=counts, names=[s.value for s in Status]),
+        "reasons": base.text(
+            request, "videos_reasons.html", asked=asked, reasons=why, shown=SHOWN_REASONS,
+            most=failure_counts.MOST_COUNTED,
+        ),
+    }  # fmt: skip
 
 
 def _neighbours(asked: Asked, page: Page) -> dict[str, Any]:

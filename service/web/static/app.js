@@ -24,7 +24,7 @@ async function goOnIfLoggedIn() {
 // Parts with data-every="5" are fetched again every 5 s, while the page is visible.
 const askedAt = new WeakMap();
 function beat(all) {
-  if (document.hidden) return;
+  if (document.hidden || sessionEnded()) return;
   for (const part of document.querySelectorAll("[data-every]")) {
     const now = Date.now();
     if (!askedAt.has(part)) askedAt.set(part, now);
@@ -50,8 +50,25 @@ function notify(kind, title, text) {
 
 document.addEventListener("htmx:beforeSwap", (event) => {
   // Errors come as a notice of their own; everything else that is no success is not shown as if it were one.
-  if (event.detail.xhr.getResponseHeader("HX-Retarget")) event.detail.shouldSwap = true;
+  if (!event.detail.xhr.getResponseHeader("HX-Retarget")) return;
+  // A token that is being typed stays.
+  const asksAgain = event.detail.xhr.status === 401 && event.detail.pathInfo.requestPath !== "/login";
+  event.detail.shouldSwap = !(asksAgain && sessionEnded());
 });
+// The session has ended: the login comes to this page, and what was typed stays. Then everything here goes on with the
+// CSRF token of the new session.
+function sessionEnded() {
+  return document.querySelector("#notice [data-testid=session-ended]") !== null;
+}
+function takeSession() {
+  const csrf = document.querySelector("#notice [data-csrf]")?.dataset.csrf;
+  if (!csrf) return;
+  document.querySelector("#notice [data-csrf]").removeAttribute("data-csrf");
+  document.body.setAttribute("hx-headers", JSON.stringify({ "X-CSRF-Token": csrf }));
+  document.querySelectorAll("input[name=csrf]").forEach((input) => { input.value = csrf; });
+  document.dispatchEvent(new Event("session"));
+  beat(true);
+}
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) document.querySelector("#notice [data-passing]")?.remove();
 });
@@ -63,6 +80,10 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:afterSettle", (event) => {
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   showLimits();
+  if (event.detail.target.id === "notice") {
+    takeSession();
+    document.getElementById("token-again")?.focus();
+  }
   if (event.detail.target.id === "main") document.getElementById("main").focus();
 });
 // Runway's limits, which come once, are shown in a table that is fetched again every few seconds.
@@ -76,9 +97,49 @@ document.addEventListener("htmx:sendError", () => {
   notify("bad", "Taxiway does not answer.", "You see the last answer; the page keeps trying.");
 });
 document.addEventListener("visibilitychange", () => beat(true));
+
+// "5 min ago" goes on by itself, by the server's clock.
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+let clockIsAhead = 0; // milliseconds
+function setClock(serverNow) {
+  clockIsAhead = Date.now() - Number(serverNow);
+}
+function relative(moment) {
+  const seconds = (Date.parse(moment) - Date.now() + clockIsAhead) / 1000;
+  if (Math.abs(seconds) < 1.5) return "just now";
+  const [size, unit] = UNITS.find(([size]) => Math.abs(seconds) >= size);
+  const span = `${Math.round(Math.abs(seconds) / size)} ${unit}`;
+  return seconds > 0 ? `in ${span}` : `${span} ago`;
+}
+function showTimes() {
+  for (const time of document.querySelectorAll("time[data-relative]")) {
+    const words = relative(time.dateTime);
+    if (time.textContent !== words) time.textContent = words;
+  }
+}
+
+// Copy buttons: of a text, or of the element whose id they name.
+async function copy(button) {
+  const label = button.firstChild;
+  const words = label.textContent;
+  const text = button.dataset.copy ?? document.getElementById(button.dataset.copyFrom).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    label.textContent = "Copied";
+  } catch {
+    label.textContent = "Not allowed here"; // without https
+  }
+  setTimeout(() => { label.textContent = words; }, 2000);
+}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy], [data-copy-from]");
+  if (button) void copy(button);
+});
 // The link may be pasted where the login is open already: only what is behind `#` changes then.
 addEventListener("hashchange", takeTokenFromAddress);
 document.addEventListener("DOMContentLoaded", () => {
+  setClock(document.body.dataset.now);
   setInterval(beat, 500, false);
+  setInterval(showTimes, 1000);
   if (!takeTokenFromAddress()) void goOnIfLoggedIn();
 });

@@ -1,0 +1,45 @@
+"""A new video in place of one that may have been charged: it needs a consent, which is recorded with it."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import asyncpg
+
+from service.errors import Conflict
+from service.store import videos
+from service.store.database import Database
+from service.store.videos import LOCK_MILLISECONDS, NEEDS_CONSENT, NewVideo
+from service.videos import Video
+
+RESUBMITTED = "resubmitted"  # kind of an event
+
+_NEEDS_CONSENT = f"SELECT {NEEDS_CONSENT} FROM taxiway.videos v WHERE v.id = $1"
+_CONSENT = f"""
+INSERT INTO taxiway.events (video_id, kind, actor, detail) VALUES ($1, '{RESUBMITTED}', $2, $3::jsonb)
+"""
+
+
+async def needs_consent(database: Database, video_id: UUID) -> bool:
+    """Whether this video may have been charged, so that making it again may pay a second time."""
+    return bool(await database.fetchval(_NEEDS_CONSENT, video_id))
+
+
+async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: bool, actor: str) -> Video:
+    """Queue `new`, made from the video `source`. Raises Conflict if that takes a consent which is not given."""
+    async with database.transaction() as raw:
+        await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+        try:
+            needed = await raw.fetchval(f"{_NEEDS_CONSENT} FOR UPDATE", source)
+        except asyncpg.LockNotAvailableError as exc:
+            raise Conflict("another transaction holds the video that this began from: try again") from exc
+        if needed and not consent:
+            raise Conflict(
+                "Runway may have taken and charged the video that this began from, so a new one may be paid a second "
+                "time: accept that beside the price, or attach its task first if Runway's Request History has it"
+            )
+        if needed:
+            await raw.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
+        video, _ = await videos.enqueue(database, new)
+    return video
