@@ -83,7 +83,7 @@ def cancel(
     as_table = prints_table(as_json)
     if video is not None:
         one = video
-        _print_video(run_quietly(lambda ctx: store.cancel(ctx.database, one)), "is cancelled", as_table)
+        _print_video(run_quietly(lambda ctx: store.cancel(ctx.database, one, ctx.actor)), "is cancelled", as_table)
     elif wanted is not None:
         run_quietly(lambda ctx: _cancel_all(ctx, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
 
@@ -104,7 +104,7 @@ async def _retry(ctx: Context, video: UUID | None, *, consent: bool) -> Video:
     assert video is not None  # noqa: S101  # otherwise there were filters
     try:
         return await store.retry(
-            ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout
+            ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor
         )  # fmt: skip
     except Conflict as exc:
         if "error_code" not in exc.extra:
@@ -134,7 +134,9 @@ async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, 
 
     async def batch(size: int, only_count: bool) -> Bulk:
         timeout = ctx.settings.queue_timeout
-        return await bulk.retry(ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count)
+        return await bulk.retry(
+            ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count, actor=ctx.actor
+        )
 
     await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, as_table=as_table)
 
@@ -143,7 +145,7 @@ async def _cancel_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool,
     from service.store import bulk
 
     async def batch(size: int, only_count: bool) -> Bulk:
-        return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count)
+        return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count, actor=ctx.actor)
 
     await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, as_table=as_table)
 

@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import typer
 
 from service import context as contexts
 from service import logs
+from service.actors import cli_user
 from service.context import Context
 from service.errors import BadSettings, DatabaseUnavailable, MigrationBlocked, TaxiwayError
 
@@ -70,7 +72,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def open_context() -> Context:
     """The context of this process, with its log configured."""
-    ctx = contexts.from_environment()
+    ctx = replace(contexts.from_environment(), actor=cli_user())
     logs.configure(ctx.settings.log_format, ctx.settings.log_level, ctx.settings.secrets)
     return ctx
 

@@ -109,7 +109,7 @@ def pause(
     known = completion.known_models()
     if model not in ("all", *known):
         fail(f"taxiway: there is no model {model!r}; there are: all, {', '.join(known)}")
-    run_quietly(lambda ctx: models.pause(ctx.database, model, seconds, "manual", why))
+    run_quietly(lambda ctx: models.pause(ctx.database, model, seconds, "manual", why, ctx.actor))
     if prints_table(as_json):
         print(f"{model} is paused for {seconds:g} s")
     else:

@@ -52,13 +52,15 @@ async def retry_batch(ctx: Context, asked: BulkRequest) -> Bulk:
     """One batch of a bulk retry."""
     return await bulk.retry(
         ctx.database, asked.filter.wanted(), limit=asked.limit,
-        timeout_seconds=ctx.settings.queue_timeout, dry_run=asked.dry_run,
+        timeout_seconds=ctx.settings.queue_timeout, dry_run=asked.dry_run, actor=ctx.actor,
     )  # fmt: skip
 
 
 async def cancel_batch(ctx: Context, asked: BulkRequest) -> Bulk:
     """One batch of a bulk cancel."""
-    return await bulk.cancel(ctx.database, asked.filter.wanted(), limit=asked.limit, dry_run=asked.dry_run)
+    return await bulk.cancel(
+        ctx.database, asked.filter.wanted(), limit=asked.limit, dry_run=asked.dry_run, actor=ctx.actor
+    )
 
 
 async def _asked(request: Request, ctx: Context) -> BulkRequest:

@@ -14,6 +14,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from service.actors import TAXIWAY
 from service.context import Context
 from service.errors import Conflict, Gone, InvalidRequest, NotFound, Problem
 from service.operations.finalize import now
@@ -55,7 +56,7 @@ async def enqueue(request: Request) -> Response:
     value = bodies.parse(raw)
     key = checked_key(request.headers.get("idempotency-key"))
     asked = bodies.validated(VideoRequest, value)
-    new = new_video(asked, ctx.settings, key, canonical_hash(value) if key else None)
+    new = new_video(asked, ctx.settings, key, canonical_hash(value) if key else None, ctx.actor)
     if asked.row is None:
         video, _is_new = await store.enqueue(ctx.database, new)
     else:
@@ -64,7 +65,9 @@ async def enqueue(request: Request) -> Response:
     return _json(_body(video), status_code=202, headers=headers)
 
 
-def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None) -> NewVideo:
+def new_video(
+    asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None, actor: str = TAXIWAY
+) -> NewVideo:
     """Validate and price a request. Raises InvalidRequest with every problem."""
     is_text = asked.operation == "text_to_video"
     request = build_request(
@@ -90,6 +93,7 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
         timeout_seconds=settings.queue_timeout,
         idempotency_key=key,
         request_hash=request_hash,
+        actor=actor,
     )
 
 
@@ -180,7 +184,7 @@ async def retry(request: Request) -> Response:
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await store.retry(
         ctx.database, video_id_of(request), consent=asked.accept_double_charge,
-        timeout_seconds=ctx.settings.queue_timeout,
+        timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor,
     )  # fmt: skip
     return _json(_body(video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
@@ -188,7 +192,7 @@ async def retry(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
     ctx = bearer(request, WRITE)
-    return _json(_body(await store.cancel(ctx.database, video_id_of(request))))
+    return _json(_body(await store.cancel(ctx.database, video_id_of(request), ctx.actor)))
 
 
 async def ledger_of(request: Request) -> Response:

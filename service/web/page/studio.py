@@ -69,7 +69,7 @@ async def enqueue(request: Request) -> Response:
         source = await _source(ctx, form["image_from"])
         image = (image_of(source) if source else None) or ""
     asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-    video, _ = await store.enqueue(ctx.database, new_video(asked, ctx.settings, None, ""))
+    video, _ = await store.enqueue(ctx.database, new_video(asked, ctx.settings, None, "", ctx.actor))
     return base.done(request, f"/ui/videos/{video.id}")
 
 

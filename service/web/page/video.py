@@ -66,15 +66,17 @@ async def retry(request: Request) -> Response:
     """POST /ui/videos/{id}/retry: queue it again; with `consent`, also what may have been paid for already."""
     ctx, video_id = context_of(request), video_id_of(request)
     consent = (await base.form(request)).get("consent") == "yes"
-    await store.retry(ctx.database, video_id, consent=consent, timeout_seconds=ctx.settings.queue_timeout)
+    await store.retry(
+        ctx.database, video_id, consent=consent, timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor
+    )
     return base.done(request, f"/ui/videos/{video_id}")
 
 
 @base.requires_admin
 async def cancel(request: Request) -> Response:
     """POST /ui/videos/{id}/cancel: cancel it; its task at Runway is deleted too."""
-    video_id = video_id_of(request)
-    await store.cancel(context_of(request).database, video_id)
+    ctx, video_id = context_of(request), video_id_of(request)
+    await store.cancel(ctx.database, video_id, ctx.actor)
     return base.done(request, f"/ui/videos/{video_id}")
 
 
