@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import env_parsing
+from service.actors import Key
 from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
 from service.redaction import Redactor
@@ -95,7 +96,10 @@ class Settings(BaseSettings):
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
     api_keys: Secrets = Field(
-        (), description="keys for `/videos`, a list; each 16 characters or longer, ten of them different"
+        (),
+        description="keys for `/videos`, a list of `NAME:SECRET`; each secret 16 characters or longer, ten of them "
+        "different. The name stands in the history of what the key does. `shop+read:…` may only read, `shop+create:…` "
+        "only enqueue, `shop+own:…` sees and changes only what it made; see `taxiway docs security`",
     )
     cron_secret: Secrets = Field(
         (), description="secrets for the tick routes, a list; each 16 characters or longer, ten of them different"
@@ -106,10 +110,10 @@ class Settings(BaseSettings):
     admin_tokens: Secrets = Field(
         (),
         description="tokens of those who run it, a list: the page with all its actions, and every route that has to do "
-        "with videos, models and ticks; each 16 characters or longer, ten of them different",
+        "with videos, models and ticks; each `NAME:SECRET`, as in `API_KEYS`, without scopes",
     )
     viewer_tokens: Secrets = Field(
-        (), description="tokens with read-only access, a list; each 16 characters or longer, ten of them different"
+        (), description="tokens with read-only access, a list of `NAME:SECRET`, as in `API_KEYS`, without scopes"
     )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
@@ -237,6 +241,21 @@ class Settings(BaseSettings):
         if info.field_name == "image_column" and value == info.data.get("prompt_column"):
             raise ValueError("and PROMPT_COLUMN name the same column")
         return value
+
+    @field_validator("api_keys", "admin_tokens", "viewer_tokens")
+    @classmethod
+    def _named(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        default = str(info.field_name).removesuffix("s").replace("_", "-")
+        keys = tuple(Key.of(entry, f"{default}-{n}") for n, entry in enumerate(value, start=1))
+        complaints = []
+        if info.field_name != "api_keys" and any(key.scopes for key in keys):
+            complaints.append("has an entry with a scope: only API_KEYS have scopes")
+        others = ("api_keys", "admin_tokens")
+        taken = {one.name for name in others if name != info.field_name for one in info.data.get(name) or ()}
+        if any(key.is_named and key.name in taken for key in keys):
+            complaints.append("has a name that another setting has: one name must not have two meanings")
+        _refuse(complaints)
+        return keys
 
     @field_validator("api_keys", "cron_secret", "admin_tokens", "viewer_tokens")
     @classmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from service.commands.console import run_quietly
-from service.commands.output import AsJson, ago, console, cost, credits, pairs, print_json, prints_table, table
+from service.commands.output import AsJson, ago, console, cost, credits, pairs, print_json, prints_table, span, table
 from service.commands.videos import VideoId
 from service.context import Context
 
@@ -40,7 +40,7 @@ async def _whole(ctx: Context, video: Video) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each."""
     from service.store import audit, ledger, timeline
     from service.web.schemas import SubmissionView, VideoView
-    from service.web.schemas_bulk import TimelineEntry
+    from service.web.schemas_bulk import EventView
 
     accounts = [one async for one in audit.audits(ctx.database, video.id)]
     account = accounts[0] if accounts else audit.nothing(video.id)
@@ -52,7 +52,7 @@ async def _whole(ctx: Context, video: Video) -> dict[str, Any]:
         "paid_credits": float(account.paid),
         "most_credits": float(account.most),
         "submissions": [SubmissionView.model_validate(row).model_dump(mode="json") for row in rows],
-        "timeline": [TimelineEntry.model_validate(entry).model_dump(mode="json") for entry in story],
+        "events": [EventView.model_validate(entry).model_dump(mode="json") for entry in story],
     }
 
 
@@ -85,7 +85,7 @@ def _print(whole: dict[str, Any]) -> None:
     )
     if whole["submissions"]:
         out.print(_submissions(whole["submissions"]))
-    out.print(_story(whole["timeline"]))
+    out.print(_story(whole["events"]))
 
 
 def _submissions(entries: list[dict[str, Any]]) -> RenderableType:
@@ -104,7 +104,12 @@ def _submissions(entries: list[dict[str, Any]]) -> RenderableType:
 
 def _story(entries: list[dict[str, Any]]) -> RenderableType:
     rows = [
-        (entry["at"][:19].replace("T", " "), ": ".join(filter(None, (entry["words"], entry["error"]))))
+        (
+            entry["at"][:19].replace("T", " "),
+            "" if entry["seconds"] is None else f"+{span(entry['seconds'])}",
+            entry["actor"],
+            ": ".join(filter(None, (entry["words"], entry["error"]))),
+        )
         for entry in entries
     ]
-    return table(("when (UTC)", "activity"), rows, folded=["activity"])
+    return table(("when (UTC)", "after", "by", "activity"), rows, folded=["activity"])

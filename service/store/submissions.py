@@ -87,7 +87,8 @@ WITH answer AS (
 ), closed AS (
     UPDATE taxiway.submissions s SET
         outcome = e.outcome, closed_at = now(), task_id = e.task_id, http_status = e.http_status,
-        request_id = e.request_id, error = COALESCE(e.error, s.error), estimated_credits = e.estimated_credits,
+        request_id = COALESCE(e.request_id, s.request_id), error = COALESCE(e.error, s.error),
+        estimated_credits = e.estimated_credits,
         settled_at = CASE WHEN e.outcome IN ('not_sent', 'rejected') THEN now() END,
         consent = CASE WHEN e.resubmit AND e.stand = 'holds' THEN 'policy' ELSE s.consent END,
         unsaved = CASE WHEN e.stand = 'locked' THEN to_jsonb(e) - 'stand' END,
@@ -96,7 +97,7 @@ WITH answer AS (
                              ELSE s.cancel_reason END
     FROM entry e WHERE s.video_id = e.video_id AND s.id = e.submission_id AND ({guard})
       AND s.video_id = ANY(ARRAY(SELECT video_id FROM answer))
-    RETURNING e.*
+    RETURNING e.*, s.quoted_credits
 ), moved AS (
     UPDATE taxiway.videos v SET
         status = c.next_status, open_submission_id = NULL, runway_video_id = c.task_id,
@@ -123,7 +124,7 @@ WITH answer AS (
     INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code, credits, detail)
     SELECT c.video_id, c.submission_id, k.kind, $2,
            CASE WHEN k.kind = 'settled' THEN c.outcome WHEN k.kind <> 'accepted' THEN c.error_code END,
-           CASE WHEN k.kind IN ('accepted', 'attached', 'settled') THEN c.estimated_credits END,
+           CASE WHEN k.n = 1 THEN NULLIF(c.estimated_credits, c.quoted_credits) END,
            CASE WHEN k.n = 1 AND c.http_status <> 200 THEN jsonb_build_object('http_status', c.http_status) END
     FROM closed c LEFT JOIN moved m ON m.id = c.video_id CROSS JOIN LATERAL (VALUES
         (1, {outcome_kind}),

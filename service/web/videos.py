@@ -42,7 +42,7 @@ from service.web.schemas import (
     cursor_of,
     position,
 )
-from service.web.schemas_bulk import Timeline, TimelineEntry
+from service.web.schemas_bulk import EventList, EventView
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 LONGEST_KEY = 255
@@ -214,11 +214,11 @@ async def ledger_of(request: Request) -> Response:
     return JSONResponse(listed.model_dump(mode="json"))
 
 
-async def timeline_of(request: Request) -> Response:
-    """GET /videos/{id}/timeline"""
+async def events_of(request: Request) -> Response:
+    """GET /videos/{id}/events"""
     ctx = bearer(request, READ)
     entries = await timelines.timeline(ctx.database, video_id_of(request))
-    listed = Timeline(entries=[TimelineEntry.model_validate(entry) for entry in entries])
+    listed = EventList(events=[EventView.model_validate(entry) for entry in entries])
     return JSONResponse(listed.model_dump(mode="json"))
 
 
