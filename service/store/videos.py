@@ -83,13 +83,30 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     if row is not None:
         return Video.from_row(row), True
     # A second statement: in the first one, the row of a request that ran at the same time cannot be seen.
-    row = await database.fetchrow(_BY_KEY, new.idempotency_key)
-    if row is None:
+    video = await known(database, new)
+    if video is None:
         raise Conflict("the first request with this Idempotency-Key has just been removed; send it again")
+    return video, False
+
+
+async def known(database: Database, new: NewVideo) -> Video | None:
+    """The video that was made with this Idempotency-Key, if any. Raises InvalidRequest if that had another body."""
+    row = None if new.idempotency_key is None else await database.fetchrow(_BY_KEY, new.idempotency_key)
+    if row is None:
+        return None
     if row["request_hash"] != new.request_hash:
         detail = "was used before with another body: use a new key for a new request"
         raise InvalidRequest([Problem("Idempotency-Key", detail)])
-    return Video.from_row(row), False
+    return Video.from_row(row)
+
+
+_CREATED_BY = "SELECT created_by FROM taxiway.videos WHERE id = $1"
+
+
+async def created_by(database: Database, video_id: UUID) -> str | None:
+    """The name of the key, token or user that made it; None if it was made with SQL, or is not there."""
+    name: str | None = await database.fetchval(_CREATED_BY, video_id)
+    return name
 
 
 _GET = f"SELECT {COLUMNS} FROM taxiway.videos v WHERE v.id = $1"

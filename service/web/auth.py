@@ -40,6 +40,12 @@ OPERATE = ("admin_tokens",)  # pause and resume models, attach tasks
 CRON = ("cron_secret",)
 
 
+def name_of(request: Request) -> str | None:
+    """The name of the key or token that the request bears, if it was given one."""
+    key: Key | None = request.scope.get(_BEARER)
+    return key.name if key is not None and key.is_named else None
+
+
 def bearer(request: Request, accepted: Sequence[str], may: str = "may_read") -> Context:
     """Let the request pass if it bears a token of one of the settings `accepted`, whose scopes allow it: the context
     in the name of that token.

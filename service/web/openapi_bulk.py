@@ -14,13 +14,13 @@ SHAPES = (schemas.QuoteView, schemas.BulkRequest, schemas.BulkCounts, schemas.Ev
 
 def paths() -> dict[str, dict[str, Any]]:
     """Every path, with its operations."""
-    bad = (400, 401, 408, 413, 422, 503)
-    counts = answers({200: ("What this batch came to", ref(schemas.BulkCounts))}, *bad)
+    bad = (400, 401, 403, 408, 413, 422, 503)
+    counts = answers({200: ("What this batch came to", ref(schemas.BulkCounts))}, 429, *bad)
     batch = body(schemas.BulkRequest)
     return {
         "/videos/{id}/events": {"parameters": [VIDEO_ID], "get": operation(
             "Everything that happened to a video, in order, and who did it; errors in full", READ,
-            answers({200: ("Oldest first", ref(schemas.EventList))}, 401, 404, 503))},
+            answers({200: ("Oldest first", ref(schemas.EventList))}, 401, 403, 404, 503))},
         "/quotes": {"post": operation(
             "Price a video, and say how long it may take; nothing is queued", WRITE,
             answers({200: ("The quote", ref(schemas.QuoteView))}, *bad), requestBody=body(VideoRequest))},

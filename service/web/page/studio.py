@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from service.context import Context
 from service.errors import InvalidRequest, NotFound, Problem
+from service.operations import limits
 from service.store import videos as store
 from service.videos import Video
 from service.web import bodies
@@ -69,7 +70,10 @@ async def enqueue(request: Request) -> Response:
         source = await _source(ctx, form["image_from"])
         image = (image_of(source) if source else None) or ""
     asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-    video, _ = await store.enqueue(ctx.database, new_video(asked, ctx.settings, None, "", ctx.actor))
+    new = new_video(asked, ctx.settings, None, "", ctx.actor)
+    await limits.check_queue(ctx)
+    await limits.check_credits(ctx, new.quoted_credits)
+    video, _ = await store.enqueue(ctx.database, new)
     return base.done(request, f"/ui/videos/{video.id}")
 
 
