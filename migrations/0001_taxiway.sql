@@ -8,7 +8,7 @@
 --   submissions    one permitted create each: while it is open the lease and the fence, afterwards the ledger entry
 --   models         what each of Runway's models is allowed at the moment
 --   inbox          every callback that was verified, once
---   events         what happened to a video and is not a state of it: refusals, restores, decisions
+--   events         the history: what was done to which video, by whom, appended and never rewritten
 --   ticks          what each bounded round of work did
 --   maintenance    when something was last counted, asked or pruned
 --   search         the words by which a video is found
@@ -76,6 +76,7 @@ CREATE TABLE taxiway.videos (
     metadata              jsonb,                  -- the app's own, returned as it came
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
     link_id               integer      REFERENCES taxiway.links (id),
+    created_by            text,                   -- the name of the key, token or user that made it
     operation             text,
     idempotency_key       text,
     request_hash          text,
@@ -159,6 +160,7 @@ CREATE TABLE taxiway.submissions (
     missing_since      timestamptz,            -- when it said so first
     look_due           timestamptz,            -- the task vanished: when to ask for it once more; NULL after a day
     consented_at       timestamptz,
+    consented_by       text,                   -- the name of the key, token or user that gave it
     -- The ledger of one video. Any entry in it that is not settled forbids another create, unless there is consent.
     PRIMARY KEY (video_id, id),
     CONSTRAINT submissions_outcome_known
@@ -290,20 +292,29 @@ CREATE INDEX inbox_received ON taxiway.inbox (received_at);
 CREATE INDEX inbox_task ON taxiway.inbox (task_id);
 CREATE INDEX inbox_video ON taxiway.inbox (video_id) WHERE video_id IS NOT NULL;
 
--- What happened to a video, or to the whole, that its row does not say: appended, never rewritten. It holds ids, codes
--- and PostgreSQL's or the app's words about a refusal, never a prompt.
+-- The history: a line for each change, appended by the statement that makes the change, and never rewritten. It holds
+-- ids, codes and credits, never a user's text, so nothing has to rewrite it. What the ledger says already (a claim, a
+-- poll) has no line here. `actor`: the name of a key or token, a step, a linked table, a user of the command line.
+-- A video has three lines in its usual life, so they are narrow: eight columns (with a ninth, each row would have eight
+-- bytes more), no key of their own, and a BRIN index over time. Lines of one time stand in the order of their kinds.
 CREATE TABLE taxiway.events (
-    id        bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at        timestamptz NOT NULL DEFAULT now(),
-    video_id  uuid,
-    kind      text        NOT NULL,            -- refused_row, mirror_refused, gate_refused, restored, resumed, ...
-    actor     text        NOT NULL,            -- a step, a command, an API
-    detail    jsonb       NOT NULL DEFAULT '{}'
+    at             timestamptz NOT NULL DEFAULT now(),
+    submission_id  bigint,
+    video_id       uuid,                       -- NULL: of a model, of a bulk operation, of the database
+    kind           text        NOT NULL,       -- service/events.py
+    actor          text        NOT NULL,
+    code           text,                       -- of an error, or the reason
+    credits        numeric,                    -- where they change: quoted, estimated or paid
+    detail         jsonb                       -- ids and numbers
 );
-CREATE INDEX events_video ON taxiway.events (video_id, id) WHERE video_id IS NOT NULL;
-CREATE INDEX events_newest ON taxiway.events (at);
--- Rows that PostgreSQL refused: few, and asked for by time.
-CREATE INDEX events_refused ON taxiway.events (at) WHERE kind = 'refused_row';
+CREATE INDEX events_video ON taxiway.events (video_id) WHERE video_id IS NOT NULL;
+CREATE INDEX events_at ON taxiway.events USING brin (at) WITH (pages_per_range = 16);
+-- What people decided, and what PostgreSQL or an app's table refused: few lines, asked for by time. The usual life of a
+-- video never writes to either.
+CREATE INDEX events_actions ON taxiway.events (at)
+    WHERE kind IN ('cancelled', 'retried', 'consented', 'made_again', 'attached', 'paused', 'resumed', 'bulk_retried',
+                   'bulk_cancelled');
+CREATE INDEX events_refused ON taxiway.events (at) WHERE kind IN ('refused_row', 'mirror_refused', 'gate_refused');
 
 -- Sessions of the page whose users have logged out; their cookies are signed, and valid for hours. Only a user writes here.
 CREATE TABLE taxiway.sessions (

@@ -21,7 +21,7 @@ from service import logs
 from service.context import Context
 from service.errors import BadSettings, TaxiwayError
 from service.web import bulk, callbacks, cron, docs, health, metrics, openapi, operations, page, problems, videos
-from service.web.attempts import Attempts
+from service.web.attempts import Attempts, RefusedLog
 from service.web.limits import Limits
 
 IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
@@ -33,7 +33,7 @@ ROUTES = [
     Route("/videos/{id}", videos.read, methods=["GET"]),
     Route("/videos/{id}/file", videos.file, methods=["GET"]),
     Route("/videos/{id}/submissions", videos.ledger_of, methods=["GET"]),
-    Route("/videos/{id}/timeline", videos.timeline_of, methods=["GET"]),
+    Route("/videos/{id}/events", videos.events_of, methods=["GET"]),
     Route("/videos/{id}/retry", videos.retry, methods=["POST"]),
     Route("/videos/{id}/cancel", videos.cancel, methods=["POST"]),
     Route("/videos/{id}/attach", operations.attach, methods=["POST"]),
@@ -86,6 +86,7 @@ def create_app(ctx: Context) -> Starlette:
     built.state.reports = health.Reports(ctx)
     built.state.images = asyncio.Semaphore(IMAGES_AT_ONCE)
     built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
+    built.state.refused = RefusedLog(ctx.monotonic)
     return built
 
 

@@ -13,6 +13,7 @@ from random import random as _draw
 from typing import TYPE_CHECKING
 
 from service import settings as environment
+from service.actors import TAXIWAY
 from service.errors import BadSettings
 from service.runway.client import Runway, load
 from service.settings import Settings
@@ -43,6 +44,8 @@ class Context:
     random: Callable[[], float] = _draw  # in [0, 1)
     report_seconds: float = 2.0  # how old the report of /health may be
     open_client: Runway | None = None
+    actor: str = TAXIWAY  # in whose name this is done: of a key or token, a step, a user of the command line
+    owner: str | None = None  # a key that sees and changes only what it made
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
     mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet

@@ -8,6 +8,7 @@
     ├── RunwayUnavailable                503: Runway cannot be reached or does not answer (never raised by a create)
     ├── MigrationBlocked          the schema cannot be changed as it stands; carries the SQL to run
     ├── Unauthorized              401: no valid key, secret or signature
+    ├── Forbidden                 403: the key, the token or the form does not allow it
     ├── NotFound                  404: no such video
     │   └── NoSuchModel            404: no such model; names those that there are
     ├── Conflict                  409: the video's state does not allow it
@@ -15,6 +16,7 @@
     ├── Malformed                 400: the body cannot be read at all
     ├── TooLarge                  413: the body is larger than the setting allows
     ├── TooMany                   429: too many attempts; says when to try again
+    │   └── OverLimit             429: MAX_QUEUED or MAX_CREDITS_PER_DAY_BY_KEY is reached
     ├── Busy                      503: as many requests of this kind are being worked on as may be
     └── InvalidRequest            422: says which field and why; carries a list of problems
 
@@ -125,6 +127,13 @@ class Unauthorized(TaxiwayError):
     slug = "unauthorized"
 
 
+class Forbidden(TaxiwayError):
+    """This is not allowed."""
+
+    status = 403
+    slug = "forbidden"
+
+
 class NotFound(TaxiwayError):
     """There is no such video."""
 
@@ -174,6 +183,12 @@ class TooMany(TaxiwayError):
         """`retry_after`: seconds until another attempt may be made."""
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class OverLimit(TooMany):
+    """A limit of this installation is reached."""
+
+    slug = "over-limit"
 
 
 class Busy(TaxiwayError):

@@ -8,25 +8,25 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import env_parsing
+from service.actors import Key
 from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
 from service.redaction import Redactor
+from service.setting_doubts import contradictions, doubts
 from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
 
-RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
 SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 SHORTEST_SECRET = 16  # characters
@@ -95,7 +95,10 @@ class Settings(BaseSettings):
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
     api_keys: Secrets = Field(
-        (), description="keys for `/videos`, a list; each 16 characters or longer, ten of them different"
+        (),
+        description="keys for `/videos`, a list of `NAME:SECRET`; each secret 16 characters or longer, ten of them "
+        "different. The name stands in the history of what the key does. `shop+read:…` may only read, `shop+create:…` "
+        "only enqueue, `shop+own:…` sees and changes only what it made; see `taxiway docs security`",
     )
     cron_secret: Secrets = Field(
         (), description="secrets for the tick routes, a list; each 16 characters or longer, ten of them different"
@@ -106,10 +109,10 @@ class Settings(BaseSettings):
     admin_tokens: Secrets = Field(
         (),
         description="tokens of those who run it, a list: the page with all its actions, and every route that has to do "
-        "with videos, models and ticks; each 16 characters or longer, ten of them different",
+        "with videos, models and ticks; each `NAME:SECRET`, as in `API_KEYS`, without scopes",
     )
     viewer_tokens: Secrets = Field(
-        (), description="tokens with read-only access, a list; each 16 characters or longer, ten of them different"
+        (), description="tokens with read-only access, a list of `NAME:SECRET`, as in `API_KEYS`, without scopes"
     )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
@@ -185,6 +188,21 @@ class Settings(BaseSettings):
         {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
     )
 
+    max_credits_per_day_by_key: Annotated[dict[str, Decimal], NoDecode] = Field(
+        {},
+        description="credits that a key may ask for in one day (UTC), by its name, such as `shop=500,blog=100`; what "
+        "it enqueues or retries beyond is answered with 429",
+    )
+    max_queued: int | None = Field(
+        None, ge=1, description="videos that may be queued; an enqueue beyond that is answered with 429"
+    )
+
+    event_retention: float = Field(
+        YEAR_SECONDS,
+        ge=8 * 86_400,
+        description="seconds for which the history is kept, at least 8 days. Of a video that is still there, and of "
+        "one that may still cost something, it stays for longer",
+    )
     heartbeat_url: Annotated[str, AfterValidator(env_parsing.web_url)] | None = Field(
         None, description="called at the end of every tick; see `taxiway docs operating`"
     )
@@ -207,10 +225,18 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
-    @field_validator("max_credits_per_day_by_model", mode="before")
+    @field_validator("max_credits_per_day_by_model", "max_credits_per_day_by_key", mode="before")
     @classmethod
     def _by_model(cls, value: object) -> object:
         return env_parsing.credits_by_model(value) if isinstance(value, str) else value
+
+    @field_validator("max_credits_per_day_by_key")
+    @classmethod
+    def _by_key(cls, value: dict[str, Decimal], info: ValidationInfo) -> dict[str, Decimal]:
+        names = {key.name for name in ("api_keys", "admin_tokens") for key in info.data.get(name) or ()}
+        if set(value) - names:
+            raise ValueError("names a key that API_KEYS does not have: give the key that name, as in `shop:SECRET`")
+        return value
 
     @field_validator("runway_key")
     @classmethod
@@ -237,6 +263,21 @@ class Settings(BaseSettings):
         if info.field_name == "image_column" and value == info.data.get("prompt_column"):
             raise ValueError("and PROMPT_COLUMN name the same column")
         return value
+
+    @field_validator("api_keys", "admin_tokens", "viewer_tokens")
+    @classmethod
+    def _named(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        default = str(info.field_name).removesuffix("s").replace("_", "-")
+        keys = tuple(Key.of(entry, f"{default}-{n}") for n, entry in enumerate(value, start=1))
+        complaints = []
+        if info.field_name != "api_keys" and any(key.scopes for key in keys):
+            complaints.append("has an entry with a scope: only API_KEYS have scopes")
+        others = ("api_keys", "admin_tokens")
+        taken = {one.name for name in others if name != info.field_name for one in info.data.get(name) or ()}
+        if any(key.is_named and key.name in taken for key in keys):
+            complaints.append("has a name that another setting has: one name must not have two meanings")
+        _refuse(complaints)
+        return keys
 
     @field_validator("api_keys", "cron_secret", "admin_tokens", "viewer_tokens")
     @classmethod
@@ -322,14 +363,6 @@ def _env_name(name: str, alias: object) -> str:
 
 ENV_NAMES = {name: _env_name(name, field.validation_alias) for name, field in Settings.model_fields.items()}
 
-# Settings that had another name, by their old one. It still counts, but must not contradict the new one.
-RENAMED = {
-    "QUEUE_PATIENCE": "QUEUE_TIMEOUT",
-    "TASK_PATIENCE": "TASK_TIMEOUT",
-    "SUBMIT_SLOTS": "SUBMIT_CONCURRENCY",
-    "POLL_SLOTS": "POLL_CONCURRENCY",
-}
-
 
 def need(settings: Settings, *names: str) -> None:
     """Raise NotConfigured, naming every one of these settings that is missing."""
@@ -340,7 +373,7 @@ def need(settings: Settings, *names: str) -> None:
 
 def load() -> Settings:
     """The settings of this process. Raises BadSettings with every complaint at once; none repeats what was given."""
-    complaints = list(_contradictions(os.environ))
+    complaints = list(contradictions(os.environ))
     try:
         settings = Settings()
     except ValidationError as exc:
@@ -351,32 +384,6 @@ def load() -> Settings:
     for doubt in doubts(settings):
         log.warning("%s", doubt)
     return settings
-
-
-def _contradictions(environment: Mapping[str, str]) -> Iterator[str]:
-    """A complaint for each setting whose old and new name are both set, to different values."""
-    given = {name.upper(): value.strip() for name, value in environment.items()}
-    for old, new in RENAMED.items():
-        if given.get(old) and given.get(new) and given[old] != given[new]:
-            yield f"{new} and {old}, its old name, are set to different values: remove {old}"
-
-
-def doubts(settings: Settings) -> list[str]:
-    """What is allowed, and probably a mistake."""
-    real = urlsplit(settings.runway_url).hostname == urlsplit(RUNWAY_URL).hostname
-    found = []
-    if real and settings.runway_key and not RUNWAY_KEY_FORM.fullmatch(settings.runway_key):
-        found.append("RUNWAYML_API_SECRET does not look like a key of Runway's: key_ and 128 hexadecimal digits")
-    if real and settings.runway_url.startswith("http:"):
-        found.append(f"RUNWAYML_BASE_URL sends the key to Runway unencrypted: use {RUNWAY_URL}")
-    if settings.submit_keepalive:
-        found.append(
-            "SUBMIT_KEEPALIVE lets one connection carry several creates: a surplus answer may give a video the film of "
-            "another, and a connection that Runway closes meanwhile leaves a create unknown"
-        )
-    if real and settings.runway_key and settings.max_credits_per_day is None:
-        found.append("MAX_CREDITS_PER_DAY is not set: nothing limits what this key may spend in a day")
-    return found
 
 
 def _complaint(error: ErrorDetails) -> str:

@@ -61,7 +61,7 @@ async def answers(w: World, examples: dict[str, Any]) -> Answers:
     task = str((await w.ledger(UUID(video)))[0]["task_id"])
     await call("POST /callbacks/runway", {"task_id": task})
     await w.finish()
-    for path in ("", "/file", "/submissions", "/timeline"):
+    for path in ("", "/file", "/submissions", "/events"):
         await call(f"GET /videos/{{id}}{path}", id=video)
     await call("POST /videos/{id}/cancel", id=await w.enqueue())
     w.faults("drop_after", "drop_after")

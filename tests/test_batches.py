@@ -173,7 +173,7 @@ async def statuses(w: World, ids: Sequence[UUID]) -> list[tuple[str, str | None]
 
 
 async def refusals(w: World, video_id: UUID | None = None) -> list[dict[str, Any]]:
-    rows = await w.rows("SELECT video_id, actor, detail FROM taxiway.events WHERE kind = 'refused_row' ORDER BY id")
+    rows = await w.rows("SELECT video_id, actor, detail FROM taxiway.events WHERE kind = 'refused_row' ORDER BY at")
     found = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]
     return [one for one in found if video_id is None or one["video_id"] == video_id]
 
@@ -603,7 +603,7 @@ async def test_a_row_is_parked_once_an_hour_and_fails_after_a_day(database_url: 
         assert (row["status"], row["error_code"]) == ("failed", "UNSTORABLE")
         assert "refused by a test" in row["error_message"]
         assert w.creates == []
-        story = (await w.api.get(f"/videos/{video_id}/timeline")).json()["entries"]
+        story = (await w.api.get(f"/videos/{video_id}/events")).json()["events"]
         assert "refused_row" in [one["event"] for one in story]
 
 

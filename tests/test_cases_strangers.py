@@ -332,7 +332,7 @@ async def test_s5_a_user_in_an_image_address_is_refused_and_a_signature_is_shown
         row = await w.row(video_id)
         assert row["error_message"].count("[secret]") == 4
         assert "width=5" in row["error_message"]
-        shown = [(await w.api.get(f"/videos/{video_id}/{part}")).text for part in ("timeline", "submissions")]
+        shown = [(await w.api.get(f"/videos/{video_id}/{part}")).text for part in ("events", "submissions")]
         shown += [lines.getvalue(), *(line["error"] for line in await w.ledger(video_id))]
         assert [text for text in shown if "c0ffee" in text] == []
         assert (await w.api.get(f"/videos/{video_id}")).json()["error"]["message"] == row["error_message"]

@@ -101,7 +101,7 @@ async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytes
         assert completed["verdict"] == "paid once (25 credits)"
         assert (completed["paid_credits"], completed["most_credits"]) == (25, 25)
         assert [entry["outcome"] for entry in completed["submissions"]] == ["accepted"]
-        assert completed["timeline"][0]["event"] == "enqueued"
+        assert completed["events"][0]["event"] == "enqueued"
         with terminal(monkeypatch):
             pages = {name: (await taxiway(database_url, "show", video_id)).stdout for name, video_id in ids.items()}
         assert "paid once (25 credits)" in pages["completed"]

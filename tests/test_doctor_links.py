@@ -32,9 +32,9 @@ async def checks(w: World) -> dict[str, Check]:
 
 
 async def story(w: World, video_id: UUID) -> dict[str, dict[str, Any]]:
-    answer = await w.api.get(f"/videos/{video_id}/timeline")
+    answer = await w.api.get(f"/videos/{video_id}/events")
     assert answer.status_code == 200, answer.text
-    return {entry["event"]: entry for entry in answer.json()["entries"]}
+    return {entry["event"]: entry for entry in answer.json()["events"]}
 
 
 async def test_no_linked_table_needs_nothing(database_url: str) -> None:

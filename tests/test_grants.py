@@ -105,7 +105,7 @@ async def test_web_and_worker_run_with_rows_alone(database_url: str) -> None:
             await w.finish()
             before = await shape(owner)
         assert (await w.row(first))["status"] == "completed"
-        for path in ("/health", "/health/ready", "/videos", f"/videos/{first}/timeline"):
+        for path in ("/health", "/health/ready", "/videos", f"/videos/{first}/events"):
             assert (await w.api.get(path)).status_code == 200, path
         async with connected(url) as service, connected(database_url) as owner:
             for sql in CHANGES:

@@ -41,7 +41,7 @@ LATER = (
     "UPDATE taxiway.maintenance SET taken_at = taken_at - interval '3 days' WHERE name = 'identity'",
 )
 PAUSE = "SELECT reason, paused_until::text, detail FROM taxiway.models WHERE model = 'all'"
-EVENTS = "SELECT kind FROM taxiway.events ORDER BY id"
+EVENTS = "SELECT kind FROM taxiway.events ORDER BY at"
 
 
 @asynccontextmanager

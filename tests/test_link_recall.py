@@ -27,8 +27,8 @@ async def test_a_row_with_the_word_to_cancel_is_cancelled_with_its_task(database
         [video] = await w.rows("SELECT * FROM taxiway.videos")
         assert video["status"] == "cancelled"
         assert w.creates[0].deleted
-        [event] = await w.rows("SELECT * FROM taxiway.events")
-        assert (event["kind"], event["video_id"], event["actor"]) == ("cancelled_by_row", video["id"], "recall")
+        [event] = await w.rows("SELECT * FROM taxiway.events WHERE kind = 'cancelled'")
+        assert (event["code"], event["video_id"], event["actor"]) == ("row cancelled", video["id"], "linked table")
         await w.tick()
         assert (await w.rows("SELECT status FROM public.videos"))[0]["status"] == "cancelled"
 

@@ -331,9 +331,9 @@ async def test_a_video_that_may_have_been_charged_is_made_again_with_consent_alo
         assert "checked" in (await c.admin.post("/ui/studio/quote", part=True, **again, consent="yes")).text
         made = await c.admin.post("/ui/studio", **again | {"consent": "yes"})
         new = made.headers["location"].rpartition("/")[2]
-        [event] = await c.world.rows("SELECT * FROM taxiway.events WHERE kind = 'resubmitted'")
+        [event] = await c.world.rows("SELECT * FROM taxiway.events WHERE kind = 'made_again'")
         assert (str(event["video_id"]), json.loads(event["detail"])) == (source, {"video": new})
-        assert f"An operator made it again as {new}" in check(await c.viewer.get(f"/ui/videos/{source}"))
+        assert f"Made again as {new}" in check(await c.viewer.get(f"/ui/videos/{source}"))
         # The consent was for one more video: a retry of the first needs its own.
         assert (await c.admin.post(f"/ui/videos/{source}/retry", part=True)).status_code == 409
         # What Runway never had needs none.

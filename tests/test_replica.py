@@ -36,7 +36,7 @@ async def test_all_that_only_reads_works_without_a_runway_key(database_url: str)
         async with await reader(w, runway_key=None) as client:
             client.headers["authorization"] = f"Bearer {TOKEN}"
             for path in (
-                "/videos", "/videos?q=boat", f"/videos/{done}", f"/videos/{running}", f"/videos/{done}/timeline",
+                "/videos", "/videos?q=boat", f"/videos/{done}", f"/videos/{running}", f"/videos/{done}/events",
                 f"/videos/{done}/submissions", "/health", "/health/ready", "/stats", "/models", "/ticks", "/metrics",
             ):  # fmt: skip
                 assert (await client.get(path)).status_code == 200, path

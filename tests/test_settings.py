@@ -11,12 +11,11 @@ import pytest
 
 from service.env_parsing import RUNWAY_URL
 from service.errors import BadSettings, NotConfigured
+from service.setting_doubts import RENAMED, doubts
 from service.settings import (
     ENV_NAMES,
     LEASE_MARGIN_SECONDS,
-    RENAMED,
     Settings,
-    doubts,
     load,
     need,
 )

@@ -122,7 +122,7 @@ async def live(url: str, create: dict[str, str], polls: list[dict[str, str]], la
 async def told_whole(w: World, row: Any, end: dict[str, str]) -> None:
     """An address that PostgreSQL can hold is kept as it is; and the video can be read."""
     assert (await w.api.get(f"/videos/{row['id']}")).status_code == 200
-    assert (await w.api.get(f"/videos/{row['id']}/timeline")).status_code == 200
+    assert (await w.api.get(f"/videos/{row['id']}/events")).status_code == 200
     try:
         output = json.loads(end["output"])
     except (KeyError, ValueError, RecursionError):

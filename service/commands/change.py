@@ -97,7 +97,7 @@ def _which(video: str | None, wanted: Wanted) -> Wanted | None:
 async def _cancel(ctx: Context, video: str, *, as_table: bool) -> None:
     from service.store import videos as store
 
-    done = await store.cancel(ctx.database, await ids.resolve(ctx, video))
+    done = await store.cancel(ctx.database, await ids.resolve(ctx, video), ctx.actor)
     await _print_video(ctx, done, "is cancelled", as_table)
 
 
@@ -108,7 +108,7 @@ async def _retry(ctx: Context, digits: str | None, *, consent: bool, as_table: b
     video = await ids.resolve(ctx, digits)
     try:
         done = await store.retry(
-            ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout
+            ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor
         )  # fmt: skip
     except Conflict as exc:
         if "error_code" not in exc.extra:
@@ -139,7 +139,9 @@ async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, 
 
     async def batch(size: int, only_count: bool) -> Bulk:
         timeout = ctx.settings.queue_timeout
-        return await bulk.retry(ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count)
+        return await bulk.retry(
+            ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count, actor=ctx.actor
+        )
 
     await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, as_table=as_table)
 
@@ -148,7 +150,7 @@ async def _cancel_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool,
     from service.store import bulk
 
     async def batch(size: int, only_count: bool) -> Bulk:
-        return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count)
+        return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count, actor=ctx.actor)
 
     await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, as_table=as_table)
 

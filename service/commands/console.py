@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import typer
 
 from service import context as contexts
 from service import logs
+from service.actors import cli_user
 from service.commands import beside
 from service.context import Context
 from service.errors import BadSettings, DatabaseUnavailable, MigrationBlocked, NotConfigured, TaxiwayError
@@ -83,7 +85,7 @@ def find_context() -> Context:
 
 def open_context() -> Context:
     """`find_context` with the log configured, for a command."""
-    return _logging(find_context())
+    return _logging(replace(find_context(), actor=cli_user()))
 
 
 def own_context() -> Context:

@@ -83,7 +83,7 @@ async def _checked(ctx: Context, wishes: Wishes, key: str | None) -> NewVideo:
 
     body = await body_of(ctx, wishes)
     asked = bodies.validated(VideoRequest, body)
-    return new_video(asked, ctx.settings, checked_key(key), canonical_hash(body))
+    return new_video(asked, ctx.settings, checked_key(key), canonical_hash(body), ctx.actor)
 
 
 def _print_price(new: NewVideo, *, as_table: bool) -> None:

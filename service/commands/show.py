@@ -21,6 +21,7 @@ from service.commands.output import (
     pairs,
     print_json,
     prints_table,
+    span,
     table,
     until,
 )
@@ -76,7 +77,7 @@ async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
     from service.steps import poll
     from service.store import audit, ledger, timeline
     from service.web.schemas import SubmissionView
-    from service.web.schemas_bulk import TimelineEntry
+    from service.web.schemas_bulk import EventView
     from service.web.views import view
 
     video = await poll.poll_now(ctx, video_id)
@@ -90,7 +91,7 @@ async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
         "paid_credits": float(account.paid),
         "most_credits": float(account.most),
         "submissions": [SubmissionView.model_validate(row).model_dump(mode="json") for row in rows],
-        "timeline": [TimelineEntry.model_validate(entry).model_dump(mode="json") for entry in story],
+        "events": [EventView.model_validate(entry).model_dump(mode="json") for entry in story],
     }
 
 
@@ -126,7 +127,7 @@ def _drawn(whole: dict[str, Any]) -> RenderableType:
             ]
         ),
         *([_submissions(whole["submissions"])] if whole["submissions"] else []),
-        _story(whole["timeline"]),
+        _story(whole["events"]),
     )
 
 
@@ -146,7 +147,12 @@ def _submissions(entries: list[dict[str, Any]]) -> RenderableType:
 
 def _story(entries: list[dict[str, Any]]) -> RenderableType:
     rows = [
-        (entry["at"][:19].replace("T", " "), ": ".join(filter(None, (entry["words"], entry["error"]))))
+        (
+            entry["at"][:19].replace("T", " "),
+            "" if entry["seconds"] is None else f"+{span(entry['seconds'])}",
+            entry["actor"],
+            ": ".join(filter(None, (entry["words"], entry["error"]))),
+        )
         for entry in entries
     ]
-    return table(("when (UTC)", "activity"), rows, folded=["activity"])
+    return table(("when (UTC)", "after", "by", "activity"), rows, folded=["activity"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from service.actors import cli_user
 from service.errors import Conflict, NotFound
 from service.installer import stuck
 from service.installer.inspect import Connection, LinkRefused, Table, inspect
@@ -81,11 +82,13 @@ CANCEL = """
     ), due AS (
         UPDATE taxiway.submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
          WHERE s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
+    ), ended AS (
+        UPDATE taxiway.videos v
+           SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(),
+               error_code = NULL, error_message = NULL
+          FROM asked a WHERE v.id = a.id RETURNING v.id
     )
-    UPDATE taxiway.videos v
-       SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(), error_code = NULL,
-           error_message = NULL
-      FROM asked a WHERE v.id = a.id
+    INSERT INTO taxiway.events (video_id, kind, actor, code) SELECT id, 'cancelled', $2, 'unlinked' FROM ended
 """
 
 
@@ -274,7 +277,7 @@ async def unlink(connection: Connection, wanted: str, *, cancel: bool) -> Unlink
         if state.link.state == "closed":
             raise Conflict(f"{state.link.name} is not linked any more")
         await connection.execute(CLOSE, state.link.id)
-        cancelled = _count(await connection.execute(CANCEL, state.link.id)) if cancel else 0
+        cancelled = _count(await connection.execute(CANCEL, state.link.id, cli_user())) if cancel else 0
         await close_finished(connection)
     dropped = []
     for index in state.made_indexes:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from service import videos
+from service.actors import cli_user
 from service.errors import InvalidRequest
 from service.installer.inspect import Connection, Table
 from service.installer.survey import parts_of
@@ -73,7 +74,7 @@ TAKE = f"""
                CASE WHEN g.task_id IS NULL THEN $5 END, CASE WHEN g.task_id IS NULL THEN $6 END,
                CASE WHEN g.task_id IS NULL THEN now() END
           FROM given g JOIN entered e ON e.video_id = g.video_id
-        RETURNING id, created_at, model, input, prompt, metadata, runway_video_id
+        RETURNING id, created_at, model, input, prompt, metadata, runway_video_id, quoted_credits
     ), ledger AS (
         INSERT INTO taxiway.submissions
                (video_id, model, quoted_credits, opened_at, call_deadline, deadline, outcome, closed_at, task_id, error)
@@ -85,19 +86,31 @@ TAKE = f"""
         INSERT INTO taxiway.search (video_id, created_at, model, words)
         SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")}
           FROM v ON CONFLICT (video_id) DO NOTHING
+    ), noted AS (
+        INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
+        SELECT v.id, k.kind, k.actor, k.code, k.credits FROM v CROSS JOIN LATERAL (VALUES
+            (1, 'enqueued', 'linked table', NULL, v.quoted_credits),
+            (2, CASE WHEN v.runway_video_id IS NULL THEN 'failed' END, 'link', $5, NULL)
+        ) AS k(n, kind, actor, code, credits) WHERE k.kind IS NOT NULL ORDER BY v.id, k.n
     )
     SELECT v.id, v.runway_video_id IS NOT NULL AS is_followed, v.input IS NOT NULL AS has_request FROM v
 """
 # The operator's consent, for these videos ($1), and a new round of each. The mirror writes it to the row.
 REQUEUE = """
     WITH consented AS (
-        UPDATE taxiway.submissions SET consent = 'operator', consented_at = now()
+        UPDATE taxiway.submissions SET consent = 'operator', consented_at = now(), consented_by = $2
          WHERE video_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
+        RETURNING video_id, id, quoted_credits
+    ), again AS (
+        UPDATE taxiway.videos
+           SET status = 'queued', round = round + 1, run_after = now(), queued_at = now(), error_code = NULL,
+               error_message = NULL, finished_at = NULL, updated_at = now()
+         WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
+        RETURNING id, quoted_credits
     )
-    UPDATE taxiway.videos
-       SET status = 'queued', round = round + 1, run_after = now(), queued_at = now(), error_code = NULL,
-           error_message = NULL, finished_at = NULL, updated_at = now()
-     WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
+    INSERT INTO taxiway.events (video_id, submission_id, kind, actor, credits)
+    SELECT video_id, id, 'consented', $2, quoted_credits FROM consented
+    UNION ALL SELECT id, NULL, 'retried', $2, quoted_credits FROM again
 """
 
 
@@ -147,7 +160,7 @@ async def take(
         )  # fmt: skip
         again = [str(row["id"]) for row in made if requeue and row["has_request"] and not row["is_followed"]]
         if again:
-            await connection.execute(REQUEUE, json.dumps(again))
+            await connection.execute(REQUEUE, json.dumps(again), cli_user())
         followed = sum(row["is_followed"] for row in made)
         taken.followed += followed
         taken.requeued += len(again)

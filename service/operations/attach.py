@@ -8,9 +8,11 @@ from uuid import UUID
 
 import asyncpg
 
+from service.actors import CALLBACK
 from service.context import Context
 from service.deadline import Share, unlimited
 from service.errors import Conflict, RunwayUnavailable
+from service.events import Kind as EventKind
 from service.logs import VIDEO, event
 from service.operations.parking import ParkingLot
 from service.operations.saving import as_outcome_row
@@ -27,10 +29,13 @@ log = logging.getLogger(__name__)
 SLOTS = 20  # callbacks that are followed at once
 
 
-async def attach(ctx: Context, video_id: UUID, task_id: str, seconds: float = RETRIEVE_SECONDS) -> str:
+async def attach(
+    ctx: Context, video_id: UUID, task_id: str, seconds: float = RETRIEVE_SECONDS, *, actor: str | None = None
+) -> str:
     """Attach a task to a video: 'moved' (attached), 'elsewhere' (a surplus, to be deleted), 'locked', 'held' (known).
 
-    'busy': another transaction holds the submission, so nothing was written: try again.
+    'busy': another transaction holds the submission, so nothing was written: try again. `actor`: who attaches it, if
+    that is not the caller's.
 
     Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if Runway
     cannot say.
@@ -43,14 +48,17 @@ async def attach(ctx: Context, video_id: UUID, task_id: str, seconds: float = RE
     if task is None:
         raise Conflict(f"Runway does not know the task {task_id}")
     if vanished_task is not None:
-        return await vanished.found(ctx.database, vanished_task) or "busy"
+        return (
+            await vanished.found(ctx.database, vanished_task, actor=actor or ctx.actor, kind=EventKind.ATTACHED.value)
+            or "busy"
+        )
     submission_id = await ledger.candidate(ctx.database, video_id, task.created_at)
     if submission_id is None:
         raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
     estimate = task.estimated_cost.credits if task.estimated_cost else None
     outcome = Outcome(Kind.ACCEPTED, "attached", task_id=task_id, estimated_credits=estimate)
     answer = as_outcome_row(submission_id, video_id, outcome, Decision(Status.PROCESSING))
-    results = await submissions.save(ctx.database, [answer])
+    results = await submissions.save(ctx.database, [answer], actor=actor or ctx.actor, kind=EventKind.ATTACHED.value)
     result = results.get(submission_id, "held")
     event(
         log,
@@ -107,7 +115,7 @@ async def _follow(ctx: Context, row: asyncpg.Record, seconds: float, parking: Pa
 async def _result(ctx: Context, video_id: UUID, task_id: str, seconds: float) -> str | None:
     """What one callback led to; None if that cannot be said yet."""
     try:
-        result = await attach(ctx, video_id, task_id, seconds)
+        result = await attach(ctx, video_id, task_id, seconds, actor=CALLBACK)
     except Conflict as exc:
         return exc.detail
     except RunwayUnavailable:

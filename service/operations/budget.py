@@ -108,7 +108,7 @@ async def _pause_what_is_spent(ctx: Context, room: Room) -> None:
         else:
             continue
         words = f"the next video costs {price.normalize():f} credits, more than {setting} leaves for today"
-        if await models.pause(ctx.database, paused, row["day_ends_in_seconds"], REASON, words):
+        if await models.pause(ctx.database, paused, row["day_ends_in_seconds"], REASON, words, "submit"):
             event(
                 log,
                 VIDEO,

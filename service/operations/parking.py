@@ -62,7 +62,7 @@ class ParkingLot:
         )  # fmt: skip
         if is_over and refusal.video_id is not None:
             words = UNSTORABLE_WORDS.format(hours=parked.HOURS, sqlstate=code, statement=refusal.statement, error=error)
-            if await parked.fail(self._ctx.database, refusal.video_id, words):
+            if await parked.fail(self._ctx.database, refusal.video_id, words, self._step):
                 event(log, VIDEO, "unstorable", words, level=logging.ERROR, video=refusal.video_id)
 
 

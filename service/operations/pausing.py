@@ -44,8 +44,8 @@ def _check(model: str) -> None:
 async def pause(ctx: Context, model: str, seconds: float, why: str) -> None:
     """Send nothing for this model for a while; of two pauses, the longer stands. Raises NoSuchModel."""
     _check(model)
-    await store.pause(ctx.database, model, seconds, MANUAL, why)
-    event(log, VIDEO, "model_paused", f"Model paused by an operator for {seconds:g} s: {why}", model=model)
+    await store.pause(ctx.database, model, seconds, MANUAL, why, ctx.actor)
+    event(log, VIDEO, "model_paused", f"Model paused by {ctx.actor} for {seconds:g} s: {why}", model=model)
 
 
 async def resume(ctx: Context, model: str) -> bool:
@@ -54,9 +54,9 @@ async def resume(ctx: Context, model: str) -> bool:
     Of all models that also accepts a database that was restored: `identity.consequences` says what that may cost.
     """
     _check(model)
-    was_paused = await store.resume(ctx.database, model)
+    was_paused = await store.resume(ctx.database, model, ctx.actor)
     if model == ALL_MODELS:
-        was_paused = await identity.accept(ctx.database, MANUAL) or was_paused
+        was_paused = await identity.accept(ctx.database, ctx.actor) or was_paused
     if was_paused:
-        event(log, VIDEO, "model_resumed", "Model resumed by an operator", model=model)
+        event(log, VIDEO, "model_resumed", f"Model resumed by {ctx.actor}", model=model)
     return was_paused

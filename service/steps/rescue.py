@@ -52,7 +52,9 @@ async def _give_up_lapsed(ctx: Context) -> int:
     if not lapsed:
         return 0
     answers = [_unknown(ctx, one) for one in lapsed]
-    results = await submissions.save_batch(ctx.database, answers, parking, guard=Guard.EXPIRED, name="lapse")
+    results = await submissions.save_batch(
+        ctx.database, answers, parking, guard=Guard.EXPIRED, name="lapse", actor="rescue"
+    )
     for one in lapsed:
         if results.get(one.submission_id, "busy") != "busy":
             event(
@@ -75,5 +77,7 @@ async def _complete_unsaved(ctx: Context) -> int:
     answers = await submissions.unsaved(ctx.database, BATCH, list(map(int, parking.passed_over("complete"))))
     if not answers:
         return 0
-    results = await submissions.save_batch(ctx.database, answers, parking, guard=Guard.UNSAVED, name="complete")
+    results = await submissions.save_batch(
+        ctx.database, answers, parking, guard=Guard.UNSAVED, name="complete", actor="rescue"
+    )
     return sum(result not in ("locked", "busy") for result in results.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.actors import TAXIWAY
 from service.store import search
 from service.store.database import Database
 from service.store.search import Arguments, Wanted
@@ -31,33 +32,53 @@ _RETRY = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
     ORDER BY v.created_at, v.id LIMIT {{limit}} FOR UPDATE OF v SKIP LOCKED
+), v AS (
+    UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
+    FROM asked a WHERE v.id = a.id RETURNING v.id, v.quoted_credits
+), bulk AS (
+    INSERT INTO taxiway.events (kind, actor, credits, detail)
+    SELECT 'bulk_retried', {{actor}}, sum(quoted_credits), jsonb_build_object('videos', count(*)) FROM v
+    HAVING count(*) > 0
 )
-UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
-FROM asked a WHERE v.id = a.id
+INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
+SELECT v.id, 'retried', {{actor}}, 'bulk', v.quoted_credits FROM v
 """
 
 # Cancel: as for one video. The oldest first.
 _CANCEL = CANCEL.format(
     asked="""
     SELECT v.id, v.runway_video_id, v.status FROM taxiway.videos v WHERE {where}
-    ORDER BY v.created_at, v.id LIMIT {limit} FOR UPDATE OF v SKIP LOCKED"""
+    ORDER BY v.created_at, v.id LIMIT {limit} FOR UPDATE OF v SKIP LOCKED""",
+    columns="v.id",
+    actor="{actor}",
+    code="'bulk'",
+    more="""
+    UNION ALL SELECT NULL, 'bulk_cancelled', {actor}, NULL, jsonb_build_object('videos', count(*)) FROM v
+    HAVING count(*) > 0""",
 )
 
 
-async def retry(database: Database, wanted: Wanted, *, limit: int, timeout_seconds: float, dry_run: bool) -> Bulk:
+async def retry(
+    database: Database, wanted: Wanted, *, limit: int, timeout_seconds: float, dry_run: bool, actor: str = TAXIWAY
+) -> Bulk:
     """Queue at most `limit` failed videos again. Those that need consent are left out, and counted as skipped."""
     where, arguments = await _where(database, wanted, Event.RETRY)
     matched, unknown = await _count(database, where, arguments)
-    sql = _RETRY.format(where=where, limit=arguments.bind(limit), timeout=arguments.bind(timeout_seconds))
+    sql = _RETRY.format(
+        where=where,
+        limit=arguments.bind(limit),
+        timeout=arguments.bind(timeout_seconds),
+        actor=f"{arguments.bind(actor)}::text",
+    )
     done = 0 if dry_run else await database.execute(sql, *arguments)
     return _result(matched, unknown, done, dry_run or done == limit)
 
 
-async def cancel(database: Database, wanted: Wanted, *, limit: int, dry_run: bool) -> Bulk:
+async def cancel(database: Database, wanted: Wanted, *, limit: int, dry_run: bool, actor: str = TAXIWAY) -> Bulk:
     """Cancel at most `limit` queued or processing videos."""
     where, arguments = await _where(database, wanted, Event.CANCEL)
     matched, _ = await _count(database, where, arguments)
-    sql = _CANCEL.format(where=where, limit=arguments.bind(limit))
+    sql = _CANCEL.format(where=where, limit=arguments.bind(limit), actor=f"{arguments.bind(actor)}::text")
     done = 0 if dry_run else await database.execute(sql, *arguments)
     return _result(matched, 0, done, dry_run or done == limit)
 

@@ -35,21 +35,27 @@ WITH held AS MATERIALIZED (
            $5 OR g.reason IS NULL AND cardinality(g.unknown_videos) >= {IN_A_ROW} AS pausing,
            LEAST({FIRST_PAUSE_SECONDS} * 2 ^ LEAST(g.pauses, 20), {LONGEST_PAUSE_SECONDS}) AS seconds
     FROM grown g
+), changed AS (
+    UPDATE taxiway.models m SET
+        max_in_flight = CASE WHEN $6 THEN GREATEST(n.size / 2, 1) ELSE n.risen + n.rest / n.risen END,
+        held = CASE WHEN $6 THEN GREATEST(n.size / 2, 2) WHEN $2 > 0 THEN GREATEST(n.held, n.size) ELSE n.held END,
+        grown = CASE WHEN $6 THEN 0 ELSE n.rest % n.risen END,
+        used_at = now(), unknown_videos = n.unknown_videos[1:{IN_A_ROW}],
+        pauses = n.pauses + n.pausing::integer,
+        -- A probe had put it off for longer than that.
+        paused_until = CASE WHEN n.pausing THEN now() + make_interval(secs => n.seconds) ELSE m.paused_until END,
+        reason = CASE WHEN n.pausing THEN '{REASON}' ELSE m.reason END,
+        detail = CASE WHEN n.pausing THEN $7 ELSE m.detail END,
+        paused_at = CASE WHEN n.pausing THEN COALESCE(m.paused_at, now()) ELSE m.paused_at END,
+        last_video = CASE WHEN n.pausing THEN COALESCE($8, m.last_video) ELSE m.last_video END
+    FROM next n WHERE m.model = n.model
+    RETURNING n.pausing, n.seconds::float8 AS seconds
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, detail)
+    SELECT $8, 'paused', 'submit', '{REASON}', jsonb_build_object('model', $1::text, 'seconds', c.seconds)
+    FROM changed c WHERE c.pausing
 )
-UPDATE taxiway.models m SET
-    max_in_flight = CASE WHEN $6 THEN GREATEST(n.size / 2, 1) ELSE n.risen + n.rest / n.risen END,
-    held = CASE WHEN $6 THEN GREATEST(n.size / 2, 2) WHEN $2 > 0 THEN GREATEST(n.held, n.size) ELSE n.held END,
-    grown = CASE WHEN $6 THEN 0 ELSE n.rest % n.risen END,
-    used_at = now(), unknown_videos = n.unknown_videos[1:{IN_A_ROW}],
-    pauses = n.pauses + n.pausing::integer,
-    -- A probe had put it off for longer than that.
-    paused_until = CASE WHEN n.pausing THEN now() + make_interval(secs => n.seconds) ELSE m.paused_until END,
-    reason = CASE WHEN n.pausing THEN '{REASON}' ELSE m.reason END,
-    detail = CASE WHEN n.pausing THEN $7 ELSE m.detail END,
-    paused_at = CASE WHEN n.pausing THEN COALESCE(m.paused_at, now()) ELSE m.paused_at END,
-    last_video = CASE WHEN n.pausing THEN COALESCE($8, m.last_video) ELSE m.last_video END
-FROM next n WHERE m.model = n.model
-RETURNING n.pausing, n.seconds::float8 AS seconds
+SELECT pausing, seconds FROM changed
 """
 
 

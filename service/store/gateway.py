@@ -31,14 +31,19 @@ WITH asked AS MATERIALIZED (
               AND o.refused_at IS NULL
         ) THEN a.refusals + 1 ELSE a.refusals END AS refusals
     FROM asked a
+), v AS (
+    UPDATE taxiway.videos v SET refusals = c.refusals, refused_at = now(), updated_at = now(),
+        status = CASE WHEN c.refusals >= {TIMES} THEN 'failed' ELSE v.status END,
+        finished_at = CASE WHEN c.refusals >= {TIMES} THEN now() END,
+        error_code = CASE WHEN c.refusals >= {TIMES} THEN '{videos.REFUSED_BY_GATEWAY}' ELSE v.error_code END,
+        error_message = CASE WHEN c.refusals >= {TIMES} THEN $1::jsonb ->> v.id::text ELSE v.error_message END
+    FROM counted c WHERE v.id = c.id
+    RETURNING v.id, v.status, v.error_code
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code)
+    SELECT v.id, 'failed', 'submit', v.error_code FROM v WHERE v.status = 'failed'
 )
-UPDATE taxiway.videos v SET refusals = c.refusals, refused_at = now(), updated_at = now(),
-    status = CASE WHEN c.refusals >= {TIMES} THEN 'failed' ELSE v.status END,
-    finished_at = CASE WHEN c.refusals >= {TIMES} THEN now() END,
-    error_code = CASE WHEN c.refusals >= {TIMES} THEN '{videos.REFUSED_BY_GATEWAY}' ELSE v.error_code END,
-    error_message = CASE WHEN c.refusals >= {TIMES} THEN $1::jsonb ->> v.id::text ELSE v.error_message END
-FROM counted c WHERE v.id = c.id
-RETURNING v.id, v.status
+SELECT id, status FROM v
 """
 
 

@@ -227,7 +227,7 @@ WITH resumed AS (
                               'accepted', COALESCE((facts ->> 'accepted')::bigint, 0) + 1)
     WHERE name = 'identity' AND EXISTS (SELECT FROM resumed) RETURNING facts
 )
-INSERT INTO taxiway.events (kind, actor, detail) SELECT 'resumed', $2, facts FROM accepted
+INSERT INTO taxiway.events (kind, actor, detail) SELECT 'resumed', $2, facts || '{{"model": "all"}}' FROM accepted
 """
 
 

@@ -73,6 +73,8 @@ WITH match AS MATERIALIZED ({_MATCHING}
         SELECT id FROM taxiway.videos WHERE id IN (SELECT video_id FROM match) AND status = 'processing'
         FOR UPDATE SKIP LOCKED))
     RETURNING v.id
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor) SELECT id, 'callback', 'callback' FROM hastened
 ), sought AS (
     UPDATE taxiway.submissions SET look_due = now()
     WHERE outcome = 'unknown' AND task_id = ANY(ARRAY(SELECT task_id FROM match))

@@ -82,12 +82,16 @@ WITH mapped AS (
         expires_at = now() + make_interval(secs => $3),
         retries = 0, task_retries = 0, updated_at = now()
     FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
-    RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.prompt, m.refusal
+    RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.prompt, v.quoted_credits, m.refusal
 ), found AS (
     INSERT INTO taxiway.search (video_id, created_at, model, words)
     SELECT v.id, v.created_at, v.model, {_WORDS} FROM v
     ON CONFLICT (video_id)
     DO UPDATE SET created_at = excluded.created_at, model = excluded.model, words = excluded.words
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
+    SELECT v.id, CASE WHEN v.refusal IS NULL THEN 'enqueued' ELSE 'failed' END, 'intake',
+           CASE WHEN v.refusal IS NOT NULL THEN $2 END, v.quoted_credits FROM v
 )
 SELECT id, refusal FROM v
 """
@@ -112,10 +116,13 @@ _OVER = f"""
 _EXPIRE = Choosing(
     "expire",
     f"""
-UPDATE taxiway.videos v SET status = 'failed', error_code = $2, finished_at = now(), updated_at = now(),
-    error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
-                    || COALESCE('. Last reason: ' || v.error_message, '') || '.'
-WHERE v.id = ANY(ARRAY({_OVER}))
+WITH ended AS (
+    UPDATE taxiway.videos v SET status = 'failed', error_code = $2, finished_at = now(), updated_at = now(),
+        error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
+                        || COALESCE('. Last reason: ' || v.error_message, '') || '.'
+    WHERE v.id = ANY(ARRAY({_OVER})) RETURNING v.id
+)
+INSERT INTO taxiway.events (video_id, kind, actor, code) SELECT id, 'expired', 'intake', $2 FROM ended
 """,
     f"WITH due AS MATERIALIZED ({_OVER}) SELECT id, id FROM due",
     "id",

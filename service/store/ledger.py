@@ -33,15 +33,20 @@ WITH dragged AS MATERIALIZED ({_DRAGGED}
 ), held AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v WHERE v.id = ANY(ARRAY(SELECT id FROM dragged)) AND v.status = 'queued'
     ORDER BY v.id FOR UPDATE SKIP LOCKED
+), v AS (
+    UPDATE taxiway.videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'processing' ELSE 'failed' END,
+        runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = now(),
+        submitted_at = COALESCE(v.submitted_at, now()),
+        finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
+        error_code = CASE WHEN d.outcome = 'unknown' AND d.task_id IS NOT NULL THEN '{videos.TASK_VANISHED}'
+                          WHEN d.outcome = 'unknown' THEN $2 END,
+        error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
+    FROM dragged d WHERE v.id = d.id AND v.id = ANY(ARRAY(SELECT id FROM held))
+    RETURNING v.id, v.error_code
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code) SELECT v.id, 'put_back', 'rescue', v.error_code FROM v
 )
-UPDATE taxiway.videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'processing' ELSE 'failed' END,
-    runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = now(),
-    submitted_at = COALESCE(v.submitted_at, now()),
-    finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
-    error_code = CASE WHEN d.outcome = 'unknown' AND d.task_id IS NOT NULL THEN '{videos.TASK_VANISHED}'
-                      WHEN d.outcome = 'unknown' THEN $2 END, error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
-FROM dragged d WHERE v.id = d.id AND v.id = ANY(ARRAY(SELECT id FROM held))
-RETURNING v.id
+SELECT id FROM v
 """,
     f"WITH dragged AS MATERIALIZED ({_DRAGGED}) SELECT id, id FROM dragged",
     "v.id",
@@ -67,12 +72,17 @@ _ORPHANED = f"""
 _ORPHANS = Choosing(
     "end_orphans",
     f"""
-WITH o AS MATERIALIZED ({_ORPHANED})
-UPDATE taxiway.submissions s SET
-    cancel_due = CASE WHEN o.unwanted THEN now() END,
-    cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
-    settled_at = CASE WHEN NOT o.unwanted THEN now() END
-FROM o WHERE s.video_id = o.video_id AND s.id = o.id
+WITH o AS MATERIALIZED ({_ORPHANED}), s AS (
+    UPDATE taxiway.submissions s SET
+        cancel_due = CASE WHEN o.unwanted THEN now() END,
+        cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
+        settled_at = CASE WHEN NOT o.unwanted THEN now() END
+    FROM o WHERE s.video_id = o.video_id AND s.id = o.id
+    RETURNING s.video_id, s.id, o.unwanted
+)
+INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code)
+SELECT s.video_id, s.id, CASE WHEN s.unwanted THEN 'delete_due' ELSE 'settled' END, 'rescue',
+       CASE WHEN s.unwanted THEN 'orphan' ELSE 'accepted' END FROM s
 """,
     f"WITH o AS MATERIALIZED ({_ORPHANED}) SELECT id, video_id FROM o",
     "e.id",
@@ -115,11 +125,17 @@ async def claim_cancels(
 # The task is gone. Its cost can no longer be asked for: the estimate stays as the bound. An entry that is locked is
 # booked with the next DELETE, which finds the task gone.
 _CANCELLED = """
-UPDATE taxiway.submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
-    task_status = COALESCE(task_status, 'DELETED')
-WHERE (video_id, id) IN (
-    SELECT video_id, id FROM taxiway.submissions
-    WHERE task_id = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($1::jsonb))) FOR NO KEY UPDATE SKIP LOCKED)
+WITH s AS (
+    UPDATE taxiway.submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
+        task_status = COALESCE(task_status, 'DELETED')
+    WHERE (video_id, id) IN (
+        SELECT video_id, id FROM taxiway.submissions
+        WHERE task_id = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($1::jsonb)))
+        FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING video_id, id, cancel_reason
+)
+INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code)
+SELECT video_id, id, 'deleted', 'cancel', cancel_reason FROM s
 """
 
 

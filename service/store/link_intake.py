@@ -123,7 +123,11 @@ WITH given AS MATERIALIZED (
            CASE WHEN g.refusal IS NULL THEN 'queued' ELSE 'failed' END,
            CASE WHEN g.refusal IS NOT NULL THEN $3 END, g.refusal, CASE WHEN g.refusal IS NOT NULL THEN now() END
     FROM given g JOIN entered e ON e.video_id = g.video_id
-    RETURNING id, created_at, model, input, prompt, metadata, error_message
+    RETURNING id, created_at, model, input, prompt, metadata, quoted_credits, error_code, error_message
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
+    SELECT v.id, CASE WHEN v.error_code IS NULL THEN 'enqueued' ELSE 'failed' END, 'linked table', v.error_code,
+           v.quoted_credits FROM v
 ), found AS (
     INSERT INTO taxiway.search (video_id, created_at, model, words)
     SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")} FROM v
@@ -209,13 +213,23 @@ WITH given AS MATERIALIZED (
     RETURNING id, error_message AS refusal
 ), done AS (
     SELECT * FROM again UNION ALL SELECT * FROM refused UNION ALL SELECT * FROM lost
+), said AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
+    SELECT d.id, CASE WHEN d.refusal IS NULL THEN 'retried' ELSE 'put_back' END, 'linked table',
+           CASE WHEN d.refusal = $5 THEN $6 WHEN d.refusal IS NOT NULL THEN $3 END,
+           CASE WHEN d.refusal IS NULL THEN g.quoted_credits END
+    FROM done d JOIN row o ON o.video_id = d.id JOIN given g ON g.app_id = o.app_id
 ), wanted AS MATERIALIZED (
     SELECT s.video_id, s.id FROM taxiway.submissions s JOIN done d ON d.id = s.video_id
     WHERE d.refusal IS NULL AND s.outcome = 'accepted' AND s.consent IS NULL
     FOR NO KEY UPDATE OF s SKIP LOCKED
 ), consented AS (
-    UPDATE taxiway.submissions s SET consent = 'app', consented_at = now() FROM wanted w
-    WHERE s.video_id = w.video_id AND s.id = w.id
+    UPDATE taxiway.submissions s SET consent = 'app', consented_at = now(), consented_by = 'linked table'
+    FROM wanted w WHERE s.video_id = w.video_id AND s.id = w.id
+    RETURNING s.video_id, s.id
+), noted_consent AS (
+    INSERT INTO taxiway.events (video_id, submission_id, kind, actor)
+    SELECT video_id, id, 'consented', 'linked table' FROM consented
 ), marked AS (
     UPDATE taxiway.rows r SET app_word = g.word, video_id = d.id, missing_since = NULL,
         mirrored_version = CASE WHEN d.refusal IS NULL THEN r.mirrored_version ELSE 0 END
@@ -321,12 +335,19 @@ WITH given AS MATERIALIZED (
                                      outcome, error)
     SELECT video_id, sent_at, sent_at + interval '60 seconds', sent_at + interval '90 seconds',
            COALESCE(model, 'unknown'), quoted_credits, now(), 'unknown', $4 FROM taken
+), v AS (
+    INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits,
+                                input, status, error_code, error_message, submitted_at, finished_at)
+    SELECT video_id, user_id, prompt, LEAST(created_at, now()), model, 'link', $2, operation, quoted_credits, input,
+           'failed', $3, $4, sent_at, now() FROM taken
+    RETURNING id, quoted_credits
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
+    SELECT v.id, k.kind, k.actor, k.code, k.credits FROM v CROSS JOIN LATERAL (VALUES
+        (1, 'enqueued', 'linked table', NULL, v.quoted_credits), (2, 'failed', 'intake', $3, NULL)
+    ) AS k(n, kind, actor, code, credits) ORDER BY v.id, k.n
 )
-INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits, input,
-                            status, error_code, error_message, submitted_at, finished_at)
-SELECT video_id, user_id, prompt, LEAST(created_at, now()), model, 'link', $2, operation, quoted_credits, input,
-       'failed', $3, $4, sent_at, now() FROM taken
-RETURNING id
+SELECT id FROM v
 """
 
 

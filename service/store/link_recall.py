@@ -11,10 +11,11 @@ from uuid import UUID
 
 import asyncpg
 
+from service.actors import LINKED_TABLE
 from service.store import link_statements as statements
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
-from service.store.links import ask, note
+from service.store.links import ask
 from service.store.videos import CANCEL
 
 # So many rows, and more than a fifth of those under way, gone at once: rather a restore or a TRUNCATE than a wish.
@@ -73,15 +74,17 @@ WHERE video_id = ANY(ARRAY(
       AND (missing_since IS NULL) = $2
     ORDER BY app_id FOR NO KEY UPDATE SKIP LOCKED))
 """
-_CANCEL = (
-    CANCEL.format(
-        asked="""
+# $1: what the row of each says, cancelled or gone: the reason.
+_CANCEL = CANCEL.format(
+    asked="""
     SELECT v.id, v.runway_video_id, v.status FROM taxiway.videos v
-    WHERE v.id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
+    WHERE v.id = ANY(ARRAY(SELECT key::uuid FROM jsonb_each_text($1::jsonb)))
       AND v.status IN ('queued', 'processing')
-    ORDER BY v.id FOR UPDATE OF v SKIP LOCKED"""
-    )
-    + "RETURNING v.id"
+    ORDER BY v.id FOR UPDATE OF v SKIP LOCKED""",
+    columns="v.id, v.link_id",
+    actor=f"'{LINKED_TABLE}'",
+    code="'row ' || ($1::jsonb ->> v.id::text)",
+    more="",
 )
 
 
@@ -97,12 +100,8 @@ async def apply(database: Database, table: LinkedTable, rows: Sequence[Row]) -> 
     ended |= {one.video_id: one.stand for one in gone if one.missing_since is not None}
     if not ended:
         return []
-    cancelled = [row["id"] for row in await database.fetch(_CANCEL, _json(list(ended)))]
-    detail = {"link": table.link.name}
-    await note(database, "recall", [
-        {"video_id": one, "kind": "cancelled_by_row", "detail": detail | {"row": ended[one].value}} for one in cancelled
-    ])  # fmt: skip
-    return cancelled
+    rows_said = json.dumps({str(one): stand.value for one, stand in ended.items()})
+    return [row["id"] for row in await database.fetch(_CANCEL, rows_said)]
 
 
 def _json(ids: Sequence[UUID]) -> str:

@@ -6,26 +6,32 @@ from uuid import UUID
 
 import asyncpg
 
+from service.actors import TAXIWAY
 from service.store.database import Database
 from service.store.stats import IN_FLIGHT
 
 # Pause; the longer of two pauses stands, and so does the reason of a database that was restored. True if the model was
 # open before.
 _PAUSE = """
-WITH before AS (SELECT reason FROM taxiway.models WHERE model = $1)
-INSERT INTO taxiway.models AS l (model, paused_until, reason, detail, paused_at)
-VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
-ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
-    reason = CASE WHEN l.reason = 'restored' THEN l.reason ELSE EXCLUDED.reason END,
-    detail = CASE WHEN l.reason = 'restored' THEN l.detail ELSE EXCLUDED.detail END,
-    paused_at = COALESCE(l.paused_at, now())
-RETURNING (SELECT reason FROM before) IS NULL AS newly
+WITH before AS (SELECT reason FROM taxiway.models WHERE model = $1), paused AS (
+    INSERT INTO taxiway.models AS l (model, paused_until, reason, detail, paused_at)
+    VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
+    ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
+        reason = CASE WHEN l.reason = 'restored' THEN l.reason ELSE EXCLUDED.reason END,
+        detail = CASE WHEN l.reason = 'restored' THEN l.detail ELSE EXCLUDED.detail END,
+        paused_at = COALESCE(l.paused_at, now())
+    RETURNING model
+), noted AS (
+    INSERT INTO taxiway.events (kind, actor, code, detail)
+    SELECT 'paused', $5, $3, jsonb_build_object('model', model, 'seconds', $2::float8) FROM paused
+)
+SELECT (SELECT reason FROM before) IS NULL AS newly FROM paused
 """
 
 
-async def pause(database: Database, model: str, seconds: float, reason: str, detail: str) -> bool:
+async def pause(database: Database, model: str, seconds: float, reason: str, detail: str, actor: str = TAXIWAY) -> bool:
     """Pause a model; whether it was open before."""
-    return bool(await database.fetchval(_PAUSE, model, seconds, reason, detail))
+    return bool(await database.fetchval(_PAUSE, model, seconds, reason, detail, actor))
 
 
 # The same, for a process that must not wait: a row that is held is passed over, and nothing is returned.
@@ -39,8 +45,14 @@ WITH made AS (
     UPDATE taxiway.models l SET paused_until = GREATEST(l.paused_until, now() + make_interval(secs => $2)),
         reason = $3, detail = $4, paused_at = COALESCE(l.paused_at, now()), last_video = COALESCE($5, l.last_video)
     FROM held WHERE l.model = held.model RETURNING held.newly
+), done AS (
+    SELECT true AS newly FROM made UNION ALL SELECT newly FROM paused
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, detail)
+    SELECT $5, 'paused', 'submit', $3, jsonb_build_object('model', $1::text, 'seconds', $2::float8) FROM done
+    WHERE newly
 )
-SELECT true AS newly FROM made UNION ALL SELECT newly FROM paused
+SELECT newly FROM done
 """
 
 
@@ -77,15 +89,19 @@ async def take_probe(database: Database, lease_seconds: float) -> tuple[str, str
 
 # A database that was restored is accepted by an operator alone (identity.py).
 _RESUME = """
-UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL, last_video = NULL,
-    unknown_videos = '{}', pauses = 0
-WHERE model = $1 AND reason <> 'restored'
+WITH opened AS (
+    UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL, last_video = NULL,
+        unknown_videos = '{}', pauses = 0
+    WHERE model = $1 AND reason <> 'restored' RETURNING model
+)
+INSERT INTO taxiway.events (kind, actor, detail)
+SELECT 'resumed', $2, jsonb_build_object('model', model) FROM opened
 """
 
 
-async def resume(database: Database, model: str) -> bool:
+async def resume(database: Database, model: str, actor: str = TAXIWAY) -> bool:
     """Open a model; whether it was paused, for any reason but that the database was restored."""
-    return await database.execute(_RESUME, model) > 0
+    return await database.execute(_RESUME, model, actor) > 0
 
 
 # Open, without waiting for a row that is held.
@@ -96,6 +112,9 @@ WITH held AS MATERIALIZED (
     UPDATE taxiway.models l SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL, last_video = NULL,
         unknown_videos = '{}', pauses = 0
     FROM held WHERE l.model = held.model RETURNING l.model
+), noted AS (
+    INSERT INTO taxiway.events (kind, actor, detail)
+    SELECT 'resumed', 'submit', jsonb_build_object('model', model) FROM opened
 )
 SELECT EXISTS (SELECT FROM opened)
        OR NOT EXISTS (SELECT FROM taxiway.models WHERE model = $1 AND reason IS NOT NULL)

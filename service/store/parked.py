@@ -39,16 +39,20 @@ async def park(
 
 # A video that cannot be stored as what it became ends as that. A row that is held, or has ended, is left alone.
 _FAIL = """
-UPDATE taxiway.videos v SET status = 'failed', open_submission_id = NULL, error_code = $2, error_message = $3,
-    finished_at = now(), updated_at = now()
-WHERE v.id = ANY(ARRAY(
-    SELECT id FROM taxiway.videos WHERE id = $1 AND status IN ('queued', 'processing') FOR UPDATE SKIP LOCKED))
+WITH ended AS (
+    UPDATE taxiway.videos v SET status = 'failed', open_submission_id = NULL, error_code = $2, error_message = $3,
+        finished_at = now(), updated_at = now()
+    WHERE v.id = ANY(ARRAY(
+        SELECT id FROM taxiway.videos WHERE id = $1 AND status IN ('queued', 'processing') FOR UPDATE SKIP LOCKED))
+    RETURNING v.id
+)
+INSERT INTO taxiway.events (video_id, kind, actor, code) SELECT id, 'failed', $4, $2 FROM ended
 """
 
 
-async def fail(database: Database, video_id: UUID, words: str) -> bool:
+async def fail(database: Database, video_id: UUID, words: str, step: str) -> bool:
     """Fail a video as UNSTORABLE; whether it had not ended."""
-    return await database.execute(_FAIL, video_id, videos.UNSTORABLE, words) > 0
+    return await database.execute(_FAIL, video_id, videos.UNSTORABLE, words, step) > 0
 
 
 # What was refused lately, by video and statement; the newest first.

@@ -8,16 +8,15 @@ from uuid import UUID
 import asyncpg
 
 from service.errors import Conflict
+from service.events import Kind
 from service.store import videos
 from service.store.database import Database
 from service.store.videos import LOCK_MILLISECONDS, NEEDS_CONSENT, NewVideo
 from service.videos import Video
 
-RESUBMITTED = "resubmitted"  # kind of an event
-
 _NEEDS_CONSENT = f"SELECT {NEEDS_CONSENT} FROM taxiway.videos v WHERE v.id = $1"
 _CONSENT = f"""
-INSERT INTO taxiway.events (video_id, kind, actor, detail) VALUES ($1, '{RESUBMITTED}', $2, $3::jsonb)
+INSERT INTO taxiway.events (video_id, kind, actor, detail) VALUES ($1, '{Kind.MADE_AGAIN}', $2, $3::jsonb)
 """
 
 

@@ -36,6 +36,7 @@ class Wanted:
     created_before: datetime | None = None
     finished_before: datetime | None = None
     ids: Sequence[UUID] | None = None
+    created_by: str | None = None
 
     @property
     def states(self) -> list[str]:
@@ -121,6 +122,8 @@ def conditions(wanted: Wanted, arguments: Arguments) -> list[str]:
         found.append(f"v.created_at < {arguments.bind(wanted.created_before)}::timestamptz")
     if wanted.finished_before is not None:
         found.append(f"v.finished_at < {arguments.bind(wanted.finished_before)}::timestamptz")
+    if wanted.created_by is not None:
+        found.append(f"v.created_by = {arguments.bind(wanted.created_by)}")
     return found
 
 

@@ -87,7 +87,8 @@ WITH answer AS (
 ), closed AS (
     UPDATE taxiway.submissions s SET
         outcome = e.outcome, closed_at = now(), task_id = e.task_id, http_status = e.http_status,
-        request_id = e.request_id, error = e.error, estimated_credits = e.estimated_credits,
+        request_id = COALESCE(e.request_id, s.request_id), error = COALESCE(e.error, s.error),
+        estimated_credits = e.estimated_credits,
         settled_at = CASE WHEN e.outcome IN ('not_sent', 'rejected') THEN now() END,
         consent = CASE WHEN e.resubmit AND e.stand = 'holds' THEN 'policy' ELSE s.consent END,
         unsaved = CASE WHEN e.stand = 'locked' THEN to_jsonb(e) - 'stand' END,
@@ -96,7 +97,7 @@ WITH answer AS (
                              ELSE s.cancel_reason END
     FROM entry e WHERE s.video_id = e.video_id AND s.id = e.submission_id AND ({guard})
       AND s.video_id = ANY(ARRAY(SELECT video_id FROM answer))
-    RETURNING e.*
+    RETURNING e.*, s.quoted_credits
 ), moved AS (
     UPDATE taxiway.videos v SET
         status = c.next_status, open_submission_id = NULL, runway_video_id = c.task_id,
@@ -119,10 +120,26 @@ WITH answer AS (
            AND NOT EXISTS (SELECT FROM taxiway.submissions o WHERE o.video_id = v.id AND o.id <> c.submission_id
                            AND o.settled_at IS NULL AND o.consent IS NULL))
     RETURNING v.id
+), noted AS (
+    INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code, credits, detail)
+    SELECT c.video_id, c.submission_id, k.kind, $2,
+           CASE WHEN k.kind = 'settled' THEN c.outcome WHEN k.kind <> 'accepted' THEN c.error_code END,
+           CASE WHEN k.n = 1 THEN NULLIF(c.estimated_credits, c.quoted_credits) END,
+           CASE WHEN k.n = 1 AND c.http_status <> 200 THEN jsonb_build_object('http_status', c.http_status) END
+    FROM closed c LEFT JOIN moved m ON m.id = c.video_id CROSS JOIN LATERAL (VALUES
+        (1, {outcome_kind}),
+        (2, CASE WHEN c.resubmit AND c.stand = 'holds' THEN 'resubmitted' END),
+        (3, CASE WHEN m.id IS NOT NULL AND c.next_status IN ('failed', 'cancelled') THEN c.next_status END)
+    ) AS k(n, kind)
+    WHERE k.kind IS NOT NULL ORDER BY c.submission_id, k.n
 )
 SELECT {submission_id} AS submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
 FROM closed c LEFT JOIN moved m ON m.id = c.video_id {busy}
 """
+
+# The outcome, as an event. One that the ledger had already, and that only now reaches the video, has had its own.
+_OUTCOME_KIND = """CASE WHEN c.stand = 'waits' AND c.outcome <> 'unknown' THEN COALESCE($3, 'settled')
+                 ELSE COALESCE($3, c.outcome) END"""
 
 # How long a held row of the ledger is waited for, asked once a statement.
 LOCK_MILLISECONDS = 100
@@ -151,6 +168,7 @@ def _saving(guard: Guard, *, pass_over: bool) -> str:
         guard=guard.value,
         unknown=videos.SUBMISSION_UNKNOWN,
         first_poll=FIRST_POLL_SECONDS,
+        outcome_kind="$3::text" if guard is Guard.UNSAVED else _OUTCOME_KIND,
         patience="" if pass_over else _PATIENCE,
         free=_FREE.format(guard=guard.value) if pass_over else "",
         only_free="JOIN free f ON f.id = a.submission_id" if pass_over else "",
@@ -162,19 +180,23 @@ _SAVE_BY_GUARD = {guard: _saving(guard, pass_over=False) for guard in Guard}
 _SAVE_WHAT_IS_FREE = {guard: _saving(guard, pass_over=True) for guard in Guard}
 
 
-async def save(database: Database, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE) -> dict[int, str]:
+async def save(
+    database: Database, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE, actor: str = "submit",
+    kind: str | None = None,
+) -> dict[int, str]:  # fmt: skip
     """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits' or 'elsewhere' (see above).
 
     'busy': another transaction holds the ledger's row, so nothing was written. A submission that is missing from the
-    result had its outcome already; nothing was changed.
+    result had its outcome already; nothing was changed. `actor`: who brings them; `kind`: of their events, where it is
+    not the outcome.
     """
     records = as_records(answers)
     try:
-        rows = await database.fetch(_SAVE_BY_GUARD[guard], records)
+        rows = await database.fetch(_SAVE_BY_GUARD[guard], records, actor, kind)
     except StatementRefused as exc:
         if sqlstate(exc) != LOCK_NOT_AVAILABLE:
             raise
-        rows = await database.fetch(_SAVE_WHAT_IS_FREE[guard], records)
+        rows = await database.fetch(_SAVE_WHAT_IS_FREE[guard], records, actor, kind)
     return {row["submission_id"]: row["result"] for row in rows}
 
 
@@ -190,9 +212,12 @@ async def save_batch(
     *,
     guard: Guard = Guard.LIVE,
     name: str = "save",
+    actor: str = "submit",
 ) -> dict[int, str]:
     """Write outcomes; those that PostgreSQL refuses are parked under that name, and missing from the result."""
-    parts = await batches.write(name, answers, lambda part: save(database, part, guard=guard), key_of, parking)
+    parts = await batches.write(
+        name, answers, lambda part: save(database, part, guard=guard, actor=actor), key_of, parking
+    )
     return {id: result for part in parts for id, result in part.items()}
 
 

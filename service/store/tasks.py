@@ -158,7 +158,7 @@ class PollResult:
 # Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
 # from the callback, the poller and a late answer, in any order and any number of times. A video that another
 # transaction holds, or whose entry in the ledger is held, is passed over; its turn comes again. The ledger follows in
-# the same transaction, and remembers the poll.
+# the same transaction, and remembers the poll. A poll that ends nothing is no event.
 _FINALIZE = f"""
 WITH seen AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
@@ -213,6 +213,13 @@ WITH seen AS (
                        jsonb_build_array(trunc(extract(epoch FROM now())::numeric, 3), s.task_status, s.progress))
     FROM seen s, moved m
     WHERE m.id = s.video_id AND b.task_id = s.task_id AND b.video_id = s.video_id
+    RETURNING b.video_id, b.id
+), noted AS (
+    INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code, credits)
+    SELECT m.id, b.id, CASE s.next_status WHEN 'queued' THEN 'retried' ELSE s.next_status END, 'poll', s.error_code,
+           s.cost_credits
+    FROM moved m JOIN seen s ON s.video_id = m.id LEFT JOIN booked b ON b.video_id = m.id
+    WHERE s.next_status <> 'processing'
 )
 SELECT id FROM moved
 """

@@ -1,34 +1,48 @@
-"""Everything that happened to one video, put together from its row, its submissions and its callbacks."""
+"""The history of one video: its events, which are never rewritten, and what the ledger adds to them.
+
+An event says what happened, when, and who did it. The ledger has what would be said twice otherwise: when each create
+was permitted, how often its task was polled, and the words of an error, which an event does not hold.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import groupby, pairwise
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from service.actors import TAXIWAY
+from service.events import ORDER, Kind, words_of
 from service.store import videos
-from service.store.batches import PARKED
 from service.store.database import Database
-from service.store.resubmissions import RESUBMITTED
-from service.videos import Status, Video
+
+SUBMISSION_OPENED, POLLED = "submission_opened", "polled"  # what the ledger adds
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that happened. `error`: in full, as Runway or the transport said it; credits are Runway's."""
+    """One line of a history. `event`: its kind; `actor`: who did it; `code`: of an error, or the reason.
+
+    `seconds`: since the line before; `until` and `polls`: of polls of one task that said the same, folded into a line;
+    `error`: as Runway or the transport said it; credits are Runway's.
+    """
 
     at: datetime
     event: str
     words: str
+    actor: str = TAXIWAY
+    seconds: float | None = None
+    until: datetime | None = None
+    polls: int | None = None
+    code: str | None = None
     submission_id: int | None = None
     task_id: str | None = None
-    outcome: str | None = None
     http_status: int | None = None
     request_id: str | None = None
     task_status: str | None = None
@@ -37,154 +51,96 @@ class Entry:
     credits: Decimal | None = None
 
 
+_EVENTS = """
+SELECT at, submission_id, kind, actor, code, credits, detail FROM taxiway.events WHERE video_id = $1 ORDER BY at
+"""
+
 _SUBMISSIONS = """
-SELECT id, model, opened_at, closed_at, quoted_credits, outcome, http_status, request_id, error, task_id,
-       estimated_credits, task_status, cost_credits, settled_at, consent, consented_at, cancel_due, cancel_reason,
-       polls, recent_polls
+SELECT id, model, opened_at, closed_at, quoted_credits, outcome, request_id, error, task_id, polls, recent_polls
 FROM taxiway.submissions WHERE video_id = $1 ORDER BY id
-"""
-
-# Callbacks that name the video, or a task that it has or had.
-_CALLBACKS = """
-SELECT received_at, task_id, handled_at, result FROM taxiway.inbox
-WHERE video_id = $1
-   OR task_id IN (SELECT task_id FROM taxiway.submissions WHERE video_id = $1 AND task_id IS NOT NULL)
-ORDER BY received_at
-"""
-
-
-# Times at which PostgreSQL refused to write what became of the video, or an app's table to show it or let it pass.
-_REFUSALS = f"""
-SELECT at, kind, detail ->> 'statement' AS statement, detail ->> 'sqlstate' AS sqlstate, detail ->> 'link' AS link,
-       COALESCE(detail ->> 'error', detail ->> 'words') AS error
-FROM taxiway.events WHERE video_id = $1 AND kind IN ('{PARKED}', 'mirror_refused', 'gate_refused') ORDER BY id
-"""
-
-# Consents to a second payment that made another video (store/resubmissions.py).
-_RESUBMISSIONS = f"""
-SELECT at, actor, detail ->> 'video' AS video FROM taxiway.events
-WHERE video_id = $1 AND kind = '{RESUBMITTED}' ORDER BY id
 """
 
 
 async def timeline(database: Database, video_id: UUID) -> list[Entry]:
-    """Everything that happened to this video, in order. Raises NotFound."""
+    """Everything that happened to this video, in order, with the seconds between. Raises NotFound."""
     video = await videos.get(database, video_id)
-    found = [*_beginning(video)]
-    for attempt, row in enumerate(await database.fetch(_SUBMISSIONS, video_id), start=1):
-        found += _of_submission(row, attempt)
-    found += [_callback(row) for row in await database.fetch(_CALLBACKS, video_id)]
-    found += [_refusal(row) for row in await database.fetch(_REFUSALS, video_id)]
-    found += [_resubmission(row) for row in await database.fetch(_RESUBMISSIONS, video_id)]
-    found += _end(video)
-    return sorted(found, key=lambda entry: entry.at)  # stable: what happened at one time stays in its order
+    submissions = {row["id"]: row for row in await database.fetch(_SUBMISSIONS, video_id)}
+    events = await database.fetch(_EVENTS, video_id)
+    entries = [_of_event(row, submissions.get(row["submission_id"]), video.model) for row in events]
+    for attempt, row in enumerate(submissions.values(), start=1):
+        entries += _of_submission(row, attempt)
+    return _with_seconds(sorted(entries, key=lambda entry: (entry.at, ORDER[entry.event])))
 
 
-def _beginning(video: Video) -> Iterator[Entry]:
-    words = f"Created for {video.model}" if video.model else "Created"
-    yield Entry(video.created_at, "enqueued", words, credits=video.quoted_credits)
+def _with_seconds(entries: Sequence[Entry]) -> list[Entry]:
+    """Each with the time that passed since the one before."""
+    timed = list(entries[:1])
+    for before, entry in pairwise(entries):
+        timed.append(replace(entry, seconds=max(0.0, (entry.at - (before.until or before.at)).total_seconds())))
+    return timed
 
 
-_ALLOWED_BY = {"policy": "UNKNOWN_POLICY", "operator": "an operator", "app": "the app, which queued its row again"}
+def _of_event(row: asyncpg.Record, submission: asyncpg.Record | None, model: str | None) -> Entry:
+    kind, detail = row["kind"], json.loads(row["detail"] or "{}")
+    about: dict[str, Any] = {}
+    if submission is not None:
+        about = {"task_id": submission["task_id"] if kind in _WITH_TASK else None, "error": _error(kind, submission)}
+        if kind in _OUTCOMES:
+            about["request_id"] = submission["request_id"]
+    if refusal := ": ".join(filter(None, (detail.get("sqlstate"), detail.get("error") or detail.get("words")))):
+        about["error"] = refusal
+    status = detail.get("http_status") or (200 if kind == Kind.ACCEPTED else None)
+    return Entry(
+        row["at"], kind, words_of(kind, row["code"], detail, model), row["actor"], code=row["code"],
+        submission_id=row["submission_id"], http_status=status, credits=row["credits"], **about,
+    )  # fmt: skip
+
+
+_OUTCOMES = (Kind.ACCEPTED, Kind.NOT_SENT, Kind.REJECTED, Kind.UNKNOWN)
+_WITH_TASK = (Kind.ACCEPTED, Kind.SETTLED, Kind.ATTACHED, Kind.COMPLETED, Kind.DELETE_DUE, Kind.DELETED)
+_WITH_ERROR = (Kind.NOT_SENT, Kind.REJECTED, Kind.UNKNOWN, Kind.FAILED, Kind.RETRIED)
+
+
+def _error(kind: str, submission: asyncpg.Record) -> str | None:
+    """The words that the ledger has for it."""
+    error: str | None = submission["error"] if kind in _WITH_ERROR else None
+    return error
 
 
 def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
-    about: dict[str, Any] = {"submission_id": row["id"], "task_id": row["task_id"]}
     words = f"Attempt {attempt}: sending to Runway ({row['model']})"
-    yield Entry(row["opened_at"], "submission_opened", words, submission_id=row["id"], credits=row["quoted_credits"])
-    if row["closed_at"] is not None:
-        yield _answer(row, about)
-    if row["consent"] is not None:
-        by = _ALLOWED_BY[row["consent"]]
-        words = f"Another create was allowed by {by}, although this one may have cost something"
-        # Rows from before this was kept have no time for it: the earliest that it can have been is the answer's.
-        yield Entry(row["consented_at"] or row["closed_at"], "consent", words, **about)
-    yield from _polls(row, about)
-    if row["outcome"] == "accepted" and row["settled_at"] is not None:
-        yield _task_end(row, about)
-    if row["cancel_due"] is not None:
-        words = f"The task is to be deleted at Runway ({row['cancel_reason']})"
-        yield Entry(row["cancel_due"], "delete_due", words, **about)
+    yield Entry(
+        row["opened_at"], SUBMISSION_OPENED, words, "submit", submission_id=row["id"], credits=row["quoted_credits"]
+    )
+    yield from _polls(row)
 
 
-_ANSWERS = {
-    "accepted": "Runway took it as a task",
-    "not_sent": "Nothing was sent",
-    "rejected": "Runway refused it: no task was made",
-    "unknown": "It is not known whether Runway took it",
-}
-
-
-def _answer(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
-    accepted = row["task_id"] is not None  # then `error` is of the task's end; also of a task that vanished since
-    outcome = "accepted" if accepted else row["outcome"]
-    return Entry(
-        row["closed_at"], "answered", _ANSWERS[outcome], **about, outcome=outcome,
-        http_status=row["http_status"], request_id=row["request_id"], error=None if accepted else row["error"],
-        credits=row["estimated_credits"],
-    )  # fmt: skip
-
-
-def _polls(row: asyncpg.Record, about: dict[str, Any]) -> Iterator[Entry]:
+def _polls(row: asyncpg.Record) -> Iterator[Entry]:
+    """Its polls, those in a row that said the same as one line: `16 polls, 00:57–00:59, RUNNING`."""  # noqa: RUF002
     polls = json.loads(row["recent_polls"] or "[]")
-    dropped = (row["polls"] or 0) - len(polls)
-    if dropped > 0:
-        at = datetime.fromtimestamp(polls[0][0], UTC) if polls else row["settled_at"] or row["closed_at"]
-        earlier = "earlier polls" if polls else "polls"
-        yield Entry(at, "polls_dropped", f"{dropped} {earlier} of the task are counted, but not kept", **about)
-    for seconds, status, progress in polls:
-        at = datetime.fromtimestamp(seconds, UTC)
-        words = f"Polled the task: {status or 'still under way'}"
-        yield Entry(at, "polled", words, **about, task_status=status, progress=progress)
+    earlier = (row["polls"] or 0) - len(polls)
+    about: dict[str, Any] = {"submission_id": row["id"], "task_id": row["task_id"]}
+    if earlier > 0:
+        at = datetime.fromtimestamp(polls[0][0], UTC) if polls else row["closed_at"]
+        words = f"{_count(earlier)} before that are counted, but not kept" if polls else _count(earlier)
+        yield Entry(at, POLLED, words, "poll", polls=earlier, **about)
+    for status, group in groupby(polls, key=lambda poll: poll[1]):
+        same = list(group)
+        first, last = (datetime.fromtimestamp(poll[0], UTC) for poll in (same[0], same[-1]))
+        words = f"{_count(len(same))}, {_span(first, last)}, {status or 'still under way'}"
+        yield Entry(
+            first, POLLED, words, "poll", until=last, polls=len(same), task_status=status, progress=same[-1][2], **about
+        )
 
 
-def _task_end(row: asyncpg.Record, about: dict[str, Any]) -> Entry:
-    if row["cancel_reason"] is not None:
-        words = f"The task was deleted at Runway ({row['cancel_reason']})"
-    else:
-        words = f"The task ended: {row['task_status'] or 'no video waits for it any more'}"
-    return Entry(
-        row["settled_at"], "task_deleted" if row["cancel_reason"] else "task_ended", words, **about,
-        task_status=row["task_status"], error=row["error"], credits=row["cost_credits"],
-    )  # fmt: skip
+def _count(polls: int) -> str:
+    return "1 poll" if polls == 1 else f"{polls} polls"
 
 
-def _callback(row: asyncpg.Record) -> Entry:
-    words = f"A callback came: {row['result']}" if row["handled_at"] else "A callback came, and is kept for later"
-    return Entry(row["received_at"], "callback", words, task_id=row["task_id"])
-
-
-def _refusal(row: asyncpg.Record) -> Entry:
-    match row["kind"], row["link"]:
-        case "gate_refused", link:
-            words = f"{link} refused to let its row say that the video is sent: nothing was sent"
-        case "mirror_refused", link:
-            words = f"{link} refused to show this in its row; it is tried again"
-        case _, None:
-            words = f"The database refused to write this ({row['statement']}); it is tried again"
-        case _, link:
-            words = f"The database cannot read or store its row of {link}"
-    return Entry(row["at"], row["kind"], words, error=": ".join(filter(None, (row["sqlstate"], row["error"]))))
-
-
-def _resubmission(row: asyncpg.Record) -> Entry:
-    words = f"{row['actor']} made it again as {row['video']}, although this one may have cost something"
-    return Entry(row["at"], "consent", words[0].upper() + words[1:])
-
-
-def _end(video: Video) -> Iterator[Entry]:
-    about: dict[str, Any] = {"task_id": video.runway_video_id}
-    error = ": ".join(filter(None, (video.error_code, video.error_message))) or None
-    if video.status is Status.QUEUED and error:
-        yield Entry(video.updated_at, "waiting", f"Waits until {_shown(video.run_after)}", error=error)
-    if video.finished_at is not None and video.status.terminal:
-        words = {
-            Status.COMPLETED: "Completed: the file is there",
-            Status.FAILED: "Failed",
-            Status.CANCELLED: "Cancelled",
-        }[video.status]
-        yield Entry(video.finished_at, video.status.value, words, **about, error=error, credits=video.cost_credits)
-
-
-def _shown(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _span(first: datetime, last: datetime) -> str:
+    """`00:57–00:59`, to the second where that is needed to see a difference; UTC."""  # noqa: RUF002
+    minutes = f"{first:%H:%M}", f"{last:%H:%M}"
+    if minutes[0] != minutes[1]:
+        return "–".join(minutes)  # noqa: RUF001  # from, to
+    seconds = f"{first:%H:%M:%S}", f"{last:%H:%M:%S}"
+    return seconds[0] if seconds[0] == seconds[1] else "–".join(seconds)  # noqa: RUF001

@@ -84,7 +84,6 @@ WITH held AS MATERIALIZED (
     FROM taxiway.videos WHERE id = $1 FOR UPDATE SKIP LOCKED
 ), entry AS (
     UPDATE taxiway.submissions s SET outcome = 'accepted', look_due = NULL, missing = 0, missing_since = NULL,
-        error = NULL,
         cancel_due = CASE WHEN NOT COALESCE(h.waits, false) THEN now() END,
         cancel_reason = CASE WHEN NOT COALESCE(h.waits, false) THEN 'surplus' END
     FROM (SELECT $1::uuid AS id) AS one LEFT JOIN held h ON h.id = one.id
@@ -96,19 +95,26 @@ WITH held AS MATERIALIZED (
         error_message = NULL, finished_at = NULL, poll_after = now() + interval '5 seconds', poll_tries = 0,
         submitted_at = COALESCE(v.submitted_at, now()), updated_at = now()
     FROM entry e WHERE v.id = $1 AND e.waits
+), noted AS (
+    INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code)
+    SELECT $1, $2, $4::text, $3::text, CASE $4::text WHEN 'settled' THEN 'accepted' END FROM entry
 )
 SELECT CASE WHEN waits THEN 'moved' ELSE 'elsewhere' END AS result FROM entry
 """
 
 
-async def found(database: Database, due: DueLook, parking: Parking = RAISE) -> str | None:
+async def found(
+    database: Database, due: DueLook, parking: Parking = RAISE, *, actor: str = "poll", kind: str = "settled"
+) -> str | None:
     """A task that had vanished is there: 'moved' (its video goes on with it) or 'elsewhere' (a surplus, to be deleted).
+
+    `actor` and `kind`: of the event.
 
     None: its video is held at the moment, or something else was faster.
     """
 
     async def write(_: object) -> str | None:
-        result: str | None = await database.fetchval(_FOUND, due.video_id, due.submission_id)
+        result: str | None = await database.fetchval(_FOUND, due.video_id, due.submission_id, actor, kind)
         return result
 
     done = await batches.write("found", [due], write, lambda one: (one.submission_id, one.video_id), parking)

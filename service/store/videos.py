@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from service import videos
+from service.actors import TAXIWAY
 from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.durable import ASK
@@ -41,24 +42,27 @@ class NewVideo:
     idempotency_key: str | None
     request_hash: str | None  # with a key alone
     link_id: int | None = None  # of the linked table that has a row for it
+    actor: str = TAXIWAY  # the name of the key, token or user that makes it
 
 
-# Enqueue: the video, its words and, for a new model, its row; nothing if the idempotency key is taken. A worker that
-# listens is woken.
+# Enqueue: the video, its words, its history and, for a new model, its row; nothing if the idempotency key is taken. A
+# worker that listens is woken.
 _INSERT = f"""
 WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOTHING),
 v AS (
     INSERT INTO taxiway.videos AS v (
         id, operation, model, input, quoted_credits, priority, run_after, queued_at, expires_at, idempotency_key,
-        request_hash, user_id, prompt, image_url, metadata, link_id, version, origin)
+        request_hash, user_id, prompt, image_url, metadata, link_id, version, origin, created_by)
     SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()), GREATEST($7, now()),
            COALESCE($8, GREATEST($7, now()) + make_interval(secs => $9)), $10, $11,
-           $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api'
+           $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api', $17
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
 ), found AS (
     INSERT INTO taxiway.search (video_id, created_at, model, words)
     SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, credits) SELECT v.id, 'enqueued', $17, v.quoted_credits FROM v
 )
 SELECT v.*, CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END, {ASK} FROM v
 """
@@ -79,18 +83,35 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     row = await database.fetchrow(
         _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,
         new.run_after, new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, new.user_id,
-        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata), new.link_id,
+        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata), new.link_id, new.actor,
     )  # fmt: skip
     if row is not None:
         return Video.from_row(row), True
     # A second statement: in the first one, the row of a request that ran at the same time cannot be seen.
-    row = await database.fetchrow(_BY_KEY, new.idempotency_key)
-    if row is None:
+    video = await known(database, new)
+    if video is None:
         raise Conflict("the first request with this Idempotency-Key has just been removed; send it again")
+    return video, False
+
+
+async def known(database: Database, new: NewVideo) -> Video | None:
+    """The video that was made with this Idempotency-Key, if any. Raises InvalidRequest if that had another body."""
+    row = None if new.idempotency_key is None else await database.fetchrow(_BY_KEY, new.idempotency_key)
+    if row is None:
+        return None
     if row["request_hash"] != new.request_hash:
         detail = "was used before with another body: use a new key for a new request"
         raise InvalidRequest([Problem("Idempotency-Key", detail)])
-    return Video.from_row(row), False
+    return Video.from_row(row)
+
+
+_CREATED_BY = "SELECT created_by FROM taxiway.videos WHERE id = $1"
+
+
+async def created_by(database: Database, video_id: UUID) -> str | None:
+    """The name of the key, token or user that made it; None if it was made with SQL, or is not there."""
+    name: str | None = await database.fetchval(_CREATED_BY, video_id)
+    return name
 
 
 _GET = f"SELECT {COLUMNS} FROM taxiway.videos v WHERE v.id = $1"
@@ -147,18 +168,27 @@ WITH asked AS MATERIALIZED (
     SELECT v.id, {NEEDS_CONSENT} AS needs_consent
     FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE
 ), consented AS (
-    UPDATE taxiway.submissions s SET consent = 'operator', consented_at = now() FROM asked a
+    UPDATE taxiway.submissions s SET consent = 'operator', consented_at = now(), consented_by = $5 FROM asked a
     WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
+    RETURNING s.video_id, s.id, GREATEST(s.quoted_credits, s.estimated_credits) AS credits
+), v AS (
+    UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="$4")}
+    FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
+    RETURNING {COLUMNS}
+), noted AS (
+    INSERT INTO taxiway.events (video_id, submission_id, kind, actor, credits)
+    SELECT c.video_id, c.id, 'consented', $5, c.credits FROM consented c
+    UNION ALL SELECT v.id, NULL, 'retried', $5, v.quoted_credits FROM v
 )
-UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="$4")}
-FROM asked a WHERE v.id = a.id AND (NOT a.needs_consent OR $3)
-RETURNING {COLUMNS}, {ASK}
+SELECT v.*, {ASK} FROM v
 """
 
 
-async def retry(database: Database, video_id: UUID, *, consent: bool, timeout_seconds: float) -> Video:
+async def retry(
+    database: Database, video_id: UUID, *, consent: bool, timeout_seconds: float, actor: str = TAXIWAY
+) -> Video:
     """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
-    row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, timeout_seconds)
+    row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, timeout_seconds, actor)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)
@@ -172,30 +202,38 @@ async def retry(database: Database, video_id: UUID, *, consent: bool, timeout_se
 
 
 # Cancel: the video at once; its task, if it has one, is left to the cancel step. An open submission stays open: what
-# its answer brings is then a surplus. `asked` yields the videos, locked.
+# its answer brings is then a surplus. `asked` yields the videos, locked; `actor` and `code` are expressions, `more`:
+# other events.
 CANCEL = """
 WITH asked AS MATERIALIZED ({asked}
 ), due AS (
     UPDATE taxiway.submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
     WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
+), v AS (
+    UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(),
+        updated_at = now(), error_code = NULL, error_message = NULL
+    FROM asked a WHERE v.id = a.id
+    RETURNING {columns}
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, code, detail)
+    SELECT v.id, 'cancelled', {actor}, {code}, NULL::jsonb FROM v {more}
 )
-UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(),
-    error_code = NULL, error_message = NULL
-FROM asked a WHERE v.id = a.id
+SELECT v.* FROM v
 """
-_CANCEL = (
-    CANCEL.format(
-        asked="""
+_CANCEL = CANCEL.format(
+    asked="""
     SELECT v.id, v.runway_video_id, v.status FROM taxiway.videos v
-    WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE"""
-    )
-    + f"RETURNING {COLUMNS}"
+    WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE""",
+    columns=COLUMNS,
+    actor="$3",
+    code="NULL",
+    more="",
 )
 
 
-async def cancel(database: Database, video_id: UUID) -> Video:
+async def cancel(database: Database, video_id: UUID, actor: str = TAXIWAY) -> Video:
     """Cancel a queued or processing video. Raises NotFound, or Conflict if it has ended."""
-    row = await _change(database, _CANCEL, video_id, json.dumps(sources(Event.CANCEL)))
+    row = await _change(database, _CANCEL, video_id, json.dumps(sources(Event.CANCEL)), actor)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)

@@ -5,11 +5,15 @@ They are not in the database: a stranger could then make it write. Several proce
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 from service.errors import TooMany
+from service.logs import VIDEO, event
+
+log = logging.getLogger(__name__)
 
 ALLOWED = 5  # wrong attempts of one address before it has to wait
 LONGEST_WAIT_SECONDS = 60.0
@@ -20,6 +24,7 @@ SPAN_SECONDS = 60.0
 DELAY_OF_EACH_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 2.0
 MOST_WAITING = 10  # wrong attempts that are being delayed
+LINES_A_MINUTE = 5  # of the log about refused logins and keys, each; what comes beyond that is counted
 
 
 class Attempts:
@@ -60,3 +65,24 @@ class Attempts:
     def right(self, address: str) -> None:
         """A right token: the address begins again."""
         self._of.pop(address, None)
+
+
+class RefusedLog:
+    """Refused logins and keys in the log, sampled: a flood of them fills no disk and hides nothing else."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lines: dict[str, deque[float]] = {}  # by name: when the last ones were written
+        self._left_out: dict[str, int] = {}
+
+    def add(self, name: str, words: str) -> None:
+        """Log one, or count it."""
+        lines, now = self._lines.setdefault(name, deque(maxlen=LINES_A_MINUTE)), self._monotonic()
+        if len(lines) == LINES_A_MINUTE and now - lines[0] < SPAN_SECONDS:
+            self._left_out[name] = self._left_out.get(name, 0) + 1
+            return
+        lines.append(now)
+        more = self._left_out.pop(name, 0)
+        event(
+            log, VIDEO, name, words + (f" (and {more} more since the last line)" if more else ""), level=logging.WARNING
+        )

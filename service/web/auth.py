@@ -5,19 +5,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from starlette.requests import Request
 
+from service import actors
+from service.actors import Key
 from service.context import Context
-from service.errors import NotConfigured, Unauthorized
+from service.errors import Forbidden, NotConfigured, Unauthorized
 from service.settings import need
 
 
 def context_of(request: Request) -> Context:
     """The context of this app. It lives in the app and not in the lifespan, which serverless hosts may skip."""
     ctx: Context = request.app.state.ctx
-    return ctx
+    key: Key | None = request.scope.get(_BEARER)
+    return ctx if key is None else replace(ctx, actor=key.name, owner=key.owner)
+
+
+_BEARER = "taxiway.bearer"  # whose request this is
+
+
+def identify(request: Request, key: Key) -> None:
+    """From now on, this request is done in the name of that key or token."""
+    request.scope[_BEARER] = key
 
 
 # Who may do what, as the settings whose tokens are accepted; the first is named when none of them is set.
@@ -28,28 +40,55 @@ OPERATE = ("admin_tokens",)  # pause and resume models, attach tasks
 CRON = ("cron_secret",)
 
 
-def bearer(request: Request, accepted: Sequence[str]) -> Context:
-    """Let the request pass if it bears a token of one of the settings `accepted`.
+def name_of(request: Request) -> str | None:
+    """The name of the key or token that the request bears, if it was given one."""
+    key: Key | None = request.scope.get(_BEARER)
+    return key.name if key is not None and key.is_named else None
 
-    Raises Unauthorized, or NotConfigured if none of them is set.
+
+def bearer(request: Request, accepted: Sequence[str], may: str = "may_read") -> Context:
+    """Let the request pass if it bears a token of one of the settings `accepted`, whose scopes allow it: the context
+    in the name of that token.
+
+    `may`: of Key, what a key with scopes needs. Raises Unauthorized, Forbidden, or NotConfigured if none is set.
     """
-    ctx = context_of(request)
-    tokens = [token for name in accepted for token in getattr(ctx.settings, name)]
+    key = _key(request, accepted)
+    if key is None:
+        request.app.state.refused.add("key_refused", f"No valid key or token for {request.method} {request.url.path}")
+        raise Unauthorized("send the header `Authorization: Bearer <token>` with a valid token")
+    if not getattr(key, may):
+        scopes = ", ".join(sorted(key.scopes))
+        raise Forbidden(f"the key {key.name!r} has the scope {scopes}, which does not allow this")
+    identify(request, key)
+    return context_of(request)
+
+
+def _key(request: Request, accepted: Sequence[str]) -> Key | None:
+    """The key or token that the request bears, if it is one of these settings. Raises NotConfigured."""
+    settings = context_of(request).settings
+    tokens = [(token, name) for name in accepted for token in getattr(settings, name)]
     if not tokens:
-        need(ctx.settings, accepted[0])
+        need(settings, accepted[0])
     values = request.headers.getlist("authorization")
     scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-    if scheme.lower() != "bearer" or not matches(token.strip(), tokens):
-        raise Unauthorized("send the header `Authorization: Bearer <token>` with a valid token")
-    return ctx
+    if scheme.lower() != "bearer":
+        return None
+    found = match(token.strip(), [token for token, _ in tokens])
+    setting = next((name for one, name in tokens if one is found), "")
+    return None if found is None else Key.of(found, actors.CRON if setting == "cron_secret" else setting)
+
+
+def match(token: str, accepted: Sequence[str]) -> str | None:
+    """The one that it is, if any: with its name and its scopes, where it has them."""
+    # Hashed first, so that neither length nor content shows in the time; all are compared, whichever matches.
+    given = hashlib.sha256(token.encode()).digest()
+    found = [one for one in accepted if hmac.compare_digest(given, _digest(one))]
+    return found[0] if found else None
 
 
 def matches(token: str, accepted: Sequence[str]) -> bool:
     """Whether it is one of them."""
-    # Hashed first, so that neither length nor content shows in the time; all are compared, whichever matches.
-    given = hashlib.sha256(token.encode()).digest()
-    matches = [hmac.compare_digest(given, _digest(one)) for one in accepted]
-    return any(matches)
+    return match(token, accepted) is not None
 
 
 @lru_cache(maxsize=64)  # of what the settings hold, never of what a caller sends
@@ -60,7 +99,6 @@ def _digest(accepted: str) -> bytes:
 def has_token(request: Request, accepted: Sequence[str]) -> bool:
     """Whether the request bears a token of these settings: an open route answers such a request in more detail."""
     try:
-        bearer(request, accepted)
-    except (Unauthorized, NotConfigured):
+        return _key(request, accepted) is not None
+    except NotConfigured:
         return False
-    return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
+from service.operations import limits
 from service.store import bulk, estimates
 from service.store.bulk import Bulk
 from service.web import bodies
@@ -17,7 +20,7 @@ from service.web.videos import new_video
 
 async def quote(request: Request) -> Response:
     """POST /quotes"""
-    ctx = bearer(request, WRITE)
+    ctx = bearer(request, WRITE, "may_create")
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     asked = bodies.validated(VideoRequest, bodies.parse(raw))
     return JSONResponse((await quote_of(ctx, asked)).model_dump(mode="json"))
@@ -38,27 +41,29 @@ async def quote_of(ctx: Context, asked: VideoRequest) -> QuoteView:
 
 async def retry(request: Request) -> Response:
     """POST /bulk/retry"""
-    ctx = bearer(request, WRITE)
+    ctx = bearer(request, WRITE, "may_change")
+    await limits.check_credits(ctx, None)
     return _counts(await retry_batch(ctx, await _asked(request, ctx)))
 
 
 async def cancel(request: Request) -> Response:
     """POST /bulk/cancel"""
-    ctx = bearer(request, WRITE)
+    ctx = bearer(request, WRITE, "may_change")
     return _counts(await cancel_batch(ctx, await _asked(request, ctx)))
 
 
 async def retry_batch(ctx: Context, asked: BulkRequest) -> Bulk:
     """One batch of a bulk retry."""
     return await bulk.retry(
-        ctx.database, asked.filter.wanted(), limit=asked.limit,
-        timeout_seconds=ctx.settings.queue_timeout, dry_run=asked.dry_run,
+        ctx.database, replace(asked.filter.wanted(), created_by=ctx.owner), limit=asked.limit,
+        timeout_seconds=ctx.settings.queue_timeout, dry_run=asked.dry_run, actor=ctx.actor,
     )  # fmt: skip
 
 
 async def cancel_batch(ctx: Context, asked: BulkRequest) -> Bulk:
     """One batch of a bulk cancel."""
-    return await bulk.cancel(ctx.database, asked.filter.wanted(), limit=asked.limit, dry_run=asked.dry_run)
+    wanted = replace(asked.filter.wanted(), created_by=ctx.owner)
+    return await bulk.cancel(ctx.database, wanted, limit=asked.limit, dry_run=asked.dry_run, actor=ctx.actor)
 
 
 async def _asked(request: Request, ctx: Context) -> BulkRequest:

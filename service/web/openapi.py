@@ -63,11 +63,11 @@ def _videos() -> dict[str, Any]:
     video = ref(schemas.VideoView)
     create = operation(
         "Queue a video; the answer has its address in Location", WRITE,
-        answers({202: ("Accepted", video)}, 400, 401, 408, 409, 413, 422, 503),
+        answers({202: ("Accepted", video)}, 400, 401, 403, 408, 409, 413, 422, 429, 503),
         parameters=[_KEY], requestBody=body(schemas.VideoRequest),
     )  # fmt: skip
     listing = operation(
-        "List videos, newest first", READ, answers({200: ("A page", ref(schemas.VideoPage))}, 401, 422, 503),
+        "List videos, newest first", READ, answers({200: ("A page", ref(schemas.VideoPage))}, 401, 403, 422, 503),
         parameters=queries(schemas.ListQuery),
     )  # fmt: skip
     return {"get": listing, "post": create}
@@ -76,7 +76,7 @@ def _videos() -> dict[str, Any]:
 def _one_video() -> dict[str, dict[str, Any]]:
     video = ref(schemas.VideoView)
     ledger = ref(schemas.SubmissionList)
-    usual = (401, 404, 503)
+    usual = (401, 403, 404, 503)
     return {
         "/videos/{id}": {"get": operation(
             "Read one video, with an ETag; its task is polled if that is due", READ,
@@ -89,7 +89,7 @@ def _one_video() -> dict[str, dict[str, Any]]:
             answers({200: ("Oldest first", ledger)}, *usual))},
         "/videos/{id}/retry": {"post": operation(
             "Queue a failed video again; it needs your consent where it may cost twice", WRITE,
-            answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, *usual),
+            answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, 429, *usual),
             requestBody=body(schemas.RetryRequest, required=False))},
         "/videos/{id}/cancel": {"post": operation(
             "Cancel a video; its task at Runway is deleted too", WRITE,

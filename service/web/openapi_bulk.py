@@ -1,4 +1,4 @@
-"""Quotes, bulk actions and the timeline of one video in the OpenAPI document."""
+"""Quotes, bulk actions and the history of one video in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from service.web.auth import READ, WRITE
 from service.web.openapi_parts import VIDEO_ID, answers, body, operation, ref
 from service.web.schemas import VideoRequest
 
-SHAPES = (schemas.QuoteView, schemas.BulkRequest, schemas.BulkCounts, schemas.Timeline)
+SHAPES = (schemas.QuoteView, schemas.BulkRequest, schemas.BulkCounts, schemas.EventList)
 
 
 def paths() -> dict[str, dict[str, Any]]:
     """Every path, with its operations."""
-    bad = (400, 401, 408, 413, 422, 503)
-    counts = answers({200: ("What this batch came to", ref(schemas.BulkCounts))}, *bad)
+    bad = (400, 401, 403, 408, 413, 422, 503)
+    counts = answers({200: ("What this batch came to", ref(schemas.BulkCounts))}, 429, *bad)
     batch = body(schemas.BulkRequest)
     return {
-        "/videos/{id}/timeline": {"parameters": [VIDEO_ID], "get": operation(
-            "Everything that happened to a video, in order; errors in full", READ,
-            answers({200: ("Oldest first", ref(schemas.Timeline))}, 401, 404, 503))},
+        "/videos/{id}/events": {"parameters": [VIDEO_ID], "get": operation(
+            "Everything that happened to a video, in order, and who did it; errors in full", READ,
+            answers({200: ("Oldest first", ref(schemas.EventList))}, 401, 403, 404, 503))},
         "/quotes": {"post": operation(
             "Price a video, and say how long it may take; nothing is queued", WRITE,
             answers({200: ("The quote", ref(schemas.QuoteView))}, *bad), requestBody=body(VideoRequest))},

@@ -12,12 +12,14 @@ from service.web.schemas import ProblemView
 PROBLEMS = {
     400: "The body cannot be read",
     401: "The credentials are missing or wrong",
+    403: "The key's scope does not allow this",
     404: "There is no such thing; `detail` says what",
     408: "The body came too slowly",
     409: "The state of the video does not allow this",
     410: "Runway no longer has it",
     413: "The body is too large",
     422: "The request is not valid; `errors` names each field",
+    429: "MAX_QUEUED or MAX_CREDITS_PER_DAY_BY_KEY is reached; see Retry-After",
     503: "The database, Runway or a setting is missing; see Retry-After",
 }
 # The settings whose tokens a route accepts (service/web/auth.py), as the document calls them.

@@ -1,13 +1,14 @@
-"""More of the API's shapes: quotes, bulk, and the story of one video."""
+"""More of the API's shapes: quotes, bulk, and the history of one video."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
+from service.events import ORDER
 from service.store.search import Wanted
 from service.web.schemas import Credits, PlainText, Schema, State
 
@@ -74,30 +75,30 @@ class BulkCounts(Schema):
     left: int = Field(description="for the next batches")
 
 
-class TimelineEntry(Schema):
-    """One thing that happened to a video."""
+class EventView(Schema):
+    """One line of a video's history."""
 
     model_config = ConfigDict(from_attributes=True)
 
     at: datetime
-    event: Literal[
-        "enqueued", "submission_opened", "answered", "consent", "polled", "polls_dropped", "callback", "task_ended",
-        "task_deleted", "delete_due", "refused_row", "mirror_refused", "gate_refused", "waiting", "completed", "failed",
-        "cancelled",
-    ]  # fmt: skip
+    event: str = Field(description="its kind; " + ", ".join(f"`{name}`" for name in ORDER))
     words: str = Field(description="for people")
+    actor: str = Field(description="who did it: the name of a key or token, a step, `linked table`, `callback`, a user")
+    seconds: float | None = Field(description="since the line before")
+    until: datetime | None = Field(description="of folded polls: the time of the last")
+    polls: int | None = Field(description="of folded polls: how many")
+    code: str | None = Field(description="of an error, or the reason")
     submission_id: int | None
     task_id: str | None
-    outcome: Literal["accepted", "not_sent", "rejected", "unknown"] | None
     http_status: int | None
     request_id: str | None = Field(description="Runway's, for its support")
     task_status: str | None
     progress: float | None
     error: str | None = Field(description="in full")
-    credits: Credits = Field(None, description="quoted, estimated or paid at this step; 1 credit is $0.01")
+    credits: Credits = Field(None, description="quoted or paid at this step; 1 credit is $0.01")
 
 
-class Timeline(Schema):
-    """The story of one video, oldest first."""
+class EventList(Schema):
+    """The history of one video, oldest first."""
 
-    entries: list[TimelineEntry]
+    events: list[EventView]

@@ -14,8 +14,10 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from service.actors import TAXIWAY
 from service.context import Context
-from service.errors import Conflict, Gone, InvalidRequest, NotFound, Problem
+from service.errors import Conflict, Gone, InvalidRequest, NotFound, OverLimit, Problem
+from service.operations import limits
 from service.operations.finalize import now
 from service.runway.catalogue import build_request
 from service.runway.task import url_expiry
@@ -29,7 +31,7 @@ from service.store.search import Wanted
 from service.store.videos import NewVideo
 from service.videos import Status, Video, new_id
 from service.web import bodies
-from service.web.auth import READ, WRITE, bearer
+from service.web.auth import READ, WRITE, bearer, name_of
 from service.web.schemas import (
     ListQuery,
     RetryRequest,
@@ -40,7 +42,7 @@ from service.web.schemas import (
     cursor_of,
     position,
 )
-from service.web.schemas_bulk import Timeline, TimelineEntry
+from service.web.schemas_bulk import EventList, EventView
 from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
@@ -50,21 +52,32 @@ FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone 
 
 async def enqueue(request: Request) -> Response:
     """POST /videos"""
-    ctx = bearer(request, WRITE)
+    ctx = bearer(request, WRITE, "may_create")
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
-    key = checked_key(request.headers.get("idempotency-key"))
+    key = key_of_caller(request, checked_key(request.headers.get("idempotency-key")))
     asked = bodies.validated(VideoRequest, value)
-    new = new_video(asked, ctx.settings, key, canonical_hash(value) if key else None)
-    if asked.row is None:
-        video, _is_new = await store.enqueue(ctx.database, new)
+    new = new_video(asked, ctx.settings, key, canonical_hash(value) if key else None, ctx.actor)
+    try:
+        await limits.check_queue(ctx)
+        await limits.check_credits(ctx, new.quoted_credits)
+    except OverLimit:
+        known = await store.known(ctx.database, new)  # a repeat adds nothing
+        if known is None:
+            raise
+        video = known
     else:
-        video, _is_new = await link_enqueue.enqueue(ctx.database, new, asked.row.link, asked.row.id)
+        if asked.row is None:
+            video, _is_new = await store.enqueue(ctx.database, new)
+        else:
+            video, _is_new = await link_enqueue.enqueue(ctx.database, new, asked.row.link, asked.row.id)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
     return _json(await _body(ctx, video), status_code=202, headers=headers)
 
 
-def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None) -> NewVideo:
+def new_video(
+    asked: VideoRequest, settings: Settings, key: str | None, request_hash: str | None, actor: str = TAXIWAY
+) -> NewVideo:
     """Validate and price a request. Raises InvalidRequest with every problem."""
     is_text = asked.operation == "text_to_video"
     request = build_request(
@@ -90,6 +103,7 @@ def new_video(asked: VideoRequest, settings: Settings, key: str | None, request_
         timeout_seconds=settings.queue_timeout,
         idempotency_key=key,
         request_hash=request_hash,
+        actor=actor,
     )
 
 
@@ -107,6 +121,15 @@ def checked_key(key: str | None) -> str | None:
     return key
 
 
+def key_of_caller(request: Request, key: str | None) -> str | None:
+    """The Idempotency-Key as it is stored: those of a key or token with a name are its own.
+
+    A tab cannot be in what is sent.
+    """
+    name = name_of(request)
+    return key if key is None or name is None else f"{name}\t{key}"
+
+
 def canonical_hash(value: dict[str, Any]) -> str:
     """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -117,7 +140,7 @@ async def listing(request: Request) -> Response:
     ctx = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
-    wanted = Wanted(query.status, query.model, query.error_code, query.q)
+    wanted = Wanted(query.status, query.model, query.error_code, query.q, created_by=ctx.owner)
     before = position(query.cursor) if query.cursor else None
     found = await listings.page(ctx.database, wanted, before=before, limit=query.limit)
     cursor = cursor_of(*found.next) if found.next else None
@@ -133,10 +156,18 @@ def video_id_of(request: Request) -> UUID:
         raise NotFound(f"{text[:100]!r} is not the id of a video") from None
 
 
+async def _visible(request: Request, ctx: Context) -> UUID:
+    """The id of the video. Raises NotFound, also of a video that another made if the key sees its own alone."""
+    video_id = video_id_of(request)
+    if ctx.owner is not None and await store.created_by(ctx.database, video_id) != ctx.owner:
+        raise NotFound(f"no video has the id {video_id}")
+    return video_id
+
+
 async def read(request: Request) -> Response:
     """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
     ctx = bearer(request, READ)
-    video = await poll.poll_now(ctx, video_id_of(request))
+    video = await poll.poll_now(ctx, await _visible(request, ctx))
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -150,7 +181,7 @@ async def read(request: Request) -> Response:
 async def file(request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
     ctx = bearer(request, READ)
-    url = await live_url(ctx, await poll.poll_now(ctx, video_id_of(request)))
+    url = await live_url(ctx, await poll.poll_now(ctx, await _visible(request, ctx)))
     return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
 
 
@@ -176,27 +207,29 @@ async def _renewed(ctx: Context, video: Video) -> str:
 
 async def retry(request: Request) -> Response:
     """POST /videos/{id}/retry"""
-    ctx = bearer(request, WRITE)
+    ctx = bearer(request, WRITE, "may_change")
     raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, ctx.settings.max_body_bytes))
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
+    video_id = await _visible(request, ctx)
+    if ctx.actor in ctx.settings.max_credits_per_day_by_key:
+        await limits.check_credits(ctx, (await store.get(ctx.database, video_id)).quoted_credits)
     video = await store.retry(
-        ctx.database, video_id_of(request), consent=asked.accept_double_charge,
-        timeout_seconds=ctx.settings.queue_timeout,
+        ctx.database, video_id, consent=asked.accept_double_charge,
+        timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor,
     )  # fmt: skip
     return _json(await _body(ctx, video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
 async def cancel(request: Request) -> Response:
     """POST /videos/{id}/cancel"""
-    ctx = bearer(request, WRITE)
-    video = await store.cancel(ctx.database, video_id_of(request))
-    return _json(await _body(ctx, video))
+    ctx = bearer(request, WRITE, "may_change")
+    return _json(await _body(ctx, await store.cancel(ctx.database, await _visible(request, ctx), ctx.actor)))
 
 
 async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
     ctx = bearer(request, READ)
-    video_id = video_id_of(request)
+    video_id = await _visible(request, ctx)
     account = [one async for one in audit.audits(ctx.database, video_id)]
     if not account:
         await store.get(ctx.database, video_id)
@@ -212,11 +245,11 @@ async def ledger_of(request: Request) -> Response:
     return JSONResponse(listed.model_dump(mode="json"))
 
 
-async def timeline_of(request: Request) -> Response:
-    """GET /videos/{id}/timeline"""
+async def events_of(request: Request) -> Response:
+    """GET /videos/{id}/events"""
     ctx = bearer(request, READ)
-    entries = await timelines.timeline(ctx.database, video_id_of(request))
-    listed = Timeline(entries=[TimelineEntry.model_validate(entry) for entry in entries])
+    entries = await timelines.timeline(ctx.database, await _visible(request, ctx))
+    listed = EventList(events=[EventView.model_validate(entry) for entry in entries])
     return JSONResponse(listed.model_dump(mode="json"))
 
 

@@ -15,11 +15,10 @@ from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from service.errors import Malformed
+from service.errors import Forbidden, Malformed
 from service.web import bodies
-from service.web.auth import context_of, matches
+from service.web.auth import context_of, identify, matches
 from service.web.page import formats, session
-from service.web.page.refusals import Forbidden
 from service.web.page.session import User
 from service.web.page.static import address
 
@@ -126,6 +125,8 @@ async def authenticate(request: Request) -> User | None:
     found = recognise(request)
     if found is not None and await session.has_ended(request, found):
         request.scope["taxiway.user"] = found = None
+    if found is not None:
+        identify(request, found.key)
     return found
 
 

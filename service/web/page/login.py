@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import re
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.logs import VIDEO, event
+from service.errors import Forbidden
 from service.web.attempts import Attempts
 from service.web.auth import context_of
 from service.web.page import base, session
-from service.web.page.refusals import Forbidden
-
-log = logging.getLogger(__name__)
 
 LARGEST_LOGIN_BYTES = 4_000
 SLOWEST_LOGIN_SECONDS = 5.0
@@ -41,7 +37,7 @@ async def enter(request: Request) -> Response:
     attempts.check(address)  # others may have tried meanwhile
     role = session.role_of(context_of(request).settings, token)
     if role is None:
-        event(log, VIDEO, "login_refused", "Login refused: no such token", level=logging.WARNING)
+        request.app.state.refused.add("login_refused", "Login refused: no such token")
         await attempts.wrong(address)
         if base.is_htmx(request):
             return base.notice(request, "session_ended.html", 401, refused=True)

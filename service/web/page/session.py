@@ -17,6 +17,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.actors import Key
 from service.errors import NotConfigured
 from service.settings import Settings
 from service.store import sessions
@@ -40,6 +41,7 @@ class User:
 
     role: Role
     csrf: str
+    key: Key  # the token that opened it
     digest: bytes = field(repr=False)  # of the session's nonce: by it, a session that has ended is known
 
     @property
@@ -103,7 +105,7 @@ def user(request: Request) -> User | None:
 
 def _user(role: Role, token: str, nonce: str) -> User:
     csrf = hmac.new(_key(role, token), f"csrf {nonce}".encode(), hashlib.sha256).hexdigest()
-    return User(role, csrf, hashlib.sha256(nonce.encode()).digest())
+    return User(role, csrf, Key.of(token, role), hashlib.sha256(nonce.encode()).digest())
 
 
 def is_foreign(request: Request) -> bool:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from service.context import Context
 from service.errors import InvalidRequest, NotFound, Problem
+from service.operations import limits
 from service.store import resubmissions
 from service.store import videos as store
 from service.videos import Video
@@ -26,7 +27,6 @@ from service.web.videos import new_video
 BYTES_OF_A_BYTE = 1.42
 ROOM_BYTES = 40_000  # for everything else in the form
 RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
-ACTOR = "an operator"  # who gives a consent here, as the timeline names them
 
 
 @base.requires_viewer
@@ -77,12 +77,14 @@ async def enqueue(request: Request) -> Response:
     if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
         image = (image_of(source) if source else None) or ""
     asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-    new = new_video(asked, ctx.settings, None, "")
+    new = new_video(asked, ctx.settings, None, "", ctx.actor)
+    await limits.check_queue(ctx)
+    await limits.check_credits(ctx, new.quoted_credits)
     if source is None:
         video, _ = await store.enqueue(ctx.database, new)
     else:
         consent = form.get("consent") == "yes"
-        video = await resubmissions.resubmit(ctx.database, source.id, new, consent=consent, actor=ACTOR)
+        video = await resubmissions.resubmit(ctx.database, source.id, new, consent=consent, actor=ctx.actor)
     return base.done(request, f"/ui/videos/{video.id}")
 
 

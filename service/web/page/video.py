@@ -28,11 +28,11 @@ from service.web.schemas_operations import AttachRequest
 from service.web.videos import video_id_of
 
 KINDS = {
-    "completed": "ok", "failed": "bad", "task_ended": "info", "consent": "warn", "waiting": "warn", "callback": "info",
-    "delete_due": "warn", "refused_row": "warn", "mirror_refused": "warn", "gate_refused": "warn",
-    "task_deleted": "off", "polled": "off",
+    "completed": "ok", "failed": "bad", "expired": "bad", "consented": "warn", "callback": "info", "attached": "info",
+    "settled": "info", "delete_due": "warn", "refused_row": "warn", "mirror_refused": "warn", "gate_refused": "warn",
+    "put_back": "warn", "resubmitted": "warn", "made_again": "warn", "accepted": "ok", "rejected": "bad",
+    "not_sent": "warn", "unknown": "bad",
 }  # fmt: skip
-OUTCOMES = {"accepted": "ok", "rejected": "bad", "not_sent": "warn", "unknown": "bad"}
 HIDDEN = ("promptText", "promptImage", "model")  # of the request: they have their own place
 
 
@@ -67,15 +67,17 @@ async def retry(request: Request) -> Response:
     """POST /ui/videos/{id}/retry: queue it again; with `consent`, also what may have been paid for already."""
     ctx, video_id = context_of(request), video_id_of(request)
     consent = (await base.form(request)).get("consent") == "yes"
-    await store.retry(ctx.database, video_id, consent=consent, timeout_seconds=ctx.settings.queue_timeout)
+    await store.retry(
+        ctx.database, video_id, consent=consent, timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor
+    )
     return base.done(request, f"/ui/videos/{video_id}")
 
 
 @base.requires_admin
 async def cancel(request: Request) -> Response:
     """POST /ui/videos/{id}/cancel: cancel it; its task at Runway is deleted too."""
-    video_id = video_id_of(request)
-    await store.cancel(context_of(request).database, video_id)
+    ctx, video_id = context_of(request), video_id_of(request)
+    await store.cancel(ctx.database, video_id, ctx.actor)
     return base.done(request, f"/ui/videos/{video_id}")
 
 
@@ -109,7 +111,7 @@ async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]
             request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,
             estimated=rows[-1]["estimated_credits"] if rows else None,
         ),
-        "timeline": base.text(request, "video_timeline.html", entries=entries, kinds=KINDS, outcomes=OUTCOMES),
+        "timeline": base.text(request, "video_timeline.html", entries=entries, kinds=KINDS),
         "json": base.text(request, "video_json.html", json=shown),
     }  # fmt: skip
 
