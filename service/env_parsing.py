@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from service.redaction import SHORTEST_SECRET
 
@@ -20,14 +20,19 @@ RESERVED_HEADERS = re.compile(
 )
 
 
-def runway_url(value: str) -> str:
-    """The address of Runway's API, without the `/v1` that many add; the host that refuses every key is replaced."""
+def _http_url(value: str) -> SplitResult | None:
+    """The parts of an http or https URL with a host; None if it is none. No error of it repeats what was given."""
     try:
         url = urlsplit(value)
-        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # its words repeat what was given
-        readable = False
-    if not readable or re.search(r"[^!-~]|[@?#]", value):
+        return url if url.scheme in ("http", "https") and url.hostname and url.port != 0 else None
+    except ValueError:
+        return None
+
+
+def runway_url(value: str) -> str:
+    """The address of Runway's API, without the `/v1` that many add; the host that refuses every key is replaced."""
+    url = _http_url(value)
+    if url is None or re.search(r"[^!-~]|[@?#]", value):
         raise ValueError(f"must be a URL such as {RUNWAY_URL}, without a user, a query or a fragment")
     if url.hostname == WRONG_RUNWAY_HOST:
         log.warning(
@@ -40,24 +45,16 @@ def runway_url(value: str) -> str:
 
 def web_url(value: str) -> str:
     """An address that can be called: http or https, without a user or a fragment."""
-    try:
-        url = urlsplit(value)
-        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # its words repeat what was given
-        readable = False
-    if not readable or re.search(r"[^!-~]|[#]", value) or "@" in url.netloc:
+    url = _http_url(value)
+    if url is None or re.search(r"[^!-~]|[#]", value) or "@" in url.netloc:
         raise ValueError("must be a URL such as https://hc-ping.com/your-check, without a user or a fragment")
     return value
 
 
 def proxy_url(value: str) -> str:
     """The address of an HTTP proxy, with or without a user."""
-    try:
-        url = urlsplit(value)
-        readable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # its words repeat what was given
-        readable = False
-    if not readable or re.search(r"[^!-~]|[?#]", value) or url.path not in ("", "/") or url.netloc.count("@") > 1:
+    url = _http_url(value)
+    if url is None or re.search(r"[^!-~]|[?#]", value) or url.path not in ("", "/") or url.netloc.count("@") > 1:
         raise ValueError(
             "must be the URL of an HTTP proxy such as http://user:password@proxy.example.com:3128, "
             "its user and password percent-encoded"

@@ -111,6 +111,19 @@ async def test_what_a_gateway_refuses_of_one_video_alone_costs_no_other(
         assert len(w.creates) == 100
 
 
+async def test_several_that_a_gateway_refuses_do_not_probe_in_turn_while_good_ones_wait(database_url: str) -> None:
+    """R2b: a probe takes one that was never refused, not only another than the last."""
+    async with world(database_url) as w:
+        await backlog(w, 20)
+        await backlog(w, 4, "'; DROP TABLE x; -- ")
+        await w.rows("UPDATE taxiway.videos SET priority = 100 WHERE input ->> 'promptText' LIKE '%DROP%'")
+        behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, 403)))
+        for _ in range(8):
+            await behind.tick()
+            await w.later(minutes=2)
+        assert (await by_status(w)).get("completed", 0) > 0
+
+
 async def test_a_video_alone_waits_for_its_gateway(database_url: str) -> None:
     """R2b: without others that pass, nothing says that it is the video; it waits until its time is over."""
     async with world(database_url) as w:

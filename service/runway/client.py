@@ -42,7 +42,7 @@ _SECONDS = re.compile(rb"[0-9]{1,9}")
 
 def load() -> None:
     """Load httpx now: a process that stays does so before its first open submission, which is to be sent at once."""
-    import service.runway.transport  # noqa: F401
+    import service.runway.transport  # noqa: F401  # for what loading it loads
 
 
 class Runway:

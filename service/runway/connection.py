@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
     # ---- what asyncio says ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # as of every socket
         self._transport = transport
 
     def pause_writing(self) -> None:
