@@ -57,6 +57,7 @@ PLACES = (
     Place("/ui/bulk", "Bulk"),
     Place("/ui/ticks", "Ticks"),
     Place("/ui/models", "Models"),
+    Place("/ui/activity", "Activity"),
 )
 
 
