@@ -16,6 +16,8 @@ from service.events import ACTIONS, ORDER, Kind, words_of
 from service.operations import pausing
 from service.store import bulk, events, videos
 from service.store.search import Wanted
+from tests.cli import printed, taxiway, terminal
+from tests.pages import check, control
 from tests.world import IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -127,3 +129,31 @@ async def of(w: World, video_id: UUID) -> list[Any]:
 def test_a_user_of_the_command_line_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "anna")
     assert cli_user() == "CLI user anna"
+
+
+async def test_the_command_line_lists_who_did_what(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(database_url) as w:
+        first, second = await w.enqueue_many(2)
+        await w.api.post(f"/videos/{first}/cancel")
+        await taxiway(database_url, "cancel", second)
+        rows = printed(await taxiway(database_url, "audit", "--actions"))
+        assert [(row["kind"], row["actor"], row["video_id"]) for row in rows] == [
+            ("cancelled", cli_user(), str(second)), ("cancelled", "api-key-1", str(first)),
+        ]  # fmt: skip
+        rows = printed(await taxiway(database_url, "audit", "--actions", "--actor", "api-key-1"))
+        assert [row["video_id"] for row in rows] == [str(first)]
+        with terminal(monkeypatch):
+            assert "api-key-1" in (await taxiway(database_url, "audit", "--actions")).stdout
+        for wrong in (("--actions", first), ("--actor", "shop")):
+            assert (await taxiway(database_url, "audit", *wrong)).exit_code == 2
+
+
+async def test_the_page_lists_who_did_what(database_url: str) -> None:
+    async with control(database_url) as c:
+        video_id = await c.world.enqueue()
+        await c.admin.post(f"/ui/videos/{video_id}/cancel")
+        text = check(await c.admin.get("/ui/activity"))
+        assert "admin-token-1" in text
+        assert str(video_id) in text
+        assert str(video_id) not in check(await c.admin.get("/ui/activity?actor=nobody&before=yesterday"))
+        assert "by admin-token-1" in check(await c.admin.get(f"/ui/videos/{video_id}"))
