@@ -357,7 +357,7 @@ CREATE INDEX search_model ON taxiway.search (model, created_at DESC, video_id DE
 -- caller; 'account', credits and limits at Runway. Ticks refresh it when it is due.
 -- How far the walks have come that look for what is old: through the ledger, whose detail goes, and through what is
 -- searched, of which the video may be gone. They go on behind the time `taken_at`, and the key in `facts`, at `due_at`.
--- 'removal' has no place to remember: it is when old videos are looked for again, if ever.
+-- 'event_walk' and 'removal' have no place to remember: it is when old videos are looked for again, if ever.
 -- 'listener': when a worker last said that it hears NOTIFY. 'identity': which server and database the last tick saw.
 CREATE TABLE taxiway.maintenance (
     name      text        PRIMARY KEY,
@@ -370,6 +370,7 @@ INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
     ('account', NULL, now() + interval '5 minutes', NULL),
     ('ledger_walk', now(), now() + interval '1 hour', '{"after": 0}'),
     ('search_walk', NULL, now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
+    ('event_walk', NULL, now() + interval '1 day', NULL),
     ('removal', NULL, now() + interval '10 minutes', NULL),
     ('listener', NULL, 'infinity', NULL),
     ('identity', NULL, 'infinity', NULL);

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from service.commands import ids
-from service.commands.console import find_context, one_line_errors, run
+from service.commands.console import find_context, one_line_errors, run, run_quietly
 from service.commands.output import console, prints_table
 from service.context import Context
 from service.errors import NotFound
@@ -27,8 +27,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON for each,
 def audit(
     video: Annotated[str | None, typer.Argument(parser=ids.parse, help=f"{ids.HELP} Without it, all of them.")] = None,
     as_json: AsJson = False,
+    actions: Annotated[bool, typer.Option("--actions", help="Show who did what instead, newest first.")] = False,
+    actor: Annotated[str | None, typer.Option(help="With --actions: of one key, token or user only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="With --actions: lines at most.")] = 100,
 ) -> None:
     """What the ledger says was paid: each video with its verdict, and the most that can have been paid twice."""
+    if actions:
+        if video is not None:
+            raise typer.BadParameter(
+                "is for all videos; `taxiway show VIDEO` has the history of one", param_hint="VIDEO"
+            )
+        _actions(actor, limit, as_json)
+        return
+    if actor is not None:
+        raise typer.BadParameter("needs --actions", param_hint="--actor")
     from service.store import ledger
     from service.store.audit import Audit, Totals, audits
 
@@ -60,6 +72,19 @@ def audit(
             f"at most {totals.twice.normalize():f} credits paid twice, "
             f"{totals.twice_without_consent} videos of that without consent"
         )
+
+
+def _actions(actor: str | None, limit: int, as_json: bool) -> None:
+    """Who did what, newest first."""
+    from service.commands.output import print_json, table
+    from service.store import events
+
+    found = run_quietly(lambda ctx: events.actions(ctx.database, actor=actor, limit=limit))
+    if not prints_table(as_json):
+        print_json(json.loads(json.dumps(dataclasses.asdict(one), default=str)) for one in found)
+        return
+    rows = [(f"{one.at:%Y-%m-%d %H:%M:%S}", one.actor, one.words, one.video_id) for one in found]
+    console().print(table(("when (UTC)", "by", "did", "video"), rows, folded=["did"]))
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -17,7 +17,8 @@ async def run_once(ctx: Context) -> Counts:
         {
             "pruned": retention.prune(database, BATCH, parking),
             "walked": retention.walk(database, BATCH, parking),
+            "forgotten": retention.forget_events(database, ctx.settings.event_retention, BATCH),
         }
         | ({} if keep is None else {"removed": retention.remove_videos(database, keep, BATCH, parking)})
     )
-    return {"pruned": counts["pruned"] + counts["walked"], "removed": counts.get("removed", 0)}
+    return {"pruned": counts["pruned"] + counts["walked"] + counts["forgotten"], "removed": counts.get("removed", 0)}

@@ -51,8 +51,8 @@ async def troubled(database: Database) -> list[Troubled]:
 
 
 _GATE_REFUSED = """
-SELECT detail ->> 'link' AS link, count(*) AS videos, (array_agg(detail ->> 'words' ORDER BY id DESC))[1] AS words,
-       (array_agg(video_id ORDER BY id DESC))[1] AS video_id
+SELECT detail ->> 'link' AS link, count(*) AS videos, (array_agg(detail ->> 'words' ORDER BY at DESC))[1] AS words,
+       (array_agg(video_id ORDER BY at DESC))[1] AS video_id
 FROM taxiway.events WHERE kind = 'gate_refused' AND at > now() - interval '1 day' GROUP BY 1 ORDER BY 1
 """
 

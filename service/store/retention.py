@@ -23,7 +23,7 @@ WAIT_DAYS = 60
 SPAN = "6 hours"  # of the ledger, for one batch: with 25,000 videos a day some ten batches
 REMOVAL_REST = "10 minutes"
 LEDGER_REST = "1 hour"
-SEARCH_REST = "1 day"
+SEARCH_REST = EVENT_REST = "1 day"
 
 _OLD_TICKS = f"""
     SELECT id FROM taxiway.ticks WHERE started_at < now() - make_interval(days => $1) {ONLY}
@@ -55,7 +55,8 @@ async def prune(database: Database, limit: int, parking: Parking = RAISE) -> int
 
 # Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
 DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= now()
-                AND (name IN ('ledger_walk', 'search_walk') OR name = 'removal' AND {retention} IS NOT NULL))"""
+                AND (name IN ('ledger_walk', 'search_walk', 'event_walk')
+                     OR name = 'removal' AND {retention} IS NOT NULL))"""
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,33 @@ async def walk(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """
     emptied = await _walk(database, _EMPTY_LOOKS, KEEP_DAYS, limit, parking=parking)
     return emptied + await _walk(database, _REMOVE_ORPHANS, limit, parking=parking)
+
+
+# Old events. Those of a video stay while it has not ended, or ended since then, and while anything may still come of it
+# at Runway: whatever a decision about it rests on is there. Idempotency keys stand in `videos`, consents in the ledger.
+_FORGET_EVENTS = f"""
+WITH turn AS MATERIALIZED (
+    SELECT now() - make_interval(secs => $1) AS before FROM taxiway.maintenance
+    WHERE name = 'event_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+), old AS MATERIALIZED (
+    SELECT e.ctid AS place FROM turn CROSS JOIN LATERAL (
+        SELECT ctid, video_id FROM taxiway.events WHERE at < turn.before) AS e
+    WHERE NOT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = e.video_id
+                      AND (v.finished_at IS NULL OR v.finished_at >= turn.before) OFFSET 0)
+      AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = e.video_id AND s.settled_at IS NULL OFFSET 0)
+    LIMIT $2
+), rested AS (
+    UPDATE taxiway.maintenance SET taken_at = now(),
+        due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{EVENT_REST}' ELSE '0' END
+    WHERE name = 'event_walk' AND EXISTS (SELECT FROM turn)
+)
+DELETE FROM taxiway.events WHERE ctid = ANY(ARRAY(SELECT place FROM old))
+"""
+
+
+async def forget_events(database: Database, older_than_seconds: float, limit: int) -> int:
+    """Remove events older than that, at most `limit`; how many. Once none is left, it rests for a day."""
+    return await database.execute(_FORGET_EVENTS, older_than_seconds, limit)
 
 
 # Videos that ended long ago, with what is searched of them. A video stays for as long as anything may still come of it

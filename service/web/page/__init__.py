@@ -46,6 +46,7 @@ ROUTES = [
     _route("GET", "/ui/models/limits", "models.limits"),
     _route("POST", "/ui/models/pause", "models.pause"),
     _route("POST", "/ui/models/resume", "models.resume"),
+    _route("GET", "/ui/activity", "activity.show"),
     _route("GET", "/ui/videos", "videos.show"),
     _route("GET", "/ui/videos/events", "videos.events"),
     _route("POST", "/ui/videos/bulk/count", "bulk.count"),

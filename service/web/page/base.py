@@ -57,6 +57,7 @@ PLACES = (
     Place("/ui/studio", "Studio"),
     Place("/ui/ticks", "Ticks"),
     Place("/ui/models", "Models"),
+    Place("/ui/activity", "Activity"),
 )
 
 
