@@ -7,6 +7,8 @@ import logging
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from service.redaction import SHORTEST_SECRET
+
 log = logging.getLogger(__name__)
 
 RUNWAY_URL = "https://api.dev.runwayml.com"
@@ -64,12 +66,13 @@ def proxy_url(value: str) -> str:
 
 
 def proxy_secrets(value: str | None) -> tuple[str, ...]:
-    """The user and password in a proxy's URL, in each form in which they may be written."""
+    """The user and password in a proxy's URL, in each form in which they may be written, unless too short to be one."""
     user, at, _ = urlsplit(value or "").netloc.rpartition("@")
     if not at:
         return ()
     password = user.partition(":")[2]
-    return basic_credentials(user), user, password, unquote(password)
+    forms = (basic_credentials(user), user, password, unquote(password))
+    return tuple(form for form in forms if len(form) >= SHORTEST_SECRET)
 
 
 def basic_credentials(user: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from service.connections import bounded, most_connections
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 
 HEADERS = {"authorization": "Bearer key_test", "x-runway-version": "2024-11-06"}
@@ -68,8 +70,11 @@ async def in_process(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def on_socket(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve on a free port of the loopback; yields the base URL. The lifespan runs."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    """Serve on a free port of the loopback, with the limits of the product; yields the base URL. The lifespan runs."""
+    limits = bounded(AutoHTTPProtocol, most_connections())
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2, http=limits)
+    )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[listener]))

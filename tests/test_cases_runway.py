@@ -2,6 +2,12 @@
 
 Others of these cases are tested where they belong:
 
+* R1, an outage: test_circuit.test_an_outage_costs_a_handful_from_cold and …_a_window_and_a_handful_when_warm
+* R4, R5, kept connections: test_client.TestConnections
+* R13, R14, R21, durability: test_durable, and on a cluster cluster/test_failover
+* R16, a suspended machine: test_steps.test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim
+* R17, priority: test_ageing
+* R20, R22, a database that went back: test_identity, and on a cluster cluster/test_failover, cluster/test_asynchronous
 * R18, 10,000 callbacks at once: test_callback_storm.test_ten_thousand_callbacks_are_kept_while_other_routes_answer
 """
 
@@ -71,7 +77,7 @@ async def test_an_html_page_to_every_create_pauses_the_model_and_fails_nothing(d
         assert (paused["model"], paused["reason"]) == ("gen4_turbo", "not_runway")
         assert "without Runway's JSON error" in paused["detail"]
         refused = await w.rows("SELECT refusals, count(*) n FROM taxiway.videos GROUP BY 1 ORDER BY 1")
-        first, probes = w.ctx.settings.submit_concurrency, 5
+        first, probes = 2, 5  # a circuit begins at two
         # Each probe took a video that had not been refused yet; nobody was refused twice.
         assert {row["refusals"]: row["n"] for row in refused} == {0: 500 - first - probes, 1: first + probes}
         w.runway.state.runway.faults.clear()
@@ -167,7 +173,7 @@ async def test_a_task_that_vanished_may_have_been_charged_and_is_found_later(dat
         assert await until_vanished(w, video_id) == 300
         [entry] = await w.ledger(video_id)
         assert (entry["outcome"], entry["settled_at"], entry["task_id"] is not None) == ("unknown", None, True)
-        assert (await w.anyone.get("/health")).json()["unknown"] == 1
+        assert (await w.api.get("/health")).json()["unknown"] == 1
         assert (await w.api.post(f"/videos/{video_id}/retry")).status_code == 409
         bulk = {"filter": {"error_code": "TASK_VANISHED"}}
         assert (await w.api.post("/bulk/retry", json=bulk)).json()["skipped"] == 1

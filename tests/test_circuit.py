@@ -297,7 +297,7 @@ async def test_what_an_operator_is_shown(database_url: str) -> None:
         await w.enqueue_many(3)
         always(w, "status=500")
         await w.tick()
-        health = (await w.anyone.get("/health")).json()
+        health = (await w.api.get("/health")).json()
         [concern] = [words for words in health["concerns"] if "model" in words]
         assert concern.startswith("Runway's answers to creates were lost 3 times in a row (HTTP 500")
         assert "so model gen4_turbo is paused until " in concern

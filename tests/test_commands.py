@@ -271,6 +271,8 @@ async def test_callback_completes_a_video(database_url: str) -> None:
             values = {"CALLBACK_SECRETS": CALLBACK_SECRET}
             sent = await taxiway("callback", row["runway_video_id"], *listens, "--video", row["id"], **values)
             assert sent.code == 0, sent
+            async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+                await client.post("/process-queued", headers={"authorization": f"Bearer {CRON_SECRET}"})
             [after] = await fetch(database_url, "SELECT status FROM taxiway.videos")
             other = {"CALLBACK_SECRETS": "whsec_" + CALLBACK_SECRET.removeprefix("whsec_")[::-1]}
             forged = await cli.taxiway(None, "callback", row["runway_video_id"], *listens, **other)

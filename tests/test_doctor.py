@@ -245,7 +245,7 @@ class TestRootCauses:
                 await w.enqueue()
             await w.finish()
             check = (await ask(w.ctx))["queue", "moderated"]
-            concerns = (await w.anyone.get("/health")).json()["concerns"]
+            concerns = (await w.api.get("/health")).json()["concerns"]
             assert (check.status is CheckStatus.WARNING) == (failures == 3)
             assert any("moderation" in words for words in concerns) == (failures == 3)
             await w.later(hours=2)

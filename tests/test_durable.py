@@ -16,7 +16,7 @@ from service.store.database import Database
 from service.store.url import normalise
 from tests.database import PATIENCE_SECONDS, connected, execute
 from tests.roles import role
-from tests.world import World, world
+from tests.world import IMAGE, World, world
 
 if TYPE_CHECKING:
     from tests.database import Connection
@@ -40,6 +40,8 @@ WITNESS = """
         FOR EACH ROW EXECUTE FUNCTION public.witness();
 """
 SEEN = "SELECT tg || ' ' || kind AS what, array_agg(DISTINCT setting) AS settings FROM public.witness GROUP BY 1"
+
+VIDEO = {"input": {"promptText": "a boat", "promptImage": IMAGE}}
 
 
 @asynccontextmanager
@@ -191,3 +193,32 @@ async def test_a_claim_that_no_standby_has_is_not_sent_and_is_taken_back(server:
         await w.finish()
         assert len(w.creates) == 2, "once each"
         assert (await w.row(video_id))["status"] == (await w.row(second))["status"] == "completed"
+
+
+async def test_a_key_whose_first_request_no_standby_has_is_not_accepted(server: Server) -> None:
+    url = server.url()
+    await migrate(url)
+    async with world(url) as w:
+        async with a_standby_is_missing(url):
+            for _ in ("the first request", "its repeat"):
+                asked = asyncio.create_task(w.api.post("/videos", json=VIDEO, headers={"idempotency-key": "one"}))
+                await cancel_what_waits(url)
+                assert (await asked).status_code == 503
+            assert len(await w.rows("SELECT FROM taxiway.videos")) == 1, "and yet it is there, on this server"
+        answer = await w.api.post("/videos", json=VIDEO, headers={"idempotency-key": "one"})
+        assert answer.status_code == 202
+        assert len(await w.rows("SELECT FROM taxiway.videos")) == 1
+
+
+@pytest.mark.parametrize("setting", ["off", "on"])
+async def test_a_known_key_commits_durably_too(database_url: str, setting: str) -> None:
+    """A statement that only reads would not wait for the standby, nor for the disk."""
+    async with role(database_url, options="SUPERUSER") as (name, url):
+        await execute(database_url, f"ALTER ROLE {name} SET synchronous_commit = {setting}")
+        async with world(url) as w:
+            first = await w.api.post("/videos", json=VIDEO, headers={"idempotency-key": "one"})
+            [before] = await w.rows("SELECT pg_current_wal_flush_lsn() AS at")
+            again = await w.api.post("/videos", json=VIDEO, headers={"idempotency-key": "one"})
+            [after] = await w.rows("SELECT pg_current_wal_flush_lsn() AS at")
+            assert first.json()["id"] == again.json()["id"]
+            assert after["at"] > before["at"]

@@ -232,6 +232,17 @@ class TestLock:
         for entry in entries:
             assert re.fullmatch(r"[\w.-]+==\S+( ; [^\\]+?)? *( *--hash=sha256:[0-9a-f]{64})+", entry), entry
 
+    def test_installs_by_its_hashes_and_is_enough(self, tmp_path: Path) -> None:
+        """A plain install: every door opens with what the lock file names, and nothing else."""
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts"]
+        lock = ["--require-hashes", "--target", str(tmp_path), "-r", str(ROOT / "requirements.txt")]
+        subprocess.run([*pip, *lock], check=True)
+        doors = "import service.app, service.commands, service.worker, service.runway.transport"
+        code = f"import sys; sys.path[:0] = {[str(tmp_path), str(ROOT)]}; {doors}; print(*sys.modules)"
+        loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True)
+        assert not {"aiohttp", "httpx_aiohttp", "pytest", "respx"} & set(loaded.stdout.split())
+        assert not list(tmp_path.glob("aiohttp*"))
+
 
 def test_the_wheel_brings_everything_that_is_read_at_run_time(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(tmp_path), str(ROOT)]

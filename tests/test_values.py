@@ -99,6 +99,7 @@ async def live(url: str, create: dict[str, str], polls: list[dict[str, str]], la
     async with world(url) as w:
         ctx = replace(w.ctx, transport=lambda: answers)
         await w.rows("DELETE FROM taxiway.videos")
+        await w.rows("DELETE FROM taxiway.models")  # what the answers before did to the model's circuit
         video_id = await w.enqueue()
         counts = await tick(ctx)
         assert "errors" not in counts

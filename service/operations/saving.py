@@ -81,16 +81,22 @@ async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[bool]], 
 
 async def _within(work: Awaitable[T], grace: Grace) -> T:
     """The work's result. Raises TimeoutError, with the work cut off, once the grace is over."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({task}, timeout=WATCH_SECONDS))[0]:
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+    async with asyncio.timeout(None) as limit:  # a task for it would cost each save two turns of the loop
+
+        def watch() -> None:
+            nonlocal timer
             if grace.is_over:
-                raise TimeoutError
-        return task.result()
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
+                limit.reschedule(loop.time())
+            else:
+                timer = loop.call_later(WATCH_SECONDS, watch)
+
+        timer = loop.call_later(WATCH_SECONDS, watch)
+        try:
+            return await work
+        finally:
+            timer.cancel()
 
 
 async def _pause(ctx: Context, seconds: float, grace: Grace) -> bool:

@@ -109,7 +109,7 @@ async def _connect(address: Address) -> socket.socket:
 
 
 async def _connected(one: socket.socket, where: Any) -> None:
-    """What `sock_connect` of the loop does, without looking at the address again: half its cost."""
+    """What `sock_connect` of the loop does, without another look-up of the address: half its cost."""
     failure = one.connect_ex(where)
     if failure == errno.EINPROGRESS and _is_connected(one):  # inside one machine, it takes no time
         return

@@ -270,7 +270,7 @@ async def _read(response: httpx.Response, body: bytearray) -> None:
 
 
 def _decoded(body: bytes, encoding: bytes | None) -> bytes:
-    """What was compressed although nobody asked for it; at most LARGEST_ANSWER_BYTES. Raises zlib.error."""
+    """The body of an answer that was compressed unasked; at most LARGEST_ANSWER_BYTES. Raises zlib.error."""
     if not body or encoding is None or encoding.lower() not in (b"gzip", b"deflate"):
         return body
     return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, LARGEST_ANSWER_BYTES)

@@ -32,8 +32,8 @@ class TooLate(httpx.WriteTimeout):
 class Connection(asyncio.Protocol):
     """Carries one request after the other; `httptools` calls `on_…` with what it reads.
 
-    `status`, `headers`: the answer's, once `has_head`. `is_done`: its body is complete, and in `parts` as far as nobody
-    took it. `error`: what broke it off. `is_tainted`: there was a byte that belongs to no answer.
+    `status`, `headers`: the answer's, once `has_head`. `is_done`: its body is complete, and in `parts`, but for what
+    was taken. `error`: what broke it off. `is_tainted`: there was a byte that belongs to no answer.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], object]) -> None:
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         return not _readable(self._transport.get_extra_info("socket").fileno())
 
     def abort(self) -> None:
-        """Close it at once; what nobody has read or the kernel has not taken is lost."""
+        """Close it at once: what was not read, or not taken by the kernel, is lost."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -99,7 +99,7 @@ class PlainSocket(asyncio.Transport):
             self._loop.add_reader(self._descriptor, self._read)
 
     def close(self) -> None:
-        """The same as `abort`: whoever closes has what it wanted."""
+        """The same as `abort`: its caller has what it wanted."""
         self._close(None)
 
     def abort(self) -> None:

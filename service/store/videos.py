@@ -63,13 +63,18 @@ v AS (
 SELECT v.*, CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END, {ASK} FROM v
 """
 
-_BY_KEY = f"SELECT {COLUMNS}, v.request_hash FROM taxiway.videos v WHERE v.idempotency_key = $1"
+# The video of an Idempotency-Key. Where the first request was not confirmed, its row may be on this server alone: the
+# lock makes this a transaction that commits, and so waits for the standby.
+_BY_KEY = f"""
+SELECT {COLUMNS}, v.request_hash, {ASK} FROM taxiway.videos v WHERE v.idempotency_key = $1 FOR KEY SHARE OF v
+"""
 
 
 async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     """Store a request; (the video, whether it is new). An Idempotency-Key that is taken returns the first video.
 
-    Raises InvalidRequest for a key that was used with another body.
+    Raises InvalidRequest for a key that was used with another body, and DatabaseUnavailable while no synchronous
+    standby confirms the first video.
     """
     row = await database.fetchrow(
         _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,

@@ -24,7 +24,7 @@ from service.web.schemas import CallbackHint
 
 log = logging.getLogger(__name__)
 
-LARGEST_CALLBACK_BYTES = 256_000
+LARGEST_CALLBACK_BYTES = 128_000
 SLOWEST_CALLBACK_SECONDS = 15.0
 
 

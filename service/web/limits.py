@@ -13,18 +13,19 @@ from service.web import problems
 # Whose credentials are checked before any of the body is read.
 ORDINARY = 100
 # By path; none of these counts among the ordinary ones.
-CRON, HEALTH, OPEN, STREAM = "cron", "health", "open", "stream"
+CRON, HEALTH, OPEN, STREAM, CALLBACK = "cron", "health", "open", "stream", "callback"
 MOST = {
     "ordinary": ORDINARY,
     CRON: 20,  # reserved: a queue that is busy is worked on
     HEALTH: 200,  # reserved; they wait for one report together
     OPEN: 20,  # what strangers may send a body to, or fetch: they can keep each other out, and no one else
+    CALLBACK: 1_000,  # they come in storms, and wait in a line of their own
     STREAM: 100,  # live parts of pages, and films; each takes minutes
 }
 PATHS = {
     "/process-queued": CRON, "/process-queued/": CRON, "/poll-processing": CRON, "/poll-processing/": CRON,
     "/health": HEALTH, "/health/live": HEALTH, "/health/ready": HEALTH,
-    "/login": OPEN, "/callbacks/runway": OPEN, "/openapi.json": OPEN,
+    "/callbacks/runway": CALLBACK, "/login": OPEN, "/openapi.json": OPEN,
 }  # fmt: skip
 STREAMING = ("/events", "/media", "/image")
 

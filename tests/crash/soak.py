@@ -10,14 +10,18 @@ Runway is reached through a proxy that gives answers twice, late, and to others 
 windows of so many seconds in which every call fails, or no task is known (tests/crash/soak_runway.py). In the end the
 films are downloaded: the simulator writes the prompt into each.
 
+With `--cluster` the database is three PostgreSQL nodes under Patroni (`pip install -e '.[dev,ha]'`) behind a door; they
+are killed, frozen, cut off and switched over meanwhile (tests/cluster/trouble.py), `--rounds` times each. `--door keep`
+leaves old sessions open. `--asynchronous` is the control: its primary dies while its standbys lag, so it must fail.
+
 It ends by itself, leaves no process behind, and prints what became of every video and what the table refused. Exit
 code 1 if a video was lost, got stuck or was paid for twice without consent, if a row does not show how its video ended
-although the table did not refuse it, or if the trigger charged a round twice. The simulator's ledger is the judge.
+although the table did not refuse it, if the trigger charged a round twice, or if a commit is gone that was confirmed.
+The simulator's ledger is the judge.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
@@ -26,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,30 +38,36 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 
 from service import webhooks
 from service.installer.migrate import migrate
 from service.local.postgres import Server
+from tests.cluster import nodes
+from tests.cluster.nodes import Cluster
+from tests.cluster.trouble import Trouble, troubled
 from tests.crash import linked_app
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.answers_proxy import Mischief, answers_proxy
 from tests.crash.linked_app import Films
 from tests.crash.right_films import wrong_films
-from tests.crash.soak_crowd import Crowd, every
+from tests.crash.soak_crowd import BATCH, Crowd, every
 from tests.crash.soak_films import FilmStudio
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
+from tests.crash.soak_options import Options, parse
 from tests.database import connected, later
 
-MAIN_SHARE = 0.7  # of the time: then whatever is not created stays so, and the rest is brought to its end
+MAIN_SHARE = 0.5  # of the time: then whatever is not created stays so, and the rest is brought to its end
 WEBS = 2
 FEW = 20  # the main phase is over when less than one in so many is under way
 LEAST_KILLS = 4
+CALMER = 6  # on a cluster
 DAY_SECONDS = 86_400.0
 MOST_FILMS = 1_000  # are compared with their prompts: each costs the simulator some 20 ms
 FILMS_SEEN = "films compared with their prompts"
 GIVEN_UP = "tasks given up as vanished that were there"
-FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over")
+FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over", GIVEN_UP)
 NOTHING_UNCONSENTED = " 0 videos of that without consent"
 _UNDER_WAY = "SELECT count(*) FROM taxiway.videos WHERE status IN ('queued', 'processing')"
 _UNKNOWN = (
@@ -65,19 +75,6 @@ _UNKNOWN = (
 )
 _GONE = "SELECT runway_video_id FROM taxiway.videos WHERE error_code = 'TASK_VANISHED'"
 _PERMITS = "SELECT task_id FROM taxiway.submissions WHERE task_id IS NOT NULL"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked for. Without a database of one's own, one is started for the time. `window`: seconds."""
-
-    videos: int = 10_000
-    rows: int = 2_500
-    seed: int = 7
-    processes: int = 4
-    minutes: float = 20.0
-    window: float = 60.0
-    database_url: str | None = None
 
 
 @dataclass
@@ -94,11 +91,15 @@ class Result:
     fallen: list[str]
     tracebacks: dict[str, int]
     forbidden: list[str] = field(default_factory=list)
+    confirmed: int = 0  # commits of the witness, on a cluster
+    commits_lost: list[int] = field(default_factory=list)
+    audited: str = ""  # the last line of `taxiway audit`
 
     @property
     def passed(self) -> bool:
         """Nothing lost, nothing stuck, nothing paid for twice, no money unexplained, nothing fell over."""
-        return not (self.accounts.complaints or self.fallen or self.forbidden)
+        wrong = self.accounts.complaints or self.fallen or self.forbidden or self.commits_lost
+        return not wrong and self.audited.endswith(NOTHING_UNCONSENTED)
 
     def lines(self) -> Iterator[str]:
         """The table."""
@@ -109,6 +110,8 @@ class Result:
         yield f"lost              {len(found.lost)}"
         yield f"stuck             {len(found.stuck)}"
         yield f"paid twice        {len(found.paid_twice)}"
+        if self.options.cluster:
+            yield f"commits lost      {len(self.commits_lost)} of {self.confirmed} that were confirmed"
         yield f"unknown           {found.outcomes['unknown']}, all accounted for: {not found.unexplained}"
         yield f"consents          {found.consents}"
         yield f"creates           {found.creates}, of which {found.tasks} made a task; {found.deleted} deleted"
@@ -127,6 +130,7 @@ class Result:
         yield from (f"    {count:6}  {words}" for words, count in self.tracebacks.items())
         yield from (f"FORBIDDEN         {words}" for words in self.forbidden)
         yield from (f"WRONG             {words}" for words in found.complaints[:40])
+        yield f"taxiway audit     {self.audited}"
 
     def _film_lines(self) -> Iterator[str]:
         films = self.films
@@ -158,8 +162,8 @@ def _server(options: Options, folder: Path) -> Iterator[str]:
 class Soak:
     """One run: a fleet, a crowd around it, and the phases."""
 
-    def __init__(self, options: Options, folder: Path, database_url: str) -> None:
-        self.options, self.url = options, database_url
+    def __init__(self, options: Options, folder: Path, database_url: str, trouble: Trouble | None) -> None:
+        self.options, self.url, self.trouble = options, database_url, trouble
         dice = Random(options.seed)
         secrets = {
             "RUNWAYML_API_SECRET": "key_" + dice.randbytes(64).hex(),
@@ -217,13 +221,19 @@ class Soak:
         async def look_after() -> None:
             self.fleet.look_after()
 
-        works = [
+        works: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.6, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
             (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
-            (0.1, studio.write), (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove),
-            (2.0, studio.hold),
+            (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove), (2.0, studio.hold),
+            (0.1 + self.options.pause(self.options.rows / 3), studio.write),
         ]  # fmt: skip
-        tasks = [asyncio.create_task(crowd.hand_in(api, prompts))]
+        tasks = [asyncio.create_task(crowd.hand_in(api, prompts, self.options.pause(self.options.videos / BATCH)))]
+        if self.trouble is not None:
+            # Every process is killed less often: a failover is what is to be survived here.
+            works = [(seconds * (CALMER if work in (crowd.kill, crowd.cut) else 1), work) for seconds, work in works]
+            tasks.append(asyncio.create_task(self.trouble.run()))
+            if self.options.asynchronous:
+                works.append((1.0, self.trouble.accept))
         tasks += [asyncio.create_task(every(seconds, dice, work)) for seconds, work in works]
         try:
             yield
@@ -239,6 +249,9 @@ class Soak:
             async with asyncio.timeout(seconds):
                 await self.crowd.handed_in.wait()
                 await self.studio.all_written.wait()
+                if self.trouble is not None:
+                    await self.trouble.done.wait()
+                    return  # to what is left
                 # A machine that is busy otherwise may be done before it was killed often enough to prove anything.
                 while (  # noqa: ASYNC110  # others bring it about
                     self.fleet.did["kill -9"] < LEAST_KILLS or await self._ask(_UNDER_WAY) > self.options.videos // FEW
@@ -253,7 +266,7 @@ class Soak:
             try:
                 async with connected(self.url) as connection:
                     return await connection.fetchval(sql)
-            except OSError:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await asyncio.sleep(0.1)
 
     async def _show_evidence(self, api: httpx.AsyncClient) -> None:
@@ -306,6 +319,7 @@ class Soak:
         seen, wrong = await wrong_films(api, self.runway_url, self.url, prompts, MOST_FILMS)
         accounts.films = films.complaints + wrong
         did = self.crowd.did + self.fleet.did + self.studio.did + self.mischief.did
+        did += self.trouble.did if self.trouble else Counter()
         did += Counter({FILMS_SEEN: seen, GIVEN_UP: len(there)})
         return Result(
             options=self.options,
@@ -318,18 +332,38 @@ class Soak:
             fallen=self.fleet.fallen,
             tracebacks=dict(self.fleet.tracebacks()),
             forbidden=[f"{did[name]} {name}" for name in FORBIDDEN if did[name]],
+            confirmed=len(self.trouble.witness.confirmed) if self.trouble else 0,
+            commits_lost=await self.trouble.witness.lost(self.url) if self.trouble else [],
         )
 
 
-async def soak(options: Options, folder: Path, database_url: str) -> Result:
+async def soak(options: Options, folder: Path, database_url: str, trouble: Trouble | None = None) -> Result:
     """Run it over an empty database; every process that it started has ended when it returns."""
     await migrate(database_url)
     await linked_app.install(database_url)
-    this = Soak(options, folder, database_url)
+    this = Soak(options, folder, database_url, trouble)
     try:
-        return await this.run()
+        result = await this.run()
     finally:
         this.fleet.end()
+    result.audited = await asyncio.to_thread(audit, database_url)
+    return result
+
+
+async def soak_on_cluster(options: Options, folder: Path, made: Cluster) -> Result:
+    """The same on a cluster, while that is in trouble."""
+    async with troubled(made, options.plan, keeps=options.door == "keep") as trouble:
+        return await soak(options, folder, trouble.door.url, trouble)
+
+
+async def _on_its_own_database(options: Options, folder: Path) -> Result:
+    if not options.cluster:
+        with _server(options, folder) as url:
+            return await soak(options, folder, url)
+    seconds = options.minutes * 60 + nodes.LIMIT_SECONDS
+    setup = nodes.Options(synchronous=not options.asynchronous, ttl=options.ttl, limit_seconds=seconds)
+    async with nodes.cluster(setup) as made:
+        return await soak_on_cluster(options, folder, made)
 
 
 def audit(database_url: str) -> str:
@@ -346,31 +380,19 @@ def audit(database_url: str) -> str:
     return ended.stdout.splitlines()[-1]
 
 
-async def _interruptible(options: Options, folder: Path, database_url: str) -> Result:
-    work = asyncio.create_task(soak(options, folder, database_url))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    return await work
+async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.soak", description=(__doc__ or "").splitlines()[0])
-    for name, kind in (
-        ("videos", int),
-        ("rows", int),
-        ("seed", int),
-        ("processes", int),
-        ("minutes", float),
-        ("window", float),
-        ("database-url", str),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Options, name.replace("-", "_")))
-    options = Options(**vars(parser.parse_args()))
-    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name, _server(options, Path(name)) as url:
-        result = asyncio.run(_interruptible(options, Path(name), url))
-        audited = audit(url)
-    sys.stdout.write("\n".join([*result.lines(), f"taxiway audit     {audited}"]) + "\n")
-    return 0 if result.passed and audited.endswith(NOTHING_UNCONSENTED) else 1
+    options = parse((__doc__ or "").splitlines()[0])
+    with tempfile.TemporaryDirectory(prefix="taxiway-soak-") as name:
+        result = asyncio.run(_interruptible(_on_its_own_database(options, Path(name))))
+    sys.stdout.write("\n".join(result.lines()) + "\n")
+    return 0 if result.passed else 1
 
 
 if __name__ == "__main__":

@@ -49,12 +49,16 @@ class Crowd:
     did: Counter[str] = field(default_factory=Counter)
     handed_in: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def hand_in(self, api: httpx.AsyncClient, prompts: Iterable[str]) -> None:
-        """Enqueue all of it, in batches, each until it was answered: an Idempotency-Key makes that one video."""
+    async def hand_in(self, api: httpx.AsyncClient, prompts: Iterable[str], pause: float = 0.0) -> None:
+        """Enqueue all of it, in batches, each until it was answered: an Idempotency-Key makes that one video.
+
+        `pause`: seconds between two batches.
+        """
         waiting = list(prompts)
         while waiting:
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
             await asyncio.gather(*(self._hand_in_one(api, prompt) for prompt in batch))
+            await asyncio.sleep(pause if waiting else 0)
         self.handed_in.set()
 
     async def _hand_in_one(self, api: httpx.AsyncClient, prompt: str) -> None:

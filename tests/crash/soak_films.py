@@ -33,9 +33,9 @@ class FilmStudio:
         if count == 0:
             self.all_written.set()
             return
-        numbers = range(self.written, self.written + count)
-        self.written += count  # a lost connection may have written them or not: their numbers are not used again
         async with as_app(self.database_url) as connection:
+            numbers = range(self.written, self.written + count)
+            self.written += count  # a lost connection may have written them or not: their numbers are not used again
             transaction = connection.transaction()
             await transaction.start()
             for number in numbers:

@@ -107,8 +107,9 @@ async def test_a_whole_life_through_it(pooler: Pooler, database_url: str) -> Non
         assert (await g.tick())["submit"]["accepted"] == 1
         await w.later(minutes=1)
         sent = callback((await w.row(first))["runway_video_id"])
-        answer = await g.retry_until_saved("POST", sent.pop("url"), 200, **sent)
-        assert answer.json() == {"result": "finalized"}
+        answer = await g.retry_until_saved("POST", sent.pop("url"), 202, **sent)
+        assert answer.json() == {"result": "kept"}
+        assert (await g.tick())["poll"]["completed"] == 1
         view = (await g.retry_until_saved("GET", f"/videos/{first}", 200)).json()
         assert view["status"] == "completed"
         assert (await g.retry_until_saved("GET", f"/videos/{first}/file", 302)).headers["location"] == view["video_url"]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.soak import FILMS_SEEN, Options, soak
+from tests.crash.soak import FILMS_SEEN, soak
+from tests.crash.soak_options import Options
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     database_url: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    options = Options(videos=60, rows=60, seed=7, processes=2, minutes=3, window=2.0)
+    options = Options(videos=60, rows=60, seed=7, processes=2, minutes=4, window=2.0)
     result = await soak(options, tmp_path, database_url)
     table = "\n".join(result.lines())
     print(table)  # noqa: T201  # shown with -s, and when it fails

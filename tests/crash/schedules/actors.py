@@ -18,6 +18,7 @@ from service.app import create_app
 from service.errors import TaxiwayError
 from service.steps import cancel, poll, rescue
 from service.tick import tick
+from service.videos import SUBMISSION_UNKNOWN
 from tests.crash.schedules.ground import BEGINNING
 from tests.world import API_KEY, CALLBACK_SECRET, IMAGE
 
@@ -99,13 +100,16 @@ async def _user(process: Process) -> None:
     simulation = process.simulation
     for number in range(simulation.nature.videos):
         await _hand_in(process, f"schedule {simulation.seed} video {number}", MODELS[number % len(MODELS)])
-    acts = (_cancel, partial(_retry, consent=False), partial(_retry, consent=True), _read, _drag)
+    without, with_consent = partial(_retry, consent=False), partial(_retry, consent=True)
+    acts = (_cancel, without, with_consent, with_consent, _read, _drag)
     for _ in range(simulation.nature.acts):
         await asyncio.sleep(4.0 * simulation.nature.waking)
         await process.switch("act")
         act = acts[simulation.decisions.one_of(len(acts))]
-        failed = [video_id for video_id, (status, _) in simulation.ends.items() if status == "failed"]
-        videos = failed if failed and isinstance(act, partial) else list(simulation.prompts)
+        failed = {video_id: code for video_id, (status, code) in simulation.ends.items() if status == "failed"}
+        unknown = [video_id for video_id, code in failed.items() if code == SUBMISSION_UNKNOWN]
+        again = (act is with_consent and unknown) or list(failed) if act in (with_consent, without) else []
+        videos = again or list(simulation.prompts)
         await act(process, videos[simulation.decisions.one_of(len(videos))])
 
 

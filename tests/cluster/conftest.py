@@ -1,0 +1,39 @@
+"""Tests on a cluster need Patroni, and the machine for themselves."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.nodes import Cluster, Options, cluster, has_patroni
+
+MISSING = "needs Patroni, on Linux: run `pip install -e '.[dev,ha]'`"
+
+
+@pytest.fixture(scope="package", autouse=True)
+def patroni() -> Iterator[None]:
+    """Patroni is there, and no other process has a cluster: a second one would take the time that its leases need."""
+    if not has_patroni():
+        pytest.skip(MISSING)
+    with (Path(tempfile.gettempdir()) / f"taxiway-cluster-{os.geteuid()}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="package")
+async def strict(patroni: None) -> AsyncIterator[Cluster]:
+    """A cluster whose commits wait for a standby."""
+    async with cluster(Options()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def asynchronous(patroni: None) -> AsyncIterator[Cluster]:
+    """A cluster whose commits wait for no standby."""
+    async with cluster(Options(synchronous=False)) as made:
+        yield made
