@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 from service.installer.turn import Connection
@@ -37,20 +37,20 @@ async def shape(connection: Connection) -> list[str]:
 
 
 @asynccontextmanager
-async def role(url: str, name: str = "", options: str = "") -> AsyncIterator[tuple[str, str]]:
+async def role(url: str, name: str = "", options: str = "", password: str = PASSWORD) -> AsyncIterator[tuple[str, str]]:
     """A role that may only connect: its name, and `url` as that role."""
     name = name or f"taxiway_{uuid4().hex[:12]}"
     database = urlsplit(url).path.removeprefix("/")
     async with connected(url) as owner:
-        await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}' {options}")
+        await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' {options}")
         await owner.execute(f'GRANT CONNECT ON DATABASE "{database}" TO {name}')
         try:
-            yield name, as_role(url, name)
+            yield name, as_role(url, name, password)
         finally:
             await owner.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
 
 
-def as_role(url: str, name: str) -> str:
+def as_role(url: str, name: str, password: str = PASSWORD) -> str:
     """The same server and database, another user."""
     parts = urlsplit(url)
-    return parts._replace(netloc=f"{name}:{PASSWORD}@{parts.netloc.rpartition('@')[2]}").geturl()
+    return parts._replace(netloc=f"{name}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -34,6 +34,7 @@ from service.web.page import login, media
 from tests.commands import free_port, running
 from tests.database import connected
 from tests.pages import ADMIN_TOKEN, SITE, browser, check, control
+from tests.roles import role
 from tests.test_commands import environment
 from tests.world import API_KEY, IMAGE, RUNWAY_KEY, World, world
 
@@ -207,16 +208,14 @@ ALL_ROWS = "SELECT relname FROM pg_class WHERE relnamespace = 'taxiway'::regname
 
 
 def marked(url: str) -> dict[str, Any]:
-    """Settings in which every secret is a marker. The server that tests use asks for no password."""
-    scheme, rest = url.split("://", 1)
-    user, _, place = rest.partition("@")
+    """Settings in which every secret is a marker. `url`: as a role whose password is one."""
     return {
         **{name: (MARKS[name],) for name in ("api_keys", "cron_secret", "admin_tokens", "viewer_tokens")},
         "callback_secrets": (MARKS["callback_secrets"],),
         "runway_key": MARKS["runway_key"],
         "runway_headers": f"X-Gateway: {MARKS['header']}\nX-Other: Bearer {MARKS['bearer']}",
         "heartbeat_url": f"https://hc.example.com/{MARKS['heartbeat']}",
-        "database_url": f"{scheme}://{user.partition(':')[0]}:{quote(MARKS['password'], safe='')}@{place}",
+        "database_url": url,
     }
 
 
@@ -290,7 +289,10 @@ async def everywhere(w: World, out: io.StringIO) -> AsyncIterator[tuple[str, str
 
 
 async def test_s4_what_runway_repeats_is_nowhere(database_url: str, lines: io.StringIO) -> None:
-    async with world(database_url, **(marked(database_url) | {"max_credits_per_day": 10_000})) as w:
+    async with (
+        role(database_url, options="SUPERUSER", password=MARKS["password"]) as (_, url),
+        world(database_url, **(marked(url) | {"max_credits_per_day": 10_000})) as w,
+    ):
         numbers = iter(range(1_000))
         ctx = replace(w.ctx, transport=lambda: httpx.MockTransport(lambda request: gateway(next(numbers), request)))
         w.ctx = ctx

@@ -58,10 +58,11 @@ class Witness:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def lost(self, url: str) -> list[int]:
-        """The confirmed ones that are not there."""
+        """Those confirmed by now that are not there. What is confirmed while this reads may be too young to be seen."""
+        confirmed = set(self.confirmed)
         async with connected(url) as connection:
             kept = {row["n"] for row in await connection.fetch("SELECT n FROM public.witness")}
-        return sorted(self.confirmed - kept)
+        return sorted(confirmed - kept)
 
 
 @dataclass

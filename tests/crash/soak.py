@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -112,6 +112,7 @@ class Result:
         yield f"paid twice        {len(found.paid_twice)}"
         if self.options.cluster:
             yield f"commits lost      {len(self.commits_lost)} of {self.confirmed} that were confirmed"
+            yield from (f"    number {number}" for number in self.commits_lost[:5])
         yield f"unknown           {found.outcomes['unknown']}, all accounted for: {not found.unexplained}"
         yield f"consents          {found.consents}"
         yield f"creates           {found.creates}, of which {found.tasks} made a task; {found.deleted} deleted"
@@ -146,17 +147,18 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none"
 
 
-@contextmanager
-def _server(options: Options, folder: Path) -> Iterator[str]:
+@asynccontextmanager
+async def server(options: Options, folder: Path) -> AsyncIterator[str]:
+    """The server that was given, or one of its own, for the time."""
     if options.database_url:
         yield options.database_url
         return
-    server = Server(folder / "postgres", durable=False)
-    server.start()
+    own = Server(folder / "postgres", durable=False)
+    await asyncio.to_thread(own.start)
     try:
-        yield server.url()
+        yield own.url()
     finally:
-        server.remove()
+        await asyncio.to_thread(own.remove)
 
 
 class Soak:
@@ -358,7 +360,7 @@ async def soak_on_cluster(options: Options, folder: Path, made: Cluster) -> Resu
 
 async def _on_its_own_database(options: Options, folder: Path) -> Result:
     if not options.cluster:
-        with _server(options, folder) as url:
+        async with server(options, folder) as url:
             return await soak(options, folder, url)
     seconds = options.minutes * 60 + nodes.LIMIT_SECONDS
     setup = nodes.Options(synchronous=not options.asynchronous, ttl=options.ttl, limit_seconds=seconds)

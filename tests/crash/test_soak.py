@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.soak import FILMS_SEEN, soak
+from tests.crash.soak import FILMS_SEEN, server, soak
 from tests.crash.soak_options import Options
+from tests.database import connected
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
+
+
+async def test_a_server_of_its_own_lasts_as_long_as_the_soak(tmp_path: Path) -> None:
+    async with server(Options(), tmp_path) as url, connected(url) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+    with pytest.raises(OSError):  # which one depends on the system
+        async with connected(url):
+            pass
 
 
 async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
