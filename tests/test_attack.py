@@ -47,7 +47,7 @@ from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY
 pytestmark = pytest.mark.anyio
 
 ADMIN = "admin-token-for-tests-01"
-PIXELS = "c2VjcmV0cGl4ZWxz" * 50  # what a data URI carries must never be seen again
+PIXELS = "iVBORw0KGgoA" + "c2VjcmV0cGl4ZWxz" * 50  # what a data URI carries must never be seen again
 SECRETS = (API_KEY, ADMIN, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removeprefix("whsec_"), RUNWAY_KEY)
 # Nothing of how it is made shows in an answer. SQL is in capitals here; in small letters it is English.
 INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|(SELECT|INSERT|UPDATE) \w+|unnest|jsonb')

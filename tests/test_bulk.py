@@ -110,6 +110,17 @@ async def test_a_cancel_ends_what_waits_and_deletes_what_is_under_way(database_u
         assert await statuses(w) == {"cancelled": 2, "failed": 1}
 
 
+async def test_only_the_videos_that_are_named(database_url: str) -> None:
+    async with world(database_url) as w:
+        ids = [str(one) for one in await fail(w, "INTERNAL", 3)]
+        waiting = str(await w.enqueue())
+        assert await batch(w, "retry", {"ids": [*ids[:2], waiting]}) == counts(2, 2)
+        assert await batch(w, "retry", {"ids": []}) == counts(0, 0)
+        assert await batch(w, "cancel", {"ids": [waiting], "q": "nothing of this"}) == counts(0, 0)
+        [left] = await w.rows("SELECT id FROM taxiway.videos WHERE status = 'failed'")
+        assert str(left["id"]) == ids[2]
+
+
 async def test_filters(database_url: str) -> None:
     async with world(database_url) as w:
         first, second = await w.enqueue(), await w.enqueue()

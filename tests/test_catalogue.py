@@ -232,9 +232,10 @@ def test_stands_on_both_sides_of_every_limit(field: str, good: list[object], bad
         "https://images.example.com/".ljust(2048, "a"),
         "runway://ab/c",
         "runway://".ljust(5000, "a"),
-        f"{DATA_HEAD}aGk=",
-        "data:image/jpg;base64,aGk",
-        DATA_HEAD.ljust(5_242_880, "a"),
+        f"{DATA_HEAD}iVBORw0KGgo=",
+        "data:image/jpg;base64,/9j/4A",
+        "data:image/webp;base64,UklGRugDAABXRUJQVlA4IA==",
+        f"{DATA_HEAD}/9j/".ljust(5_242_880, "a"),  # Runway reads what it is, whatever it is called
     ],
 )
 def test_takes_the_uris_that_runway_takes(uri: str) -> None:
@@ -272,6 +273,8 @@ def test_takes_the_uris_that_runway_takes(uri: str) -> None:
         (DATA_HEAD, "is not valid base64"),
         (f"{DATA_HEAD}aGk_", "is not valid base64"),
         (f"{DATA_HEAD}aG k", "is not valid base64"),
+        (f"{DATA_HEAD}aGk=", "is no JPEG, PNG or WebP image"),
+        (f"{DATA_HEAD}UklGRugDAABXQVZFVlA4IA==", "is no JPEG, PNG or WebP image"),
         ("data:image/gif;base64,aGk=", "must start with data:image/jpeg"),
         ("data:image/png,hi", "must start with data:image/jpeg"),
         (DATA_HEAD.ljust(5_242_881, "a"), "is a data URI of 5242881 characters, and Runway takes 5242880"),
@@ -381,7 +384,7 @@ def test_the_schema_has_the_fields_and_no_others(operation: str, model: str, _sd
         ({"promptImage": None}, False),
         ({"promptImage": [{"uri": IMAGE, "position": "first"}]}, True),
         ({"promptImage": [{"uri": IMAGE, "position": "last"}]}, False),
-        ({"promptImage": f"{DATA_HEAD}aGk="}, True),
+        ({"promptImage": f"{DATA_HEAD}iVBORw0KGgo="}, True),
         ({"promptImage": "http://images.example.com"}, False),
         ({"duration": 10, "seed": 4294967295}, True),
         ({"duration": 11}, False),

@@ -139,7 +139,7 @@ async def test_whoever_reads_does_not_wait_for_the_cron(database_url: str) -> No
 
 async def test_data_uris_are_not_read_back(database_url: str) -> None:
     async with world(database_url) as w:
-        image = "data:image/png;base64," + "A" * 400
+        image = "data:image/png;base64,iVBORw0KGgo" + "A" * 400
         response = await w.api.post("/videos", json={"input": {"promptImage": image}})
         assert response.json()["input"]["promptImage"] == "data:image/png;base64,[…]"
         row = await w.row(response.json()["id"])

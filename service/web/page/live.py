@@ -25,7 +25,7 @@ from service.web.page import base
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.5
-ENDED_SECONDS = 5.0  # between looks at a video that has ended: only a person or the app changes it
+ENDED_SECONDS = 5.0  # between two reads of a video that has ended: only a retry or an attach changes it
 BEAT_SECONDS = 10.0
 # Shorter than the minute after which proxies and serverless hosts end a request; the browser comes again by itself.
 STREAM_SECONDS = 55.0

@@ -69,7 +69,7 @@ def enqueued(buckets: Sequence[Bucket], window: Span) -> Plot:
 
 
 def ended(buckets: Sequence[Bucket], window: Span) -> Plot:
-    """Completed and failed, one on the other, as bars. Two colours: more cannot all be told from each other."""
+    """Completed and failed, one on the other, as bars. Of more than two colours, not all differ enough."""
     return _piled(buckets, window, ("completed", "failed"))
 
 
