@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from random import random as _draw
 from typing import TYPE_CHECKING
 
-from service import settings as environment
+from service import environment
 from service.actors import TAXIWAY
 from service.errors import BadSettings
 from service.runway.client import Runway, load

@@ -6,23 +6,21 @@ A missing setting closes only what needs it: `Settings.need()` raises NotConfigu
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails, PydanticUseDefault
+from pydantic import AfterValidator, AliasChoices, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import env_parsing
 from service.actors import Key
 from service.env_parsing import RUNWAY_URL
-from service.errors import BadSettings, NotConfigured
+from service.errors import NotConfigured
 from service.redaction import Redactor
-from service.setting_doubts import contradictions, doubts
 from service.webhooks import check_secret
 
 log = logging.getLogger(__name__)
@@ -369,24 +367,3 @@ def need(settings: Settings, *names: str) -> None:
     missing = [ENV_NAMES[name] for name in names if not getattr(settings, name)]
     if missing:
         raise NotConfigured(f"set {' and '.join(missing)} in the environment", missing=missing)
-
-
-def load() -> Settings:
-    """The settings of this process. Raises BadSettings with every complaint at once; none repeats what was given."""
-    complaints = list(contradictions(os.environ))
-    try:
-        settings = Settings()
-    except ValidationError as exc:
-        complaints += [_complaint(error) for error in exc.errors(include_input=False)]
-        raise BadSettings(complaints) from None
-    if complaints:
-        raise BadSettings(complaints)
-    for doubt in doubts(settings):
-        log.warning("%s", doubt)
-    return settings
-
-
-def _complaint(error: ErrorDetails) -> str:
-    where = str(error["loc"][0])
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{ENV_NAMES.get(where, where)} {message[:1].lower()}{message[1:]}"

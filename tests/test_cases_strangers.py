@@ -188,7 +188,8 @@ async def test_s3_there_is_a_reserve_for_cron_and_health() -> None:
         kind = limits.kind_of(route.path)
         is_reserved = route.path.startswith(("/process", "/poll", "/health"))
         assert (kind in (limits.CRON, limits.HEALTH)) == is_reserved, route.path
-        assert (kind == limits.STREAM) == route.path.endswith(("/events", "/media", "/image")), route.path
+        is_stream = route.path.startswith("/ui/") and route.path.endswith(limits.STREAMING)
+        assert (kind == limits.STREAM) == is_stream, route.path
 
 
 # Each secret is a marker, in no other text.

@@ -24,12 +24,13 @@ from service.doctor.public import reachable
 from service.doctor.queue import cron, queue
 from service.doctor.report import installation, run_checks
 from service.env_parsing import RUNWAY_URL
+from service.environment import load
 from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.installer import closing, history
 from service.installer.grants import grant
 from service.operations import rhythm
 from service.runway.client import Runway
-from service.settings import Settings, load
+from service.settings import Settings
 from service.store import doctor_queries, models
 from service.store.database import Database
 from service.store.url import normalise

@@ -33,10 +33,13 @@ TOP_LEVEL = {
 # Each may import from its own row and from the rows above it.
 LAYERS: tuple[set[str], ...] = (
     {
+        "actors",
         "deadline",
         "docs",
         "env_parsing",
+        "environment",
         "errors",
+        "events",
         "link_mapping",
         "logs",
         "redaction",

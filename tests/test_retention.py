@@ -18,6 +18,7 @@ from tests.world import World, world
 
 pytestmark = pytest.mark.anyio
 
+A_YEAR_SECONDS = 366 * 86_400.0
 DUE = "UPDATE taxiway.maintenance SET due_at = now() WHERE name LIKE '%_walk'"
 FROM_THE_BEGINNING = """
 UPDATE taxiway.maintenance SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
@@ -48,6 +49,7 @@ async def walked(w: World, limit: int = 10) -> int:
     done = 0
     for _ in range(1000):
         done += await retention.walk(w.ctx.database, limit)
+        done += await retention.forget_events(w.ctx.database, A_YEAR_SECONDS, limit)
         if not await w.ctx.database.fetchval("SELECT " + retention.DUE.format(retention="NULL")):
             return done
     raise AssertionError("the walks do not come to an end")

@@ -10,15 +10,9 @@ from typing import Any
 import pytest
 
 from service.env_parsing import RUNWAY_URL
+from service.environment import RENAMED, doubts, load
 from service.errors import BadSettings, NotConfigured
-from service.setting_doubts import RENAMED, doubts
-from service.settings import (
-    ENV_NAMES,
-    LEASE_MARGIN_SECONDS,
-    Settings,
-    load,
-    need,
-)
+from service.settings import ENV_NAMES, LEASE_MARGIN_SECONDS, Settings, need
 
 KEY = "key_" + "0a" * 64
 LONG = "0123456789abcdef"

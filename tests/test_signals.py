@@ -13,10 +13,10 @@ import pytest
 import respx
 
 from service import heartbeat, logs
+from service.environment import load
 from service.errors import BadSettings, DatabaseUnavailable
 from service.logs import ConsoleFormatter, JsonFormatter, tick_ref
 from service.redaction import Redactor
-from service.settings import load
 from service.tick import poll_only
 from tests.world import warm, world
 

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices
 
 from service.env_parsing import RUNWAY_URL, WRONG_RUNWAY_HOST
+from service.environment import doubts
 from service.errors import RunwayUnavailable
 from service.runway.account import Account, Limits
-from service.setting_doubts import doubts
 from service.settings import ENV_NAMES, Settings
 
 FEW_CREDITS = 120  # what ten seconds of gen4.5 cost

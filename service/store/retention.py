@@ -214,8 +214,7 @@ async def forget_events(database: Database, older_than_seconds: float, limit: in
 
 # Videos that ended long ago, with what is searched of them. A video stays for as long as anything may still come of it
 # at Runway, and while a linked table has not been shown its end; its ledger is never removed. Those that stay are
-# passed
-# over again at each step, so after the last of the others it rests.
+# passed over again at each step, so after the last of the others it rests.
 _OLD = f"""
 WITH turn AS MATERIALIZED (
     SELECT FROM taxiway.maintenance WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED

@@ -1,16 +1,21 @@
-"""What the environment must not say twice; and what it may say, and is probably a mistake."""
+"""The settings of this process, read from its environment; and what the environment says and is probably a mistake."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from service.env_parsing import RUNWAY_URL
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-if TYPE_CHECKING:
-    from service.settings import Settings
+from service.env_parsing import RUNWAY_URL
+from service.errors import BadSettings
+from service.settings import ENV_NAMES, Settings
+
+log = logging.getLogger(__name__)
 
 # Settings that had another name, by their old one. It still counts, but must not contradict the new one.
 RENAMED = {
@@ -21,6 +26,27 @@ RENAMED = {
 }
 
 RUNWAY_KEY_FORM = re.compile(r"key_[0-9a-f]{128}")
+
+
+def load() -> Settings:
+    """The settings of this process. Raises BadSettings with every complaint at once; none repeats what was given."""
+    complaints = list(contradictions(os.environ))
+    try:
+        settings = Settings()
+    except ValidationError as exc:
+        complaints += [_complaint(error) for error in exc.errors(include_input=False)]
+        raise BadSettings(complaints) from None
+    if complaints:
+        raise BadSettings(complaints)
+    for doubt in doubts(settings):
+        log.warning("%s", doubt)
+    return settings
+
+
+def _complaint(error: ErrorDetails) -> str:
+    where = str(error["loc"][0])
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{ENV_NAMES.get(where, where)} {message[:1].lower()}{message[1:]}"
 
 
 def doubts(settings: Settings) -> list[str]:
