@@ -116,7 +116,7 @@ def test_what_tells_of_work_is_an_event() -> None:
         and call.func.attr in ("info", "warning", "error", "exception")
     }
     # What is told before there is any work, or for whoever sits at the terminal.
-    assert plain <= {"context.py", "settings.py", "env_parsing.py", "serving.py", "installer/migrate.py"}
+    assert plain <= {"context.py", "environment.py", "env_parsing.py", "serving.py", "installer/migrate.py"}
 
 
 def test_each_event_has_one_name_that_is_a_word() -> None:
