@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from service.videos import MEANINGS
+from service.videos import meaning_of
 
 
 class Kind(StrEnum):
@@ -97,8 +97,7 @@ def words_of(kind: str, code: str | None, detail: Mapping[str, Any], model: str 
         return f"The database cannot read or store its row of {detail['link']}"
     if kind == Kind.RETRIED and code and code != "bulk":
         return "Runway's task failed: it is requested again"
-    meaning = MEANINGS.get(code or "", code or "no reason is known")
     seconds = f"{detail.get('seconds') or 0:g}"
     given = {"model": model, "video": "", "videos": 0, "statement": "", "link": ""} | dict(detail)
-    given |= {"code": code or "", "meaning": meaning, "seconds": seconds}
+    given |= {"code": code or "", "meaning": meaning_of(code), "seconds": seconds}
     return _WORDS.get(kind, kind).format(**given)

@@ -70,36 +70,57 @@ def sources(event: Event) -> list[str]:
     return [status.value for (status, happening) in TRANSITIONS if happening is event]
 
 
-# Reasons that Taxiway itself gives in `error_code`; the others are Runway's failureCodes.
-SUBMISSION_UNKNOWN = "SUBMISSION_UNKNOWN"
-EXPIRED = "EXPIRED"
-INVALID_REQUEST = "INVALID_REQUEST"
-REJECTED = "REJECTED"
-REFUSED_BY_TABLE = "REFUSED_BY_TABLE"
-REFUSED_BY_GATEWAY = "REFUSED_BY_GATEWAY"
-TASK_TIMEOUT = "TASK_TIMEOUT"
-TASK_VANISHED = "TASK_VANISHED"
-TASK_CANCELLED = "TASK_CANCELLED"
-NO_OUTPUT = "NO_OUTPUT"
-UNSTORABLE = "UNSTORABLE"  # PostgreSQL refused for a day to store what became of it
+class FailureCode(StrEnum):
+    """Why a video failed, where the reason is Taxiway's own; the others in `error_code` are Runway's failureCodes.
 
-# What each of them means, in the words of the page `errors`.
-MEANINGS: Mapping[str, str] = {
-    INVALID_REQUEST: "the row makes no valid request; nothing was sent",
-    EXPIRED: "it was still queued at `expires_at`, or after `QUEUE_TIMEOUT`",
-    REJECTED: "Runway refused the request, in its own words",
-    SUBMISSION_UNKNOWN: "it is not known whether Runway took the request; see `taxiway docs unknown-outcomes`",
-    TASK_TIMEOUT: "Runway had not finished after `TASK_TIMEOUT`; its task is deleted",
-    TASK_VANISHED: "Runway did not know the task three times over five minutes; it may have been charged, so a retry "
-    "needs consent; Runway is asked for a day more, and a late answer completes it",
-    TASK_CANCELLED: "the task was cancelled at Runway",
-    NO_OUTPUT: "Runway says that the task succeeded, and gave no file",
-    REFUSED_BY_GATEWAY: "a gateway or firewall in front of Runway refused this video three times while others passed, "
-    "or its body as too large (413); nothing was made",
-    REFUSED_BY_TABLE: "a trigger or constraint of your linked table refused `processing`, in its own words; nothing "
-    "was sent; see `taxiway docs linked-tables`",
-    UNSTORABLE: "the database refused for a day to store what became of it; doctor and the timeline quote it",
-}
+    `meaning`: a sentence, as in the page `errors` and in a history.
+    """
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> FailureCode:
+        """A member from its value and its sentence."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    INVALID_REQUEST = "INVALID_REQUEST", "the row makes no valid request; nothing was sent"
+    EXPIRED = "EXPIRED", "it was still queued at `expires_at`, or after `QUEUE_TIMEOUT`"
+    REJECTED = "REJECTED", "Runway refused the request, in its own words"
+    SUBMISSION_UNKNOWN = (
+        "SUBMISSION_UNKNOWN",
+        "it is not known whether Runway took the request; see `taxiway docs unknown-outcomes`",
+    )
+    TASK_TIMEOUT = "TASK_TIMEOUT", "Runway had not finished after `TASK_TIMEOUT`; its task is deleted"
+    TASK_VANISHED = (
+        "TASK_VANISHED",
+        "Runway did not know the task three times over five minutes; it may have been charged, so a retry "
+        "needs consent; Runway is asked for a day more, and a late answer completes it",
+    )
+    TASK_CANCELLED = "TASK_CANCELLED", "the task was cancelled at Runway"
+    NO_OUTPUT = "NO_OUTPUT", "Runway says that the task succeeded, and gave no file"
+    REFUSED_BY_GATEWAY = (
+        "REFUSED_BY_GATEWAY",
+        "a gateway or firewall in front of Runway refused this video three times while others passed, "
+        "or its body as too large (413); nothing was made",
+    )
+    REFUSED_BY_TABLE = (
+        "REFUSED_BY_TABLE",
+        "a trigger or constraint of your linked table refused `processing`, in its own words; nothing "
+        "was sent; see `taxiway docs linked-tables`",
+    )
+    UNSTORABLE = (
+        "UNSTORABLE",
+        "the database refused for a day to store what became of it; doctor and the timeline quote it",
+    )
+
+
+def meaning_of(code: str | None) -> str:
+    """A failure code in words; Runway's own are returned as they are."""
+    own = FailureCode.__members__.get(code or "")
+    return own.meaning if own else code or "no reason is known"
+
 
 BACKOFF_FIRST_SECONDS = 5.0
 BACKOFF_CAP_SECONDS = 600.0

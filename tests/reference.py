@@ -107,7 +107,7 @@ def _default(parameter: Any) -> str:
 
 def codes() -> str:
     """Every `error_code` of Taxiway's own."""
-    return table(["`error_code`", "meaning"], [[code(name), words] for name, words in videos.MEANINGS.items()])
+    return table(["`error_code`", "meaning"], [[code(one), one.meaning] for one in videos.FailureCode])
 
 
 def problems() -> str:

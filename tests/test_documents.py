@@ -89,13 +89,6 @@ def test_the_nextjs_app_is_the_one_that_is_tested() -> None:
     assert shown == there - scaffold
 
 
-def test_every_reason_of_our_own() -> None:
-    reasons = {
-        value for name, value in vars(videos).items() if name.isupper() and isinstance(value, str) and name == value
-    }
-    assert set(videos.MEANINGS) == reasons
-
-
 def test_every_transition() -> None:
     written = {(source, code(row[1])[0]) for row in table(section("videos", "States")) for source in code(row[0])}
     assert written == {(source.value, target.value) for (source, _), target in videos.TRANSITIONS.items()}

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service import videos
 from service.response_parsing import LARGEST_CREDITS, storable
 from service.runway.client import Runway
 from service.runway.outcomes import (
@@ -27,7 +26,7 @@ from service.runway.outcomes import (
     unknown_words,
 )
 from service.settings import Settings
-from service.videos import Status
+from service.videos import FailureCode, Status
 from tests.mocked import mocked
 
 ID = "17f20503-6c24-4c16-946b-35dbbce2af2f"
@@ -341,10 +340,10 @@ class TestDecisions:
     def test_invalid(self) -> None:
         decision = decided(said(403, {"error": "Model variant X is not available"}))
         words = "Runway refused the request: Model variant X is not available"
-        assert decision == Decision(Status.FAILED, videos.REJECTED, words)
+        assert decision == Decision(Status.FAILED, FailureCode.REJECTED, words)
 
     def test_a_rejection_without_a_reason_fails(self) -> None:
-        assert decided(Outcome(Kind.REJECTED, "no")).error_code == videos.REJECTED
+        assert decided(Outcome(Kind.REJECTED, "no")).error_code == FailureCode.REJECTED
 
     @pytest.mark.parametrize(
         ("outcome", "model", "seconds"),
@@ -388,7 +387,7 @@ class TestDecisions:
 
     def test_what_is_too_large_for_a_gateway_fails_alone(self) -> None:
         decision = decided(said(413, b"<html>"))
-        assert (decision.next_status, decision.error_code) == (Status.FAILED, videos.REFUSED_BY_GATEWAY)
+        assert (decision.next_status, decision.error_code) == (Status.FAILED, FailureCode.REFUSED_BY_GATEWAY)
 
 
 class TestUnknownPolicy:
@@ -396,7 +395,7 @@ class TestUnknownPolicy:
 
     def test_fail_is_the_default(self) -> None:
         decision = decided(self.LOST)
-        assert (decision.next_status, decision.error_code) == (Status.FAILED, videos.SUBMISSION_UNKNOWN)
+        assert (decision.next_status, decision.error_code) == (Status.FAILED, FailureCode.SUBMISSION_UNKNOWN)
         assert (decision.resubmit, decision.retry) == (False, False)
         assert decision.error_message == unknown_words("reset", Decimal(25))
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service import videos
 from service.response_parsing import LONGEST_ADDRESS
 from service.runway.task import OUTPUT_LIFE_SECONDS, RETRY_DELAYS_SECONDS, Task, Verdict, judge, url_expiry
-from service.videos import Event
+from service.videos import Event, FailureCode
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ID = "17f20503-6c24-4c16-946b-35dbbce2af2f"
@@ -105,7 +104,7 @@ class TestReading:
         task = Task.of(json.dumps({"id": ID, "status": "SUCCEEDED", "output": output}).encode())
         assert (task.output, task.fitted) == ([FILE], ("output",))
         judged = verdict(Task.of(json.dumps({"id": ID, "status": "SUCCEEDED", "output": output[:1]}).encode()))
-        assert (judged.event, judged.error_code) == (Event.FAIL, videos.NO_OUTPUT)
+        assert (judged.event, judged.error_code) == (Event.FAIL, FailureCode.NO_OUTPUT)
         assert "longer than 16,384 characters" in (judged.error_message or "")
 
     def test_what_postgresql_cannot_hold(self) -> None:
@@ -162,7 +161,7 @@ class TestJudging:
     @pytest.mark.parametrize("status", ["PENDING", "THROTTLED", "RUNNING", "SOMETHING_NEW"])
     def test_overdue(self, status: str) -> None:
         judged = verdict(read(status=status), overdue=True)
-        assert (judged.event, judged.error_code) == (Event.FAIL, videos.TASK_TIMEOUT)
+        assert (judged.event, judged.error_code) == (Event.FAIL, FailureCode.TASK_TIMEOUT)
         assert status in (judged.error_message or "")
 
     @pytest.mark.parametrize("overdue", [False, True])
@@ -178,19 +177,19 @@ class TestJudging:
         judged = verdict(read(status="SUCCEEDED", output=output))
         assert (judged.event, judged.error_code, judged.output) == (
             Event.FAIL,
-            videos.NO_OUTPUT,
+            FailureCode.NO_OUTPUT,
             (),
         )
 
     @pytest.mark.parametrize("spelling", ["CANCELLED", "CANCELED"])
     def test_cancelled(self, spelling: str) -> None:
         judged = verdict(read(status=spelling))
-        assert (judged.event, judged.error_code) == (Event.FAIL, videos.TASK_CANCELLED)
+        assert (judged.event, judged.error_code) == (Event.FAIL, FailureCode.TASK_CANCELLED)
 
     @pytest.mark.parametrize("overdue", [False, True])
     def test_vanished(self, overdue: bool) -> None:
         judged = verdict(None, overdue=overdue)
-        assert (judged.event, judged.error_code) == (Event.FAIL, videos.TASK_VANISHED)
+        assert (judged.event, judged.error_code) == (Event.FAIL, FailureCode.TASK_VANISHED)
 
 
 AGAIN = ["INTERNAL", None, "INPUT_PREPROCESSING.INTERNAL", "THIRD_PARTY.UNAVAILABLE"]

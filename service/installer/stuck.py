@@ -22,6 +22,7 @@ from service.link_requests import request_of
 from service.settings import Settings
 from service.store.recordset import as_records
 from service.store.search import WORDS
+from service.videos import FailureCode
 
 CHUNK = 20  # rows whose images are in memory at once
 NOTE = "found at processing without a task id when its table was linked"
@@ -156,7 +157,7 @@ async def take(
         await connection.execute(MODELS, json.dumps(sorted({entry.model for entry in entries})))
         made = await connection.fetch(
             TAKE, as_records(entries), link_id, mapping.words.processing, settings.queue_timeout,
-            videos.SUBMISSION_UNKNOWN, EXPLANATION, NOTE,
+            FailureCode.SUBMISSION_UNKNOWN, EXPLANATION, NOTE,
         )  # fmt: skip
         again = [str(row["id"]) for row in made if requeue and row["has_request"] and not row["is_followed"]]
         if again:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from service import videos
 from service.context import Context
 from service.errors import DatabaseUnavailable
 from service.logs import VIDEO, event
@@ -22,7 +21,7 @@ from service.store.gate import Passage, Verdict
 from service.store.link_recall import Stand, stands
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
-from service.videos import Status
+from service.videos import FailureCode, Status
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +120,7 @@ def _held(one: OpenSubmission, passage: Passage) -> Held | None:
             return _cancelled(passage.words)
         case Verdict.REFUSED:
             event(log, VIDEO, "gate_refused", passage.words, level=logging.WARNING, video=one.video_id)
-            decision = Decision(Status.FAILED, videos.REFUSED_BY_TABLE, passage.words)
+            decision = Decision(Status.FAILED, FailureCode.REFUSED_BY_TABLE, passage.words)
             return Held(Outcome(Kind.NOT_SENT, passage.words), decision)
     return _waits(passage.words)
 

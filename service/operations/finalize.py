@@ -20,7 +20,7 @@ from service.runway.task import Task, Verdict, judge
 from service.settings import Settings
 from service.store import tasks
 from service.store.tasks import LEAST_GAP_SECONDS, DuePoll, PollResult, PreviousPoll
-from service.videos import TASK_TIMEOUT, TASK_VANISHED, TRANSITIONS, Event, Status
+from service.videos import TRANSITIONS, Event, FailureCode, Status
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def _poll_result(
     due: DuePoll, task: Task | None, verdict: Verdict, *, delay_seconds: float, times_missing: int = 0
 ) -> PollResult:
     video, ended = due.video, verdict.event is not None
-    timed_out, vanished = verdict.error_code == TASK_TIMEOUT, verdict.error_code == TASK_VANISHED
+    timed_out = verdict.error_code == FailureCode.TASK_TIMEOUT
+    vanished = verdict.error_code == FailureCode.TASK_VANISHED
     return PollResult(
         video_id=video.id,
         task_id=video.runway_video_id or "",
@@ -103,7 +104,7 @@ def out_of_reach(due: DuePoll, settings: Settings) -> PollResult | None:
     if due.age_seconds <= 2 * settings.task_timeout:
         return None
     words = "Runway could not be asked about this task for longer than twice TASK_TIMEOUT."
-    return _poll_result(due, None, Verdict(Event.FAIL, TASK_TIMEOUT, words), delay_seconds=0.0)
+    return _poll_result(due, None, Verdict(Event.FAIL, FailureCode.TASK_TIMEOUT, words), delay_seconds=0.0)
 
 
 def poll_delay(

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from service import response_parsing, videos
 from service.settings import Settings
+from service.videos import FailureCode
 
 # Runway sheds load at once; its gateway's own 503 comes at 30 s, while the backend may go on and make the task.
 PROMPT_REFUSAL_SECONDS = 5.0
@@ -216,12 +217,12 @@ def decide(
             may_resubmit = settings.unknown_policy == "resubmit" and resubmissions < settings.unknown_resubmits
             if may_resubmit:
                 return replace(_wait(outcome, wait), resubmit=True)
-            return Decision(videos.Status.FAILED, videos.SUBMISSION_UNKNOWN, unknown_words(outcome.detail, bound))
+            return Decision(videos.Status.FAILED, FailureCode.SUBMISSION_UNKNOWN, unknown_words(outcome.detail, bound))
     reason = outcome.reason or Reason.INVALID
     if reason is Reason.INVALID:
-        return Decision(videos.Status.FAILED, videos.REJECTED, f"Runway refused the request: {outcome.detail}")
+        return Decision(videos.Status.FAILED, FailureCode.REJECTED, f"Runway refused the request: {outcome.detail}")
     if reason is Reason.TOO_LARGE_FOR_GATEWAY:
-        return Decision(videos.Status.FAILED, videos.REFUSED_BY_GATEWAY, TOO_LARGE_WORDS)
+        return Decision(videos.Status.FAILED, FailureCode.REFUSED_BY_GATEWAY, TOO_LARGE_WORDS)
     asked = outcome.retry_after or 0.0
     if reason is Reason.BUSY:
         return _wait(outcome, max(wait, asked))

@@ -27,10 +27,10 @@ from pydantic import (
     field_validator,
 )
 
-from service import response_parsing, videos
+from service import response_parsing
 from service.redaction import redacted
 from service.response_parsing import LONGEST_ADDRESS, storable
-from service.videos import Event
+from service.videos import Event, FailureCode
 
 OUTPUT_LIFE_SECONDS = 24 * 3600  # Runway's URLs live 24 to 48 h; without a date of their own, the shorter
 TINY = Decimal("1e-9")
@@ -189,7 +189,7 @@ def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: 
             "so it is not sent again by itself: retry it with accept_double_charge. For a day more, Runway is asked "
             "about it once an hour."
         )
-        return Verdict(Event.FAIL, videos.TASK_VANISHED, words)
+        return Verdict(Event.FAIL, FailureCode.TASK_VANISHED, words)
     match task.status:
         case "SUCCEEDED" if task.output:
             return Verdict(Event.COMPLETE, output=tuple(task.output), url_expires_at=url_expiry(task.output[0], now))
@@ -197,16 +197,16 @@ def judge(task: Task | None, *, overdue: bool, retries_left: int, task_retries: 
             words = (
                 f"Runway gave a file whose address is longer than {LONGEST_ADDRESS:,} characters, which is not kept."
             )
-            return Verdict(Event.FAIL, videos.NO_OUTPUT, words)
+            return Verdict(Event.FAIL, FailureCode.NO_OUTPUT, words)
         case "SUCCEEDED":
-            return Verdict(Event.FAIL, videos.NO_OUTPUT, "Runway says that the task succeeded, and gave no file.")
+            return Verdict(Event.FAIL, FailureCode.NO_OUTPUT, "Runway says that the task succeeded, and gave no file.")
         case "CANCELLED":
-            return Verdict(Event.FAIL, videos.TASK_CANCELLED, "The task was cancelled at Runway.")
+            return Verdict(Event.FAIL, FailureCode.TASK_CANCELLED, "The task was cancelled at Runway.")
         case "FAILED":
             return _failed(task, retries_left, task_retries)
         case _ if overdue:
             words = f"Runway had not finished after the time that TASK_TIMEOUT allows (last state: {task.status})."
-            return Verdict(Event.FAIL, videos.TASK_TIMEOUT, words)
+            return Verdict(Event.FAIL, FailureCode.TASK_TIMEOUT, words)
         case _:
             return Verdict(None)
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from uuid import UUID
 
-from service import videos
 from service.store.database import Database
+from service.videos import FailureCode
 
 REASON = "not_runway"  # why a model is paused then
 TIMES = 3  # so often a video is refused that fails for it
@@ -35,7 +35,7 @@ WITH asked AS MATERIALIZED (
     UPDATE taxiway.videos v SET refusals = c.refusals, refused_at = now(), updated_at = now(),
         status = CASE WHEN c.refusals >= {TIMES} THEN 'failed' ELSE v.status END,
         finished_at = CASE WHEN c.refusals >= {TIMES} THEN now() END,
-        error_code = CASE WHEN c.refusals >= {TIMES} THEN '{videos.REFUSED_BY_GATEWAY}' ELSE v.error_code END,
+        error_code = CASE WHEN c.refusals >= {TIMES} THEN '{FailureCode.REFUSED_BY_GATEWAY}' ELSE v.error_code END,
         error_message = CASE WHEN c.refusals >= {TIMES} THEN $1::jsonb ->> v.id::text ELSE v.error_message END
     FROM counted c WHERE v.id = c.id
     RETURNING v.id, v.status, v.error_code

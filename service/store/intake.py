@@ -10,12 +10,12 @@ from uuid import UUID
 
 import asyncpg
 
-from service import videos
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.recordset import as_records
 from service.store.search import WORDS
+from service.videos import FailureCode
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
 _UNMAPPED = """
@@ -103,7 +103,7 @@ async def map_rows(
     """Write what intake made of these rows; (id, refusal) of those that were written."""
 
     async def write(part: Sequence[Mapped]) -> list[asyncpg.Record]:
-        return await database.fetch(_MAP, as_records(part), videos.INVALID_REQUEST, timeout_seconds)
+        return await database.fetch(_MAP, as_records(part), FailureCode.INVALID_REQUEST, timeout_seconds)
 
     parts = await batches.write("map_rows", rows, write, lambda row: (row.id, row.id), parking)
     return [row for part in parts for row in part]
@@ -132,4 +132,4 @@ INSERT INTO taxiway.events (video_id, kind, actor, code) SELECT id, 'expired', '
 
 async def expire(database: Database, limit: int, parking: Parking = RAISE) -> int:
     """Fail what waited too long; how many."""
-    return await batches.execute(database, _EXPIRE, limit, videos.EXPIRED, parking=parking)
+    return await batches.execute(database, _EXPIRE, limit, FailureCode.EXPIRED, parking=parking)

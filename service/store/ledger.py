@@ -10,11 +10,11 @@ from uuid import UUID
 
 import asyncpg
 
-from service import videos
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.search import OF_TASK
+from service.videos import FailureCode
 
 # A queued video whose earlier submission was accepted, or may have been, was put back by an UPDATE: without consent it
 # is not sent again. It returns to its task, or to the reason why it had failed.
@@ -38,7 +38,7 @@ WITH dragged AS MATERIALIZED ({_DRAGGED}
         runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = now(),
         submitted_at = COALESCE(v.submitted_at, now()),
         finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
-        error_code = CASE WHEN d.outcome = 'unknown' AND d.task_id IS NOT NULL THEN '{videos.TASK_VANISHED}'
+        error_code = CASE WHEN d.outcome = 'unknown' AND d.task_id IS NOT NULL THEN '{FailureCode.TASK_VANISHED}'
                           WHEN d.outcome = 'unknown' THEN $2 END,
         error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
     FROM dragged d WHERE v.id = d.id AND v.id = ANY(ARRAY(SELECT id FROM held))
@@ -56,7 +56,7 @@ SELECT id FROM v
 
 async def restore(database: Database, words: str, limit: int, parking: Parking = RAISE) -> int:
     """Take back what an UPDATE queued again although its last submission may have cost something; how many."""
-    return len(await batches.fetch(database, _RESTORE, limit, videos.SUBMISSION_UNKNOWN, words, parking=parking))
+    return len(await batches.fetch(database, _RESTORE, limit, FailureCode.SUBMISSION_UNKNOWN, words, parking=parking))
 
 
 # A task whose video was ended, replaced or removed in the table itself: no video waits for it, and it may go on to

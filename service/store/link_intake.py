@@ -14,7 +14,6 @@ from uuid import UUID
 
 import asyncpg
 
-from service import videos
 from service.store import link_statements as statements
 from service.store.batches import PARKED
 from service.store.database import Database
@@ -23,6 +22,7 @@ from service.store.links import TableTrouble, ask, note, trouble
 from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.store.videos import NEEDS_CONSENT
+from service.videos import FailureCode
 
 CHUNK_BYTES = 8_000_000  # of prompts, images and inputs at once: on their way they are in memory six times
 CHUNK_ROWS = 1_000
@@ -151,7 +151,7 @@ async def take(
             if models := sorted({one.model for one in entries if one.model}):
                 await raw.execute(_MODELS, json.dumps(models))
             rows: list[asyncpg.Record] = await raw.fetch(
-                _TAKE, as_records(entries), table.id, videos.INVALID_REQUEST, patience
+                _TAKE, as_records(entries), table.id, FailureCode.INVALID_REQUEST, patience
             )
         except asyncpg.PostgresError as exc:
             raise trouble(exc) from exc
@@ -268,8 +268,8 @@ async def take_again(
                 again = {row["app_id"] for row in now if row["word"] != known[row["app_id"]]}
                 wanted = [one for one in entries if one.app_id in again]
                 rows: list[asyncpg.Record] = await raw.fetch(
-                    _AGAIN, as_records(wanted), table.id, videos.INVALID_REQUEST, patience, DRAGGED,
-                    videos.SUBMISSION_UNKNOWN,
+                    _AGAIN, as_records(wanted), table.id, FailureCode.INVALID_REQUEST, patience, DRAGGED,
+                    FailureCode.SUBMISSION_UNKNOWN,
                 )  # fmt: skip
         except (TimeoutError, asyncpg.PostgresError) as exc:
             raise trouble(exc) from exc
@@ -380,7 +380,7 @@ async def take_died(database: Database, table: LinkedTable, rows: Sequence[Died]
         return []
     async with database.connection() as raw:
         try:
-            found = await raw.fetch(_DIED, as_records(rows), table.id, videos.SUBMISSION_UNKNOWN, words)
+            found = await raw.fetch(_DIED, as_records(rows), table.id, FailureCode.SUBMISSION_UNKNOWN, words)
         except asyncpg.PostgresError as exc:
             raise trouble(exc) from exc
     return [row["id"] for row in found]

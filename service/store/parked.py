@@ -6,9 +6,9 @@ import json
 from typing import Any
 from uuid import UUID
 
-from service import videos
 from service.store.batches import PARKED
 from service.store.database import Database
+from service.videos import FailureCode
 
 HOURS = 24  # a video that is refused for so long, and is refused again, fails as UNSTORABLE
 SHOWN_HOURS = 24  # doctor shows what was refused within so many
@@ -52,7 +52,7 @@ INSERT INTO taxiway.events (video_id, kind, actor, code) SELECT id, 'failed', $4
 
 async def fail(database: Database, video_id: UUID, words: str, step: str) -> bool:
     """Fail a video as UNSTORABLE; whether it had not ended."""
-    return await database.execute(_FAIL, video_id, videos.UNSTORABLE, words, step) > 0
+    return await database.execute(_FAIL, video_id, FailureCode.UNSTORABLE, words, step) > 0
 
 
 # What was refused lately, by video and statement; the newest first.

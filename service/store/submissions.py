@@ -16,7 +16,6 @@ from uuid import UUID
 
 import asyncpg
 
-from service import videos
 from service.errors import StatementRefused
 from service.store import batches
 from service.store.batches import RAISE, Parking, Refusal
@@ -24,6 +23,7 @@ from service.store.database import Database
 from service.store.driver_errors import LOCK_NOT_AVAILABLE, is_refusal, sqlstate
 from service.store.durable import durably
 from service.store.recordset import as_records
+from service.videos import FailureCode
 
 FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no poll sooner
 
@@ -166,7 +166,7 @@ def _saving(guard: Guard, *, pass_over: bool) -> str:
     return _SAVE.format(
         submission_id=durably("c.submission_id"),
         guard=guard.value,
-        unknown=videos.SUBMISSION_UNKNOWN,
+        unknown=FailureCode.SUBMISSION_UNKNOWN,
         first_poll=FIRST_POLL_SECONDS,
         outcome_kind="$3::text" if guard is Guard.UNSAVED else _OUTCOME_KIND,
         patience="" if pass_over else _PATIENCE,
@@ -283,7 +283,7 @@ def _taken(answer: OutcomeRow) -> OutcomeRow:
     words = f"Runway answered with a task id that cannot be stored ({answer.task_id})"
     return replace(
         answer, outcome="unknown", task_id=None, error=words, next_status="failed", request_id=None,
-        error_code=videos.SUBMISSION_UNKNOWN, error_message=words, retry=False, resubmit=False,
+        error_code=FailureCode.SUBMISSION_UNKNOWN, error_message=words, retry=False, resubmit=False,
     )  # fmt: skip
 
 

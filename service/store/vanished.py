@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from service import videos
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.videos import FailureCode
 
 LATELY = "10 minutes"  # each task under way is polled more often than this, known or not
 LOOK_EVERY = "1 hour"
@@ -80,7 +80,7 @@ async def of_task(database: Database, task_id: str, video_id: UUID) -> DueLook |
 _FOUND = f"""
 WITH held AS MATERIALIZED (
     SELECT id, open_submission_id IS NULL
-               AND (status = 'queued' OR status = 'failed' AND error_code = '{videos.TASK_VANISHED}') AS waits
+               AND (status = 'queued' OR status = 'failed' AND error_code = '{FailureCode.TASK_VANISHED}') AS waits
     FROM taxiway.videos WHERE id = $1 FOR UPDATE SKIP LOCKED
 ), entry AS (
     UPDATE taxiway.submissions s SET outcome = 'accepted', look_due = NULL, missing = 0, missing_since = NULL,

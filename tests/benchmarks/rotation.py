@@ -20,7 +20,7 @@ from service.store.claim import OpenSubmission
 from service.store.pending_work import pending_work
 from service.store.submissions import OutcomeRow
 from service.store.tasks import PollResult
-from service.videos import SUBMISSION_UNKNOWN, Status
+from service.videos import FailureCode, Status
 from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.benchmarks.history import FINISHED
 from tests.database import connected, execute
@@ -112,7 +112,7 @@ def _answer(submission: OpenSubmission, task_id: str | None) -> OutcomeRow:
     """What a create came to; without a task, nobody knows."""
     if task_id is None:
         lost = Outcome(Kind.UNKNOWN, "the answer was lost")
-        decision = Decision(Status.FAILED, SUBMISSION_UNKNOWN, "It is not known whether Runway took it")
+        decision = Decision(Status.FAILED, FailureCode.SUBMISSION_UNKNOWN, "It is not known whether Runway took it")
         return as_outcome_row(submission.submission_id, submission.video_id, lost, decision)
     created = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=task_id)
     return as_outcome_row(submission.submission_id, submission.video_id, created, Decision(Status.PROCESSING))

@@ -9,7 +9,7 @@ from service.doctor import at_work
 from service.doctor.at_work import Facts
 from service.doctor.checks import Check, CheckStatus
 from service.settings import Settings
-from service.videos import SUBMISSION_UNKNOWN
+from service.videos import FailureCode
 
 KINDS = {CheckStatus.OK: "ok", CheckStatus.WARNING: "warn", CheckStatus.ERROR: "bad"}
 TITLES = {"ok": "All is well", "warn": "Worth a look", "bad": "This needs you"}
@@ -19,7 +19,7 @@ SCREENS = {
     "models": "/ui/models",
     "oldest queued": "/ui/videos?status=queued",
     "stuck": "/ui/videos?status=processing",
-    "unknown": f"/ui/videos?status=failed&error_code={SUBMISSION_UNKNOWN}",
+    "unknown": f"/ui/videos?status=failed&error_code={FailureCode.SUBMISSION_UNKNOWN}",
 }
 
 

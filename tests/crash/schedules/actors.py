@@ -18,7 +18,7 @@ from service.app import create_app
 from service.errors import TaxiwayError
 from service.steps import cancel, poll, rescue
 from service.tick import tick
-from service.videos import SUBMISSION_UNKNOWN
+from service.videos import FailureCode
 from tests.crash.schedules.ground import BEGINNING
 from tests.world import API_KEY, CALLBACK_SECRET, IMAGE
 
@@ -107,7 +107,7 @@ async def _user(process: Process) -> None:
         await process.switch("act")
         act = acts[simulation.decisions.one_of(len(acts))]
         failed = {video_id: code for video_id, (status, code) in simulation.ends.items() if status == "failed"}
-        unknown = [video_id for video_id, code in failed.items() if code == SUBMISSION_UNKNOWN]
+        unknown = [video_id for video_id, code in failed.items() if code == FailureCode.SUBMISSION_UNKNOWN]
         again = (act is with_consent and unknown) or list(failed) if act in (with_consent, without) else []
         videos = again or list(simulation.prompts)
         await act(process, videos[simulation.decisions.one_of(len(videos))])
