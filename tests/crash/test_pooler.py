@@ -27,7 +27,7 @@ from tests.crash.linked_scenarios import film
 from tests.crash.pgbouncer import PATIENCE_SECONDS, SESSIONS, Pooler, pooler_of
 from tests.crash.test_database_faults import Ground, ground
 from tests.database import connected
-from tests.test_view import INSERT, LAST_FIVE
+from tests.db.test_view import INSERT, LAST_FIVE
 from tests.world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]

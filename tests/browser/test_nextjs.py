@@ -1,0 +1,161 @@
+"""The Next.js app of the page `nextjs`: types are checked, it is built and started, a film goes the whole round."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.local.processes import until
+from tests.commands import free_port
+from tests.node import installed, run
+from tests.simulator_server import on_socket
+from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
+
+pytestmark = [pytest.mark.anyio, pytest.mark.browser]
+
+APP = Path(__file__).parents[1] / "nextjs"
+START_SECONDS = 30
+FILM = {"key": "5f1c0c1e-film", "prompt": "A small boat leaves the harbour", "image": IMAGE}
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Path]:
+    """A copy of the app: installed from its lock file, its types checked, built."""
+    with installed(APP, "--ignore-scripts") as folder:
+        run(folder, "npx", "--no-install", "tsc", "--noEmit")
+        run(folder, "npx", "--no-install", "next", "build")
+        yield folder
+
+
+@contextmanager
+def started(folder: Path, **settings: str) -> Iterator[str]:
+    """The built app, served; its address. It ends with its process group."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {"PATH": os.environ["PATH"], "NEXT_TELEMETRY_DISABLED": "1"} | settings
+    line = ["node", "node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1", "--port", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+
+        def answers() -> bool:
+            try:
+                return httpx.get(url, trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        assert until(lambda: process.poll() is not None or answers(), START_SECONDS), (folder / "log").read_text()
+        assert process.poll() is None, (folder / "log").read_text()
+        yield url
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS)
+
+
+@asynccontextmanager
+async def whole(folder: Path, database: str) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
+    """Runway, Taxiway and the app, each on a socket; a client of the app that notes what a browser gets to see."""
+    async with world(database) as w, on_socket(w.runway) as runway:
+        settings = w.ctx.settings.model_copy(update={"runway_url": runway})
+        async with on_socket(create_app(replace(w.ctx, settings=settings, transport=None))) as taxiway:
+            with started(folder, TAXIWAY_URL=taxiway, TAXIWAY_API_KEY=API_KEY) as url:
+                async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=START_SECONDS) as browser:
+                    yield w, browser
+
+
+async def test_a_film_goes_the_whole_round(built: Path, database_url: str) -> None:
+    async with whole(built, database_url) as (w, browser):
+        seen: list[httpx.Response] = []
+
+        async def ask(method: str, path: str, **options: object) -> httpx.Response:
+            seen.append(await browser.request(method, path, **options))  # type: ignore[arg-type]
+            return seen[-1]
+
+        assert "Make a video" in (await ask("GET", "/")).text
+        queued = await ask("POST", "/api/videos", json=FILM)
+        assert (queued.status_code, queued.json()["status"]) == (202, "queued")
+        again = await ask("POST", "/api/videos", json=FILM)
+        assert again.json() == queued.json()
+        other = await ask("POST", "/api/videos", json=FILM | {"prompt": "Another boat"})
+        assert (other.status_code, "Idempotency-Key" in other.json()["error"]) == (422, True)
+
+        path = f"/api/videos/{queued.json()['id']}"
+        early = await ask("GET", f"{path}/file")
+        assert (early.status_code, "no file yet" in early.json()["error"]) == (409, True)
+        assert (await ask("GET", "/api/cron")).status_code == 401
+        cron = {"Authorization": f"Bearer {CRON_SECRET}"}
+        for _ in range(12):
+            assert (await ask("GET", "/api/cron", headers=cron)).status_code == 200
+            await w.later(minutes=1)
+            video = (await ask("GET", path)).json()
+            if video["status"] == "completed":
+                break
+        assert video["status"] == "completed"
+        assert len(w.creates) == 1
+
+        there = await ask("GET", f"{path}/file")
+        assert there.status_code == 302
+        async with httpx.AsyncClient(trust_env=False) as anyone:
+            film = await anyone.get(there.headers["location"])
+        assert (film.status_code, film.content[4:8]) == (200, b"ftyp")
+        for name in ("..%2Fhealth", "7"):
+            assert (await ask("GET", f"/api/videos/{name}")).status_code == 404
+        for answer in seen:
+            assert API_KEY not in answer.text + str(answer.headers)
+
+
+async def test_the_page_shows_progress_until_the_film_plays(built: Path, database_url: str) -> None:
+    from playwright.async_api import async_playwright, expect
+
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs Chromium: install Debian's chromium")
+    async with whole(built, database_url) as (w, app), async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--no-proxy-server", "--disable-gpu"]
+        )
+        page = await browser.new_page()
+        wrong: list[str] = []
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        await page.goto(str(app.base_url))
+        await page.get_by_placeholder("What happens").fill("x" * 5000)
+        await page.get_by_placeholder("https://").fill(IMAGE)
+        await page.get_by_role("button").click()
+        await expect(page.locator("[role=alert]:not([id])")).to_contain_text("promptText")
+        await page.get_by_placeholder("What happens").fill("A small boat leaves the harbour")
+        await page.get_by_role("button").click()
+        await expect(page.get_by_role("status")).to_have_text("queued")
+        await app.get("/api/cron", headers={"Authorization": f"Bearer {CRON_SECRET}"})
+        await expect(page.get_by_role("status")).to_have_text("processing", timeout=20_000)
+        await expect(page.get_by_role("progressbar")).to_be_visible()
+        await w.later(minutes=3)
+        await expect(page.get_by_role("status")).to_have_text("completed", timeout=20_000)
+        await page.wait_for_function("document.querySelector('video').currentTime > 0", timeout=20_000)
+        assert [line for line in wrong if "Failed to load resource" not in line] == []  # the 422, and no icon
+        await browser.close()
+    assert len(w.creates) == 1
+
+
+def test_the_key_is_read_on_the_server_alone() -> None:
+    reading = {path.name for path in APP.rglob("*.ts*") if "process.env" in path.read_text(encoding="utf-8")}
+    on_client = {path.name for path in APP.rglob("*.ts*") if "use client" in path.read_text(encoding="utf-8")}
+    assert reading == {"taxiway.ts", "route.ts"}
+    assert on_client == {"page.tsx"}
+    assert "taxiway" not in (APP / "app" / "page.tsx").read_text(encoding="utf-8")
+
+
+def test_the_lock_names_no_place() -> None:
+    lock = (APP / "package-lock.json").read_text(encoding="utf-8")
+    assert '"resolved"' not in lock
+    assert not re.search(r"registry|mirror", lock)

@@ -1,0 +1,1 @@
+"""With a database, in this process."""

@@ -1,0 +1,1 @@
+"""Real processes, ports, PostgreSQL servers, what is shipped, and what takes long."""

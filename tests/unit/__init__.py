@@ -1,0 +1,1 @@
+"""Without a database and without other processes."""

@@ -1,0 +1,1 @@
+"""The ASGI application with its database, in this process."""
