@@ -78,7 +78,7 @@ async def test_its_page_tells_the_whole_story(visits: Visits) -> None:
     await settle(site)
     await page.goto(f"/ui/videos/{video}")
     await status(page, "completed")
-    for event in ("enqueued", "submission_opened", "answered", "task_ended", "completed"):
+    for event in ("enqueued", "submission_opened", "accepted", "retried", "completed"):
         await expect(page.locator(f"[data-event={event}]").first).to_be_visible()
     await expect(page.locator("[data-event=submission_opened]")).to_have_count(2)
     await expect(page.get_by_test_id("timeline")).to_contain_text("INTERNAL: Runway failed on its side")
@@ -153,7 +153,7 @@ async def test_an_unknown_outcome_is_retried_with_consent_alone(visits: Visits) 
     await page.get_by_test_id("consent").check()
     await page.get_by_test_id("retry").click()
     await status(page, "queued")
-    await expect(page.locator("[data-event=consent]")).to_be_visible()
+    await expect(page.locator("[data-event=consented]")).to_be_visible()
     assert [row["consent"] for row in await site.ledger(video)] == ["operator"]
 
 
@@ -175,7 +175,7 @@ async def test_edit_and_resubmit_does_not_go_round_the_consent(visits: Visits) -
     await status(page, "queued")
     again = id_in(page)
     await page.goto(f"/ui/videos/{video}")
-    await expect(page.locator("[data-event=consent]")).to_contain_text(f"An operator made it again as {again}")
+    await expect(page.locator("[data-event=made_again]")).to_contain_text(f"Made again as {again}")
 
 
 async def test_a_text_file_is_refused_as_an_image(visits: Visits) -> None:
