@@ -11,7 +11,8 @@ from service.errors import Conflict
 from service.events import Kind
 from service.store import videos
 from service.store.database import Database
-from service.store.videos import LOCK_MILLISECONDS, NEEDS_CONSENT, NewVideo
+from service.store.predicates import NEEDS_CONSENT
+from service.store.videos import LOCK_MILLISECONDS, NewVideo
 from service.videos import Video
 
 _NEEDS_CONSENT = f"SELECT {NEEDS_CONSENT} FROM taxiway.videos v WHERE v.id = $1"

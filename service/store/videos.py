@@ -16,6 +16,7 @@ from service.errors import Conflict, InvalidRequest, NotFound, Problem
 from service.store.database import Database
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
+from service.store.predicates import NEEDS_CONSENT, UNCONSENTED
 from service.store.search import OF_TASK, WORDS
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
@@ -152,10 +153,6 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
     return row
 
 
-# That Runway may have taken an earlier create of the video `v`, and there is no consent to another yet.
-NEEDS_CONSENT = """EXISTS (
-        SELECT FROM taxiway.submissions s
-        WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
 # What a retry makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = now(), queued_at = now(), round = v.round + 1,
     expires_at = now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL, finished_at = NULL,
@@ -169,7 +166,7 @@ WITH asked AS MATERIALIZED (
     FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE
 ), consented AS (
     UPDATE taxiway.submissions s SET consent = 'operator', consented_at = now(), consented_by = $5 FROM asked a
-    WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
+    WHERE s.video_id = a.id AND $3 AND {UNCONSENTED}
     RETURNING s.video_id, s.id, GREATEST(s.quoted_credits, s.estimated_credits) AS credits
 ), v AS (
     UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="$4")}
