@@ -12,7 +12,7 @@ import asyncpg
 
 from service import videos
 from service.actors import TAXIWAY
-from service.errors import Conflict, InvalidRequest, NotFound, Problem
+from service.errors import Conflict, InvalidRequest, NeedsConsent, NotFound, Problem
 from service.store.database import Database
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
@@ -184,14 +184,14 @@ SELECT v.*, {ASK} FROM v
 async def retry(
     database: Database, video_id: UUID, *, consent: bool, timeout_seconds: float, actor: str = TAXIWAY
 ) -> Video:
-    """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
+    """Queue a failed video again. Raises NotFound, or Conflict (NeedsConsent) with what stands in the way."""
     row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, timeout_seconds, actor)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)
     if video.status is not videos.Status.FAILED:
         raise Conflict(f"only a failed video can be retried; this one is {video.status}", video_status=video.status)
-    raise Conflict(
+    raise NeedsConsent(
         "Runway may have taken and charged this video already. To pay for it a second time if need be, send "
         '{"accept_double_charge": true}; if you find its task in Runway\'s Request History, attach that instead',
         error_code=video.error_code,
