@@ -12,6 +12,7 @@
     ├── NotFound                  404: no such video
     │   └── NoSuchModel            404: no such model; names those that there are
     ├── Conflict                  409: the video's state does not allow it
+    │   └── NeedsConsent          409: Runway may have charged it already; a second payment needs consent
     ├── Gone                      410: what was asked for existed once
     ├── Malformed                 400: the body cannot be read at all
     ├── TooLarge                  413: the body is larger than the setting allows
@@ -150,6 +151,10 @@ class Conflict(TaxiwayError):
 
     status = 409
     slug = "conflict"
+
+
+class NeedsConsent(Conflict):
+    """Runway may have charged this video already."""
 
 
 class Gone(TaxiwayError):

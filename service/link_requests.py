@@ -1,4 +1,4 @@
-"""The request that a row makes, of a linked table or inserted with SQL: shown by the plan, queued by intake. Pure."""
+"""The request that a row or a caller makes, checked and priced with the defaults of the settings. Pure."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | N
         body["model"] = model.strip()
     if duration is not None and str(duration).strip():
         body["duration"] = _seconds(duration)
-    has_image = bool(body.get("promptImage"))
+    return checked("image_to_video" if body.get("promptImage") else "text_to_video", body, settings, sent_at)
+
+
+def checked(operation: str, body: dict[str, Any], settings: Settings, sent_at: datetime | None = None) -> Request:
+    """A request for this operation, with the defaults of the settings where `body` has none. Raises InvalidRequest.
+
+    `sent_at`: as in build_request.
+    """
+    is_text = operation == "text_to_video"
     return build_request(
-        "image_to_video" if has_image else "text_to_video", body,
-        default_model=settings.image_model if has_image else settings.text_model,
+        operation, body, default_model=settings.text_model if is_text else settings.image_model,
         default_ratio=settings.default_ratio, default_duration=settings.default_duration, sent_at=sent_at,
     )  # fmt: skip
 

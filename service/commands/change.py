@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +13,10 @@ from service.commands.console import confirm, fail, run_quietly
 from service.commands.output import AsJson, console, print_json, prints_table
 from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.context import Context
-from service.errors import Conflict
+from service.errors import NeedsConsent
 
 if TYPE_CHECKING:
-    from service.store.bulk import Bulk
+    from service.operations.changing import Action
     from service.store.search import Wanted
     from service.videos import Video
 
@@ -32,7 +31,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many match, and
 
 BATCH = 200
 
-Batch = Callable[[int, bool], Awaitable["Bulk"]]  # of a size, or only counted
+DONE = {"retry": "queued again", "cancel": "cancelled"}
 
 
 @cli.command()
@@ -53,14 +52,15 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Queue a failed video again, or all that match. Those that may be paid for already are left out."""
-    wanted = _which(video, wanted_of(status, model, error_code, q))
+    filters = _filters(video, wanted_of(status, model, error_code, q))
     as_table = prints_table(as_json)
-    if wanted is None:
-        run_quietly(lambda ctx: _retry(ctx, video, consent=accept_double_charge, as_table=as_table))
+    if video is not None:
+        one = video
+        run_quietly(lambda ctx: _retry(ctx, one, consent=accept_double_charge, as_table=as_table))
         return
     if accept_double_charge:
         raise typer.BadParameter("is for one VIDEO, not for all that match", param_hint="--accept-double-charge")
-    run_quietly(lambda ctx: _retry_all(ctx, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
+    run_quietly(lambda ctx: _all(ctx, "retry", filters, yes=yes, dry_run=dry_run, as_table=as_table))
 
 
 @cli.command()
@@ -75,44 +75,39 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel a queued or processing video, or all that match; tasks at Runway are deleted by the next tick."""
-    wanted = _which(video, wanted_of(status, model, error_code, q))
+    filters = _filters(video, wanted_of(status, model, error_code, q))
     as_table = prints_table(as_json)
     if video is not None:
         one = video
         run_quietly(lambda ctx: _cancel(ctx, one, as_table=as_table))
-    elif wanted is not None:
-        run_quietly(lambda ctx: _cancel_all(ctx, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
+        return
+    run_quietly(lambda ctx: _all(ctx, "cancel", filters, yes=yes, dry_run=dry_run, as_table=as_table))
 
 
-def _which(video: str | None, wanted: Wanted) -> Wanted | None:
-    """The filters, or None if one video is named. Raises BadParameter unless it is one of the two."""
+def _filters(video: str | None, wanted: Wanted) -> Wanted:
+    """The filters. Raises BadParameter unless there are some, or one video is named instead."""
     filters = any((wanted.statuses, wanted.model, wanted.error_code, wanted.q))
     if video is None and not filters:
         raise typer.BadParameter("name a video, or at least one filter", param_hint="VIDEO")
     if video is not None and filters:
         raise typer.BadParameter("name a video, or filters, but not both", param_hint="VIDEO")
-    return wanted if video is None else None
+    return wanted
 
 
 async def _cancel(ctx: Context, video: str, *, as_table: bool) -> None:
-    from service.store import videos as store
+    from service.operations import changing
 
-    done = await store.cancel(ctx.database, await ids.resolve(ctx, video), ctx.actor)
+    done = await changing.cancel(ctx, await ids.resolve(ctx, video))
     await _print_video(ctx, done, "is cancelled", as_table)
 
 
-async def _retry(ctx: Context, digits: str | None, *, consent: bool, as_table: bool) -> None:
-    from service.store import videos as store
+async def _retry(ctx: Context, digits: str, *, consent: bool, as_table: bool) -> None:
+    from service.operations import changing
 
-    assert digits is not None  # noqa: S101  # otherwise there were filters
     video = await ids.resolve(ctx, digits)
     try:
-        done = await store.retry(
-            ctx.database, video, consent=consent, timeout_seconds=ctx.settings.queue_timeout, actor=ctx.actor
-        )  # fmt: skip
-    except Conflict as exc:
-        if "error_code" not in exc.extra:
-            raise
+        done = await changing.retry(ctx, video, consent=consent)
+    except NeedsConsent:
         fail(
             f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
             f"History: `taxiway attach {video} TASK`. To pay a second time if need be: --accept-double-charge"
@@ -129,51 +124,26 @@ async def _print_video(ctx: Context, video: Video, words: str, as_table: bool) -
         print_json([(await view(ctx, video)).model_dump(mode="json")])
 
 
-async def _retry_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, as_table: bool) -> None:
-    from dataclasses import replace
-
-    from service.store import bulk
-
-    # What fails again meanwhile is not retried for ever.
-    begun = replace(wanted, finished_before=datetime.now(UTC))
-
-    async def batch(size: int, only_count: bool) -> Bulk:
-        timeout = ctx.settings.queue_timeout
-        return await bulk.retry(
-            ctx.database, begun, limit=size, timeout_seconds=timeout, dry_run=only_count, actor=ctx.actor
-        )
-
-    await _all(batch, ("Retry", "queued again"), yes=yes, dry_run=dry_run, as_table=as_table)
-
-
-async def _cancel_all(ctx: Context, wanted: Wanted, *, yes: bool, dry_run: bool, as_table: bool) -> None:
-    from service.store import bulk
-
-    async def batch(size: int, only_count: bool) -> Bulk:
-        return await bulk.cancel(ctx.database, wanted, limit=size, dry_run=only_count, actor=ctx.actor)
-
-    await _all(batch, ("Cancel", "cancelled"), yes=yes, dry_run=dry_run, as_table=as_table)
-
-
-async def _all(batch: Batch, words: tuple[str, str], *, yes: bool, dry_run: bool, as_table: bool) -> None:
+async def _all(ctx: Context, action: Action, wanted: Wanted, *, yes: bool, dry_run: bool, as_table: bool) -> None:
     """Say how many match, ask, and do one batch after the other until none is left."""
-    count = await batch(BATCH, True)
-    done, left = 0, count.left
-    if left and not dry_run:
+    from service.operations import changing
+
+    found = await changing.preview(ctx, action, wanted)
+    count, done, words = found.counted, 0, DONE[action]
+    if count.left and not dry_run:
         apart = f" ({count.skipped} more may be paid for already, and are left out)" if count.skipped else ""
-        confirm(f"{words[0]} {left} videos{apart}?", yes=yes)
-        with _bar(words[1], left) as advance:
-            while left:
-                part = await batch(BATCH, False)
-                done, left = done + part.done, part.left if part.done else 0
+        confirm(f"{action.capitalize()} {count.left} videos{apart}?", yes=yes)
+        with _bar(words, count.left) as advance:
+            async for part in changing.batches(ctx, action, found.wanted, BATCH):
+                done += part.done
                 advance(part.done)
     skipped = count.matched - (count.left if dry_run else done)
     if not as_table:
         print_json([{"matched": count.matched, "done": done, "skipped": skipped}])
     elif dry_run:
-        print(f"{count.left} videos would be {words[1]}, {skipped} left out")
+        print(f"{count.left} videos would be {words}, {skipped} left out")
     else:
-        print(f"{done} videos {words[1]}, {skipped} left out")
+        print(f"{done} videos {words}, {skipped} left out")
 
 
 @contextlib.contextmanager

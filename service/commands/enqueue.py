@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.commands import completion, ids, waiting
-from service.commands.console import CTRL_C, run_quietly
+from service.commands.console import CTRL_C, fail, run_quietly
 from service.commands.output import AsJson, credits, print_json, prints_table, say
 from service.commands.request import Wishes, body_of
 from service.context import Context
+from service.errors import NeedsConsent
 from service.logs import one_line
-from service.store.videos import NewVideo
 from service.videos import Status, Video
+
+if TYPE_CHECKING:
+    from service.operations.enqueuing import VideoSpec
+    from service.runway.catalogue import Request
 
 cli = typer.Typer()
 
@@ -50,6 +54,10 @@ def enqueue(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the finished file goes.")] = None,
+    accept_double_charge: Annotated[
+        bool,
+        typer.Option("--accept-double-charge", help="With --from: make it, although that video may be paid for."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the video has ended.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it and say what it costs; queue nothing.")] = False,
     as_json: AsJson = False,
@@ -60,51 +68,56 @@ def enqueue(
     if output is not None and not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--output")
     wishes = Wishes(
-        prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, source
+        prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority
     )  # fmt: skip
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> bool:
-        new = await _checked(ctx, wishes, idempotency_key)
+        from service.operations import enqueuing
+
+        begun_from = None if source is None else await ids.resolve(ctx, source)
+        body = await body_of(ctx, wishes, begun_from)
+        key, spec = enqueuing.IdempotencyKey.of(idempotency_key, body), _spec(body)
         if dry_run:
-            _print_price(new, as_table=as_table)
+            _print_price(enqueuing.price(ctx, spec), as_table=as_table)
             return True
-        return await _make(ctx, new, output, wait=wait, as_table=as_table)
+        try:
+            made = await enqueuing.enqueue(ctx, spec, key, source=begun_from, consent=accept_double_charge)
+        except NeedsConsent:
+            fail(
+                f"taxiway: Runway may have taken and charged {begun_from} already. If its task is in Runway's Request "
+                f"History: `taxiway attach {begun_from} TASK`. To pay a second time if need be: --accept-double-charge"
+            )
+        return await _follow(ctx, *made, output, wait=wait, as_table=as_table)
 
     if not run_quietly(work):
         raise typer.Exit(1)
 
 
-async def _checked(ctx: Context, wishes: Wishes, key: str | None) -> NewVideo:
-    """Checked and priced as `POST /videos` does. Raises InvalidRequest."""
+def _spec(body: dict[str, Any]) -> VideoSpec:
+    """The body, validated as `POST /videos` does. Raises InvalidRequest."""
     from service.web import bodies
     from service.web.schemas import VideoRequest
-    from service.web.videos import canonical_hash, checked_key, new_video
 
-    body = await body_of(ctx, wishes)
-    asked = bodies.validated(VideoRequest, body)
-    return new_video(asked, ctx.settings, checked_key(key), canonical_hash(body), ctx.actor)
+    return bodies.validated(VideoRequest, body).spec()
 
 
-def _print_price(new: NewVideo, *, as_table: bool) -> None:
+def _print_price(request: Request, *, as_table: bool) -> None:
     from service.web.schemas import shortened
 
     if as_table:
-        print(f"{new.operation} with {new.model}: at most {credits(float(new.quoted_credits))} credits")
+        print(f"{request.operation} with {request.model}: at most {credits(float(request.quoted_credits))} credits")
     else:
-        quote = {"operation": new.operation, "model": new.model, "input": shortened(new.input)}
-        print_json([quote | {"quoted_credits": float(new.quoted_credits)}])
+        quote = {"operation": request.operation, "model": request.model, "input": shortened(request.input)}
+        print_json([quote | {"quoted_credits": float(request.quoted_credits)}])
 
 
-async def _make(ctx: Context, new: NewVideo, output: Path | None, *, wait: bool, as_table: bool) -> bool:
-    """Queue it and, with `wait`, wait until its file is there. Whether all went well."""
-    from service.store import videos as store
-
-    video, is_new = await store.enqueue(ctx.database, new)
+async def _follow(ctx: Context, video: Video, is_new: bool, output: Path | None, *, wait: bool, as_table: bool) -> bool:
+    """Say what was queued and, with `wait`, wait until its file is there. Whether all went well."""
     if not is_new:
         say(f"this Idempotency-Key was used before: it is video {video.id}")
-    elif as_table and wait:
-        say(f"queued as {video.id}, for at most {credits(float(new.quoted_credits))} credits")
+    elif as_table and wait and video.quoted_credits is not None:
+        say(f"queued as {video.id}, for at most {credits(float(video.quoted_credits))} credits")
     size = None
     if wait:
         try:

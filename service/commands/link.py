@@ -11,14 +11,14 @@ import typer
 from service.commands.console import confirm, fail, run_quietly
 from service.commands.output import AsJson, print_json, prints_table, say
 from service.context import Context
-from service.settings import Settings, need
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.installer.answers import Answers, Question
-    from service.installer.inspect import Connection
     from service.installer.linking import Linked, LinkState, Unlinked
     from service.installer.plan import Plan, Wishes
     from service.link_mapping import Mapping
+    from service.operations.link import Links
 
 cli = typer.Typer()
 
@@ -70,13 +70,12 @@ def link(
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
-        from service.installer.link_connection import connected
+        from service.operations.link import links
 
-        need(ctx.settings, "database_url")
-        async with connected(ctx.settings.database_url or "") as connection:
-            name = wanted or await _only(connection)
+        async with links(ctx) as known:
+            name = wanted or await known.only_table()
             asks = as_table and not (yes or dry_run or print_it)
-            plan = await _planned(connection, name, answers, ctx.settings, wishes, asks=asks)
+            plan = await _planned(known, name, answers, wishes, asks=asks)
             if print_it:
                 _print_mapping(plan)
                 return
@@ -85,7 +84,7 @@ def link(
                 return
             _refuse_open(plan.questions)
             confirm(f"Link {plan.table.name}?", yes=yes)
-            await _apply(connection, plan, ctx.settings, as_table=as_table)
+            _print_linked(await known.link(plan), as_table=as_table)
 
     run_quietly(work)
 
@@ -119,26 +118,11 @@ def _mapping_of(file: Path) -> Mapping:
         raise typer.BadParameter(f"{file} is no mapping: {problems}", param_hint="--file") from None
 
 
-async def _only(connection: Connection) -> str:
-    """The one relation with a status and a prompt. Raises LinkRefused."""
-    from service.installer.inspect import LinkRefused, likely
-
-    names = await likely(connection)
-    if len(names) != 1:
-        found = f"there are several: {', '.join(names)}" if names else "no table has a status and a prompt"
-        raise LinkRefused(f"name the table to link: {found}")
-    return names[0]
-
-
-async def _planned(
-    connection: Connection, name: str, answers: Answers, settings: Settings, wishes: Wishes, *, asks: bool
-) -> Plan:
+async def _planned(known: Links, name: str, answers: Answers, wishes: Wishes, *, asks: bool) -> Plan:
     """The plan; at a terminal with the answers to what is open, each asked once."""
-    from service.installer.plan import make_plan
-
     asked: set[str] = set()
     while True:
-        plan = await make_plan(connection, name, answers, settings, wishes)
+        plan = await known.plan(name, answers, wishes)
         new = [question for question in plan.questions if question.key not in asked]
         if not asks or not new:
             return plan
@@ -178,10 +162,7 @@ def _show(plan: Plan, settings: Settings, *, as_table: bool) -> None:
         print_json([plan_json(plan, settings)])
 
 
-async def _apply(connection: Connection, plan: Plan, settings: Settings, *, as_table: bool) -> None:
-    from service.installer.linking import apply
-
-    done = await apply(connection, plan, settings)
+def _print_linked(done: Linked, *, as_table: bool) -> None:
     if not as_table:
         print_json([_linked_json(done)])
     say(_linked_words(done))
@@ -209,13 +190,10 @@ def show_all(as_json: AsJson = False) -> None:
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> list[LinkState]:
-        from service.installer.link_connection import connected
-        from service.installer.linking import links
+        from service.operations.link import links
 
-        need(ctx.settings, "database_url")
-        async with connected(ctx.settings.database_url or "") as connection:
-            await _need_schema(connection)
-            return await links(connection)
+        async with links(ctx) as known:
+            return await known.every()
 
     from service.commands.link_show import links_json, show_links
 
@@ -238,32 +216,21 @@ def unlink(
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
-        from service.installer.link_connection import connected
-        from service.installer.linking import find, unlink
+        from service.operations.link import links
 
-        need(ctx.settings, "database_url")
-        async with connected(ctx.settings.database_url or "") as connection:
-            await _need_schema(connection)
-            state = await find(connection, table)
+        async with links(ctx) as known:
+            state = await known.find(table)
             _show_state(state, cancel=cancel, as_table=as_table)
             if dry_run:
                 return
             cancels = cancel or (as_table and not yes and _asks_to_cancel(state))
             confirm(f"Unlink {state.link.name}?", yes=yes)
-            done = await unlink(connection, state.link.name, cancel=cancels)
+            done = await known.unlink(state.link.name, cancel=cancels)
             if not as_table:
                 print_json([_unlinked_json(done)])
             say(_unlinked_words(done))
 
     run_quietly(work)
-
-
-async def _need_schema(connection: Connection) -> None:
-    from service.errors import NotConfigured
-    from service.installer.plan import IS_MIGRATED
-
-    if not await connection.fetchval(IS_MIGRATED):
-        raise NotConfigured("this database has no schema taxiway yet: run `taxiway migrate`")
 
 
 def _show_state(state: LinkState, *, cancel: bool, as_table: bool) -> None:

@@ -149,10 +149,9 @@ def resume(
 ) -> None:
     """End a pause now. Of a database that was restored, it first says what may be sent twice."""
     from service.operations import pausing
-    from service.store import identity
 
     async def work(ctx: Context) -> bool:
-        if model == "all" and (words := await identity.consequences(ctx.database)):
+        if words := await pausing.consequences(ctx, model):
             say(words)
             confirm("Take this database for the right one, and send what is queued?", yes=yes)
         return await pausing.resume(ctx, model)

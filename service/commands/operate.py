@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,9 @@ from service.commands import ids
 from service.commands.console import find_context, one_line_errors, run, run_quietly
 from service.commands.output import console, prints_table
 from service.context import Context
-from service.errors import NotFound
-from service.settings import need
+
+if TYPE_CHECKING:
+    from service.store.audit import Audit
 
 cli = typer.Typer()
 
@@ -41,37 +42,45 @@ def audit(
         return
     if actor is not None:
         raise typer.BadParameter("needs --actions", param_hint="--actor")
-    from service.store import ledger
-    from service.store.audit import Audit, Totals, audits
+    if video is None:
+        run(lambda ctx: _audit_all(ctx, as_json=as_json))
+    else:
+        one = video
+        run(lambda ctx: _audit_one(ctx, one, as_json=as_json))
+
+
+async def _audit_one(ctx: Context, video: str, *, as_json: bool) -> None:
+    from service.operations.reporting import cost_report
+
+    cost = await cost_report(ctx, await ids.resolve(ctx, video))
+    _print_account(cost.account, as_json=as_json)
+    for entry in cost.submissions:
+        print(json.dumps(entry, default=str) if as_json else _line(entry))
+
+
+async def _audit_all(ctx: Context, *, as_json: bool) -> None:
+    from service.store.audit import Totals, audits
 
     totals = Totals()
-
-    async def work(ctx: Context) -> None:
-        video_id = None if video is None else await ids.resolve(ctx, video)
-        async for one in audits(ctx.database, video_id):
-            totals.add(one)
-            if as_json:
-                print(json.dumps(_plain(one) | {"verdict": one.verdict}))
-            elif video_id is not None or one.twice or one.unknown:
-                print(f"{one.video_id}  {one.status or 'deleted':<10}  {one.submissions} submissions  {one.verdict}")
-        if video_id is None:
-            return
-        if not totals.videos:
-            raise NotFound(f"no submission of a video {video_id} was ever permitted")
-        for entry in await ledger.of_video(ctx.database, video_id):
-            print(json.dumps(entry, default=str) if as_json else _line(entry))
-
-    def _plain(one: Audit) -> dict[str, Any]:
-        return json.loads(json.dumps(dataclasses.asdict(one), default=str))  # type: ignore[no-any-return]  # an object
-
-    run(work)
-    if video is None and not as_json:
+    async for one in audits(ctx.database):
+        totals.add(one)
+        if as_json or one.twice or one.unknown:
+            _print_account(one, as_json=as_json)
+    if not as_json:
         print(
             f"{totals.videos} videos, {totals.submissions} submissions: {totals.paid.normalize():f} credits paid, "
             f"at most {totals.most.normalize():f}; {totals.unknown} with an unknown outcome; "
             f"at most {totals.twice.normalize():f} credits paid twice, "
             f"{totals.twice_without_consent} videos of that without consent"
         )
+
+
+def _print_account(one: Audit, *, as_json: bool) -> None:
+    if as_json:
+        plain = json.loads(json.dumps(dataclasses.asdict(one), default=str))
+        print(json.dumps(plain | {"verdict": one.verdict}))
+    else:
+        print(f"{one.video_id}  {one.status or 'deleted':<10}  {one.submissions} submissions  {one.verdict}")
 
 
 def _actions(actor: str | None, limit: int, as_json: bool) -> None:
@@ -107,11 +116,13 @@ def attach(
     task: Annotated[str, typer.Argument(help="The id of its task, from Runway's Request History.")],
 ) -> None:
     """Attach the task that an unknown submission made to its video. Taxiway checks it with Runway first."""
-    from service.operations.attach import attach
+    from service.operations.attaching import attach
+    from service.web.bodies import validated
+    from service.web.schemas_operations import AttachRequest
 
     async def work(ctx: Context) -> str:
-        need(ctx.settings, "runway_key")
-        return await attach(ctx, await ids.resolve(ctx, video), task)
+        asked = validated(AttachRequest, {"task_id": task})
+        return await attach(ctx, await ids.resolve(ctx, video), asked.task_id)
 
     print(ATTACHED[run(work)])
 

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import typer
 
-from service.commands import ids
 from service.context import Context
 from service.errors import Malformed
 
@@ -31,10 +30,9 @@ class Wishes:
     metadata: str | None
     user_id: str | None
     priority: int | None
-    source: str | None
 
 
-async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
+async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> dict[str, Any]:
     """The body for `POST /videos`: what the video `source` had, then --input, then the single options."""
     given: dict[str, Any] = {
         "promptText": wishes.prompt,
@@ -44,8 +42,8 @@ async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
         "duration": wishes.duration,
     }
     body: dict[str, Any] = {"input": {}}
-    if wishes.source is not None:
-        body |= await _of_video(ctx, await ids.resolve(ctx, wishes.source))
+    if source is not None:
+        body |= await _of_video(ctx, source)
     body["input"] |= read_object(wishes.input, "--input") or {}
     body["input"] |= {name: value for name, value in given.items() if value is not None}
     others = {
@@ -61,9 +59,9 @@ async def body_of(ctx: Context, wishes: Wishes) -> dict[str, Any]:
 
 
 async def _of_video(ctx: Context, video_id: UUID) -> dict[str, Any]:
-    from service.store import videos as store
+    from service.operations.reading import find
 
-    video = await store.get(ctx.database, video_id)
+    video = await find(ctx, video_id)
     copied = {"operation": video.operation, "metadata": video.metadata, "priority": video.priority or None}
     known = {name: value for name, value in copied.items() if value is not None}
     return known | {"input": dict(video.input or _written_by_the_app(video.prompt, video.image_url))}

@@ -74,25 +74,14 @@ async def _watch(ctx: Context, video_id: UUID, every: float, *, as_table: bool) 
 
 async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each. Its task is polled if that is due."""
-    from service.steps import poll
-    from service.store import audit, ledger, timeline
-    from service.web.schemas import SubmissionView
-    from service.web.schemas_bulk import EventView
-    from service.web.views import view
+    from service.operations.reporting import video_report
+    from service.web.schemas import SubmissionList, VideoView
+    from service.web.schemas_bulk import EventList
 
-    video = await poll.poll_now(ctx, video_id)
-    accounts = [one async for one in audit.audits(ctx.database, video.id)]
-    account = accounts[0] if accounts else audit.nothing(video.id)
-    rows = await ledger.of_video(ctx.database, video.id)
-    story = await timeline.timeline(ctx.database, video.id)
-    return {
-        "video": (await view(ctx, video)).model_dump(mode="json"),
-        "verdict": account.verdict,
-        "paid_credits": float(account.paid),
-        "most_credits": float(account.most),
-        "submissions": [SubmissionView.model_validate(row).model_dump(mode="json") for row in rows],
-        "events": [EventView.model_validate(entry).model_dump(mode="json") for entry in story],
-    }
+    report = await video_report(ctx, video_id)
+    cost = SubmissionList.of(report.cost).model_dump(mode="json")
+    events = EventList.of(report.events).model_dump(mode="json")
+    return {"video": VideoView.of(report.video, report.waiting).model_dump(mode="json")} | cost | events
 
 
 def _drawn(whole: dict[str, Any]) -> RenderableType:

@@ -78,16 +78,16 @@ def videos(
 
 async def views(ctx: Context, wanted: Wanted, limit: int) -> AsyncIterator[dict[str, Any]]:
     """The videos that are meant as the API shows them, newest first, read page by page."""
-    from service.store import listing
-    from service.web import views as web
+    from service.operations.reading import page
+    from service.web.schemas import VideoPage
 
     before = None
     while limit > 0:
-        page = await listing.page(ctx.database, wanted, before=before, limit=min(limit, PAGE))
-        for view in await web.views(ctx, page.videos):
+        found = await page(ctx, wanted, before, min(limit, PAGE))
+        for view in VideoPage.of(found).videos:
             yield view.model_dump(mode="json")
-        limit -= len(page.videos)
-        before = page.next
+        limit -= len(found.videos)
+        before = found.next
         if before is None:
             return
 

@@ -49,7 +49,7 @@ def bar() -> Iterator[Show]:
 
 async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
     """Poll the video until it has ended, and show what it waits for. A tick elsewhere does the work."""
-    from service.steps import poll
+    from service.operations.reading import read
 
     said: set[Reason] = set()
     away_since: float | None = None
@@ -62,7 +62,7 @@ async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
                 said.add(why.reason)
                 say(one_line(f"the video waits. {why.detail}"))
             await ctx.sleep(LOOK_SECONDS)
-            video = await poll.poll_now(ctx, video.id)
+            video = await read(ctx, video.id)
             away_since = None
         except DatabaseUnavailable:
             away_since = ctx.monotonic() if away_since is None else away_since
@@ -76,7 +76,7 @@ async def download(ctx: Context, video: Video, path: Path, show: Show) -> int:
     """Fetch the file of a completed video to `path`, which is there as a whole or not at all; its size in bytes."""
     import httpx
 
-    from service.web.videos import live_url
+    from service.operations.reading import live_url
 
     url = await live_url(ctx, video)
     part = path.with_name(f"{path.name}.part")

@@ -28,6 +28,7 @@ from service.installer import history as scripts
 from service.installer.closing import open_to
 from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
+from service.operations.account import ask
 from service.operations.rhythm import span
 from service.redaction import Redactor
 from service.store import doctor_queries, parked
@@ -105,8 +106,7 @@ async def _runway(ctx: Context) -> list[Check]:
     if not ctx.settings.runway_key:
         return [unchecked("Runway", name, "key missing") for name in ("endpoint", "key", "credits")]
     try:
-        async with ctx.runway() as runway:
-            return account(ctx.settings, await runway.organization())
+        return account(ctx.settings, await ask(ctx))
     except RunwayUnavailable as exc:
         return no_account(ctx.settings, exc)
 

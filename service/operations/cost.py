@@ -1,11 +1,15 @@
-"""What a video costs, as a list shows it: paid, a bound, or only a quote. Pure."""
+"""What a video costs, as a list shows it: paid, a bound, or only a quote."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
+from uuid import UUID
 
+from service.context import Context
+from service.store import audit
 from service.store.audit import Audit
 from service.videos import Video
 
@@ -16,6 +20,12 @@ class Cost:
 
     kind: Literal["paid", "at_most", "quoted"]
     credits: Decimal | None
+
+
+async def costs_of(ctx: Context, videos: Sequence[Video]) -> dict[UUID, Cost]:
+    """What each of these videos costs, by its id."""
+    accounts = await audit.of_videos(ctx.database, [video.id for video in videos])
+    return {video.id: cost_of(video, accounts.get(video.id)) for video in videos}
 
 
 def cost_of(video: Video, account: Audit | None) -> Cost:

@@ -22,6 +22,11 @@ async def check_queue(ctx: Context) -> None:
         raise OverLimit(f"{most} videos are queued, which is MAX_QUEUED: try again later", FULL_QUEUE_SECONDS)
 
 
+def is_limited(ctx: Context) -> bool:
+    """Whether the caller's key may ask for so many credits a day, and no more."""
+    return ctx.actor in ctx.settings.max_credits_per_day_by_key
+
+
 async def check_credits(ctx: Context, credits: Decimal | None) -> None:
     """Raises OverLimit if so many more credits are more than the caller's key may ask for today."""
     most = ctx.settings.max_credits_per_day_by_key.get(ctx.actor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ import asyncpg
 from service.context import Context
 from service.errors import RunwayUnavailable, TaxiwayError
 from service.logs import RUNWAY, VIDEO, event
-from service.runway.account import Account
+from service.operations import account
 from service.store import maintenance
 
 log = logging.getLogger(__name__)
@@ -31,16 +30,6 @@ async def refresh(ctx: Context, due: Sequence[str]) -> None:
 
 async def _ask(ctx: Context) -> None:
     try:
-        async with asyncio.timeout(ACCOUNT_TIMEOUT_SECONDS):
-            await account(ctx)
-    except (RunwayUnavailable, TimeoutError) as exc:
-        words = exc.detail if isinstance(exc, RunwayUnavailable) else f"no answer within {ACCOUNT_TIMEOUT_SECONDS:g} s"
-        event(log, RUNWAY, "account_not_seen", f"Credits left are not known: {words}", level=logging.WARNING)
-
-
-async def account(ctx: Context) -> Account:
-    """Ask Runway for credits left and limits by model, and write them down. Raises RunwayUnavailable."""
-    async with ctx.runway() as runway:
-        seen = await runway.organization()
-    await maintenance.keep_account(ctx.database, seen.model_dump(mode="json"))
-    return seen
+        await account.observe(ctx, ACCOUNT_TIMEOUT_SECONDS)
+    except RunwayUnavailable as exc:
+        event(log, RUNWAY, "account_not_seen", f"Credits left are not known: {exc.detail}", level=logging.WARNING)

@@ -16,6 +16,11 @@ from service.store import models as store
 log = logging.getLogger(__name__)
 
 MANUAL = "manual"
+# A model that was never used: open, with nothing in it.
+EMPTY: dict[str, Any] = {
+    "reason": None, "detail": None, "paused_until": None, "paused_at": None, "queued": 0, "in_flight": 0,
+    "may_be_in_flight": None,
+}  # fmt: skip
 
 
 def known() -> list[str]:
@@ -30,10 +35,15 @@ async def listed(ctx: Context) -> list[dict[str, Any]]:
     """
     rows = [dict(row) for row in await store.every(ctx.database)]
     never = sorted(set(known()) - {row["model"] for row in rows})
-    empty = {"reason": None, "queued": 0, "in_flight": 0, "may_be_in_flight": None}
-    rows += [empty | {"model": name} for name in never]
+    rows += [EMPTY | {"model": name} for name in never]
     all_paused = any(row["model"] == ALL_MODELS and row["reason"] for row in rows)
     return [row | {"waits": all_paused and not row["reason"]} for row in rows]
+
+
+async def state_of(ctx: Context, model: str) -> dict[str, Any]:
+    """One model as `store.models.every` has it, also one that was never used."""
+    rows = {row["model"]: dict(row) for row in await store.every(ctx.database)}
+    return rows.get(model, EMPTY | {"model": model})
 
 
 def _check(model: str) -> None:
@@ -48,10 +58,15 @@ async def pause(ctx: Context, model: str, seconds: float, why: str) -> None:
     event(log, VIDEO, "model_paused", f"Model paused by {ctx.actor} for {seconds:g} s: {why}", model=model)
 
 
+async def consequences(ctx: Context, model: str) -> str | None:
+    """What to resume this model may cost, if its database was restored: words to ask the operator with."""
+    return await identity.consequences(ctx.database) if model == ALL_MODELS else None
+
+
 async def resume(ctx: Context, model: str) -> bool:
     """Open a model; whether it was paused. Raises NoSuchModel.
 
-    Of all models that also accepts a database that was restored: `identity.consequences` says what that may cost.
+    Of all models that also accepts a database that was restored: `consequences` says what that may cost.
     """
     _check(model)
     was_paused = await store.resume(ctx.database, model, ctx.actor)

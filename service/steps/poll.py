@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
 
 from service.context import Context, Counts
 from service.deadline import Share, unlimited
-from service.errors import RunwayUnavailable
-from service.logs import RUNWAY, event
 from service.operations import missing
-from service.operations.finalize import evaluate, finalize, now, out_of_reach
+from service.operations.finalize import finalize
 from service.operations.parking import ParkingLot
+from service.operations.polling import Polled, Poller, judged
 from service.operations.window import Window
 from service.runway.client import Runway
-from service.store import tasks, vanished, videos
-from service.store.tasks import DuePoll, PollResult
+from service.store import tasks, vanished
+from service.store.tasks import DuePoll
 from service.store.vanished import DueLook
-from service.videos import Status, Video
-
-log = logging.getLogger(__name__)
+from service.videos import Status
 
 NOTHING: Counts = {"polled": 0, "completed": 0, "failed": 0, "retried": 0, "unreachable": 0, "found": 0}
 ENDS = (("completed", Status.COMPLETED), ("failed", Status.FAILED), ("retried", Status.QUEUED))
 LOOKS_AT_ONCE = 5  # about tasks that had vanished
-
-
-@dataclass(frozen=True)
-class _Polled:
-    """What one call came to. `result` None: Runway could not be asked; `is_overdue`: the task's time is over.
-
-    `found`: a task that had vanished, and is there after all.
-    """
-
-    result: PollResult | None = None
-    is_overdue: bool = False
-    is_look: bool = False
-    found: DueLook | None = None
 
 
 async def run_once(ctx: Context, share: Share | None = None, *, look: bool = True) -> Counts:
@@ -70,11 +50,11 @@ class _Step:
         due = await tasks.claim_due(self.ctx.database, free - len(looks), self.parking) if free > len(looks) else []
         return [*looks, *due]
 
-    async def call(self, due: DuePoll | DueLook) -> _Polled:
+    async def call(self, due: DuePoll | DueLook) -> Polled:
         return await (self.caller.poll(due) if isinstance(due, DuePoll) else self.caller.look(due))
 
-    async def save(self, polled: list[_Polled]) -> None:
-        results = await _judged(self.ctx, polled)
+    async def save(self, polled: list[Polled]) -> None:
+        results = await judged(self.ctx, polled)
         changed = await finalize(self.ctx, results)
         for one in polled:
             self.counts["polled"] += not one.is_look
@@ -83,64 +63,3 @@ class _Step:
                 self.counts["found"] += await missing.go_on(self.ctx, one.found)
         for name, status in ENDS:
             self.counts[name] += sum(one.next_status == status and one.video_id in changed for one in results)
-
-
-async def _judged(ctx: Context, polled: Sequence[_Polled]) -> list[PollResult]:
-    """The results, in which a task is given up as vanished only if its key can be believed."""
-    results = [(one.result, one.is_overdue) for one in polled if one.result is not None]
-    if any(one.vanished and not is_overdue for one, is_overdue in results) and await missing.is_everywhere(ctx):
-        return [missing.put_off(one) if one.vanished and not is_overdue else one for one, is_overdue in results]
-    return [one for one, _ in results]
-
-
-@dataclass(frozen=True)
-class Poller:
-    """Asks Runway about one task; whatever goes wrong costs this task alone its turn."""
-
-    ctx: Context
-    runway: Runway
-    share: Share
-
-    async def poll(self, due: DuePoll) -> _Polled:
-        """One poll of a task that is under way."""
-        ids: dict[str, Any] = {"video": due.video.id, "task": due.video.runway_video_id}
-        try:
-            return await self._poll(due)
-        except RunwayUnavailable as exc:
-            event(log, RUNWAY, "poll_failed", exc.detail, level=logging.WARNING, **ids)
-        except Exception:
-            words = "A poll failed in an unforeseen way"
-            event(log, RUNWAY, "poll_broke", words, level=logging.ERROR, trace=True, **ids)
-        return _Polled(out_of_reach(due, self.ctx.settings))
-
-    async def _poll(self, due: DuePoll) -> _Polled:
-        ctx, task_id = self.ctx, due.video.runway_video_id or ""
-        seconds = self.share.ask_seconds(tasks.call_seconds(due.tries))
-        if seconds <= 0:
-            raise RunwayUnavailable("there was no time left for this poll")
-        task = await self.runway.retrieve(task_id, seconds)
-        result = evaluate(due, task, ctx.settings, now(ctx), ctx.random())
-        words = f"Task is {result.task_status}"
-        event(log, RUNWAY, "polled", words, level=logging.DEBUG, video=due.video.id, task=task_id)
-        return _Polled(result, is_overdue=due.age_seconds > ctx.settings.task_timeout)
-
-    async def look(self, due: DueLook) -> _Polled:
-        """One more look for a task that had vanished."""
-        seconds = self.share.ask_seconds(tasks.CALL_SECONDS)
-        try:
-            if seconds > 0 and await self.runway.retrieve(due.task_id, seconds) is not None:
-                return _Polled(is_look=True, found=due)
-        except RunwayUnavailable as exc:
-            words = exc.detail
-            event(log, RUNWAY, "poll_failed", words, level=logging.WARNING, video=due.video_id, task=due.task_id)
-        return _Polled(is_look=True)
-
-
-async def poll_now(ctx: Context, video_id: UUID) -> Video:
-    """The video, its task polled first if that is due. Raises NotFound."""
-    due = await tasks.claim_one(ctx.database, video_id) if ctx.settings.runway_key else None
-    if due is not None:
-        async with ctx.runway() as runway:
-            polled = await Poller(ctx, runway, unlimited(ctx.monotonic)).poll(due)
-        await finalize(ctx, await _judged(ctx, [polled]))
-    return await videos.get(ctx.database, video_id)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from service.context import Context, Counts
 from service.deadline import Share, unlimited
 from service.logs import VIDEO, event
-from service.operations.attach import follow_evidence
+from service.operations.attaching import follow_evidence
 from service.operations.parking import ParkingLot, each, repeated
 from service.operations.saving import as_outcome_row
 from service.runway import outcomes

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from service.actors import TAXIWAY
 from service.store import search
 from service.store.database import Database
+from service.store.predicates import NEEDS_CONSENT
 from service.store.search import Arguments, Wanted
-from service.store.videos import CANCEL, NEEDS_CONSENT, QUEUED_AGAIN
+from service.store.videos import CANCEL, QUEUED_AGAIN
 from service.videos import Event, sources
 
 

@@ -15,6 +15,7 @@ from service.store import batches
 from service.store.batches import ONLY, Choosing
 from service.store.database import Database
 from service.store.durable import durably
+from service.store.predicates import READY
 from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given while the outcome was unknown: once that turns
@@ -25,7 +26,7 @@ BLOCKED = """EXISTS (
       AND (s.consent IS NULL OR s.outcome = 'accepted' AND s.cancel_due IS NULL) OFFSET 0)"""
 
 # What is due of the model `{model}`; run_after may lie in the future.
-_READY = """v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = {model}
+_READY = f"""{READY} AND v.model = {{model}}
           AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now())"""
 _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 

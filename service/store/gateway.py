@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from service.store.database import Database
+from service.store.predicates import READY
 from service.videos import FailureCode
 
 REASON = "not_runway"  # why a model is paused then
@@ -26,9 +27,8 @@ WITH asked AS MATERIALIZED (
             WHERE s.opened_at > a.refused_at - interval '{LONGEST_CALL}' AND s.closed_at > a.refused_at
               AND s.outcome = 'accepted' AND s.model = a.model AND s.video_id <> a.id
         ) OR a.refusals > 1 AND NOT EXISTS (
-            SELECT FROM taxiway.videos o
-            WHERE o.status = 'queued' AND o.input IS NOT NULL AND o.finished_at IS NULL AND o.model = a.model
-              AND o.refused_at IS NULL
+            SELECT FROM taxiway.videos v
+            WHERE {READY} AND v.model = a.model AND v.refused_at IS NULL
         ) THEN a.refusals + 1 ELSE a.refusals END AS refusals
     FROM asked a
 ), v AS (

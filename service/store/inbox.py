@@ -12,6 +12,7 @@ import asyncpg
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.store.predicates import UNSETTLED
 from service.store.recordset import as_records
 from service.store.search import OF_TASK
 from service.store.tasks import LEAST_GAP_SECONDS
@@ -95,11 +96,11 @@ async def match(database: Database, limit: int, parking: Parking = RAISE) -> int
 
 
 # Callbacks that name a video whose task is unknown: evidence for an unknown submission.
-_EVIDENCE = """
+_EVIDENCE = f"""
 SELECT i.id, i.task_id, i.video_id FROM taxiway.inbox i JOIN taxiway.videos v ON v.id = i.video_id
 WHERE i.handled_at IS NULL AND EXISTS (
     SELECT FROM taxiway.submissions s
-    WHERE s.video_id = i.video_id AND s.outcome = 'unknown' AND s.settled_at IS NULL
+    WHERE s.video_id = i.video_id AND {UNSETTLED}
       AND (s.task_id IS NULL OR s.task_id = i.task_id))
   AND NOT $2::jsonb ? i.id
 ORDER BY i.received_at LIMIT $1

@@ -13,15 +13,16 @@ import asyncpg
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.store.predicates import FOR_INTAKE
 from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.videos import FailureCode
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
-_UNMAPPED = """
+_UNMAPPED = f"""
 SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image
 FROM taxiway.videos v
-WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL) AND NOT $2::jsonb ? v.id::text
+WHERE {FOR_INTAKE} AND NOT $2::jsonb ? v.id::text
 ORDER BY v.run_after LIMIT $1
 """
 
@@ -65,7 +66,7 @@ WITH mapped AS (
 ), held AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v
     WHERE v.id = ANY(ARRAY(SELECT id FROM mapped))
-      AND v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)
+      AND {FOR_INTAKE}
     ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), model AS (
     INSERT INTO taxiway.models (model) SELECT DISTINCT model FROM mapped WHERE model IS NOT NULL ON CONFLICT DO NOTHING

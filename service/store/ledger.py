@@ -13,6 +13,7 @@ import asyncpg
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.store.predicates import UNCONSENTED, UNSETTLED
 from service.store.search import OF_TASK
 from service.videos import FailureCode
 
@@ -22,7 +23,7 @@ _DRAGGED = f"""
     SELECT DISTINCT ON (v.id) v.id, s.outcome, s.task_id
     FROM (SELECT * FROM taxiway.submissions WHERE settled_at IS NULL AND outcome = 'accepted'
           UNION ALL
-          SELECT * FROM taxiway.submissions WHERE settled_at IS NULL AND outcome = 'unknown' AND consent IS NULL) s
+          SELECT s.* FROM taxiway.submissions s WHERE {UNCONSENTED}) s
     JOIN taxiway.videos v ON v.id = s.video_id
     WHERE s.cancel_due IS NULL AND s.unsaved IS NULL AND v.status = 'queued' {ONLY}
     ORDER BY v.id, s.outcome, s.id DESC LIMIT $1"""
@@ -193,9 +194,9 @@ async def holder(database: Database, task_id: str) -> UUID | None:
 
 # The unknown submission that may have made a task created at $2: inside that submission's window, with a minute for
 # clocks that disagree.
-_CANDIDATE = """
-SELECT id FROM taxiway.submissions
-WHERE video_id = $1 AND outcome = 'unknown' AND settled_at IS NULL AND task_id IS NULL
+_CANDIDATE = f"""
+SELECT id FROM taxiway.submissions s
+WHERE video_id = $1 AND {UNSETTLED} AND task_id IS NULL
   AND ($2::timestamptz IS NULL OR $2 BETWEEN opened_at - interval '1 minute' AND call_deadline + interval '1 minute')
 ORDER BY id DESC LIMIT 1
 """

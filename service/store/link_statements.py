@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from service.store.linked_table import LinkedTable
+from service.store.predicates import READY
 
 # Types of pg_catalog that may be named without their length: a cast to varchar(10) would cut a key, and to character
 # without one would leave its first letter.
@@ -175,7 +176,7 @@ def recall(table: LinkedTable) -> str:
             UNION ALL
             SELECT c.id FROM taxiway.models m CROSS JOIN LATERAL (
                 SELECT v.id, v.link_id FROM taxiway.videos v
-                WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = m.model
+                WHERE {READY} AND v.model = m.model
                 ORDER BY v.claim_order, v.run_after, v.id LIMIT {CANDIDATES}) AS c
             WHERE c.link_id = {table.id}
         ), row AS MATERIALIZED (

@@ -8,6 +8,7 @@ import asyncpg
 
 from service.actors import TAXIWAY
 from service.store.database import Database
+from service.store.predicates import READY
 from service.store.stats import IN_FLIGHT
 
 # Pause; the longer of two pauses stands, and so does the reason of a database that was restored. True if the model was
@@ -67,14 +68,14 @@ async def try_pause(
 # A model whose time is over and that has something to send. It is put off for the time of the probe, so that one
 # process probes. While all models are paused, only 'all' is probed, with a video whose own model is open or due
 # as well.
-_PROBE = """
+_PROBE = f"""
 UPDATE taxiway.models SET paused_until = now() + make_interval(secs => $1)
 WHERE model = (
     SELECT l.model FROM taxiway.models l
     WHERE l.reason IS NOT NULL AND l.paused_until <= now()
       AND (l.model = 'all' OR NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL))
       AND EXISTS (SELECT FROM taxiway.videos v JOIN taxiway.models own ON own.model = v.model
-                  WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now()
+                  WHERE {READY} AND v.run_after <= now()
                     AND (v.model = l.model OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= now())))
     ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING model, reason
@@ -141,7 +142,7 @@ async def paused(database: Database) -> list[asyncpg.Record]:
 _EVERY = f"""
 WITH waiting AS (
     SELECT v.model, count(*) AS n FROM taxiway.videos v
-    WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL GROUP BY 1
+    WHERE {READY} GROUP BY 1
 ), flying AS ({IN_FLIGHT})
 SELECT named.model, l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until, l.paused_at,
        CASE WHEN named.model <> 'all' THEN taxiway.allowed(l) END AS may_be_in_flight,

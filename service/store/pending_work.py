@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.store.database import Database
+from service.store.predicates import FOR_INTAKE, UNCONSENTED
 from service.store.retention import DUE, KEEP_DAYS
 
 # What each step begins with, as the question whether there is any of it. What is open in the ledger is compared with
 # what its videos say.
 _PENDING_WORK = f"""
 SELECT
-    EXISTS (SELECT FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL))
+    EXISTS (SELECT FROM taxiway.videos v WHERE {FOR_INTAKE})
     OR EXISTS (SELECT FROM taxiway.videos
                WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL) AS intake,
     EXISTS (SELECT FROM taxiway.links WHERE state <> 'closed') AS links,
@@ -24,8 +25,7 @@ SELECT
           AND (v.status IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM s.task_id))
     OR EXISTS (
         SELECT FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
-        WHERE s.settled_at IS NULL AND s.outcome = 'unknown' AND s.cancel_due IS NULL AND s.consent IS NULL
-          AND v.status = 'queued') AS rescue,
+        WHERE {UNCONSENTED} AND s.cancel_due IS NULL AND v.status = 'queued') AS rescue,
     EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= now()) AS cancel,
     EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
     EXISTS (SELECT FROM taxiway.videos

@@ -8,6 +8,7 @@ from typing import Any
 from service.store.batches import PARKED
 from service.store.database import Database
 from service.store.maintenance import BY_STATUS, LARGE_TABLE_BYTES
+from service.store.predicates import FOR_INTAKE, READY, UNSETTLED
 
 # More rows than there are models. A table so small is never analyzed, and is taken for hundreds of rows: without a
 # limit the statement seems so dear that PostgreSQL compiles it every time (JIT), for 100 ms.
@@ -28,7 +29,7 @@ WITH ready AS (
     SELECT next.run_after FROM (SELECT model FROM taxiway.models LIMIT {MOST_MODELS}) AS l
     CROSS JOIN LATERAL (
         SELECT v.run_after FROM taxiway.videos v
-        WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
+        WHERE {READY} AND v.model = l.model
           AND v.run_after <= now()
         ORDER BY v.claim_order, v.run_after, v.id LIMIT {CANDIDATES}
     ) AS next
@@ -50,7 +51,7 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
     (SELECT extract(epoch FROM now() - min(run_after))::float8 FROM (
         SELECT run_after FROM ready
         UNION ALL
-        (SELECT run_after FROM taxiway.videos WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL)
+        (SELECT v.run_after FROM taxiway.videos v WHERE {FOR_INTAKE}
          ORDER BY run_after LIMIT 1)
      ) AS waiting WHERE run_after <= now()) AS oldest_queued_seconds,
     (SELECT count(*) FROM (
@@ -72,7 +73,7 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
            COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits
-    FROM taxiway.submissions WHERE outcome = 'unknown' AND settled_at IS NULL) AS open
+    FROM taxiway.submissions s WHERE {UNSETTLED}) AS open
 """
 
 

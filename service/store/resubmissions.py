@@ -7,11 +7,12 @@ from uuid import UUID
 
 import asyncpg
 
-from service.errors import Conflict
+from service.errors import Conflict, NeedsConsent
 from service.events import Kind
 from service.store import videos
 from service.store.database import Database
-from service.store.videos import LOCK_MILLISECONDS, NEEDS_CONSENT, NewVideo
+from service.store.predicates import NEEDS_CONSENT
+from service.store.videos import LOCK_MILLISECONDS, NewVideo
 from service.videos import Video
 
 _NEEDS_CONSENT = f"SELECT {NEEDS_CONSENT} FROM taxiway.videos v WHERE v.id = $1"
@@ -25,8 +26,13 @@ async def needs_consent(database: Database, video_id: UUID) -> bool:
     return bool(await database.fetchval(_NEEDS_CONSENT, video_id))
 
 
-async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: bool, actor: str) -> Video:
-    """Queue `new`, made from the video `source`. Raises Conflict if that takes a consent which is not given."""
+async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: bool, actor: str) -> tuple[Video, bool]:
+    """Queue `new`, made from the video `source`; (the video, whether it is new).
+
+    Raises NeedsConsent if that takes a consent which is not given.
+    """
+    if (known := await videos.known(database, new)) is not None:
+        return known, False  # a repeat pays nothing, and needs no second consent
     async with database.transaction() as raw:
         await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
         try:
@@ -34,11 +40,10 @@ async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: 
         except asyncpg.LockNotAvailableError as exc:
             raise Conflict("another transaction holds the video that this began from: try again") from exc
         if needed and not consent:
-            raise Conflict(
+            raise NeedsConsent(
                 "Runway may have taken and charged the video that this began from, so a new one may be paid a second "
                 "time: accept that beside the price, or attach its task first if Runway's Request History has it"
             )
         if needed:
             await raw.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
-        video, _ = await videos.enqueue(database, new)
-    return video
+        return await videos.enqueue(database, new)

@@ -7,6 +7,7 @@ from decimal import Decimal
 import asyncpg
 
 from service.store.database import Database
+from service.store.predicates import READY
 
 # One claim at a time while there is a limit: two that counted side by side would both find room. It holds only until
 # the claim commits; a process that freezes in between is cut off by the server.
@@ -39,13 +40,13 @@ async def today(database: Database) -> dict[str, Decimal]:
 
 
 # The price of what each open model would send next.
-_NEXT = """
+_NEXT = f"""
 SELECT l.model, d.quoted_credits,
        extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
                           - now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
 FROM taxiway.models l CROSS JOIN LATERAL (
     SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM taxiway.videos v
-    WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = l.model
+    WHERE {READY} AND v.model = l.model
       AND v.run_after <= now()
     ORDER BY v.claim_order, v.run_after, v.id LIMIT 1
 ) d WHERE l.reason IS NULL

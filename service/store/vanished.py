@@ -8,6 +8,7 @@ from uuid import UUID
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.store.predicates import UNSETTLED
 from service.videos import FailureCode
 
 LATELY = "10 minutes"  # each task under way is polled more often than this, known or not
@@ -63,9 +64,9 @@ async def claim_looks(database: Database, limit: int, parking: Parking = RAISE) 
 
 
 # One such task, for a caller that has news of it.
-_OF_TASK = """
-SELECT id AS submission_id, video_id, task_id FROM taxiway.submissions
-WHERE task_id = $1 AND video_id = $2 AND outcome = 'unknown' AND settled_at IS NULL
+_OF_TASK = f"""
+SELECT id AS submission_id, video_id, task_id FROM taxiway.submissions s
+WHERE task_id = $1 AND video_id = $2 AND {UNSETTLED}
 """
 
 

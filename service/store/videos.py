@@ -12,10 +12,11 @@ import asyncpg
 
 from service import videos
 from service.actors import TAXIWAY
-from service.errors import Conflict, InvalidRequest, NotFound, Problem
+from service.errors import Conflict, InvalidRequest, NeedsConsent, NotFound, Problem
 from service.store.database import Database
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
+from service.store.predicates import NEEDS_CONSENT, UNCONSENTED
 from service.store.search import OF_TASK, WORDS
 from service.videos import COLUMN_NAMES, Event, Video, sources
 
@@ -152,10 +153,6 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
     return row
 
 
-# That Runway may have taken an earlier create of the video `v`, and there is no consent to another yet.
-NEEDS_CONSENT = """EXISTS (
-        SELECT FROM taxiway.submissions s
-        WHERE s.video_id = v.id AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown')"""
 # What a retry makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = now(), queued_at = now(), round = v.round + 1,
     expires_at = now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL, finished_at = NULL,
@@ -169,7 +166,7 @@ WITH asked AS MATERIALIZED (
     FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE
 ), consented AS (
     UPDATE taxiway.submissions s SET consent = 'operator', consented_at = now(), consented_by = $5 FROM asked a
-    WHERE s.video_id = a.id AND $3 AND s.settled_at IS NULL AND s.consent IS NULL AND s.outcome = 'unknown'
+    WHERE s.video_id = a.id AND $3 AND {UNCONSENTED}
     RETURNING s.video_id, s.id, GREATEST(s.quoted_credits, s.estimated_credits) AS credits
 ), v AS (
     UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="$4")}
@@ -187,14 +184,14 @@ SELECT v.*, {ASK} FROM v
 async def retry(
     database: Database, video_id: UUID, *, consent: bool, timeout_seconds: float, actor: str = TAXIWAY
 ) -> Video:
-    """Queue a failed video again. Raises NotFound, or Conflict with what stands in the way."""
+    """Queue a failed video again. Raises NotFound, or Conflict (NeedsConsent) with what stands in the way."""
     row = await _change(database, _RETRY, video_id, json.dumps(sources(Event.RETRY)), consent, timeout_seconds, actor)
     if row is not None:
         return Video.from_row(row)
     video = await get(database, video_id)
     if video.status is not videos.Status.FAILED:
         raise Conflict(f"only a failed video can be retried; this one is {video.status}", video_status=video.status)
-    raise Conflict(
+    raise NeedsConsent(
         "Runway may have taken and charged this video already. To pay for it a second time if need be, send "
         '{"accept_double_charge": true}; if you find its task in Runway\'s Request History, attach that instead',
         error_code=video.error_code,

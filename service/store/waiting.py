@@ -10,6 +10,7 @@ import asyncpg
 
 from service.store.claim import BLOCKED
 from service.store.database import Database
+from service.store.predicates import READY
 
 MOST_AHEAD = 10_000  # videos of a model that are walked to find places in its queue: some milliseconds
 MOST_MODELS = 8  # whose queues are walked at once: the more may be walked, the sooner PostgreSQL compiles the statement
@@ -21,7 +22,7 @@ _FACTS = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
         SELECT v.id, v.model, v.claim_order, v.run_after,
-               v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= now() AS is_due,
+               {READY} AND v.run_after <= now() AS is_due,
                v.status = 'queued' AND {BLOCKED} AS is_blocked
         FROM taxiway.videos v WHERE v.id = given.id::uuid OFFSET 0
     ) AS v
@@ -35,7 +36,7 @@ WITH asked AS MATERIALIZED (
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ahead
         FROM (
             SELECT v.id, v.claim_order, v.run_after FROM taxiway.videos v
-            WHERE v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.model = last.model
+            WHERE {READY} AND v.model = last.model
               AND (v.claim_order, v.run_after, v.id) <= (last.claim_order, last.run_after, last.id)
             ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1
         ) AS first

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.errors import Conflict
-from service.operations import attach as attaching
-from service.operations import observe, pausing
-from service.settings import need
-from service.store import ledger, models, spending, stats, ticks
-from service.store import videos as store
+from service.context import Context
+from service.operations import attaching, pausing, reading
+from service.operations.account import observe, spent
+from service.store import models, stats, ticks
 from service.store.stats import Span
 from service.web import bodies
 from service.web.auth import OPERATE, VIEW, bearer
@@ -62,7 +59,7 @@ async def pause_model(request: Request) -> Response:
     asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
     model = request.path_params["model"]
     await pausing.pause(ctx, model, asked.seconds, asked.why)
-    return await _one_model(request, model)
+    return await _one_model(ctx, model)
 
 
 async def resume_model(request: Request) -> Response:
@@ -70,16 +67,11 @@ async def resume_model(request: Request) -> Response:
     ctx = bearer(request, OPERATE)
     model = request.path_params["model"]
     await pausing.resume(ctx, model)
-    return await _one_model(request, model)
+    return await _one_model(ctx, model)
 
 
-async def _one_model(request: Request, model: str) -> Response:
-    rows = {row["model"]: dict(row) for row in await models.every(bearer(request, OPERATE).database)}
-    open_and_empty = {
-        "model": model, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
-        "queued": 0, "in_flight": 0, "may_be_in_flight": None,
-    }  # fmt: skip
-    return _answer(ModelView.of(rows.get(model, open_and_empty)))
+async def _one_model(ctx: Context, model: str) -> Response:
+    return _answer(ModelView.of(await pausing.state_of(ctx, model)))
 
 
 async def list_ticks(request: Request) -> Response:
@@ -100,21 +92,14 @@ async def statistics(request: Request) -> Response:
 async def account(request: Request) -> Response:
     """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
     ctx = bearer(request, VIEW)
-    need(ctx.settings, "runway_key")
-    seen = await observe.account(ctx)
-    spent = sum((await spending.today(ctx.database)).values(), Decimal(0))
-    cap = ctx.settings.max_credits_per_day
-    return _answer(AccountView.of(seen, float(spent), None if cap is None else float(cap)))
+    seen = await observe(ctx)
+    return _answer(AccountView.of(seen, await spent(ctx)))
 
 
 async def attach(request: Request) -> Response:
     """POST /videos/{id}/attach"""
     ctx = bearer(request, OPERATE)
     asked = await _body(request, AttachRequest, ctx.settings.max_body_bytes)
-    need(ctx.settings, "runway_key")
-    video = await store.get(ctx.database, video_id_of(request))
-    if await attaching.attach(ctx, video.id, asked.task_id) == "held":
-        holder = await ledger.holder(ctx.database, asked.task_id)
-        if holder != video.id:
-            raise Conflict(f"the task {asked.task_id} belongs to the video {holder}")
-    return _answer(await view(ctx, await store.get(ctx.database, video.id)))
+    video_id = video_id_of(request)
+    await attaching.attach(ctx, video_id, asked.task_id)
+    return _answer(await view(ctx, await reading.find(ctx, video_id)))

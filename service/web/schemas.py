@@ -11,6 +11,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from service.operations.enqueuing import VideoSpec
+from service.operations.reading import VideoList
+from service.operations.reporting import CostReport
 from service.operations.waiting import Reason, Waiting
 from service.videos import Video
 
@@ -53,6 +56,11 @@ class VideoRequest(Schema):
     metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
     user_id: PlainText | None = Field(None, description="whose video it is, in your words")
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
+
+    def spec(self) -> VideoSpec:
+        """The same for `operations.enqueuing`."""
+        row = None if self.row is None else (self.row.link, self.row.id)
+        return VideoSpec(**{name: getattr(self, name) for name in type(self).model_fields if name != "row"}, row=row)
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -197,6 +205,12 @@ class VideoPage(Schema):
     videos: list[VideoView]
     next: str | None = Field(description="the cursor of the next page")
 
+    @classmethod
+    def of(cls, found: VideoList) -> VideoPage:
+        """The public view of a page."""
+        views = [VideoView.of(video, found.waiting.get(video.id)) for video in found.videos]
+        return cls(videos=views, next=cursor_of(*found.next) if found.next else None)
+
 
 class SubmissionView(Schema):
     """One permitted create, and what it came to."""
@@ -228,6 +242,18 @@ class SubmissionList(Schema):
     most_credits: float = Field(description="the most that it may have cost")
     twice_credits: float = Field(description="the part of that which may have been paid a second time")
     submissions: list[SubmissionView]
+
+    @classmethod
+    def of(cls, cost: CostReport) -> SubmissionList:
+        """The public view of what the ledger says of a video."""
+        account = cost.account
+        return cls(
+            verdict=account.verdict,
+            paid_credits=float(account.paid),
+            most_credits=float(account.most),
+            twice_credits=float(account.twice),
+            submissions=[SubmissionView.model_validate(row) for row in cost.submissions],
+        )
 
 
 class CallbackHint(Schema):

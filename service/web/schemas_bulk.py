@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,8 +10,10 @@ from uuid import UUID
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from service.events import ORDER
+from service.operations.enqueuing import Quote
 from service.store.search import Wanted
-from service.web.schemas import Credits, PlainText, Schema, State
+from service.store.timeline import Entry
+from service.web.schemas import Credits, PlainText, Schema, State, shortened
 
 
 class Eta(Schema):
@@ -30,6 +33,18 @@ class QuoteView(Schema):
     input: dict[str, Any] = Field(description="as it would be sent, with what was assumed; data URIs are shortened")
     quoted_credits: float = Field(description="the most that it can cost; 1 credit is $0.01")
     eta_seconds: Eta | None = Field(description="null while no video of this model was completed")
+
+    @classmethod
+    def of(cls, quote: Quote) -> QuoteView:
+        """The public view of a quote."""
+        request = quote.request
+        return cls(
+            operation=request.operation,
+            model=request.model,
+            input=shortened(request.input),
+            quoted_credits=float(request.quoted_credits),
+            eta_seconds=Eta.model_validate(quote.eta) if quote.eta else None,
+        )
 
 
 class BulkFilter(Schema):
@@ -102,3 +117,8 @@ class EventList(Schema):
     """The history of one video, oldest first."""
 
     events: list[EventView]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> EventList:
+        """The public view of a history."""
+        return cls(events=[EventView.model_validate(entry) for entry in entries])

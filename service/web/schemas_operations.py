@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from service.operations.account import Spending
 from service.runway.account import Account
 from service.store.stats import BUCKETS, Bucket, Span
 from service.web.schemas import PlainText, Schema
@@ -146,8 +147,9 @@ class AccountView(Schema):
     models: list[ModelLimits]
 
     @classmethod
-    def of(cls, seen: Account, spent: float, cap: float | None) -> AccountView:
+    def of(cls, seen: Account, spent: Spending) -> AccountView:
         """The public view of what Runway says of the account."""
         account = seen.model_dump(mode="json")
         models = [ModelLimits(model=model, **limits) for model, limits in account["models"].items()]
-        return cls(credits=account["credits"], spent_today=spent, max_a_day=cap, models=models)
+        most = None if spent.most is None else float(spent.most)
+        return cls(credits=account["credits"], spent_today=float(spent.today), max_a_day=most, models=models)

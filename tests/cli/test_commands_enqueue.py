@@ -229,7 +229,7 @@ async def test_a_file_that_cannot_be_fetched_leaves_nothing(
 
     async with world(database_url) as w:
         hurried(replace(w, ctx=replace(w.ctx, transport=lambda: Unreachable(w))))
-        monkeypatch.setattr("service.web.videos.live_url", elsewhere)
+        monkeypatch.setattr("service.operations.reading.live_url", elsewhere)
         result = await made(w, tmp_path / "boat.mp4")
         assert result.exit_code == 1
         assert words in result.stderr
@@ -277,7 +277,7 @@ async def test_a_database_that_is_away_is_waited_for_but_not_for_ever(
 
         ctx = replace(w.ctx, sleep=sleep, monotonic=lambda: seconds)
         monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
-        monkeypatch.setattr("service.steps.poll.poll_now", away)
+        monkeypatch.setattr("service.operations.reading.poll_now", away)
         result = await taxiway(database_url, "enqueue", *BOAT)
         assert result.exit_code == 1
         assert "it is restarting" in result.stderr

@@ -24,7 +24,7 @@ import httpx
 
 from service import webhooks
 from service.errors import Conflict
-from service.operations.attach import attach
+from service.operations.attaching import attach
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store import identity
 from service.store.database import Database

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from service.errors import Conflict
-from service.operations.attach import attach
+from service.operations.attaching import attach_evidence
 from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import submissions
@@ -190,7 +190,7 @@ async def test_adoption_and_a_late_answer_meet_at_one_video(site: Site, seed: in
 
     async def operator(video: UUID) -> None:
         try:
-            await attach(w.ctx, video, tasks[video])
+            await attach_evidence(w.ctx, video, tasks[video], actor="operator")
         except Conflict:  # somebody was faster: no submission is unknown any more
             assert await w.rows("SELECT FROM taxiway.submissions WHERE task_id = $1", tasks[video])
 

@@ -15,12 +15,12 @@ import pytest
 
 from service.deadline import Grace, unlimited
 from service.errors import DatabaseUnavailable
-from service.operations import saving
+from service.operations import polling, saving
 from service.operations.finalize import finalize
 from service.operations.parking import ParkingLot
 from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
-from service.steps import poll, rescue, submit
+from service.steps import rescue, submit
 from service.store import batches, models, parked, queue_stats, submissions
 from service.store import claim as claims
 from service.store.batches import RAISE, Refusal
@@ -659,7 +659,7 @@ async def test_finalize_says_what_it_changed_although_one_was_refused(database_u
         await refuse(database_url, "videos", ids[0], on="UPDATE")
         due = [one for one in await poll_due(w) if one.video.id != ids[0]]
         async with w.ctx.runway() as runway:
-            poller = poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic))
+            poller = polling.Poller(w.ctx, runway, unlimited(w.ctx.monotonic))
             results = [(await poller.poll(one)).result for one in due]
         assert await finalize(w.ctx, [one for one in results if one]) == {one.video.id for one in due}
 

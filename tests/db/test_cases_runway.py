@@ -23,7 +23,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from service.operations import attach
+from service.operations import attaching
 from service.store import models
 from tests.virtual import CALL_SECONDS, Virtual, five_percent, virtual
 from tests.world import IMAGE, World, world
@@ -227,7 +227,7 @@ async def test_an_operator_attaches_a_task_that_vanished(database_url: str) -> N
         w.faults(vanished(3))
         await until_vanished(w, video_id)
         [entry] = await w.ledger(video_id)
-        attached = await attach.attach(w.ctx, video_id, entry["task_id"])
+        attached = await attaching.attach(w.ctx, video_id, entry["task_id"])
         assert attached == "moved"
         await w.later(minutes=1)
         await w.finish()

@@ -14,7 +14,7 @@ import pytest
 
 from service.deadline import Deadline, Grace, unlimited
 from service.errors import Conflict, DatabaseUnavailable, NotConfigured
-from service.operations import attach, budget, saving
+from service.operations import attaching, budget, polling, saving
 from service.operations.finalize import finalize
 from service.operations.saving import as_outcome_row
 from service.runway.client import Runway
@@ -390,11 +390,11 @@ async def test_an_operator_attaches_a_task(database_url: str) -> None:
         other = await w.enqueue()
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="does not know the task"):
-            await attach.attach(w.ctx, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
+            await attaching.attach(w.ctx, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
         with pytest.raises(Conflict, match="no submission of video"):
-            await attach.attach(w.ctx, other, outcome.task_id)
-        assert await attach.attach(w.ctx, video_id, outcome.task_id) == "moved"
-        assert await attach.attach(w.ctx, video_id, outcome.task_id) == "held"
+            await attaching.attach(w.ctx, other, outcome.task_id)
+        assert await attaching.attach(w.ctx, video_id, outcome.task_id) == "moved"
+        assert await attaching.attach(w.ctx, video_id, outcome.task_id) == "held"
         await w.finish()
         assert (await w.row(video_id))["status"] == "completed"
 
@@ -406,7 +406,7 @@ async def test_a_task_from_outside_the_submissions_window_is_not_attached(databa
         task.created_at = "2020-01-01T00:00:00.000Z"
         assert outcome.task_id is not None
         with pytest.raises(Conflict, match="no submission"):
-            await attach.attach(w.ctx, video_id, outcome.task_id)
+            await attaching.attach(w.ctx, video_id, outcome.task_id)
 
 
 # Poll and finalize
@@ -525,7 +525,7 @@ async def seen_of(w: World) -> PollResult:
     await w.later(minutes=1)
     [due] = await tasks.claim_due(w.ctx.database, 10)
     async with w.ctx.runway() as runway:
-        seen = (await poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(due)).result
+        seen = (await polling.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(due)).result
     assert seen is not None
     return seen
 
@@ -816,7 +816,7 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str)
         await w.later(minutes=1)
         due = await tasks.claim_due(w.ctx.database, 10)
         async with w.ctx.runway() as runway:
-            looks = [(await poll.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(one)).result for one in due]
+            looks = [(await polling.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(one)).result for one in due]
         broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
         assert await finalize(w.ctx, broken) == {good}
         assert (await w.row(good))["status"] == "completed"

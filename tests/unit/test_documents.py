@@ -14,10 +14,11 @@ import pytest
 
 from service import docs, videos
 from service.commands.recipe import recipes
+from service.context import build
+from service.operations.enqueuing import price
 from service.settings import Settings
 from service.web.markdown import anchor
 from service.web.schemas import RetryRequest, VideoRequest
-from service.web.videos import new_video
 from tests import reference
 from tests.commandline import calls, parse
 
@@ -122,8 +123,7 @@ def bodies() -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("body", [body for path, body in bodies() if path == "/videos"])
 def test_every_request_is_one_that_would_be_queued(body: Any) -> None:
-    asked = new_video(VideoRequest.model_validate(body), Settings(), None, "")
-    assert asked.quoted_credits > 0
+    assert price(build(Settings()), VideoRequest.model_validate(body).spec()).quoted_credits > 0
 
 
 @pytest.mark.parametrize("body", [body for path, body in bodies() if path.endswith("/retry")])

@@ -204,7 +204,7 @@ class TestAccount:
             await asyncio.Event().wait()
             raise AssertionError
 
-        monkeypatch.setattr(account, "PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr("service.operations.account.PATIENCE_SECONDS", 0.01)
         async with control(database_url) as site:
             answering(site, never)
             text = check(await site.viewer.get("/ui/overview/account", part=True))

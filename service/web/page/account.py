@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -10,8 +9,7 @@ from service.context import Context
 from service.doctor import checks
 from service.doctor.checks import Check, CheckStatus
 from service.errors import RunwayUnavailable
-
-PATIENCE_SECONDS = 8.0
+from service.operations import account
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,7 @@ async def ask(ctx: Context) -> Account:
         _, means, fix = checks.WANTED["runway_key"]
         return Account(None, checks=[Check("Runway", "RUNWAYML_API_SECRET", CheckStatus.ERROR, means, fix)])
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS), ctx.runway() as runway:
-            seen = await runway.organization()
-    except TimeoutError:
-        words = f"Runway did not answer within {PATIENCE_SECONDS:g} s"
-        return Account(None, checks=[Check("Runway", "endpoint", CheckStatus.WARNING, words)])
+        seen = await account.ask(ctx)
     except RunwayUnavailable as exc:
         return Account(None, checks=_not_well(checks.no_account(ctx.settings, exc)))
     limits = {

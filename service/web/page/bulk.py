@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.context import Context
 from service.errors import InvalidRequest, Problem
-from service.store.bulk import Bulk
+from service.operations import changing
+from service.store.search import Wanted
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.bulk import cancel_batch, retry_batch
 from service.web.page import base
-from service.web.schemas_bulk import BulkRequest
+from service.web.schemas_bulk import BulkFilter
 
 BATCH = 100  # small enough for the progress to be seen to move
 FILTERS = ("status", "model", "error_code", "q", "finished_before")
-ACTIONS = {"retry": retry_batch, "cancel": cancel_batch}
 
 
 @base.requires_admin
@@ -27,10 +24,11 @@ async def count(request: Request) -> Response:
     """POST /ui/videos/bulk/count: how many of the selected videos can be retried or cancelled; nothing is done."""
     ctx, form = context_of(request), await base.form(request)
     given = _filter(form)
-    counted = await _batch(ctx, form, given, dry_run=True)
-    if form["action"] == "retry":  # what fails again while the batches go on is left alone
-        given["finished_before"] = datetime.fromtimestamp(ctx.now(), UTC).isoformat()
-    return base.render(request, "bulk_counted.html", action=form["action"], given=given, counted=counted)
+    action = _action(form)
+    found = await changing.preview(ctx, action, _wanted(given))
+    if found.wanted.finished_before is not None:
+        given["finished_before"] = found.wanted.finished_before.isoformat()
+    return base.render(request, "bulk_counted.html", action=action, given=given, counted=found.counted)
 
 
 @base.requires_admin
@@ -41,10 +39,11 @@ async def batch(request: Request) -> Response:
     """
     ctx, form = context_of(request), await base.form(request)
     given = _filter(form)
-    result = await _batch(ctx, form, given, dry_run=False)
+    action = _action(form)
+    result = await changing.change_many(ctx, action, _wanted(given), BATCH)
     done = _count(form.get("done", "")) + result.done
     return base.render(
-        request, "bulk_progress.html", action=form["action"], given=given, done=done, left=result.left,
+        request, "bulk_progress.html", action=action, given=given, done=done, left=result.left,
         skipped=result.skipped, total=max(_count(form.get("total", "")), done + result.left),
     )  # fmt: skip
 
@@ -59,12 +58,18 @@ def _filter(form: base.Form) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name == "finished_before"} | {"ids": ids}
 
 
-async def _batch(ctx: Context, form: base.Form, given: dict[str, Any], *, dry_run: bool) -> Bulk:
-    act = ACTIONS.get(form.get("action", ""))
-    if act is None:
-        raise InvalidRequest([Problem("/action", f"must be one of {', '.join(ACTIONS)}")])
-    chosen = {name: value for name, value in given.items() if name != "all"}
-    return await act(ctx, bodies.validated(BulkRequest, {"filter": chosen, "dry_run": dry_run, "limit": BATCH}))
+def _action(form: base.Form) -> changing.Action:
+    match form.get("action", ""):
+        case "retry":
+            return "retry"
+        case "cancel":
+            return "cancel"
+    raise InvalidRequest([Problem("/action", "must be one of retry, cancel")])
+
+
+def _wanted(given: dict[str, Any]) -> Wanted:
+    """The videos that are chosen. Raises InvalidRequest."""
+    return bodies.validated(BulkFilter, {name: value for name, value in given.items() if name != "all"}).wanted()
 
 
 def _count(text: str) -> int:

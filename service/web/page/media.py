@@ -18,13 +18,13 @@ from starlette.responses import Response, StreamingResponse
 
 from service.context import Context
 from service.errors import RunwayUnavailable
+from service.operations import reading
 from service.runway import addresses
 from service.runway.transport import SocketTransport
-from service.store import videos as store
 from service.videos import Video
 from service.web.auth import context_of
 from service.web.page import base, ssrf
-from service.web.videos import live_url, video_id_of
+from service.web.videos import video_id_of
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ PLACEHOLDER = (
 async def file(request: Request) -> Response:
     """GET /ui/videos/{id}/media: the file, or the range of it that is asked for."""
     ctx = context_of(request)
-    video = await store.get(ctx.database, video_id_of(request))
-    url = await live_url(ctx, video)
+    url = await reading.file_url(ctx, video_id_of(request))
     asked = request.headers.get("range", "")
     headers = {"range": asked} if RANGE.fullmatch(asked) else {}
     ends_at = ctx.monotonic() + FILE_SECONDS
@@ -82,7 +81,7 @@ async def file(request: Request) -> Response:
 async def image(request: Request) -> Response:
     """GET /ui/videos/{id}/image: the first image of the request; a placeholder where it cannot be had."""
     ctx = context_of(request)
-    video = await store.get(ctx.database, video_id_of(request))
+    video = await reading.find(ctx, video_id_of(request))
     fetching: asyncio.Semaphore = request.app.state.images
     found = None
     with suppress(TimeoutError):

@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from service.doctor import at_work
 from service.doctor.queue import cron
-from service.store import spending, stats
+from service.operations.account import spent
+from service.store import stats
 from service.store.stats import BUCKETS, Span
 from service.videos import Status
 from service.web.auth import context_of
@@ -66,7 +67,7 @@ async def _state(request: Request) -> dict[str, Any]:
     seen = await at_work.facts(database)
     took = ctx.monotonic() - before
     report, recent = seen.report, seen.recent
-    spent = await spending.today(database)
+    credits = await spent(ctx)
     rhythm = cron(recent, seen.under_way)
     statuses = [status.value for status in Status]
     return {
@@ -77,7 +78,7 @@ async def _state(request: Request) -> dict[str, Any]:
         "screen_of": checks.screen_of,
         "last_tick": recent[0] if recent else None,
         "cron_kind": checks.KINDS[rhythm[0].status],
-        "spent_today": sum(spent.values()),
-        "most_a_day": ctx.settings.max_credits_per_day,
+        "spent_today": credits.today,
+        "most_a_day": credits.most,
         "refresh_seconds": max(REFRESH_SECONDS, math.ceil(took / LARGEST_SHARE)),
     }

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.context import Context
-from service.errors import InvalidRequest, NotFound, Problem
-from service.operations import limits
-from service.store import resubmissions
-from service.store import videos as store
+from service.errors import InvalidRequest, Problem
+from service.operations import enqueuing, reading
 from service.videos import Video
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.bulk import quote_of
 from service.web.page import base, studio_form
 from service.web.page.media import image_of
 from service.web.page.videos import prompt_of
 from service.web.schemas import VideoRequest
-from service.web.videos import new_video
+from service.web.schemas_bulk import QuoteView
+from service.web.videos import video_id
 
 # Of a form that is sent: base64 makes 4 bytes of 3, and a form's encoding 17 of 16.
 BYTES_OF_A_BYTE = 1.42
@@ -56,14 +53,15 @@ async def quote(request: Request) -> Response:
     source = await _source(ctx, form.get("source", ""))
     values: dict[str, Any] = {
         "source": source, "consents": form.get("consent") == "yes",
-        "needs_consent": bool(source and await resubmissions.needs_consent(ctx.database, source.id)),
+        "needs_consent": bool(source and await enqueuing.needs_consent(ctx, source.id)),
     }  # fmt: skip
     image = studio_form.STANDS_FOR_A_FILE if form.get("image_has_file") or form.get("image_from") else ""
     if form.get("f.promptImage", "").strip():
         image = ""
     try:
-        asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-        return base.render(request, "studio_quote.html", quote=await quote_of(ctx, asked), problems=[], **values)
+        spec = bodies.validated(VideoRequest, studio_form.body(form, image)).spec()
+        quote = QuoteView.of(await enqueuing.quote(ctx, spec))
+        return base.render(request, "studio_quote.html", quote=quote, problems=[], **values)
     except InvalidRequest as exc:
         problems = [_shown(problem) for problem in exc.problems]
         return base.render(request, "studio_quote.html", quote=None, problems=problems, **values)
@@ -76,25 +74,15 @@ async def enqueue(request: Request) -> Response:
     source, image = await _source(ctx, form.get("source", "")), form.get("image_data", "")
     if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
         image = (image_of(source) if source else None) or ""
-    asked = bodies.validated(VideoRequest, studio_form.body(form, image))
-    new = new_video(asked, ctx.settings, None, "", ctx.actor)
-    await limits.check_queue(ctx)
-    await limits.check_credits(ctx, new.quoted_credits)
-    if source is None:
-        video, _ = await store.enqueue(ctx.database, new)
-    else:
-        consent = form.get("consent") == "yes"
-        video = await resubmissions.resubmit(ctx.database, source.id, new, consent=consent, actor=ctx.actor)
+    spec = bodies.validated(VideoRequest, studio_form.body(form, image)).spec()
+    video, _is_new = await enqueuing.enqueue(
+        ctx, spec, source=source.id if source else None, consent=form.get("consent") == "yes"
+    )
     return base.done(request, f"/ui/videos/{video.id}")
 
 
 async def _source(ctx: Context, text: str) -> Video | None:
-    if not text:
-        return None
-    try:
-        return await store.get(ctx.database, UUID(text))
-    except ValueError:
-        raise NotFound(f"{text[:100]!r} is not the id of a video") from None
+    return await reading.find(ctx, video_id(text)) if text else None
 
 
 def _largest_file(ctx: Context) -> int:

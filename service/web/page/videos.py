@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequest
-from service.operations.cost import cost_of
-from service.operations.waiting import waiting
-from service.store import audit, failure_counts, listing, status_counts
+from service.operations import reading
+from service.operations.cost import costs_of
+from service.operations.reading import VideoList
+from service.store import failure_counts, status_counts
 from service.store import models as model_store
-from service.store.listing import Page
 from service.store.search import Wanted
 from service.videos import Status, Video
 from service.web import bodies
@@ -107,19 +107,17 @@ def _renderer(request: Request, asked: Asked) -> Callable[[], Awaitable[tuple[li
 
 
 async def _found(request: Request, asked: Asked) -> dict[str, str]:
-    database, query = context_of(request).database, asked.query
+    ctx, query = context_of(request), asked.query
     before = position(query.cursor) if query.cursor else None
-    page = await listing.page(database, asked.wanted, before=before, limit=ON_A_PAGE)
-    waits = await waiting(database, page.videos)
-    accounts = await audit.of_videos(database, [video.id for video in page.videos])
-    costs = {video.id: cost_of(video, accounts.get(video.id)) for video in page.videos}
+    page = await reading.page(ctx, asked.wanted, before, ON_A_PAGE)
+    costs = await costs_of(ctx, page.videos)
     return {
         "found": base.text(
             request,
             "videos_found.html",
             asked=asked,
             page=page,
-            waiting=waits,
+            waiting=page.waiting,
             costs=costs,
             **_neighbours(asked, page),
         )
@@ -139,7 +137,7 @@ async def _counts(request: Request, asked: Asked) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _neighbours(asked: Asked, page: Page) -> dict[str, Any]:
+def _neighbours(asked: Asked, page: VideoList) -> dict[str, Any]:
     """The addresses of the pages before and after this one."""
     newer = older = None
     if asked.cursor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from service import context as contexts
 from service.installer.migrate import migrate
+from service.operations import enqueuing
 from service.settings import Settings
 from service.store.database import Database
 from service.store.url import normalise
 from service.store.videos import NewVideo, enqueue
 from service.web.schemas import VideoRequest
-from service.web.videos import new_video
 from tests.benchmarks.contenders.base import KEY, PAYLOAD, Command, Contender, Enqueuer, Site, scalar
 from tests.benchmarks.processes import cores, free_port, listening, spawn, stop, until
 from tests.database import connected, execute
@@ -69,7 +70,7 @@ async def enqueue_one(url: str) -> None:
 
 
 def _new() -> NewVideo:
-    return new_video(VideoRequest.model_validate(REQUEST), Settings(), None, None)
+    return enqueuing.build(contexts.build(Settings()), VideoRequest.model_validate(REQUEST).spec())
 
 
 _COLUMNS = """

@@ -139,7 +139,7 @@ class Simulation:
 
     async def run(self) -> Accounts:
         """From the first step to the accounts. Raises what is wrong."""
-        with patch("service.web.videos.new_id", lambda *_: actors.new_id(self)):
+        with patch("service.operations.enqueuing.new_id", lambda *_: actors.new_id(self)):
             for name, life in actors.SERVICE.items():
                 self.rounds[name] = self.nature.rounds
                 self._begin(name, life)

@@ -1,0 +1,151 @@
+"""Enqueue: check and price a request, keep to the limits, and queue it once, however often it is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from service.context import Context
+from service.errors import InvalidRequest, OverLimit, Problem
+from service.link_requests import checked
+from service.operations import limits
+from service.operations.finalize import now
+from service.runway.catalogue import Request
+from service.store import estimates, link_enqueue, resubmissions, videos
+from service.store.estimates import Eta
+from service.store.videos import NewVideo
+from service.videos import Video, new_id
+
+LONGEST_KEY = 255  # characters of an Idempotency-Key
+
+
+@dataclass(frozen=True)
+class VideoSpec:
+    """What a caller asks for. `input`: Runway's request body; `row`: a linked table and the key of a row in it."""
+
+    operation: str
+    input: dict[str, Any]
+    priority: int = 0
+    run_after: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: dict[str, Any] | None = None
+    user_id: str | None = None
+    row: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class IdempotencyKey:
+    """By what a request that is sent again is known: its key as it is stored, and the hash of its body."""
+
+    stored: str
+    request_hash: str
+
+    @classmethod
+    def of(cls, text: str | None, body: dict[str, Any], key_name: str | None = None) -> IdempotencyKey | None:
+        """The Idempotency-Key `text` of a request with this body; None without one. Raises InvalidRequest.
+
+        `key_name`: the name of the caller's API key or token, if it was given one: what it sends is its own, and meets
+        no other's. Between the two stands a tab, which cannot be in what is sent.
+        """
+        if text is None:
+            return None
+        if not (0 < len(text) <= LONGEST_KEY and text.isprintable()):
+            raise InvalidRequest([Problem("Idempotency-Key", f"must have 1 to {LONGEST_KEY} printable characters")])
+        return cls(text if key_name is None else f"{key_name}\t{text}", canonical_hash(body))
+
+
+def canonical_hash(body: dict[str, Any]) -> str:
+    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+async def enqueue(
+    ctx: Context,
+    spec: VideoSpec,
+    key: IdempotencyKey | None = None,
+    *,
+    source: UUID | None = None,
+    consent: bool = False,
+) -> tuple[Video, bool]:
+    """Queue what is asked for; (the video, whether it is new: a request that is repeated returns the first one's).
+
+    `source`: the video that this one is made from; if that may have been charged, it takes `consent` to pay a second
+    time. Raises InvalidRequest, OverLimit, and Conflict without that consent, or if the linked row has a video.
+    """
+    new = build(ctx, spec, key)
+    try:
+        await limits.check_queue(ctx)
+        await limits.check_credits(ctx, new.quoted_credits)
+    except OverLimit:
+        known = await videos.known(ctx.database, new)
+        if known is None:
+            raise
+        return known, False  # a repeat adds nothing
+    if source is not None:
+        return await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor)
+    if spec.row is not None:
+        return await link_enqueue.enqueue(ctx.database, new, *spec.row)
+    return await videos.enqueue(ctx.database, new)
+
+
+async def needs_consent(ctx: Context, source: UUID) -> bool:
+    """Whether this video may have been charged, so that to make it again takes consent."""
+    return await resubmissions.needs_consent(ctx.database, source)
+
+
+def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> NewVideo:
+    """The video that would be queued, checked and priced; nothing is stored. Raises InvalidRequest."""
+    request = price(ctx, spec)
+    return NewVideo(
+        id=new_id(ctx.now(), secrets.randbits(74)),
+        operation=request.operation,
+        model=request.model,
+        input=request.input,
+        quoted_credits=request.quoted_credits,
+        user_id=spec.user_id,
+        prompt=request.input.get("promptText"),
+        image_url=_image_address(request.input),
+        metadata=spec.metadata,
+        priority=spec.priority,
+        run_after=spec.run_after,
+        expires_at=spec.expires_at,
+        timeout_seconds=ctx.settings.queue_timeout,
+        idempotency_key=key.stored if key else None,
+        request_hash=key.request_hash if key else None,
+        actor=ctx.actor,
+    )
+
+
+def price(ctx: Context, spec: VideoSpec) -> Request:
+    """What would be sent to Runway, and the most that it can cost. Raises InvalidRequest with every problem."""
+    sent_at = max(filter(None, (now(ctx), spec.run_after)))
+    request = checked(spec.operation, spec.input, ctx.settings, sent_at)
+    if spec.expires_at and spec.run_after and spec.expires_at <= spec.run_after:
+        raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
+    return request
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What a video would be sent as, what it would cost at most, and how long recent ones of its model took."""
+
+    request: Request
+    eta: Eta | None
+
+
+async def quote(ctx: Context, spec: VideoSpec) -> Quote:
+    """Price a request, and say how long it may take. Raises InvalidRequest, as to enqueue it would."""
+    request = price(ctx, spec)
+    return Quote(request, await estimates.eta(ctx.database, request.model))
+
+
+def _image_address(body: dict[str, Any]) -> str | None:
+    """The address of the first image; a data URI is none."""
+    image = body.get("promptImage")
+    uri = image[0].get("uri") if isinstance(image, list) else image
+    return uri if isinstance(uri, str) and not uri.startswith("data:") else None

@@ -1,0 +1,83 @@
+"""Read videos: who may see one, the list, and the file's address that works now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from service.context import Context
+from service.errors import Conflict, Gone, NotFound
+from service.operations.finalize import now
+from service.operations.polling import poll_now
+from service.operations.waiting import Waiting, waiting
+from service.runway.task import url_expiry
+from service.settings import need
+from service.store import listing, tasks, videos
+from service.store.search import Wanted
+from service.videos import Status, Video
+
+FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
+
+
+async def check_visible(ctx: Context, video_id: UUID) -> None:
+    """Who may see a video: every caller, but a key that sees its own alone. Raises NotFound."""
+    if ctx.owner is not None and await videos.created_by(ctx.database, video_id) != ctx.owner:
+        raise NotFound(f"no video has the id {video_id}")
+
+
+async def find(ctx: Context, video_id: UUID) -> Video:
+    """The video as the database has it. Raises NotFound."""
+    await check_visible(ctx, video_id)
+    return await videos.get(ctx.database, video_id)
+
+
+async def read(ctx: Context, video_id: UUID) -> Video:
+    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound."""
+    await check_visible(ctx, video_id)
+    return await poll_now(ctx, video_id)
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """One page of videos, newest first, with what each of them waits for. `next`: where the next page begins."""
+
+    videos: list[Video]
+    waiting: dict[UUID, Waiting]
+    next: tuple[datetime, UUID] | None
+
+
+async def page(ctx: Context, wanted: Wanted, before: tuple[datetime, UUID] | None, limit: int) -> VideoList:
+    """At most `limit` videos that match and that the caller may see, older than `before`."""
+    found = await listing.page(ctx.database, visible(ctx, wanted), before=before, limit=limit)
+    return VideoList(found.videos, await waiting(ctx.database, found.videos), found.next)
+
+
+def visible(ctx: Context, wanted: Wanted) -> Wanted:
+    """The same filters, of what the caller may see alone."""
+    return replace(wanted, created_by=ctx.owner)
+
+
+async def file_url(ctx: Context, video_id: UUID) -> str:
+    """The address of a video's file, as `live_url`; its task is polled first if that is due. Raises NotFound too."""
+    return await live_url(ctx, await read(ctx, video_id))
+
+
+async def live_url(ctx: Context, video: Video) -> str:
+    """An address of the file that works now. Raises Conflict without a file, and Gone when Runway has it no longer."""
+    if video.status is not Status.COMPLETED or not video.video_url:
+        raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
+    expires_at = video.video_url_expires_at
+    if expires_at is None or expires_at.timestamp() < ctx.now() + FRESH_SECONDS:
+        return await _renewed(ctx, video)
+    return video.video_url
+
+
+async def _renewed(ctx: Context, video: Video) -> str:
+    need(ctx.settings, "runway_key")
+    async with ctx.runway() as runway:
+        task = await runway.retrieve(video.runway_video_id or "")
+    if task is None or not task.output:
+        raise Gone("Runway no longer has this file; make the video again if you need it")
+    await tasks.renew_urls(ctx.database, video, task.output, url_expiry(task.output[0], now(ctx)))
+    return task.output[0]

@@ -1,0 +1,68 @@
+"""Report on one video: what it cost, each submission, what happened, and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from service.context import Context
+from service.operations.reading import check_visible, find, read
+from service.operations.waiting import Waiting, waiting
+from service.store import audit, ledger, resubmissions, timeline
+from service.store.audit import Audit
+from service.store.timeline import Entry
+from service.videos import Status, Video
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """What the ledger says of one video: its account, and its submissions, oldest first."""
+
+    account: Audit
+    submissions: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """One video, whole. `needs_consent`: a retry of it may be paid a second time."""
+
+    video: Video
+    waiting: Waiting | None
+    cost: CostReport
+    events: Sequence[Entry]
+    needs_consent: bool
+
+
+async def cost_report(ctx: Context, video_id: UUID) -> CostReport:
+    """The account of one video. Raises NotFound, but not for one that was removed and is in the ledger still."""
+    await check_visible(ctx, video_id)
+    cost = await _cost(ctx, video_id)
+    if not cost.submissions:
+        await find(ctx, video_id)
+    return cost
+
+
+async def _cost(ctx: Context, video_id: UUID) -> CostReport:
+    accounts = await audit.of_videos(ctx.database, [video_id])
+    rows = await ledger.of_video(ctx.database, video_id)
+    return CostReport(accounts.get(video_id) or audit.nothing(video_id), rows)
+
+
+async def events(ctx: Context, video_id: UUID) -> Sequence[Entry]:
+    """The history of one video, oldest first. Raises NotFound."""
+    await check_visible(ctx, video_id)
+    return await timeline.timeline(ctx.database, video_id)
+
+
+async def video_report(ctx: Context, video_id: UUID) -> VideoReport:
+    """Everything about one video; its task is polled first if that is due. Raises NotFound."""
+    video = await read(ctx, video_id)
+    return VideoReport(
+        video=video,
+        waiting=(await waiting(ctx.database, [video])).get(video.id),
+        cost=await _cost(ctx, video.id),
+        events=await timeline.timeline(ctx.database, video.id),
+        needs_consent=video.status is Status.FAILED and await resubmissions.needs_consent(ctx.database, video.id),
+    )
