@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from service.commands import beside
 from service.commands.console import fail, one_line_errors, own_context, run
 from service.commands.help import Groups
 from service.context import Context
+from service.tick_report import TickReport
 
 cli = typer.Typer(
     cls=Groups, help="The durable queue in front of Runway.", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -90,7 +91,7 @@ def tick(budget: Budget = None) -> None:
     """Run one tick, print its counts as one line of JSON. For cron services that run commands."""
     from service.tick import tick as tick_once
 
-    _print_counts(run(lambda ctx: tick_once(ctx, budget=budget)))
+    _print_report(run(lambda ctx: tick_once(ctx, budget=budget)))
 
 
 @cli.command()
@@ -110,14 +111,14 @@ def poll(
             await run_forever(ctx, lambda: poll_only(ctx), every=every or 1.0, stop=stop)
 
     if every is None:
-        _print_counts(run(lambda ctx: poll_only(ctx, budget=budget)))
+        _print_report(run(lambda ctx: poll_only(ctx, budget=budget)))
     else:
         run(forever)
 
 
-def _print_counts(counts: dict[str, Any]) -> None:
-    print(json.dumps(counts))
-    if "errors" in counts:
+def _print_report(report: TickReport) -> None:
+    print(json.dumps(report.as_json()))
+    if report.errors:
         raise typer.Exit(1)
 
 

@@ -6,34 +6,34 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
 from service.context import Context
 from service.errors import TaxiwayError
 from service.logs import VIDEO, event
+from service.tick_report import TickReport
 
 log = logging.getLogger(__name__)
 
 LONGEST_SECONDS = 5.0
 P = ParamSpec("P")
-Counts = dict[str, Any]
 
 
 def beating(
-    work: Callable[Concatenate[Context, P], Coroutine[Any, Any, Counts]],
-) -> Callable[Concatenate[Context, P], Coroutine[Any, Any, Counts]]:
+    work: Callable[Concatenate[Context, P], Coroutine[None, None, TickReport]],
+) -> Callable[Concatenate[Context, P], Coroutine[None, None, TickReport]]:
     """Report each run of `work` to HEARTBEAT_URL, inside that run: also that it failed, or that a step did."""
 
     @wraps(work)
-    async def heard(ctx: Context, /, *arguments: P.args, **options: P.kwargs) -> Counts:
+    async def heard(ctx: Context, /, *arguments: P.args, **options: P.kwargs) -> TickReport:
         try:
-            counts = await work(ctx, *arguments, **options)
+            report = await work(ctx, *arguments, **options)
         except TaxiwayError:
             await ping(ctx, failed=True)
             raise
-        await ping(ctx, failed="errors" in counts)
-        return counts
+        await ping(ctx, failed=bool(report.errors))
+        return report
 
     return heard
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from service.context import Context, Counts
 from service.deadline import Deadline, Wake
-from service.errors import DatabaseUnavailable, NotConfigured, TaxiwayError
+from service.errors import DatabaseUnavailable, NotConfigured
 from service.heartbeat import beating
 from service.logs import VIDEO, as_tick, event, tick_ref
 from service.operations import observe
@@ -21,6 +20,7 @@ from service.store.driver_errors import is_refusal
 from service.store.linked_table import LinkedTable
 from service.store.links import open_links
 from service.store.pending_work import EVERYTHING, PendingWork, pending_work
+from service.tick_report import TickReport, summary
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,23 @@ IDLE: Mapping[str, Counts] = {
 }  # fmt: skip
 
 
+class SubmitLoop:
+    """A worker's submit step, which runs beside its ticks: how they wake it, and what it has done since the last."""
+
+    def __init__(self) -> None:
+        self.wake = Wake()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, counts: Counts) -> None:
+        """One more run of the step."""
+        self._counts.update(counts)
+
+    def take(self) -> Counts:
+        """What was submitted since this was last asked."""
+        done, self._counts = self._counts, Counter()
+        return submit.NOTHING | done
+
+
 @as_tick
 @beating
 async def tick(
@@ -43,46 +60,44 @@ async def tick(
     budget: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
     kind: str = "tick",
-    wake: Wake | None = None,
-    submitted: Counts | None = None,
-) -> dict[str, Any]:
-    """One bounded round of work; its counts by step.
+    beside: SubmitLoop | None = None,
+) -> TickReport:
+    """One bounded round of work, and its report.
 
-    `budget`: seconds in which the answer should be out. `wake`: the submit step runs beside this tick, and is woken;
-    `submitted`: what it has submitted since, which is reported and set to nothing. Raises NotConfigured or
-    DatabaseUnavailable if the tick could not run.
-    A step that fails is named under "errors" and costs the others nothing.
+    `budget`: seconds in which the answer should be out. `beside`: the submit step runs beside this tick, which wakes
+    it, and reports what it has done. Raises NotConfigured or DatabaseUnavailable if the tick could not run.
+    A step that fails is named under `errors` and costs the others nothing.
     """
     need(ctx.settings, "database_url", "runway_key")
     started = ctx.monotonic()
     deadline = _deadline(ctx, started, budget, stopping)
     due = await _due(ctx)
-    counts: dict[str, Any] = {}
-    tables = await _tables(ctx, counts) if due.links else []
+    report = TickReport(tick_ref.get())
+    tables = await _tables(ctx, report) if due.links else []
     if due.intake:
-        await _step(counts, "intake", intake.run_once(ctx, tables, deadline.share(INTAKE_SHARE)))
+        await report.step("intake", intake.run_once(ctx, tables, deadline.share(INTAKE_SHARE)))
     elif tables:
-        await _step(counts, "intake", intake.take_linked(ctx, tables, deadline.share(INTAKE_SHARE)))
+        await report.step("intake", intake.take_linked(ctx, tables, deadline.share(INTAKE_SHARE)))
     if due.rescue:
-        await _step(counts, "rescue", rescue.run_once(ctx, deadline.share(RESCUE_SHARE)))
+        await report.step("rescue", rescue.run_once(ctx, deadline.share(RESCUE_SHARE)))
     # Side by side: a slow call of one kind must not keep the others waiting.
     async with asyncio.TaskGroup() as calls:
-        if wake is None:
-            calls.create_task(_step(counts, "submit", submit.run_once(ctx, deadline, probe=due.probe)))
+        if beside is None:
+            calls.create_task(report.step("submit", submit.run_once(ctx, deadline, probe=due.probe)))
         else:
-            wake.set(due_work=True, probe=due.probe)
-        if due.cancel or due.rescue or counts.get("intake", intake.NOTHING)["recalled"]:
-            calls.create_task(_step(counts, "cancel", cancel.run_once(ctx, deadline.whole())))
+            beside.wake.set(due_work=True, probe=due.probe)
+        if due.cancel or due.rescue or report.counts.get("intake", intake.NOTHING)["recalled"]:
+            calls.create_task(report.step("cancel", cancel.run_once(ctx, deadline.whole())))
         if due.poll or due.look or due.intake or due.rescue:
-            calls.create_task(_step(counts, "poll", poll.run_once(ctx, deadline.whole(), look=due.look or due.rescue)))
-    if tables and _may_be_behind(tables, counts):
-        await _step(counts, "mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
+            look = due.look or due.rescue
+            calls.create_task(report.step("poll", poll.run_once(ctx, deadline.whole(), look=look)))
+    if tables and _may_be_behind(tables, report):
+        await report.step("mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
     if due.prune:
-        await _step(counts, "prune", prune.run_once(ctx))
-    if submitted and any(submitted.values()):
-        counts["submit"] = dict(submitted)
-        submitted.update(submit.NOTHING)
-    return await _finish(ctx, kind, started, counts, idle=IDLE)
+        await report.step("prune", prune.run_once(ctx))
+    if beside is not None and any((submitted := beside.take()).values()):
+        report.counts["submit"] = submitted
+    return await _finish(ctx, kind, started, report, idle=IDLE)
 
 
 def _deadline(
@@ -97,21 +112,19 @@ def _deadline(
     )
 
 
-async def _tables(ctx: Context, counts: dict[str, Any]) -> list[LinkedTable]:
+async def _tables(ctx: Context, report: TickReport) -> list[LinkedTable]:
     """The linked tables. If they cannot be read, the videos that do not need them go on."""
     try:
         return await open_links(ctx.database)
     except Exception as exc:
         event(log, VIDEO, "step_failed", "Linked tables could not be read", level=logging.ERROR, trace=True)
-        counts.setdefault("errors", {})["links"] = exc
+        report.failed("links", exc)
         return []
 
 
-def _may_be_behind(tables: Sequence[LinkedTable], counts: Mapping[str, Any]) -> bool:
+def _may_be_behind(tables: Sequence[LinkedTable], report: TickReport) -> bool:
     """Whether a row may be behind its video, or a link waits for its end: in an idle tick nothing has to be asked."""
-    if any(table.is_behind or table.link.state == "closing" for table in tables):
-        return True
-    return any(value for step, done in counts.items() if step != "errors" for value in done.values())
+    return report.has_done or any(table.is_behind or table.link.state == "closing" for table in tables)
 
 
 async def _due(ctx: Context) -> PendingWork:
@@ -129,76 +142,46 @@ async def submit_now(ctx: Context, *, stopping: Callable[[], bool], wake: Wake) 
     need(ctx.settings, "database_url", "runway_key")
     deadline = Deadline(ctx.monotonic, ctx.monotonic() + ctx.settings.tick_budget, stopping=stopping)
     probe, wake.probe = wake.probe, False
-    counts: dict[str, Any] = {}
-    await _step(counts, "submit", submit.run_once(ctx, deadline, probe=probe, wake=wake))
-    for exc in counts.pop("errors", {}).values():
-        if isinstance(exc, DatabaseUnavailable):
-            event(log, VIDEO, "submit_failed", f"{exc.title}: {exc.detail}", level=logging.ERROR)
+    report = TickReport(tick_ref.get())
+    await report.step("submit", submit.run_once(ctx, deadline, probe=probe, wake=wake))
+    if (away := report.unavailable) is not None:
+        event(log, VIDEO, "submit_failed", f"{away.title}: {away.detail}", level=logging.ERROR)
     if not deadline.is_open:
         wake.set(due_work=True)  # its time was over, and perhaps not its work
-    done: Counts = counts.get("submit", submit.NOTHING)
-    return done
+    return report.counts.get("submit", submit.NOTHING)
 
 
 @as_tick
-async def poll_only(ctx: Context, *, budget: float | None = None) -> dict[str, Any]:
+async def poll_only(ctx: Context, *, budget: float | None = None) -> TickReport:
     """The poll step alone, for a second cron."""
     need(ctx.settings, "database_url", "runway_key")
     started = ctx.monotonic()
-    deadline = _deadline(ctx, started, budget)
-    counts: dict[str, Any] = {}
-    await _step(counts, "poll", poll.run_once(ctx, deadline.whole()))
-    return await _finish(ctx, "poll", started, counts)
-
-
-async def _step(counts: dict[str, Any], name: str, work: Awaitable[Counts]) -> None:
-    try:
-        counts[name] = await work
-    except DatabaseUnavailable as exc:
-        counts.pop(name, None)
-        counts.setdefault("errors", {})[name] = exc
-    except Exception as exc:
-        counts.pop(name, None)
-        event(log, VIDEO, "step_failed", f"Step {name} failed", level=logging.ERROR, trace=True, step=name)
-        counts.setdefault("errors", {})[name] = exc
+    report = TickReport(tick_ref.get())
+    await report.step("poll", poll.run_once(ctx, _deadline(ctx, started, budget).whole()))
+    return await _finish(ctx, "poll", started, report)
 
 
 async def _finish(
-    ctx: Context,
-    kind: str,
-    started: float,
-    counts: dict[str, Any],
-    *,
-    idle: Mapping[str, Counts] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """Record what was done, and report it. `idle`: what steps report that had nothing to do."""
-    errors: dict[str, Exception] = counts.pop("errors", {})
-    away = next((exc for exc in errors.values() if isinstance(exc, DatabaseUnavailable)), None)
-    if away is not None and not counts:
-        raise away
-    has_run = bool(counts)
-    counts = {name: counts.get(name, nothing) for name, nothing in idle.items() if name not in errors} or counts
-    seconds = ctx.monotonic() - started
-    failures = {
-        name: exc.detail if isinstance(exc, TaxiwayError) else type(exc).__name__ for name, exc in errors.items()
-    }
+    ctx: Context, kind: str, started: float, report: TickReport, *, idle: Mapping[str, Counts] | None = None
+) -> TickReport:
+    """Record what was done. `idle`: what steps report that had nothing to do."""
+    has_run = bool(report.counts)
+    if report.unavailable is not None and not has_run:
+        raise report.unavailable
+    if idle:
+        report.fill(idle)
+    report.seconds = ctx.monotonic() - started
     try:
-        words = "; ".join(f"{name}: {text}" for name, text in failures.items())
-        due = await ticks.record(ctx.database, kind, seconds, counts, words or None, tick_ref.get())
+        words = "; ".join(f"{name}: {text}" for name, text in report.errors.items()) or None
+        due = await ticks.record(ctx.database, kind, report.seconds, report.counts, words, report.ref)
         await observe.refresh(ctx, due if kind != "poll" else [])
     except DatabaseUnavailable as exc:
-        failures["record"] = exc.detail  # the work is done all the same, and so the caller gets its counts
+        report.failed("record", exc)  # the work is done all the same, and so the caller gets its counts
     except Exception as exc:
         if not is_refusal(exc) or (isinstance(exc, NotConfigured) and not has_run):
             raise  # a defect, or a database without the schema
-        failures["record"] = str(exc)
+        report.errors["record"] = str(exc)
         event(log, VIDEO, "tick_not_recorded", f"The tick cannot be written down: {exc}", level=logging.ERROR)
-    if any(value for step in counts.values() for value in step.values()):
-        event(log, VIDEO, "tick", f"Tick done in {seconds:.2f} s: {summary(counts)}")
-    return counts | {"seconds": round(seconds, 3), "ref": tick_ref.get()} | ({"errors": failures} if failures else {})
-
-
-def summary(counts: dict[str, Any]) -> str:
-    """The counts that are not zero, as `name=n`."""
-    pairs = [(name, value) for step in counts.values() for name, value in step.items() if value]
-    return " ".join(f"{name}={value}" for name, value in pairs) or "nothing to do"
+    if report.has_done:
+        event(log, VIDEO, "tick", f"Tick done in {report.seconds:.2f} s: {summary(report.counts)}")
+    return report

@@ -11,13 +11,11 @@ from functools import partial
 
 import asyncpg
 
-from service.context import Context, Counts
-from service.deadline import Wake
+from service.context import Context
 from service.errors import NotConfigured, TaxiwayError
 from service.logs import VIDEO, event
-from service.steps import submit
 from service.store.listener import Listener
-from service.tick import submit_now, tick
+from service.tick import SubmitLoop, submit_now, tick
 
 log = logging.getLogger(__name__)
 
@@ -80,18 +78,19 @@ async def work_forever(ctx: Context, *, every: float, stop: Stop) -> None:
 
     Each tick and each new video wakes it.
     """
-    wake, submitted = Wake(), dict(submit.NOTHING)
+    submitting = SubmitLoop()
 
     async with ctx.shared_client() as resident, asyncio.TaskGroup() as both:
 
         async def whole() -> None:
-            await tick(resident, stopping=stop, kind="worker", wake=wake, submitted=submitted)
+            await tick(resident, stopping=stop, kind="worker", beside=submitting)
 
-        both.create_task(_submit_forever(resident, wake, submitted, every=every, stop=stop))
+        both.create_task(_submit_forever(resident, submitting, every=every, stop=stop))
         both.create_task(run_forever(resident, whole, every=every, stop=stop))
 
 
-async def _submit_forever(ctx: Context, wake: Wake, submitted: Counts, *, every: float, stop: Stop) -> None:
+async def _submit_forever(ctx: Context, submitting: SubmitLoop, *, every: float, stop: Stop) -> None:
+    wake = submitting.wake
     listener = Listener(ctx.database.target, CHANNEL, partial(wake.set, due_work=True))
     try:
         while not stop():
@@ -99,8 +98,7 @@ async def _submit_forever(ctx: Context, wake: Wake, submitted: Counts, *, every:
             if wake.due_work.is_set():
                 wake.due_work.clear()
                 with contextlib.suppress(NotConfigured):  # each tick says so
-                    for name, n in (await submit_now(ctx, stopping=stop, wake=wake)).items():
-                        submitted[name] += n
+                    submitting.add(await submit_now(ctx, stopping=stop, wake=wake))
             await stop.within(every, wake.due_work)
     finally:
         await listener.close()

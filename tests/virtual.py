@@ -20,14 +20,13 @@ from uuid import uuid4
 
 from service import context as contexts
 from service.context import Context
-from service.deadline import Wake
 from service.errors import RunwayUnavailable
 from service.runway.account import Account
 from service.runway.client import Runway
 from service.runway.outcomes import Broken, HttpResult
 from service.runway.task import Task
 from service.store.database import Database
-from service.tick import submit_now, tick
+from service.tick import SubmitLoop, submit_now, tick
 from tests.database import connected, execute
 from tests.world import settings
 
@@ -183,7 +182,8 @@ class Virtual:
 
     async def worker(self, seconds: float) -> None:
         """What `taxiway worker` does for so long: ticks, and beside them the submit step."""
-        wake, ends = Wake(), self.clock() + seconds
+        beside, ends = SubmitLoop(), self.clock() + seconds
+        wake = beside.wake
 
         async def submitting() -> None:
             while self.clock() < ends:
@@ -194,7 +194,7 @@ class Virtual:
 
         async def ticking() -> None:
             while self.clock() < ends:
-                await tick(self.ctx, kind="worker", wake=wake)
+                await tick(self.ctx, kind="worker", beside=beside)
                 await self.clock.sleep(self.ctx.settings.worker_interval)
 
         await self.run(_both(submitting(), ticking()))
@@ -205,7 +205,7 @@ class Virtual:
 
         async def one() -> None:
             began = self.clock()
-            assert "errors" not in await tick(self.ctx)
+            assert not (await tick(self.ctx)).errors
             took.append(self.clock() - began)
 
         async def ticking() -> None:

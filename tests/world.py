@@ -78,7 +78,7 @@ class World:
 
     async def tick(self, **options: Any) -> dict[str, Any]:
         """One tick, in this process."""
-        counts = await tick(self.ctx, **options)
+        counts = (await tick(self.ctx, **options)).as_json()
         assert "errors" not in counts, counts
         return counts
 

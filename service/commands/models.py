@@ -53,7 +53,7 @@ def ticks(
 
 
 def _ticks(found: list[dict[str, Any]]) -> RenderableType:
-    from service.tick import summary
+    from service.tick_report import summary
 
     if not found:
         return "no tick has run yet: `taxiway worker`, or whatever calls /process-queued, does it"

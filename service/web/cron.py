@@ -20,7 +20,8 @@ async def process_queued(request: Request) -> Response:
         return _look_only()
     ctx = bearer(request, CRON)
     stopping = getattr(request.app.state, "stopping", lambda: False)
-    return JSONResponse(await tick.tick(ctx, budget=_budget(request), stopping=stopping))
+    report = await tick.tick(ctx, budget=_budget(request), stopping=stopping)
+    return JSONResponse(report.as_json())
 
 
 async def poll_processing(request: Request) -> Response:
@@ -28,7 +29,8 @@ async def poll_processing(request: Request) -> Response:
     if request.method not in ("GET", "POST"):
         return _look_only()
     ctx = bearer(request, CRON)
-    return JSONResponse(await tick.poll_only(ctx, budget=_budget(request)))
+    report = await tick.poll_only(ctx, budget=_budget(request))
+    return JSONResponse(report.as_json())
 
 
 def _look_only() -> Response:

@@ -69,7 +69,7 @@ class Ground:
     async def tick(self) -> dict[str, Any]:
         """One tick; {} if the database was away for all of it."""
         try:
-            counts = await tick(self.ctx)
+            counts = (await tick(self.ctx)).as_json()
         except DatabaseUnavailable:
             return {}
         errors = counts.get("errors", {})
@@ -296,7 +296,7 @@ async def test_the_pool_is_exhausted_while_an_id_waits_to_be_saved(
             await holders[0]
 
         ctx, slept = waits(g.runway(once(hold)), let_go)
-        counts = await tick(ctx)
+        counts = (await tick(ctx)).as_json()
         assert counts["submit"]["accepted"] == 1
         assert len(slept) >= 3
         await completed(g.world, 1)
@@ -328,7 +328,7 @@ async def test_a_read_only_database_takes_nothing_and_forgets_nothing(database_u
             await read_only(False)  # connections of the closed time stay read-only, and must not be used again
 
         ctx, slept = waits(g.runway(once(close)), open_again)
-        counts = await tick(ctx)
+        counts = (await tick(ctx)).as_json()
         assert counts["submit"]["accepted"] == 1
         assert len(slept) >= 3
         await g.enqueue()
@@ -522,7 +522,7 @@ async def test_a_row_held_at_the_save_goes_to_the_ledger_alone(database_url: str
 
         try:
             async with asyncio.timeout(10):
-                counts = await tick(g.runway(once(hold)))
+                counts = (await tick(g.runway(once(hold)))).as_json()
             assert counts["submit"]["accepted"] == 3
             [entry] = await w.ledger(ids[0])
             assert (entry["outcome"], entry["task_id"] is not None) == ("accepted", True)

@@ -219,7 +219,7 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def poll(self) -> None:
-        counts = self.do(tick.poll_only(self.w.ctx))
+        counts = self.do(tick.poll_only(self.w.ctx)).as_json()
         assert "errors" not in counts
 
     @rule(seconds=LEAPS)

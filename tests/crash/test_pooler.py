@@ -183,11 +183,11 @@ async def test_ten_ticks_at_once_through_it(pooler: Pooler, database_url: str) -
             await g.enqueue(f"video {number}")
         contexts = [copy_of(g.ctx, pooler.url(database_url)) for _ in range(10)]
         try:
-            counts = await asyncio.gather(*(tick(ctx) for ctx in contexts))
+            reports = await asyncio.gather(*(tick(ctx) for ctx in contexts))
         finally:
             await asyncio.gather(*(ctx.database.close() for ctx in contexts))
-        assert not [one["errors"] for one in counts if "errors" in one]
-        assert sum(one["submit"]["accepted"] for one in counts) == 60
+        assert not [one.errors for one in reports if one.errors]
+        assert sum(one.counts["submit"]["accepted"] for one in reports) == 60
         await finish(g)
         await everything_completed(g.world, 60)
 

@@ -165,7 +165,7 @@ async def run(w: World, minutes: int = 1) -> dict[str, Any]:
     """A tick a little later; one row may be the fault of one step, which says so."""
     await w.later(minutes=minutes)
     w.ctx.refused.clear()
-    return await tick(w.ctx)
+    return (await tick(w.ctx)).as_json()
 
 
 async def statuses(w: World, ids: Sequence[UUID]) -> list[tuple[str, str | None]]:
@@ -333,7 +333,7 @@ async def test_a_tick_that_cannot_be_written_down_has_done_its_work(database_url
         await warm(w.url, 50)
         await by_api(w, 1)
         async with refusing(database_url, "ticks", "tick", "P0001", key="kind"):
-            counts = await tick(w.ctx)
+            counts = (await tick(w.ctx)).as_json()
         assert counts["submit"]["accepted"] == 1
         assert counts["errors"]["record"] == "refused by a test"
 
@@ -381,7 +381,7 @@ async def test_one_of_five_answers_is_refused(
         await warm(w.url, 50)
         ids = await by_api(w)
         ctx = hooked(w, at_the_last(5, lambda: refuse(database_url, table, ids[2], code)))
-        counts = await tick(ctx)
+        counts = (await tick(ctx)).as_json()
         assert counts["submit"]["accepted"] == 5
         saved = {
             row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway.submissions WHERE task_id <> ''")
@@ -444,7 +444,7 @@ async def test_ids_are_saved_although_a_model_that_is_to_be_paused_is_held(datab
             await asyncio.sleep(0)
 
         async with asyncio.timeout(20):
-            counts = await tick(replace(ctx, sleep=sleep))
+            counts = (await tick(replace(ctx, sleep=sleep))).as_json()
         assert saved_meanwhile == [4]
         assert (counts["submit"]["accepted"], counts["submit"]["rejected"]) == (4, 1)
         [paused] = await models.paused(w.ctx.database)

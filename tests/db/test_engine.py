@@ -26,7 +26,7 @@ from service.store.database import Database
 from service.store.listener import Listener
 from service.store.pending_work import pending_work
 from service.store.url import normalise
-from service.tick import submit_now, tick
+from service.tick import SubmitLoop, submit_now, tick
 from service.videos import Status
 from service.worker import CHANNEL, Stop, _submit_forever, work_forever
 from tests.database import connected
@@ -151,10 +151,12 @@ async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database
 
 async def test_what_was_submitted_between_two_ticks_is_reported_with_the_second(database_url: str) -> None:
     async with world(database_url) as w:
-        submitted = {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
-        counts = await w.tick(wake=Wake(), submitted=submitted)
+        beside = SubmitLoop()
+        beside.add(submit.NOTHING | {"claimed": 1, "accepted": 1})
+        beside.add(submit.NOTHING | {"claimed": 1, "rejected": 1})
+        counts = await w.tick(beside=beside)
         assert counts["submit"] == {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
-        assert submitted == submit.NOTHING
+        assert (await w.tick(beside=beside))["submit"] == submit.NOTHING
 
 
 async def test_a_worker_goes_on_submitting_while_a_poll_takes_its_time(
@@ -193,9 +195,10 @@ async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_
 
 async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> None:
     async with world(database_url, runway_key=None) as w:
-        stop, wake = Stop(), Wake()
+        stop, beside = Stop(), SubmitLoop()
+        wake = beside.wake
         wake.set(due_work=True)
-        working = asyncio.create_task(_submit_forever(w.ctx, wake, dict(submit.NOTHING), every=3600, stop=stop))
+        working = asyncio.create_task(_submit_forever(w.ctx, beside, every=3600, stop=stop))
         while wake.due_work.is_set():  # noqa: ASYNC110  # the worker clears it
             await asyncio.sleep(0)
         stop.set()
@@ -409,6 +412,6 @@ async def test_a_defect_while_a_model_is_paused_ends_the_step_and_loses_no_id(
         for _ in range(3):
             await w.enqueue()
         async with asyncio.timeout(30):
-            assert "RuntimeError" in str((await tick(w.ctx))["errors"]["submit"])
+            assert (await tick(w.ctx)).errors["submit"] == "RuntimeError"
         saved = await w.rows("SELECT task_id FROM taxiway.submissions WHERE outcome = 'accepted'")
         assert {row["task_id"] for row in saved} == {one.task_id for one in w.creates if one.task_id}

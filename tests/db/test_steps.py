@@ -166,7 +166,7 @@ async def test_what_was_not_sent_waits_and_is_sent_once(database_url: str) -> No
         # A port without a listener, through the real transport: the refusal is the proof.
         refused = replace(w.ctx, transport=None)
         video_id = await w.enqueue()
-        counts = await tick(refused)
+        counts = (await tick(refused)).as_json()
         assert counts["submit"]["not_sent"] == 1
         row = await w.row(video_id)
         assert (row["status"], row["retries"]) == ("queued", 1)
@@ -565,7 +565,7 @@ async def test_polling_alone(database_url: str) -> None:
         video_id = await w.enqueue()
         await w.tick()
         await w.later(minutes=1)
-        counts = await poll_only(w.ctx)
+        counts = (await poll_only(w.ctx)).as_json()
         assert set(counts) == {"poll", "seconds", "ref"}
         assert (await w.row(video_id))["status"] == "completed"
         assert (await w.rows("SELECT kind FROM taxiway.ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
@@ -684,7 +684,7 @@ async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
         await w.later(minutes=1)
         monkeypatch.setattr(poll, "run_once", broken)
         await w.enqueue()
-        counts = await tick(w.ctx)
+        counts = (await tick(w.ctx)).as_json()
         assert counts["submit"]["accepted"] == 1
         assert counts["errors"] == {"poll": "RuntimeError"}
         assert (await w.rows("SELECT error FROM taxiway.ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"

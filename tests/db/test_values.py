@@ -101,7 +101,7 @@ async def live(url: str, create: dict[str, str], polls: list[dict[str, str]], la
         await w.rows("DELETE FROM taxiway.videos")
         await w.rows("DELETE FROM taxiway.models")  # what the answers before did to the model's circuit
         video_id = await w.enqueue()
-        counts = await tick(ctx)
+        counts = (await tick(ctx)).as_json()
         assert "errors" not in counts
         [entry] = await w.ledger(video_id)
         too_deep = last and any("[[[[" in value for value in create.values())
@@ -109,7 +109,7 @@ async def live(url: str, create: dict[str, str], polls: list[dict[str, str]], la
             assert (entry["outcome"], entry["task_id"]) == ("accepted", task_id)
         for minutes in (1, 1, 26 * 60, 26 * 60):  # twice TASK_TIMEOUT is the last time of a task that cannot be read
             await w.later(minutes=minutes)
-            counts = await tick(ctx)
+            counts = (await tick(ctx)).as_json()
             assert "errors" not in counts
         row = await w.row(video_id)
         if row["status"] == "queued":  # a failed task is worth another

@@ -54,6 +54,7 @@ LAYERS: tuple[set[str], ...] = (
     {"context"},
     {"operations"},
     {"steps"},
+    {"tick_report"},
     {"heartbeat"},
     {"tick", "worker", "doctor"},
     {"web"},

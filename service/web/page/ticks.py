@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service import tick
+from service.context import Counts
 from service.doctor.queue import cron
 from service.store import doctor_queries, queue_stats, ticks
+from service.tick_report import TickReport
 from service.web.auth import context_of
 from service.web.page import base, checks
 
@@ -35,15 +38,15 @@ async def ticked(request: Request) -> Response:
 async def run(request: Request) -> Response:
     """POST /ui/ticks/run: run one tick now. Raises NotConfigured and DatabaseUnavailable, as the tick does."""
     stopping = getattr(request.app.state, "stopping", lambda: False)
-    counts = await tick.tick(context_of(request), budget=BUDGET_SECONDS, stopping=stopping, kind=MANUAL)
-    return await _page(request, counts)
+    report = await tick.tick(context_of(request), budget=BUDGET_SECONDS, stopping=stopping, kind=MANUAL)
+    return await _page(request, report)
 
 
-async def _page(request: Request, ran: dict[str, Any] | None = None) -> Response:
-    errors = ran.get("errors") if ran else None
+async def _page(request: Request, report: TickReport | None = None) -> Response:
+    ran = report or TickReport(None)
     return base.render(
-        request, "ticks.html", ran=did(ran or {}), seconds=(ran or {}).get("seconds"), errors=errors,
-        has_run=ran is not None, budget=BUDGET_SECONDS, **await _ticks(request),
+        request, "ticks.html", ran=did(ran.counts), seconds=round(ran.seconds, 3), errors=ran.errors,
+        has_run=report is not None, budget=BUDGET_SECONDS, **await _ticks(request),
     )  # fmt: skip
 
 
@@ -75,13 +78,7 @@ def grouped(recent: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def did(counts: dict[str, Any]) -> str:
+def did(counts: Mapping[str, Counts]) -> str:
     """What a tick did, as `3 accepted, 1 poll failed`; empty if nothing."""
-    done = [
-        (f"{value} {name.replace('_', ' ')}")
-        for step in counts.values()
-        if isinstance(step, dict)
-        for name, value in step.items()
-        if value
-    ]
-    return ", ".join(done)
+    done = [(name, value) for step in counts.values() for name, value in step.items() if value]
+    return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in done)

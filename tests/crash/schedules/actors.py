@@ -39,7 +39,7 @@ def new_id(simulation: Simulation) -> UUID:
 
 async def tick_once(process: Process) -> None:
     """One tick. Whatever its steps report, it is no defect."""
-    counts = await tick(process.ctx)
+    counts = (await tick(process.ctx)).as_json()
     for step, words in counts.get("errors", {}).items():
         assert " " in words, f"{step} failed with {words}"  # the name of a class is all that is said of a defect
 
