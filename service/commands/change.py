@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands import ids, output
-from service.commands.console import confirm, fail, run_quietly
+from service.commands.console import confirm, fail, may_be_paid, run_quietly
 from service.commands.output import AsJson, console, print_json, prints_table
 from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.context import Context
@@ -108,10 +108,7 @@ async def _retry(ctx: Context, digits: str, *, consent: bool, as_table: bool) ->
     try:
         done = await changing.retry(ctx, video, consent=consent)
     except NeedsConsent:
-        fail(
-            f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
-            f"History: `taxiway attach {video} TASK`. To pay a second time if need be: --accept-double-charge"
-        )
+        fail(may_be_paid(video))
     await _print_video(ctx, done, "is queued again", as_table)
 
 
