@@ -7,6 +7,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import anyio.to_thread
@@ -92,15 +93,18 @@ def test_what_a_door_reads_with_changes_nothing(name: str) -> None:
     assert [sql for sql in statements if isinstance(sql, str) and WRITES.search(sql)] == []
 
 
+async def taxiway(site: Control, url: str, *line: str, **settings: str) -> Result:
+    """Run a command on the same database and the same Runway."""
+    env = {"DATABASE_URL": site.world.url, "RUNWAYML_API_SECRET": RUNWAY_KEY, "RUNWAYML_BASE_URL": url} | settings
+    return await anyio.to_thread.run_sync(lambda: CliRunner().invoke(cli, line, env=env))
+
+
 async def verdicts(site: Control, url: str, video: UUID, task: str) -> tuple[int, int, Result]:
     """What the three doors say of attaching this task: HTTP's status, the page's, and the command's result."""
     bearer = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
     api = await site.world.anyone.post(f"/videos/{video}/attach", json={"task_id": task}, headers=bearer)
     page = await site.admin.post(f"/ui/videos/{video}/attach", task_id=task)
-    env = {"DATABASE_URL": site.world.url, "RUNWAYML_API_SECRET": RUNWAY_KEY, "RUNWAYML_BASE_URL": url}
-    line = ["attach", str(video), task]
-    command = await anyio.to_thread.run_sync(lambda: CliRunner().invoke(cli, line, env=env))
-    return api.status_code, page.status_code, command
+    return api.status_code, page.status_code, await taxiway(site, url, "attach", str(video), task)
 
 
 @pytest.mark.anyio
@@ -127,3 +131,50 @@ async def test_attach_has_one_verdict_in_three_doors(database_url: str) -> None:
         assert (await w.row(lost))["status"] == "failed"
         api, page, command = await verdicts(site, url, mine, taken)
         assert (api, page, command.stdout) == (200, 303, "nothing changed: this task is in the ledger already\n")
+
+
+@pytest.mark.anyio
+async def test_what_may_be_paid_for_is_made_again_with_consent_alone(database_url: str) -> None:
+    async with control(database_url) as site, on_socket(site.world.runway) as url:
+        w = site.world
+        w.faults("drop_after")
+        lost = str(await w.enqueue())
+        await w.tick()
+        again = ("enqueue", "--no-wait", "--from", lost)
+        form: dict[str, Any] = {
+            "source": lost,
+            "what": "image_to_video gen4_turbo",
+            "f.promptText": "a boat",
+            "image_from": "1",
+        }
+        refused = await taxiway(site, url, *again)
+        assert (refused.exit_code, f"taxiway attach {lost} TASK" in refused.stderr) == (1, True)
+        assert (await site.admin.post("/ui/studio", **form)).status_code == 409
+        assert (await w.rows("SELECT count(*) FROM taxiway.videos"))[0]["count"] == 1
+        key = ("--accept-double-charge", "--idempotency-key", "once")
+        made = await taxiway(site, url, *again, *key)
+        assert made.exit_code == 0
+        repeated = await taxiway(site, url, *again, *key)
+        assert "was used before" in repeated.stderr
+        events = await w.rows("SELECT video_id, actor FROM taxiway.events WHERE kind = 'made_again'")
+        assert [(str(row["video_id"]), row["actor"][:8]) for row in events] == [(lost, "CLI user")]
+
+
+@pytest.mark.anyio
+async def test_a_full_queue_is_full_for_every_door(database_url: str) -> None:
+    async with control(database_url, max_queued=1) as site, on_socket(site.world.runway) as url:
+        w = site.world
+        first = await w.enqueue()
+        form: dict[str, Any] = {
+            "what": "image_to_video gen4_turbo",
+            "f.promptText": "a boat",
+            "f.promptImage": "https://a.test/b.png",
+        }
+        line = ("enqueue", "--no-wait", "--prompt", "a boat", "--image", "https://a.test/b.png")
+        body = {"input": {"promptText": "a boat", "promptImage": "https://a.test/b.png"}}
+        assert (await w.api.post("/videos", json=body)).status_code == 429
+        assert (await site.admin.post("/ui/studio", **form)).status_code == 429
+        full = await taxiway(site, url, *line, MAX_QUEUED="1")
+        assert (full.exit_code, "MAX_QUEUED" in full.stderr) == (1, True)
+        audit = await taxiway(site, url, "audit", str(first))
+        assert audit.stdout.endswith("0 submissions  paid nothing\n")
