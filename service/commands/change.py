@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.commands import ids, output
-from service.commands.console import confirm, fail, run_quietly
+from service.commands.console import confirm, fail, may_be_paid, run_quietly
 from service.commands.output import AsJson, console, print_json, prints_table
 from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.context import Context
@@ -31,6 +32,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many match, and
 
 BATCH = 200
 
+ChangeOne = Callable[[Context, str, bool], Coroutine[Any, Any, None]]  # by its digits; as a table
 DONE = {"retry": "queued again", "cancel": "cancelled"}
 
 
@@ -52,15 +54,11 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Queue a failed video again, or all that match. Those that may be paid for already are left out."""
-    filters = _filters(video, wanted_of(status, model, error_code, q))
-    as_table = prints_table(as_json)
-    if video is not None:
-        one = video
-        run_quietly(lambda ctx: _retry(ctx, one, consent=accept_double_charge, as_table=as_table))
-        return
-    if accept_double_charge:
+    if accept_double_charge and video is None:
         raise typer.BadParameter("is for one VIDEO, not for all that match", param_hint="--accept-double-charge")
-    run_quietly(lambda ctx: _all(ctx, "retry", filters, yes=yes, dry_run=dry_run, as_table=as_table))
+    wanted = wanted_of(status, model, error_code, q)
+    one = partial(_retry, consent=accept_double_charge)
+    _run("retry", one, video, wanted, yes=yes, dry_run=dry_run, as_table=prints_table(as_json))
 
 
 @cli.command()
@@ -75,43 +73,41 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel a queued or processing video, or all that match; tasks at Runway are deleted by the next tick."""
-    filters = _filters(video, wanted_of(status, model, error_code, q))
-    as_table = prints_table(as_json)
-    if video is not None:
-        one = video
-        run_quietly(lambda ctx: _cancel(ctx, one, as_table=as_table))
-        return
-    run_quietly(lambda ctx: _all(ctx, "cancel", filters, yes=yes, dry_run=dry_run, as_table=as_table))
+    wanted = wanted_of(status, model, error_code, q)
+    _run("cancel", _cancel, video, wanted, yes=yes, dry_run=dry_run, as_table=prints_table(as_json))
 
 
-def _filters(video: str | None, wanted: Wanted) -> Wanted:
-    """The filters. Raises BadParameter unless there are some, or one video is named instead."""
+def _run(
+    action: Action, change_one: ChangeOne, video: str | None, wanted: Wanted, *, yes: bool, dry_run: bool,
+    as_table: bool,
+) -> None:  # fmt: skip
+    """Change the video that is named, or all that match. Raises BadParameter unless it is one of the two."""
     filters = any((wanted.statuses, wanted.model, wanted.error_code, wanted.q))
     if video is None and not filters:
         raise typer.BadParameter("name a video, or at least one filter", param_hint="VIDEO")
     if video is not None and filters:
         raise typer.BadParameter("name a video, or filters, but not both", param_hint="VIDEO")
-    return wanted
+    if video is not None:
+        run_quietly(lambda ctx: change_one(ctx, video, as_table))
+    else:
+        run_quietly(lambda ctx: _all(ctx, action, wanted, yes=yes, dry_run=dry_run, as_table=as_table))
 
 
-async def _cancel(ctx: Context, video: str, *, as_table: bool) -> None:
+async def _cancel(ctx: Context, video: str, as_table: bool) -> None:
     from service.operations import changing
 
     done = await changing.cancel(ctx, await ids.resolve(ctx, video))
     await _print_video(ctx, done, "is cancelled", as_table)
 
 
-async def _retry(ctx: Context, digits: str, *, consent: bool, as_table: bool) -> None:
+async def _retry(ctx: Context, digits: str, as_table: bool, *, consent: bool) -> None:
     from service.operations import changing
 
     video = await ids.resolve(ctx, digits)
     try:
         done = await changing.retry(ctx, video, consent=consent)
     except NeedsConsent:
-        fail(
-            f"taxiway: Runway may have taken and charged {video} already. If its task is in Runway's Request "
-            f"History: `taxiway attach {video} TASK`. To pay a second time if need be: --accept-double-charge"
-        )
+        fail(may_be_paid(video))
     await _print_video(ctx, done, "is queued again", as_table)
 
 

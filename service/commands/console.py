@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
+from uuid import UUID
 
 import typer
 
@@ -56,6 +57,14 @@ def fail(text: str) -> NoReturn:
     """Say why, and end with exit code 1."""
     print(text, file=sys.stderr)
     raise typer.Exit(1)
+
+
+def may_be_paid(video_id: UUID | None) -> str:
+    """What stands in the way of making this video again, and what to do about it."""
+    return (
+        f"taxiway: Runway may have taken and charged {video_id} already. If its task is in Runway's Request "
+        f"History: `taxiway attach {video_id} TASK`. To pay a second time if need be: --accept-double-charge"
+    )
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
 from service.commands import completion, ids, waiting
-from service.commands.console import CTRL_C, fail, run_quietly
+from service.commands.console import CTRL_C, fail, may_be_paid, run_quietly
 from service.commands.output import AsJson, credits, print_json, prints_table, say
 from service.commands.request import Wishes, body_of
 from service.context import Context
@@ -18,7 +19,7 @@ from service.logs import one_line
 from service.videos import Status, Video
 
 if TYPE_CHECKING:
-    from service.operations.enqueuing import VideoSpec
+    from service.operations.enqueuing import IdempotencyKey, VideoSpec
     from service.runway.catalogue import Request
 
 cli = typer.Typer()
@@ -67,9 +68,7 @@ def enqueue(
         raise typer.BadParameter("it is there only after waiting: leave out --no-wait", param_hint="--output")
     if output is not None and not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--output")
-    wishes = Wishes(
-        prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority
-    )  # fmt: skip
+    wishes = Wishes(prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority)
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> bool:
@@ -81,17 +80,22 @@ def enqueue(
         if dry_run:
             _print_price(enqueuing.price(ctx, spec), as_table=as_table)
             return True
-        try:
-            made = await enqueuing.enqueue(ctx, spec, key, source=begun_from, consent=accept_double_charge)
-        except NeedsConsent:
-            fail(
-                f"taxiway: Runway may have taken and charged {begun_from} already. If its task is in Runway's Request "
-                f"History: `taxiway attach {begun_from} TASK`. To pay a second time if need be: --accept-double-charge"
-            )
+        made = await _queued(ctx, spec, key, begun_from, consent=accept_double_charge)
         return await _follow(ctx, *made, output, wait=wait, as_table=as_table)
 
     if not run_quietly(work):
         raise typer.Exit(1)
+
+
+async def _queued(
+    ctx: Context, spec: VideoSpec, key: IdempotencyKey | None, source: UUID | None, *, consent: bool
+) -> tuple[Video, bool]:
+    from service.operations import enqueuing
+
+    try:
+        return await enqueuing.enqueue(ctx, spec, key, source=source, consent=consent)
+    except NeedsConsent:
+        fail(may_be_paid(source))
 
 
 def _spec(body: dict[str, Any]) -> VideoSpec:

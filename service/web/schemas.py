@@ -15,6 +15,7 @@ from service.operations.enqueuing import VideoSpec
 from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
 from service.operations.waiting import Reason, Waiting
+from service.store.search import Wanted
 from service.videos import Video
 
 LARGEST_METADATA_BYTES = 16_000
@@ -103,6 +104,14 @@ class ListQuery(Schema):
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
+
+    def wanted(self) -> Wanted:
+        """The filters, for the store."""
+        return Wanted(self.status, self.model, self.error_code, self.q)
+
+    def before(self) -> tuple[datetime, UUID] | None:
+        """Where the page begins; None for the first one."""
+        return position(self.cursor) if self.cursor else None
 
     @field_validator("status", mode="before")
     @classmethod

@@ -13,11 +13,10 @@ from service.context import Context
 from service.errors import NotFound
 from service.operations import changing, enqueuing, reading, reporting
 from service.operations.enqueuing import IdempotencyKey
-from service.store.search import Wanted
 from service.videos import Video
 from service.web import bodies
 from service.web.auth import READ, WRITE, bearer, name_of
-from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest, position
+from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
 from service.web.schemas_bulk import EventList
 from service.web.views import view
 
@@ -41,9 +40,7 @@ async def listing(request: Request) -> Response:
     ctx = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
-    wanted = Wanted(query.status, query.model, query.error_code, query.q)
-    before = position(query.cursor) if query.cursor else None
-    found = await reading.page(ctx, wanted, before, query.limit)
+    found = await reading.page(ctx, query.wanted(), query.before(), query.limit)
     return JSONResponse(VideoPage.of(found).model_dump(mode="json"))
 
 

@@ -115,7 +115,7 @@ async def test_taxiway_audit(database_url: str) -> None:
         rows = [json.loads(line) for line in as_json.stdout.splitlines()]
         assert {row["video_id"]: row["verdict"] for row in rows}[str(ids["nothing"])] == "paid nothing"
         unknown = await taxiway(w, "audit", str(uuid4()))
-        assert (unknown.exit_code, "no submission" in unknown.stderr) == (1, True)
+        assert (unknown.exit_code, "no video has the id" in unknown.stderr) == (1, True)
 
 
 async def test_taxiway_attach(database_url: str) -> None:

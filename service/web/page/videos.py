@@ -23,7 +23,7 @@ from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import base, live
 from service.web.page.media import image_of
-from service.web.schemas import ListQuery, cursor_of, position
+from service.web.schemas import ListQuery, cursor_of
 
 ON_A_PAGE = 25
 FILTERS = ("q", "status", "model", "error_code")
@@ -55,8 +55,7 @@ class Asked:
     @property
     def wanted(self) -> Wanted:
         """The same for the store. Raises InvalidRequest."""
-        query = self.query
-        return Wanted(query.status, query.model, query.error_code, query.q)
+        return self.query.wanted()
 
     @property
     def chips(self) -> list[tuple[str, str, str]]:
@@ -108,8 +107,7 @@ def _renderer(request: Request, asked: Asked) -> Callable[[], Awaitable[tuple[li
 
 async def _found(request: Request, asked: Asked) -> dict[str, str]:
     ctx, query = context_of(request), asked.query
-    before = position(query.cursor) if query.cursor else None
-    page = await reading.page(ctx, asked.wanted, before, ON_A_PAGE)
+    page = await reading.page(ctx, query.wanted(), query.before(), ON_A_PAGE)
     costs = await costs_of(ctx, page.videos)
     return {
         "found": base.text(
