@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 
 UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-LONGEST_PAUSE_SECONDS = 366 * 86_400
 
 
 @cli.command()
@@ -111,10 +110,13 @@ def _show(
 
 def _span(given: str) -> float:
     """Seconds of `90`, `90s`, `30min`, `1h` or `2d`. Raises BadParameter."""
+    from service.web.schemas_operations import LONGEST_PAUSE_SECONDS
+
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|)", given.strip().lower())
     seconds = float(found[1]) * UNIT_SECONDS[found[2]] if found else 0.0
     if not 1 <= seconds <= LONGEST_PAUSE_SECONDS:
-        raise typer.BadParameter(f"{given!r} is no time from 1 s to a year: give it as 90s, 30min, 1h or 2d")
+        longest = span(LONGEST_PAUSE_SECONDS)
+        raise typer.BadParameter(f"{given!r} is no time from 1 s to {longest}: give it as 90s, 30min, 1h or 2d")
     return seconds
 
 
@@ -130,9 +132,16 @@ def pause(
 ) -> None:
     """Send nothing for a model, or for all, for a while. What is queued stays queued."""
     from service.operations import pausing
+    from service.web.bodies import validated
+    from service.web.schemas_operations import PauseRequest
 
     lasting = float(seconds)
-    run_quietly(lambda ctx: pausing.pause(ctx, model, lasting, why))
+
+    async def work(ctx: Context) -> None:
+        asked = validated(PauseRequest, {"seconds": lasting, "why": why})
+        await pausing.pause(ctx, model, asked.seconds, asked.why)
+
+    run_quietly(work)
     if prints_table(as_json):
         print(f"{model} is paused for {span(lasting)}")
     else:

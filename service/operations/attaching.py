@@ -67,17 +67,22 @@ async def attach_evidence(
         return await vanished.found(ctx.database, vanished_task, actor=actor, kind=kind) or "busy"
     submission_id = await ledger.candidate(ctx.database, video_id, task.created_at)
     if submission_id is None:
-        raise Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
+        raise _impossible(video_id, task_id)
     estimate = task.estimated_cost.credits if task.estimated_cost else None
     outcome = Outcome(Kind.ACCEPTED, "attached", task_id=task_id, estimated_credits=estimate)
     answer = as_outcome_row(submission_id, video_id, outcome, Decision(Status.PROCESSING))
     results = await submissions.save(ctx.database, [answer], actor=actor, kind=EventKind.ATTACHED.value)
     if (result := results.get(submission_id)) is None:  # another caller was faster
-        await _is_held(ctx, video_id, task_id)
+        if not await _is_held(ctx, video_id, task_id):
+            raise _impossible(video_id, task_id)
         result = "held"
     words = f"Task attached: {result}"
     event(log, VIDEO, "attached", words, video=video_id, task=task_id, submission=submission_id)
     return result
+
+
+def _impossible(video_id: UUID, task_id: str) -> Conflict:
+    return Conflict(f"no submission of video {video_id} with an unknown outcome can have made the task {task_id}")
 
 
 async def _is_held(ctx: Context, video_id: UUID, task_id: str) -> bool:
