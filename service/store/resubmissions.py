@@ -27,10 +27,10 @@ async def needs_consent(database: Database, video_id: UUID) -> bool:
 
 async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: bool, actor: str) -> Video:
     """Queue `new`, made from the video `source`. Raises Conflict if that takes a consent which is not given."""
-    async with database.transaction() as raw:
-        await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+    async with database.transaction() as tx:
+        await tx.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
         try:
-            needed = await raw.fetchval(f"{_NEEDS_CONSENT} FOR UPDATE", source)
+            needed = await tx.raw.fetchval(f"{_NEEDS_CONSENT} FOR UPDATE", source)
         except asyncpg.LockNotAvailableError as exc:
             raise Conflict("another transaction holds the video that this began from: try again") from exc
         if needed and not consent:
@@ -39,6 +39,6 @@ async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: 
                 "time: accept that beside the price, or attach its task first if Runway's Request History has it"
             )
         if needed:
-            await raw.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
-        video, _ = await videos.enqueue(database, new)
+            await tx.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
+        video, _ = await videos.enqueue(tx, new)
     return video
