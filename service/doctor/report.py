@@ -181,9 +181,10 @@ async def _clock(ctx: Context) -> Check:
 async def _schema(ctx: Context) -> tuple[History, Check, list[str]]:
     """The history of the schema, what it comes to, and the browser roles to which it is open."""
     async with ctx.database.connection() as connection:
-        history = await scripts.history(connection)
-        older = await older_checkout(connection) if history.pending else None
-        return history, storage.schema(history, older), await open_to(connection)
+        raw = connection.raw
+        history = await scripts.history(raw)
+        older = await older_checkout(raw) if history.pending else None
+        return history, storage.schema(history, older), await open_to(raw)
 
 
 async def _queue_and_cron(ctx: Context) -> list[Check]:

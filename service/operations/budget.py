@@ -14,6 +14,7 @@ from service.store import batches, identity, models, spending
 from service.store import claim as claims
 from service.store.batches import RAISE, Parking
 from service.store.claim import OpenSubmission, Room
+from service.store.database import Connection
 from service.store.memory import Made
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,8 @@ async def _recognised(
     claim_id: int | None,
     only: Sequence[str] | None = None,
 ) -> list[OpenSubmission]:
-    async with identity.recognised(ctx.database) as may_claim:
-        taken = await _claim(ctx, limit, call_seconds, model, claim_id, only) if may_claim else []
+    async with identity.recognised(ctx.database) as connection:
+        taken = await _claim(ctx, connection, limit, call_seconds, model, claim_id, only) if connection else []
     # Only now is it certain that the claim was committed.
     ctx.database.memory.remember(Made(one.video_id, one.submission_id, claim_id) for one in taken)
     return taken
@@ -57,28 +58,29 @@ async def _recognised(
 
 async def _claim(
     ctx: Context,
+    connection: Connection,
     limit: int,
     call_seconds: float,
     model: str | None,
     claim_id: int | None,
     only: Sequence[str] | None,
 ) -> list[OpenSubmission]:
-    database, settings = ctx.database, ctx.settings
+    settings = ctx.settings
     if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:
-        return await claims.claim(database, limit, call_seconds, model, claim_id=claim_id, only=only)
-    async with database.transaction():
-        await _take_turn(ctx)
-        room = _room(ctx, await spending.today(database))
-        taken = await claims.claim(database, limit, call_seconds, model, room, claim_id, only)
+        return await claims.claim(connection, limit, call_seconds, model, claim_id=claim_id, only=only)
+    async with connection.transaction():
+        await _take_turn(connection)
+        room = _room(ctx, await spending.today(connection))
+        taken = await claims.claim(connection, limit, call_seconds, model, room, claim_id, only)
         if len(taken) < limit:
-            await _pause_what_is_spent(ctx, _less(room, taken))
+            await _pause_what_is_spent(connection, _less(room, taken))
     return taken
 
 
-async def _take_turn(ctx: Context) -> None:
+async def _take_turn(tx: Connection) -> None:
     """Raises DatabaseUnavailable while another transaction holds the turn: no video is at fault, none is parked."""
     try:
-        await spending.take_turn(ctx.database)
+        await spending.take_turn(tx)
     except StatementRefused as exc:
         raise DatabaseUnavailable(exc.detail) from None
 
@@ -97,9 +99,9 @@ def _less(room: Room, taken: Sequence[OpenSubmission]) -> Room:
     return Room(None if room.for_all is None else room.for_all - sum(cost.values(), Decimal(0)), by_model)
 
 
-async def _pause_what_is_spent(ctx: Context, room: Room) -> None:
+async def _pause_what_is_spent(tx: Connection, room: Room) -> None:
     """Pause each model whose next video does not fit into what is left of today."""
-    for row in await spending.next_prices(ctx.database):
+    for row in await spending.next_prices(tx):
         price, model = row["quoted_credits"], row["model"]
         if room.for_all is not None and price > room.for_all:
             paused, setting = ALL_MODELS, "MAX_CREDITS_PER_DAY"
@@ -108,7 +110,7 @@ async def _pause_what_is_spent(ctx: Context, room: Room) -> None:
         else:
             continue
         words = f"the next video costs {price.normalize():f} credits, more than {setting} leaves for today"
-        if await models.pause(ctx.database, paused, row["day_ends_in_seconds"], REASON, words, "submit"):
+        if await models.pause(tx, paused, row["day_ends_in_seconds"], REASON, words, "submit"):
             event(
                 log,
                 VIDEO,

@@ -13,7 +13,7 @@ from uuid import UUID
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store import batches
 from service.store.batches import ONLY, Choosing
-from service.store.database import Database
+from service.store.database import Database, Queries
 from service.store.durable import durably
 from service.store.predicates import READY
 from service.store.submissions import FIRST_POLL_SECONDS
@@ -171,7 +171,7 @@ class Room:
 
 
 async def claim(
-    database: Database,
+    database: Queries,
     limit: int,
     call_seconds: float,
     model: str | None = None,

@@ -1,7 +1,8 @@
 """The connection to PostgreSQL. The only module that knows `databases`, which is archived: one file to change.
 
-`databases` owns the pool. Statements go to asyncpg's own connection, with its `$1` parameters: SQLAlchemy's text()
-would cost as much as the query and trips over casts and JSON (`:x::jsonb`, `{"a":1}`).
+`databases` makes the connections and ends them. Statements go to `Connection.raw_connection`, which is asyncpg's own,
+with its `$1` parameters: SQLAlchemy's text() would cost as much as the query and trips over casts and JSON (`x::json`,
+`{"a":1}`). Between two statements a connection rests here: to give it back each time would cost a task and two timers.
 No session state is ever set, so a transaction pooler may stand in between.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,7 +18,15 @@ import asyncpg
 import databases
 
 from service.errors import DatabaseUnavailable, NotConfigured
-from service.store.driver_errors import TRANSLATED, UNAVAILABLE, translated, translation
+from service.store.driver_errors import (
+    READ_ONLY,
+    TRANSLATED,
+    UNAVAILABLE,
+    is_refusal,
+    sqlstate,
+    translated,
+    translation,
+)
 from service.store.memory import Memory
 from service.store.url import Target
 
@@ -28,25 +36,23 @@ ACQUIRE_SECONDS = 15.0
 # A connection that rested longer is tried with a small statement first: a thawed process holds dead sockets.
 REST_SECONDS = 5.0
 PING_SECONDS = 3.0
+IDLE_SECONDS = 300.0  # what was not used for so long is ended: some hosts count connections, or sleep without any
 # Giving a connection back waits for a statement that was cut off; a server that hangs would never confirm that.
 RELEASE_SECONDS = 5.0
 WAITS_FOR_STANDBY = "SyncRepWaitForLSN"  # the server's function that waits for a synchronous standby, or gives it up
 CLOSE_SECONDS = 10.0
 
-Raw = Any  # asyncpg's connection, or its pool's proxy of one
+Raw = Any  # asyncpg's connection
 
 
-class _Connection(asyncpg.Connection):
-    """A pooled connection that knows when it was last used, by both clocks: one may stand still in a freeze."""
+class _Raw(asyncpg.Connection):
+    """asyncpg's connection, which remembers a commit that is not confirmed. `unconfirmed`: PostgreSQL's words."""
 
-    used_at = (0.0, 0.0)
-    in_use = False
-    recognised_at: float | None = None  # when the database behind it was last found to be the right one (identity.py)
-    unconfirmed: str | None = None  # PostgreSQL's words, if a commit may not have reached its standby
+    unconfirmed: str | None = None
 
     @property
-    def itself(self) -> _Connection:
-        """The connection behind the pool's proxy, which forgets it on release."""
+    def itself(self) -> _Raw:
+        """The connection behind asyncpg's proxy, which forgets it once it is closed."""
         return self
 
     def _process_log_message(self, fields: dict[str, str], last_query: str) -> None:
@@ -64,180 +70,17 @@ class _Connection(asyncpg.Connection):
         if words is not None:
             raise DatabaseUnavailable(f"the commit is not confirmed by a standby: {words}")
 
-    async def touch(self) -> None:
-        self.used_at, self.in_use = (time.monotonic(), time.time()), False
 
-    def rested(self) -> bool:
-        monotonic, wall = self.used_at
-        return not self.in_use and max(time.monotonic() - monotonic, time.time() - wall) > REST_SECONDS
-
-    async def prove_alive(self) -> None:
-        is_rested, self.in_use = self.rested(), True
-        if is_rested:
-            await self.execute("SELECT 1", timeout=PING_SECONDS)
-
-
-class _Pool:
-    """The connections of one event loop. One that rested is tried before it is handed out."""
-
-    def __init__(self, target: Target, size: int) -> None:
-        self._size = size
-        self._made: weakref.WeakSet[_Connection] = weakref.WeakSet()
-        self._opening = asyncio.Lock()
-        options: dict[str, Any] = {
-            "min_size": 0,
-            "max_size": size,
-            "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
-            "connection_class": _Connection,
-            "init": self._begin,
-            "reset": _Connection.touch,  # instead of DISCARD ALL and the like: there is no session state to reset
-        }
-        self._database = databases.Database(target.dsn, **(options | target.options))
-
-    async def _begin(self, connection: Raw) -> None:
-        await connection.touch()
-        self._made.add(connection.itself)
-
-    async def acquire(self) -> Raw:
-        """A connection, alive; every dead one that the pool still holds is passed over."""
-        if not self._database.is_connected:
-            async with self._opening:
-                if not self._database.is_connected:
-                    await self._database.connect()
-        pool = self._asyncpg()
-        async with asyncio.timeout(ACQUIRE_SECONDS):
-            for remaining in range(self._size, -1, -1):
-                connection = await pool.acquire()
-                raw = connection.itself
-                try:
-                    await raw.prove_alive()
-                except BaseException as exc:
-                    raw.terminate()
-                    await pool.release(connection)  # at once: it is gone
-                    if not remaining or not isinstance(exc, UNAVAILABLE):
-                        raise
-                    self._drop_rested()  # or each would be tried in turn, and cost as long
-                else:
-                    break
-        return connection
-
-    def _asyncpg(self) -> Any:
-        """The pool inside `databases`, whose own `Connection` costs as much as a small statement."""
-        return self._database._backend._pool  # of PostgresBackend
-
-    async def release(self, connection: Raw) -> None:
-        """Give a connection back."""
-        await self._asyncpg().release(connection)
-
-    def _drop_rested(self) -> None:
-        for connection in [one for one in self._made if one.rested() and not one.is_closed()]:
-            connection.terminate()
-
-    async def close(self) -> None:
-        """Close every connection, politely if that goes quickly."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._database.disconnect()
-
-
-class Database:
-    """A small pool that opens itself on first use and hides nothing of SQL.
+class Queries:
+    """Where statements run: a Database lends each a connection; a Connection is one, perhaps inside a transaction.
 
     Every method raises DatabaseUnavailable when the server cannot be reached or does not answer in time, and when a
     commit was not confirmed by a synchronous standby; errors of the statement itself come through as asyncpg raises
     them.
-    `memory`: what this process knows to be committed.
     """
 
-    def __init__(self, target: Target | None, *, pool_size: int = 5) -> None:
-        self.target = target
-        self.memory = Memory()
-        self._pool_size = min(pool_size, (target and target.pool_limit) or pool_size)
-        # Some serverless hosts run every request on a loop of its own, and sockets belong to their loop.
-        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
-        self._held: weakref.WeakKeyDictionary[asyncio.Task[Any], Raw] = weakref.WeakKeyDictionary()
-
-    def _pool(self) -> _Pool:
-        if self.target is None:
-            raise NotConfigured("set DATABASE_URL in the environment", missing=["DATABASE_URL"])
-        loop = asyncio.get_running_loop()
-        if loop not in self._pools:
-            self._pools = {known: pool for known, pool in list(self._pools.items()) if not known.is_closed()}
-            self._pools[loop] = _Pool(self.target, self._pool_size)
-        return self._pools[loop]
-
-    async def close(self) -> None:
-        """Close the pool of this event loop; the next use opens a new one."""
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.close()
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Raw]:
-        """One connection for the current task; inside another `connection()` of the same task, the same one."""
-        task = _task()
-        held = self._held.get(task)
-        with translated():
-            if held is not None:
-                yield held
-                return
-            pool = self._pool()
-            connection = await pool.acquire()
-            raw: _Connection = connection.itself  # now: the pool's proxy forgets it when it breaks
-            self._held[task] = connection
-            try:
-                yield connection
-            except asyncpg.ReadOnlySQLTransactionError:
-                raw.terminate()  # it would stay so, when the server has long been opened for writing
-                raise
-            finally:
-                del self._held[task]
-                await self._release(pool, connection, raw)
-
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
-        """One statement: what `connection()` does, without what only a longer stay needs."""
-        held = self._held.get(_task())
-        try:
-            if held is not None:
-                result = await getattr(held, method)(sql, *arguments)
-                held.itself.confirm()
-                return result
-            pool = self._pool()
-            connection = await pool.acquire()
-            raw: _Connection = connection.itself
-            try:
-                result = await getattr(connection, method)(sql, *arguments)
-                raw.confirm()
-                return result
-            except asyncpg.ReadOnlySQLTransactionError:
-                raw.terminate()
-                raise
-            finally:
-                await self._release(pool, connection, raw)
-        except TRANSLATED as exc:
-            meant = translation(exc)
-            if meant is exc:
-                raise
-            raise meant from exc
-
-    async def _release(self, pool: _Pool, connection: Raw, raw: _Connection) -> None:
-        """Give it back. What was done on it is done: that this fails is no error of the statement's."""
-        try:
-            async with asyncio.timeout(RELEASE_SECONDS):
-                await pool.release(connection)
-        except BaseException as exc:
-            raw.terminate()
-            if not isinstance(exc, UNAVAILABLE):
-                raise
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Raw]:
-        """One transaction. Statements of this task inside it, through any method here, belong to it."""
-        async with self.connection() as raw:
-            async with raw.transaction():
-                yield raw
-            raw.itself.confirm()
+        raise NotImplementedError
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows."""
@@ -260,7 +103,231 @@ class Database:
         return int(last) if last.isdigit() else 0
 
 
-def _task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # only coroutines call this
-    return task
+class Connection(Queries):
+    """One connection, lent by `databases`. `raw`: asyncpg's own, for statements with a time limit of their own.
+
+    `recognised_at`: when the database behind it was last found to be the right one (identity.py).
+    """
+
+    recognised_at: float | None = None
+
+    def __init__(self, lent: Any) -> None:
+        self.lent = lent
+        self.raw: Raw = lent.raw_connection.itself
+        self.touch()
+
+    def touch(self) -> None:
+        """It was used just now, by both clocks: one may stand still in a freeze."""
+        self._used_at = time.monotonic(), time.time()
+
+    def has_rested(self, seconds: float) -> bool:
+        """Whether it was not used for longer than that."""
+        monotonic, wall = self._used_at
+        return max(time.monotonic() - monotonic, time.time() - wall) > seconds
+
+    async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
+        try:
+            result = await getattr(self.raw, method)(sql, *arguments)
+        except TRANSLATED as exc:
+            meant = translation(exc)
+            if meant is exc:
+                raise
+            raise meant from exc
+        self.raw.confirm()
+        return result
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """One transaction of what runs on this connection; inside another, a part of it that can be undone alone."""
+        with translated():
+            async with self.raw.transaction():
+                yield
+            self.raw.confirm()
+
+
+class _Pool:
+    """The connections of one event loop."""
+
+    def __init__(self, target: Target, size: int) -> None:
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []  # used again from the end, so that what is not needed grows old
+        self._is_open = True
+        self._connecting = asyncio.Lock()
+        self._sweeper: asyncio.TimerHandle | None = None
+        options: dict[str, Any] = {
+            "min_size": 0,
+            "max_size": size,
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
+            "connection_class": _Raw,
+            "reset": _nothing,  # instead of DISCARD ALL and the like: there is no session state to reset
+        }
+        self._database = databases.Database(target.dsn, **(options | target.options))
+
+    async def acquire(self) -> Connection:
+        """A connection, alive: one that rested is tried before it is handed out, and the dead are passed over."""
+        if self._idle and not self._free.locked() and self._is_fresh(self._idle[-1]):
+            await self._free.acquire()  # at once
+            return self._idle.pop()
+        async with asyncio.timeout(ACQUIRE_SECONDS):
+            await self._free.acquire()
+            try:
+                while True:
+                    if not self._idle:
+                        await self._open()
+                    elif await self._is_alive(connection := self._idle.pop()):
+                        return connection
+            except BaseException:
+                self._free.release()
+                raise
+
+    async def release(self, connection: Connection, exc: BaseException | None) -> None:
+        """Take it back. `exc`: what ended its use; unless PostgreSQL itself said no, the connection is in doubt."""
+        raw = connection.raw
+        if exc is not None and sqlstate(exc) == READ_ONLY:
+            raw.terminate()  # it would stay so, when the server has long been opened for writing
+        is_in_doubt = exc is not None and not is_refusal(exc)
+        try:
+            if is_in_doubt or not self._is_open or raw.is_closed() or raw.is_in_transaction():
+                await _give_back(connection)
+            else:
+                connection.touch()
+                self._idle.append(connection)
+                self._sweeper = self._sweeper or asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+        finally:
+            self._free.release()
+
+    async def _open(self) -> None:
+        """One more connection. In a task of its own, for `databases` lends each task only one."""
+        opening = asyncio.create_task(self._borrow())
+        opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, whether or not awaited
+        await opening
+
+    async def _borrow(self) -> None:
+        async with self._connecting:
+            if not self._database.is_connected:
+                await self._database.connect()
+        lent = self._database.connection()
+        await lent.__aenter__()
+        self._idle.append(Connection(lent))
+
+    @staticmethod
+    def _is_fresh(connection: Connection) -> bool:
+        return not connection.raw.is_closed() and not connection.has_rested(REST_SECONDS)
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        if self._is_fresh(connection):
+            return True
+        try:
+            await connection.raw.execute("SELECT 1", timeout=PING_SECONDS)
+        except BaseException as exc:
+            connection.raw.terminate()
+            if not isinstance(exc, UNAVAILABLE):
+                raise
+            self._end_rested(REST_SECONDS)  # or each would be tried in turn, and cost as long
+            return False
+        return True
+
+    def _end_rested(self, seconds: float) -> None:
+        rested = [one for one in self._idle if one.has_rested(seconds)]
+        self._idle = [one for one in self._idle if one not in rested]
+        for one in rested:
+            one.raw.terminate()
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        self._end_rested(IDLE_SECONDS)
+        if self._idle:
+            self._sweeper = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+    async def close(self) -> None:
+        """Close every connection, politely if that goes quickly."""
+        self._is_open = False
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._idle:
+                    await _give_back(self._idle.pop())
+                await self._database.disconnect()
+
+
+async def _nothing(_: Raw) -> None:
+    """Nothing needs to be undone."""
+
+
+async def _give_back(connection: Connection) -> None:
+    """To `databases`, which ends what was cut off. What was done on it is done: that this fails is no error of that."""
+    try:
+        async with asyncio.timeout(RELEASE_SECONDS):
+            await connection.lent.__aexit__()
+    except BaseException as exc:
+        connection.raw.terminate()
+        if not isinstance(exc, UNAVAILABLE):
+            raise
+
+
+class _Loan:
+    """A connection of the pool, for as long as a `with` lasts."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._pool.acquire()
+        return self._connection
+
+    async def __aexit__(self, _: object, exc: BaseException | None, _traceback: object) -> None:
+        await self._pool.release(self._connection, exc)
+
+
+class Database(Queries):
+    """A small pool that opens itself on first use and hides nothing of SQL.
+
+    `memory`: what this process knows to be committed.
+    """
+
+    def __init__(self, target: Target | None, *, pool_size: int = 5) -> None:
+        self.target = target
+        self.memory = Memory()
+        self._pool_size = min(pool_size, (target and target.pool_limit) or pool_size)
+        # Some serverless hosts run every request on a loop of its own, and sockets belong to their loop.
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+
+    def _pool(self) -> _Pool:
+        if self.target is None:
+            raise NotConfigured("set DATABASE_URL in the environment", missing=["DATABASE_URL"])
+        loop = asyncio.get_running_loop()
+        if loop not in self._pools:
+            self._pools = {known: pool for known, pool in list(self._pools.items()) if not known.is_closed()}
+            self._pools[loop] = _Pool(self.target, self._pool_size)
+        return self._pools[loop]
+
+    async def close(self) -> None:
+        """Close the pool of this event loop; the next use opens a new one."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, for several statements. What its `raw` raises comes out as what it means."""
+        with translated():
+            async with _Loan(self._pool()) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: of the statements that run on the connection that this gives, and of no other."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
+        try:
+            async with _Loan(self._pool()) as connection:
+                return await connection._run(method, sql, arguments)
+        except TRANSLATED as exc:
+            meant = translation(exc)
+            if meant is exc:
+                raise
+            raise meant from exc

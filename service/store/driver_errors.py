@@ -82,6 +82,7 @@ _WIDE_CLASSES = ("53", "55", "58", "F0", "XX")
 
 
 LOCK_NOT_AVAILABLE = "55P03"  # the SQLSTATE of a lock_timeout
+READ_ONLY = "25006"  # of a write to a server that is not open for writing
 
 
 def sqlstate(exc: BaseException) -> str | None:

@@ -71,10 +71,10 @@ class _Stop(Exception):
 async def pass_gate(database: Database, table: LinkedTable, video_id: UUID) -> Passage:
     """Write `processing` to the row of a video, once per round, in a transaction of its own."""
     try:
-        async with database.connection() as raw:
+        async with database.connection() as connection:
             try:
-                async with raw.transaction(isolation="read_committed"):
-                    await _pass(raw, table, video_id)
+                async with connection.raw.transaction(isolation="read_committed"):
+                    await _pass(connection.raw, table, video_id)
             except _Stop as stop:
                 return stop.passage
             except (TimeoutError, asyncpg.PostgresError) as exc:

@@ -24,11 +24,11 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from service.logs import VIDEO, event
-from service.store.database import Database
+from service.store.database import Connection, Database
 
 log = logging.getLogger(__name__)
 
@@ -82,31 +82,28 @@ INSERT INTO taxiway.events (kind, actor, detail) SELECT 'restored', 'submit', $2
 
 
 @asynccontextmanager
-async def recognised(database: Database) -> AsyncIterator[bool]:
-    """Inside, this task holds one connection, or a transaction on one: whether a claim may be made on it.
+async def recognised(database: Database) -> AsyncIterator[Connection | None]:
+    """A connection, or a transaction on one, on which a claim may be made; None where none may be.
 
-    Where it may not, all models are paused before this returns. Raises DatabaseUnavailable.
+    Where none may be, all models are paused before this returns. Raises DatabaseUnavailable.
     """
-    async with database.connection() as raw:
-        connection, pooled = raw.itself, database.target is not None and database.target.pooler
+    async with database.connection() as connection:
+        pooled = database.target is not None and database.target.pooler
         seen = connection.recognised_at
         if seen is not None and not (pooled and time.monotonic() - seen > POOLED_SECONDS):
-            yield True
+            yield connection
             return
         connection.recognised_at = None
-        if pooled:
-            async with database.transaction():
-                yield await _look(database, connection)
-        else:
-            yield await _look(database, connection)
+        async with connection.transaction() if pooled else nullcontext():
+            yield connection if await _look(database, connection) else None
 
 
-async def _look(database: Database, connection: Any) -> bool:
+async def _look(database: Database, connection: Connection) -> bool:
     memory = database.memory
     made = json.dumps([{"video_id": str(one.video_id), "id": one.id, "claim_id": one.claim_id}
                        for one in memory.submissions])  # fmt: skip
     tick_id, tick_ref = memory.tick or (None, None)
-    row = await database.fetchrow(_LOOK, made, tick_id, tick_ref)
+    row = await connection.fetchrow(_LOOK, made, tick_id, tick_ref)
     assert row is not None  # noqa: S101  # the migration made the row, and nothing removes it
     known: dict[str, Any] = json.loads(row["known"] or "{}")
     found: dict[str, Any] = json.loads(row["found"]) | {"place": place(database)}
@@ -121,11 +118,11 @@ async def _look(database: Database, connection: Any) -> bool:
     )
     memory.accepted = accepted  # by the next decision of an operator, what is missing is forgotten
     if why is None:
-        await _keep(database, known, found)
+        await _keep(connection, known, found)
         connection.recognised_at = time.monotonic()
         return True
     detail = f"{why}. Nothing is sent until you decide: `taxiway resume all` says what may be sent twice"
-    if await database.execute(_PAUSE, detail, json.dumps({"known": known, "found": found})):
+    if await connection.execute(_PAUSE, detail, json.dumps({"known": known, "found": found})):
         event(log, VIDEO, "restored", f"All models paused, {REASON}: {detail}", level=logging.ERROR)
     return False
 
@@ -166,14 +163,14 @@ def is_stale(age: float | None, rhythm: float | None) -> bool:
     return age is not None and age > max(STALE_RHYTHMS * (rhythm or 0.0), STALE_SECONDS)
 
 
-async def _keep(database: Database, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+async def _keep(connection: Connection, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Write down what there is now, if it is news."""
     places = [*known.get("places", []), found["place"]]
     # What this process may not read, another one may have.
     facts = {**known, **{key: value for key, value in found.items() if key != "place" and value is not None}}
     facts |= {"places": list(dict.fromkeys(places))[-MOST_PLACES:], "accepted": known.get("accepted", 0)}
     if facts != known:
-        await database.execute(_KEEP, json.dumps(facts), _differs(known, found, "timeline"))
+        await connection.execute(_KEEP, json.dumps(facts), _differs(known, found, "timeline"))
 
 
 def place(database: Database) -> str:

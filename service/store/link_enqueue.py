@@ -56,16 +56,16 @@ async def enqueue(database: Database, new: NewVideo, link: str, app_id: str) -> 
     app_id, word = await _row(database, table, app_id)
     linked = replace(new, link_id=table.id)
     try:
-        async with database.transaction() as raw:
-            await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+        async with database.transaction() as tx:
+            await tx.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
             try:
-                await _take(raw, table, linked, app_id, word)
+                await _take(tx.raw, table, linked, app_id, word)
             except asyncpg.LockNotAvailableError as exc:
                 raise Conflict("another transaction holds this row's video at the moment: try again") from exc
-            video, is_new = await store.enqueue(database, linked)
+            video, is_new = await store.enqueue(tx, linked)
             if not is_new:
                 raise _Known
-            await raw.execute(_NOTE, table.id, new.id)
+            await tx.execute(_NOTE, table.id, new.id)
     except _Known:
         return await store.enqueue(database, linked)
     return video, True

@@ -146,7 +146,8 @@ async def take(
     """
     if not entries:
         return []
-    async with database.connection() as raw:
+    async with database.connection() as connection:
+        raw = connection.raw
         try:
             if models := sorted({one.model for one in entries if one.model}):
                 await raw.execute(_MODELS, json.dumps(models))
@@ -257,7 +258,8 @@ async def take_again(
     """
     if not entries:
         return []
-    async with database.connection() as raw:
+    async with database.connection() as connection:
+        raw = connection.raw
         try:
             async with raw.transaction(isolation="read_committed"):
                 if models := sorted({one.model for one in entries if one.model}):
@@ -378,7 +380,8 @@ async def take_died(database: Database, table: LinkedTable, rows: Sequence[Died]
     """Take them over as videos whose submission has no known outcome. Raises TableTrouble."""
     if not rows:
         return []
-    async with database.connection() as raw:
+    async with database.connection() as connection:
+        raw = connection.raw
         try:
             found = await raw.fetch(_DIED, as_records(rows), table.id, FailureCode.SUBMISSION_UNKNOWN, words)
         except asyncpg.PostgresError as exc:

@@ -122,9 +122,9 @@ def trouble(exc: Exception) -> TableTrouble:
 
 async def ask(database: Database, sql: str, *arguments: object, seconds: float = LOOK_SECONDS) -> list[asyncpg.Record]:
     """Read an app's table, for so long at the most. Raises TableTrouble, or DatabaseUnavailable for the server."""
-    async with database.connection() as raw:
+    async with database.connection() as connection:
         try:
-            rows: list[asyncpg.Record] = await raw.fetch(sql, *arguments, timeout=seconds)
+            rows: list[asyncpg.Record] = await connection.raw.fetch(sql, *arguments, timeout=seconds)
         except (TimeoutError, asyncpg.PostgresError) as exc:
             raise trouble(exc) from exc
     return rows

@@ -115,10 +115,10 @@ async def write(database: Database, table: LinkedTable, batch: Sequence[Note], *
 
     `alone`: a row that another transaction holds is an error instead of being passed over.
     """
-    async with database.connection() as raw:
+    async with database.connection() as connection:
         try:
-            async with raw.transaction(isolation="read_committed"):
-                return await _write(raw, table, {one.video_id: one for one in batch}, alone=alone)
+            async with connection.raw.transaction(isolation="read_committed"):
+                return await _write(connection.raw, table, {one.video_id: one for one in batch}, alone=alone)
         except (TimeoutError, asyncpg.PostgresError) as exc:
             raise trouble(exc) from exc
 

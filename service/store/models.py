@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from service.actors import TAXIWAY
-from service.store.database import Database
+from service.store.database import Database, Queries
 from service.store.predicates import READY
 from service.store.stats import IN_FLIGHT
 
@@ -30,7 +30,7 @@ SELECT (SELECT reason FROM before) IS NULL AS newly FROM paused
 """
 
 
-async def pause(database: Database, model: str, seconds: float, reason: str, detail: str, actor: str = TAXIWAY) -> bool:
+async def pause(database: Queries, model: str, seconds: float, reason: str, detail: str, actor: str = TAXIWAY) -> bool:
     """Pause a model; whether it was open before."""
     return bool(await database.fetchval(_PAUSE, model, seconds, reason, detail, actor))
 

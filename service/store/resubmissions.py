@@ -33,10 +33,10 @@ async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: 
     """
     if (known := await videos.known(database, new)) is not None:
         return known, False  # a repeat pays nothing, and needs no second consent
-    async with database.transaction() as raw:
-        await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+    async with database.transaction() as tx:
+        await tx.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
         try:
-            needed = await raw.fetchval(f"{_NEEDS_CONSENT} FOR UPDATE", source)
+            needed = await tx.raw.fetchval(f"{_NEEDS_CONSENT} FOR UPDATE", source)
         except asyncpg.LockNotAvailableError as exc:
             raise Conflict("another transaction holds the video that this began from: try again") from exc
         if needed and not consent:
@@ -45,5 +45,5 @@ async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: 
                 "time: accept that beside the price, or attach its task first if Runway's Request History has it"
             )
         if needed:
-            await raw.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
-        return await videos.enqueue(database, new)
+            await tx.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
+        return await videos.enqueue(tx, new)

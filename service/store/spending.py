@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import asyncpg
 
-from service.store.database import Database
+from service.store.database import Connection, Queries
 from service.store.predicates import READY
 
 # One claim at a time while there is a limit: two that counted side by side would both find room. It holds only until
@@ -17,11 +17,10 @@ _TURN = (
 )
 
 
-async def take_turn(database: Database) -> None:
-    """Inside a transaction: wait until no other claim is counting."""
-    async with database.connection() as raw:
-        await raw.execute(_PATIENCE)
-        await raw.execute(_TURN)
+async def take_turn(tx: Connection) -> None:
+    """Wait until no other claim is counting; the turn ends with this transaction."""
+    await tx.execute(_PATIENCE)
+    await tx.execute(_TURN)
 
 
 # Until the cost is known, the higher of our price and Runway's estimate: neither alone is a bound.
@@ -34,7 +33,7 @@ GROUP BY model
 """
 
 
-async def today(database: Database) -> dict[str, Decimal]:
+async def today(database: Queries) -> dict[str, Decimal]:
     """Credits by model: what today's submissions cost, or may cost."""
     return {row["model"]: row["credits"] for row in await database.fetch(_TODAY)}
 
@@ -53,6 +52,6 @@ FROM taxiway.models l CROSS JOIN LATERAL (
 """
 
 
-async def next_prices(database: Database) -> list[asyncpg.Record]:
+async def next_prices(database: Queries) -> list[asyncpg.Record]:
     """For each open model with something due: model, quoted_credits, day_ends_in_seconds."""
     return await database.fetch(_NEXT)

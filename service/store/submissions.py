@@ -19,7 +19,7 @@ import asyncpg
 from service.errors import StatementRefused
 from service.store import batches
 from service.store.batches import RAISE, Parking, Refusal
-from service.store.database import Database
+from service.store.database import Database, Queries
 from service.store.driver_errors import LOCK_NOT_AVAILABLE, is_refusal, sqlstate
 from service.store.durable import durably
 from service.store.recordset import as_records
@@ -181,7 +181,7 @@ _SAVE_WHAT_IS_FREE = {guard: _saving(guard, pass_over=True) for guard in Guard}
 
 
 async def save(
-    database: Database, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE, actor: str = "submit",
+    database: Queries, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE, actor: str = "submit",
     kind: str | None = None,
 ) -> dict[int, str]:  # fmt: skip
     """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits' or 'elsewhere' (see above).

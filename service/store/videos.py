@@ -13,7 +13,7 @@ import asyncpg
 from service import videos
 from service.actors import TAXIWAY
 from service.errors import Conflict, InvalidRequest, NeedsConsent, NotFound, Problem
-from service.store.database import Database
+from service.store.database import Database, Queries
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
 from service.store.predicates import NEEDS_CONSENT, UNCONSENTED
@@ -75,7 +75,7 @@ SELECT {COLUMNS}, v.request_hash, {ASK} FROM taxiway.videos v WHERE v.idempotenc
 """
 
 
-async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
+async def enqueue(database: Queries, new: NewVideo) -> tuple[Video, bool]:
     """Store a request; (the video, whether it is new). An Idempotency-Key that is taken returns the first video.
 
     Raises InvalidRequest for a key that was used with another body, and DatabaseUnavailable while no synchronous
@@ -95,7 +95,7 @@ async def enqueue(database: Database, new: NewVideo) -> tuple[Video, bool]:
     return video, False
 
 
-async def known(database: Database, new: NewVideo) -> Video | None:
+async def known(database: Queries, new: NewVideo) -> Video | None:
     """The video that was made with this Idempotency-Key, if any. Raises InvalidRequest if that had another body."""
     row = None if new.idempotency_key is None else await database.fetchrow(_BY_KEY, new.idempotency_key)
     if row is None:
@@ -144,10 +144,10 @@ LOCK_MILLISECONDS = 2_000
 
 async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.Record | None:
     """Run a statement on one row that others may hold, and wait for them a little. Raises Conflict."""
-    async with database.transaction() as raw:
-        await raw.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+    async with database.transaction() as tx:
+        await tx.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
         try:
-            row: asyncpg.Record | None = await raw.fetchrow(sql, *arguments)
+            row: asyncpg.Record | None = await tx.raw.fetchrow(sql, *arguments)
         except asyncpg.LockNotAvailableError as exc:
             raise Conflict("another transaction holds this video at the moment: try again") from exc
     return row

@@ -18,7 +18,7 @@ import pytest
 
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.store import database as module
-from service.store.database import Database
+from service.store.database import Connection, Database
 from service.store.listener import Listener
 from service.store.url import normalise
 from tests.crash.cutting import place, until, wire
@@ -146,28 +146,30 @@ async def test_a_transaction_holds_or_is_undone_as_a_whole_also_nested(database_
     async with opened(database_url) as database:
         await database.execute("CREATE TABLE t (n integer)")
 
-        async def fails(number: int, *then: str) -> None:
-            async with database.transaction() as raw:
-                await raw.execute("INSERT INTO t VALUES ($1)", number)
+        async def fails(tx: Connection, number: int, *then: str) -> None:
+            async with tx.transaction():
+                await tx.execute("INSERT INTO t VALUES ($1)", number)
                 for sql in then:
-                    await database.execute(sql)
+                    await tx.execute(sql)
                 raise LookupError
 
-        async with database.transaction():
-            await database.execute("INSERT INTO t VALUES (1)")
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO t VALUES (1)")
             with pytest.raises(asyncpg.DivisionByZeroError):
-                await fails(2, "SELECT 1 / 0")
-            await database.execute("INSERT INTO t VALUES (3)")
-        with pytest.raises(LookupError):
-            await fails(4)
+                await fails(tx, 2, "SELECT 1 / 0")
+            await tx.execute("INSERT INTO t VALUES (3)")
+        async with database.connection() as connection:
+            with pytest.raises(LookupError):
+                await fails(connection, 4)
         assert [row["n"] for row in await database.fetch("SELECT n FROM t ORDER BY n")] == [1, 3]
         assert not (await database.fetchval("SELECT pg_current_xact_id_if_assigned()"))
 
 
-async def test_a_task_inside_a_transaction_has_a_connection_of_its_own(database_url: str) -> None:
-    async with opened(database_url) as database, database.transaction():
-        mine = await database.fetchval(WHO)
-        assert await asyncio.create_task(database.fetchval(WHO)) != mine
+async def test_a_statement_belongs_to_a_transaction_only_if_it_is_given_to_it(database_url: str) -> None:
+    async with opened(database_url) as database, database.transaction() as tx:
+        mine = await tx.fetchval(WHO)
+        assert await tx.fetchval(WHO) == mine
+        assert await database.fetchval(WHO) != mine
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1 / 0", "SELECT 'x'::integer", "SELEKT", "SELECT no_such_function()"])
@@ -507,8 +509,8 @@ async def test_a_connection_in_use_is_not_taken_for_one_that_rests(
                 everyone = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
                 others = {row["pid"] for row in await other.fetch(everyone)} - {mine, await other.fetchval(WHO)}
             await ended(database_url, sorted(others))
-            assert await asyncio.create_task(database.fetchval("SELECT 1")) == 1
-            assert await database.fetchval(WHO) == mine
+            assert await database.fetchval("SELECT 1") == 1
+            assert await raw.fetchval(WHO) == mine
 
 
 async def test_a_connection_cut_in_mid_statement_is_away_and_the_next_works(database_url: str) -> None:

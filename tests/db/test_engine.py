@@ -245,7 +245,7 @@ async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
         await w.rows("ANALYZE taxiway.videos")
         async with w.ctx.database.connection() as connection:
             for _ in range(8):
-                await claims.claim(w.ctx.database, 1, 60.0)
+                await claims.claim(connection, 1, 60.0)
             planned = await connection.fetchrow(
                 "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
                 claims.claim_statement(1),
@@ -348,10 +348,10 @@ async def test_saving_an_id_writes_to_no_index_of_videos(database_url: str) -> N
     async with world(database_url) as w:
         await w.enqueue()
         [submission] = await claims.claim(w.ctx.database, 1, 60.0)
-        async with w.ctx.database.transaction() as raw:
-            before = await raw.fetchrow(WRITTEN)
-            await submissions.save(w.ctx.database, [accepted(submission)])
-            after = await raw.fetchrow(WRITTEN)
+        async with w.ctx.database.transaction() as tx:
+            before = await tx.fetchrow(WRITTEN)
+            await submissions.save(tx, [accepted(submission)])
+            after = await tx.fetchrow(WRITTEN)
         assert before
         assert after
         assert [after[name] - before[name] for name in ("updated", "hot")] == [1, 1]

@@ -168,8 +168,8 @@ async def one_statement(database: Database) -> None:
 
 
 async def one_transaction(database: Database) -> None:
-    async with database.transaction():
-        await database.execute("INSERT INTO kept VALUES (2)")
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO kept VALUES (2)")
 
 
 async def test_a_claim_that_no_standby_has_is_not_sent_and_is_taken_back(server: Server) -> None:

@@ -58,8 +58,8 @@ async def recognises(database: Database, *, anew: bool = True) -> bool:
     """Whether a claim may be made; `anew`: on a new connection, as after the server was away."""
     if anew:
         await database.close()
-    async with identity.recognised(database) as yes:
-        return yes
+    async with identity.recognised(database) as connection:
+        return connection is not None
 
 
 async def submit(database: Database) -> None:
@@ -140,9 +140,9 @@ async def test_behind_a_pooler_it_is_asked_again_in_the_claims_own_transaction(
 ) -> None:
     database = Database(normalise(database_url, pooler="yes"), pool_size=1)
     try:
-        async with identity.recognised(database) as yes:
-            assert yes
-            assert await database.fetchval("SELECT now() <> statement_timestamp()"), "one transaction"
+        async with identity.recognised(database) as connection:
+            assert connection is not None
+            assert await connection.fetchval("SELECT now() <> statement_timestamp()"), "one transaction"
         monkeypatch.setattr(identity, "POOLED_SECONDS", 0.0)
         monkeypatch.setattr(identity, "_LOOK", "SELECT 1 / 0, $1::text, $2::bigint, $3::text")
         with pytest.raises(Exception, match="division by zero"):

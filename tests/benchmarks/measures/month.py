@@ -169,9 +169,9 @@ class _Undo(Exception):
 async def _claim(ctx: Context) -> float:
     """Seconds of a claim, which is taken back."""
     with suppress(_Undo):
-        async with ctx.database.transaction():
+        async with ctx.database.transaction() as tx:
             began = time.perf_counter()
-            await claims.claim(ctx.database, 10, CALL_SECONDS)
+            await claims.claim(tx, 10, CALL_SECONDS)
             took = time.perf_counter() - began
             raise _Undo
     return took

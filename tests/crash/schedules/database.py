@@ -11,12 +11,13 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from service.store.database import Database
+from service.store import database as product
 from service.store.url import Target
 from tests.crash.schedules import ground
 from tests.crash.schedules.loop import VirtualLoop
@@ -147,8 +148,6 @@ class Real:
 class Session:
     """A connection as the product sees it, one of its process's pool."""
 
-    recognised_at: float | None = None  # service/store/identity.py
-
     def __init__(self, process: Process) -> None:
         self.process, self.is_broken = process, False
         self.real: Real | None = None
@@ -261,28 +260,36 @@ class Session:
             await self._shared.give_back(real)
 
 
+@dataclass(frozen=True)
+class Lent:
+    """A connection as `databases` lends it."""
+
+    raw_connection: Session
+
+
 class _Pool:
     """What service/store/database.py expects of its own pool."""
 
     def __init__(self, process: Process) -> None:
-        self._process, self._free = process, list[Session]()
+        self._process, self._free = process, list[product.Connection]()
 
-    async def acquire(self) -> Session:
-        session = self._free.pop() if self._free else Session(self._process)
-        self._process.sessions[session] = None
-        return session
+    async def acquire(self) -> product.Connection:
+        connection = self._free.pop() if self._free else product.Connection(Lent(Session(self._process)))
+        self._process.sessions[connection.raw] = None
+        return connection
 
-    async def release(self, session: Session) -> None:
+    async def release(self, connection: product.Connection, _exc: BaseException | None) -> None:
+        session: Session = connection.raw
         await session.release()
         self._process.sessions.pop(session, None)
         if not session.is_broken:
-            self._free.append(session)
+            self._free.append(connection)
 
     async def close(self) -> None:
         self._free.clear()
 
 
-class SimulatedDatabase(Database):
+class SimulatedDatabase(product.Database):
     """The product's own database over such a pool."""
 
     def __init__(self, target: Target, process: Process) -> None:
