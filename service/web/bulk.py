@@ -12,15 +12,13 @@ from service.operations import limits
 from service.store import bulk, estimates
 from service.store.bulk import Bulk
 from service.web import bodies
-from service.web.auth import WRITE, bearer
 from service.web.schemas import VideoRequest, shortened
 from service.web.schemas_bulk import BulkCounts, BulkRequest, Eta, QuoteView
 from service.web.videos import new_video
 
 
-async def quote(request: Request) -> Response:
+async def quote(ctx: Context, request: Request) -> Response:
     """POST /quotes"""
-    ctx = bearer(request, WRITE, "may_create")
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     asked = bodies.validated(VideoRequest, bodies.parse(raw))
     return JSONResponse((await quote_of(ctx, asked)).model_dump(mode="json"))
@@ -39,16 +37,14 @@ async def quote_of(ctx: Context, asked: VideoRequest) -> QuoteView:
     )
 
 
-async def retry(request: Request) -> Response:
+async def retry(ctx: Context, request: Request) -> Response:
     """POST /bulk/retry"""
-    ctx = bearer(request, WRITE, "may_change")
     await limits.check_credits(ctx, None)
     return _counts(await retry_batch(ctx, await _asked(request, ctx)))
 
 
-async def cancel(request: Request) -> Response:
+async def cancel(ctx: Context, request: Request) -> Response:
     """POST /bulk/cancel"""
-    ctx = bearer(request, WRITE, "may_change")
     return _counts(await cancel_batch(ctx, await _asked(request, ctx)))
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from service.context import Context
 from service.errors import Conflict
 from service.operations import attach as attaching
 from service.operations import observe, pausing
@@ -17,7 +18,6 @@ from service.store import ledger, models, spending, stats, ticks
 from service.store import videos as store
 from service.store.stats import Span
 from service.web import bodies
-from service.web.auth import OPERATE, VIEW, bearer
 from service.web.schemas_operations import (
     AccountView,
     AttachRequest,
@@ -50,31 +50,28 @@ async def _body(request: Request, model: type[M], largest: int) -> M:
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 
-async def list_models(request: Request) -> Response:
+async def list_models(ctx: Context, request: Request) -> Response:
     """GET /models"""
-    ctx = bearer(request, VIEW)
     return _answer(ModelList(models=[ModelView.of(dict(row)) for row in await models.every(ctx.database)]))
 
 
-async def pause_model(request: Request) -> Response:
+async def pause_model(ctx: Context, request: Request) -> Response:
     """POST /models/{model}/pause"""
-    ctx = bearer(request, OPERATE)
     asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
     model = request.path_params["model"]
     await pausing.pause(ctx, model, asked.seconds, asked.why)
-    return await _one_model(request, model)
+    return await _one_model(ctx, model)
 
 
-async def resume_model(request: Request) -> Response:
+async def resume_model(ctx: Context, request: Request) -> Response:
     """POST /models/{model}/resume: also of a model that is open, which changes nothing."""
-    ctx = bearer(request, OPERATE)
     model = request.path_params["model"]
     await pausing.resume(ctx, model)
-    return await _one_model(request, model)
+    return await _one_model(ctx, model)
 
 
-async def _one_model(request: Request, model: str) -> Response:
-    rows = {row["model"]: dict(row) for row in await models.every(bearer(request, OPERATE).database)}
+async def _one_model(ctx: Context, model: str) -> Response:
+    rows = {row["model"]: dict(row) for row in await models.every(ctx.database)}
     open_and_empty = {
         "model": model, "reason": None, "detail": None, "paused_until": None, "paused_at": None,
         "queued": 0, "in_flight": 0, "may_be_in_flight": None,
@@ -82,24 +79,21 @@ async def _one_model(request: Request, model: str) -> Response:
     return _answer(ModelView.of(rows.get(model, open_and_empty)))
 
 
-async def list_ticks(request: Request) -> Response:
+async def list_ticks(ctx: Context, request: Request) -> Response:
     """GET /ticks"""
-    ctx = bearer(request, VIEW)
     rows = await ticks.recent(ctx.database, _query(request, TickQuery).limit)
     return _answer(TickList(ticks=[TickView(**row) for row in rows]))
 
 
-async def statistics(request: Request) -> Response:
+async def statistics(ctx: Context, request: Request) -> Response:
     """GET /stats"""
-    ctx = bearer(request, VIEW)
     window = Span(_query(request, StatsQuery).window)
     buckets = await stats.series(ctx.database, window)
     return _answer(Stats.of(window, buckets, await stats.in_flight(ctx.database)))
 
 
-async def account(request: Request) -> Response:
+async def account(ctx: Context, request: Request) -> Response:
     """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
-    ctx = bearer(request, VIEW)
     need(ctx.settings, "runway_key")
     seen = await observe.account(ctx)
     spent = sum((await spending.today(ctx.database)).values(), Decimal(0))
@@ -107,9 +101,8 @@ async def account(request: Request) -> Response:
     return _answer(AccountView.of(seen, float(spent), None if cap is None else float(cap)))
 
 
-async def attach(request: Request) -> Response:
+async def attach(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/attach"""
-    ctx = bearer(request, OPERATE)
     asked = await _body(request, AttachRequest, ctx.settings.max_body_bytes)
     need(ctx.settings, "runway_key")
     video = await store.get(ctx.database, video_id_of(request))

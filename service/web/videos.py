@@ -31,7 +31,8 @@ from service.store.search import Wanted
 from service.store.videos import NewVideo
 from service.videos import Status, Video, new_id
 from service.web import bodies
-from service.web.auth import READ, WRITE, bearer, name_of
+from service.web.auth import name_of
+from service.web.endpoint import Parameter
 from service.web.schemas import (
     ListQuery,
     RetryRequest,
@@ -47,12 +48,15 @@ from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 LONGEST_KEY = 255
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key", "header", "the same key and body return the first video",
+    {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+)  # fmt: skip
 FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
 
 
-async def enqueue(request: Request) -> Response:
+async def enqueue(ctx: Context, request: Request) -> Response:
     """POST /videos"""
-    ctx = bearer(request, WRITE, "may_create")
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = key_of_caller(request, checked_key(request.headers.get("idempotency-key")))
@@ -135,9 +139,8 @@ def canonical_hash(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-async def listing(request: Request) -> Response:
+async def listing(ctx: Context, request: Request) -> Response:
     """GET /videos"""
-    ctx = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
     wanted = Wanted(query.status, query.model, query.error_code, query.q, created_by=ctx.owner)
@@ -164,9 +167,8 @@ async def _visible(request: Request, ctx: Context) -> UUID:
     return video_id
 
 
-async def read(request: Request) -> Response:
+async def read(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
-    ctx = bearer(request, READ)
     video = await poll.poll_now(ctx, await _visible(request, ctx))
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -178,9 +180,8 @@ async def read(request: Request) -> Response:
     return _json(body, headers=headers)
 
 
-async def file(request: Request) -> Response:
+async def file(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
-    ctx = bearer(request, READ)
     url = await live_url(ctx, await poll.poll_now(ctx, await _visible(request, ctx)))
     return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
 
@@ -205,9 +206,8 @@ async def _renewed(ctx: Context, video: Video) -> str:
     return task.output[0]
 
 
-async def retry(request: Request) -> Response:
+async def retry(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/retry"""
-    ctx = bearer(request, WRITE, "may_change")
     raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, ctx.settings.max_body_bytes))
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video_id = await _visible(request, ctx)
@@ -220,15 +220,13 @@ async def retry(request: Request) -> Response:
     return _json(await _body(ctx, video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
-async def cancel(request: Request) -> Response:
+async def cancel(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/cancel"""
-    ctx = bearer(request, WRITE, "may_change")
     return _json(await _body(ctx, await store.cancel(ctx.database, await _visible(request, ctx), ctx.actor)))
 
 
-async def ledger_of(request: Request) -> Response:
+async def ledger_of(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/submissions"""
-    ctx = bearer(request, READ)
     video_id = await _visible(request, ctx)
     account = [one async for one in audit.audits(ctx.database, video_id)]
     if not account:
@@ -245,9 +243,8 @@ async def ledger_of(request: Request) -> Response:
     return JSONResponse(listed.model_dump(mode="json"))
 
 
-async def events_of(request: Request) -> Response:
+async def events_of(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/events"""
-    ctx = bearer(request, READ)
     entries = await timelines.timeline(ctx.database, await _visible(request, ctx))
     listed = EventList(events=[EventView.model_validate(entry) for entry in entries])
     return JSONResponse(listed.model_dump(mode="json"))

@@ -22,7 +22,6 @@ FILTERS = ("status", "model", "error_code", "q", "finished_before")
 ACTIONS = {"retry": retry_batch, "cancel": cancel_batch}
 
 
-@base.requires_admin
 async def count(request: Request) -> Response:
     """POST /ui/videos/bulk/count: how many of the selected videos can be retried or cancelled; nothing is done."""
     ctx, form = context_of(request), await base.form(request)
@@ -33,7 +32,6 @@ async def count(request: Request) -> Response:
     return base.render(request, "bulk_counted.html", action=form["action"], given=given, counted=counted)
 
 
-@base.requires_admin
 async def batch(request: Request) -> Response:
     """POST /ui/videos/bulk: retry or cancel the next batch.
 
