@@ -50,7 +50,7 @@ async def _body(request: Request, model: type[M], largest: int) -> M:
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 
-async def list_models(ctx: Context, request: Request) -> Response:
+async def list_models(ctx: Context, _request: Request) -> Response:
     """GET /models"""
     return _answer(ModelList(models=[ModelView.of(dict(row)) for row in await models.every(ctx.database)]))
 
@@ -92,7 +92,7 @@ async def statistics(ctx: Context, request: Request) -> Response:
     return _answer(Stats.of(window, buckets, await stats.in_flight(ctx.database)))
 
 
-async def account(ctx: Context, request: Request) -> Response:
+async def account(ctx: Context, _request: Request) -> Response:
     """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
     need(ctx.settings, "runway_key")
     seen = await observe.account(ctx)
