@@ -11,56 +11,223 @@ from contextlib import asynccontextmanager
 from functools import cache
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import context as contexts
 from service import logs
 from service.context import Context
-from service.errors import BadSettings, TaxiwayError
-from service.web import bulk, callbacks, cron, docs, health, metrics, openapi, operations, page, problems, videos
+from service.errors import BadSettings
+from service.web import (
+    bulk,
+    callbacks,
+    cron,
+    docs,
+    health,
+    limits,
+    metrics,
+    openapi,
+    operations,
+    page,
+    problems,
+    videos,
+)
 from service.web.attempts import Attempts, RefusedLog
-from service.web.limits import Limits
+from service.web.auth import CHANGE, CREATE, CRON, OPERATE, PUBLIC, READ, SIGNED, VIEW
+from service.web.endpoint import JSON, Endpoint, routes
+from service.web.limits import Kinds, Limits
+from service.web.schemas import (
+    CallbackHint,
+    ListQuery,
+    RetryRequest,
+    SubmissionList,
+    TickCounts,
+    VideoPage,
+    VideoRequest,
+    VideoView,
+)
+from service.web.schemas_bulk import BulkCounts, BulkRequest, EventList, QuoteView
+from service.web.schemas_operations import (
+    AccountView,
+    AttachRequest,
+    ModelList,
+    ModelView,
+    PauseRequest,
+    Stats,
+    StatsQuery,
+    TickList,
+    TickQuery,
+)
 
 IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
-TICK_METHODS = ["GET", "POST", "HEAD", "OPTIONS"]
 
-ROUTES = [
-    Route("/videos", videos.enqueue, methods=["POST"]),
-    Route("/videos", videos.listing, methods=["GET"]),
-    Route("/videos/{id}", videos.read, methods=["GET"]),
-    Route("/videos/{id}/file", videos.file, methods=["GET"]),
-    Route("/videos/{id}/submissions", videos.ledger_of, methods=["GET"]),
-    Route("/videos/{id}/events", videos.events_of, methods=["GET"]),
-    Route("/videos/{id}/retry", videos.retry, methods=["POST"]),
-    Route("/videos/{id}/cancel", videos.cancel, methods=["POST"]),
-    Route("/videos/{id}/attach", operations.attach, methods=["POST"]),
-    Route("/models", operations.list_models, methods=["GET"]),
-    Route("/models/{model}/pause", operations.pause_model, methods=["POST"]),
-    Route("/models/{model}/resume", operations.resume_model, methods=["POST"]),
-    Route("/ticks", operations.list_ticks, methods=["GET"]),
-    Route("/stats", operations.statistics, methods=["GET"]),
-    Route("/account", operations.account, methods=["GET"]),
-    Route("/metrics", metrics.show, methods=["GET"]),
-    Route("/quotes", bulk.quote, methods=["POST"]),
-    Route("/bulk/retry", bulk.retry, methods=["POST"]),
-    Route("/bulk/cancel", bulk.cancel, methods=["POST"]),
+# The API. Each line of an endpoint says: the call, the handler and whom it lets in; what it is for; what it takes; what
+# it answers. The page has its own table (service/web/page/__init__.py).
+ENDPOINTS = (
+    Endpoint(
+        "POST", "/videos", videos.enqueue, CREATE,
+        "Queue a video; the answer has its address in Location",
+        body=VideoRequest, parameters=(videos.IDEMPOTENCY_KEY,),
+        responses={202: ("Accepted", VideoView)}, problems=(409, 429),
+    ),
+    Endpoint(
+        "GET", "/videos", videos.listing, READ,
+        "List videos, newest first",
+        query=ListQuery,
+        responses={200: ("A page", VideoPage)},
+    ),
+    Endpoint(
+        "GET", "/videos/{id}", videos.read, READ,
+        "Read one video, with an ETag; its task is polled if that is due",
+        responses={200: ("The video", VideoView), 304: ("Unchanged since the ETag in If-None-Match", None)},
+    ),
+    Endpoint(
+        "GET", "/videos/{id}/file", videos.file, READ,
+        "Redirect to a live address of the file; 410 when Runway no longer has it",
+        responses={302: ("A live URL", None)}, problems=(409, 410),
+    ),
+    Endpoint(
+        "GET", "/videos/{id}/submissions", videos.ledger_of, READ,
+        "List the submissions of a video, oldest first, each with its outcome and its cost",
+        responses={200: ("Oldest first", SubmissionList)},
+    ),
+    Endpoint(
+        "GET", "/videos/{id}/events", videos.events_of, READ,
+        "Everything that happened to a video, in order, and who did it; errors in full",
+        responses={200: ("Oldest first", EventList)},
+    ),
+    Endpoint(
+        "POST", "/videos/{id}/retry", videos.retry, CHANGE,
+        "Queue a failed video again; it needs your consent where it may cost twice",
+        body=RetryRequest, body_required=False,
+        responses={202: ("Queued", VideoView)}, problems=(409, 429),
+    ),
+    Endpoint(
+        "POST", "/videos/{id}/cancel", videos.cancel, CHANGE,
+        "Cancel a video; its task at Runway is deleted too",
+        responses={200: ("Cancelled", VideoView)}, problems=(409,),
+    ),
+    Endpoint(
+        "POST", "/videos/{id}/attach", operations.attach, OPERATE,
+        "Attach the task that an unknown submission made; Taxiway checks it with Runway first",
+        body=AttachRequest,
+        responses={200: ("The video", VideoView)}, problems=(409,),
+    ),
+    Endpoint(
+        "GET", "/models", operations.list_models, VIEW,
+        "List models: what is paused and why, what waits, what is at Runway",
+        responses={200: ("Every model", ModelList)},
+    ),
+    Endpoint(
+        "POST", "/models/{model}/pause", operations.pause_model, OPERATE,
+        "Send nothing for a model for a while; what is queued stays queued",
+        body=PauseRequest, body_required=False,
+        responses={200: ("The model", ModelView)},
+    ),
+    Endpoint(
+        "POST", "/models/{model}/resume", operations.resume_model, OPERATE,
+        "End the pause of a model now",
+        responses={200: ("The model", ModelView)},
+    ),
+    Endpoint(
+        "GET", "/ticks", operations.list_ticks, VIEW,
+        "List the last ticks and what each did",
+        query=TickQuery,
+        responses={200: ("Newest first", TickList)},
+    ),
+    Endpoint(
+        "GET", "/stats", operations.statistics, VIEW,
+        "What entered and what ended, and how long it took, in the last hour, day or week",
+        query=StatsQuery,
+        responses={200: ("Oldest bucket first", Stats)},
+    ),
+    Endpoint(
+        "GET", "/account", operations.account, VIEW,
+        "Credits left and limits by model, from Runway",
+        responses={200: ("The account", AccountView)},
+    ),
+    Endpoint(
+        "GET", "/metrics", metrics.show, VIEW,
+        "Metrics for Prometheus, as text or in the OpenMetrics form",
+        responses={200: ("Metrics", "text/plain, application/openmetrics-text")},
+    ),
+    Endpoint(
+        "POST", "/quotes", bulk.quote, CREATE,
+        "Price a video, and say how long it may take; nothing is queued",
+        body=VideoRequest,
+        responses={200: ("The quote", QuoteView)},
+    ),
+    Endpoint(
+        "POST", "/bulk/retry", bulk.retry, CHANGE,
+        "Queue all failed videos again that match, a batch at a time, but those that need consent",
+        body=BulkRequest,
+        responses={200: ("What this batch came to", BulkCounts)}, problems=(429,),
+    ),
+    Endpoint(
+        "POST", "/bulk/cancel", bulk.cancel, CHANGE,
+        "Cancel all videos that match, a batch at a time",
+        body=BulkRequest,
+        responses={200: ("What this batch came to", BulkCounts)}, problems=(429,),
+    ),
     # Callers do not follow redirects, so a slash at the end is served as well.
-    Route("/process-queued", cron.process_queued, methods=TICK_METHODS),
-    Route("/process-queued/", cron.process_queued, methods=TICK_METHODS),
-    Route("/poll-processing", cron.poll_processing, methods=TICK_METHODS),
-    Route("/poll-processing/", cron.poll_processing, methods=TICK_METHODS),
-    Route("/callbacks/runway", callbacks.receive, methods=["POST"]),
-    Route("/health", health.show, methods=["GET"]),
-    Route("/health/live", health.live, methods=["GET"]),
-    Route("/health/ready", health.ready, methods=["GET"]),
-    Route("/openapi.json", openapi.document, methods=["GET"]),
-    Route("/docs", docs.show, methods=["GET"]),
-    Route("/docs/{name}", docs.show_page, methods=["GET"]),
-    *page.ROUTES,
-]
+    Endpoint(
+        "POST|GET", "/process-queued", cron.process_queued, CRON,
+        "Run one tick, and answer with its counts",
+        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=limits.CRON,
+        responses={200: ("What was done", TickCounts)},
+    ),
+    Endpoint(
+        "POST|GET", "/poll-processing", cron.poll_processing, CRON,
+        "Poll the tasks that are due, and do nothing else",
+        parameters=(cron.BUDGET,), also=("/poll-processing/",), kind=limits.CRON,
+        responses={200: ("What was done", TickCounts)},
+    ),
+    Endpoint(
+        "HEAD|OPTIONS", "/process-queued", cron.look_only, PUBLIC,
+        "Do nothing: monitors and browsers send these by themselves",
+        also=("/process-queued/", "/poll-processing", "/poll-processing/"), kind=limits.CRON,
+        responses={204: ("Nothing was done", None)},
+    ),
+    Endpoint(
+        "POST", "/callbacks/runway", callbacks.receive, SIGNED,
+        "Take a signed hint that a task changed (Standard Webhooks)",
+        body=CallbackHint, kind=limits.CALLBACK,
+        responses={202: ("Kept: the next tick polls its task", JSON), 200: ("Kept before", JSON)}, problems=(409,),
+    ),
+    Endpoint(
+        "GET", "/health", health.show, PUBLIC,
+        "Health summary: whether all is well, and counts by status; with any token but the cron's also the oldest "
+        "queued, what is stuck or unknown, the last tick, paused models, linked tables that are paused or refuse rows, "
+        "missing settings; with a viewer token also what doctor says",
+        responses={200: ("Yes", JSON)}, problems=(503,), kind=limits.HEALTH,
+    ),
+    Endpoint(
+        "GET", "/health/live", health.live, PUBLIC,
+        "Answer while the process does",
+        responses={200: ("Yes", JSON)}, kind=limits.HEALTH,
+    ),
+    Endpoint(
+        "GET", "/health/ready", health.ready, PUBLIC,
+        "Answer 200 while the database answers",
+        responses={200: ("Yes", JSON)}, problems=(503,), kind=limits.HEALTH,
+    ),
+    Endpoint(
+        "GET", "/openapi.json", openapi.document, PUBLIC,
+        "All of this as OpenAPI 3.1, with the schema of each model",
+        responses={200: ("OpenAPI 3.1", JSON)}, kind=limits.OPEN,
+    ),
+    Endpoint(
+        "GET", "/docs", docs.show, PUBLIC,
+        "All of this as a page to read, with examples",
+        responses={200: ("A page", "text/html")}, kind=limits.OPEN,
+    ),
+    Endpoint(
+        "GET", "/docs/{name}", docs.show_page, PUBLIC,
+        "A page of the documentation of this version",
+        responses={200: ("A page", "text/html")}, kind=limits.OPEN,
+    ),
+)  # fmt: skip
 
 
 def create_app(ctx: Context) -> Starlette:
@@ -72,21 +239,19 @@ def create_app(ctx: Context) -> Starlette:
         await ctx.database.close()
 
     built = Starlette(
-        routes=ROUTES,
+        routes=routes(ENDPOINTS),
         lifespan=lifespan,
-        middleware=[Middleware(Limits)],
-        exception_handlers={
-            TaxiwayError: problems.taxiway_error,
-            HTTPException: problems.http_error,
-            Exception: problems.unexpected,
-        },
+        middleware=[Middleware(Limits, kinds=Kinds((*ENDPOINTS, *page.SCREENS)))],
+        exception_handlers=problems.handlers(problems.document),
     )
     built.router.redirect_slashes = False
     built.state.ctx = ctx
+    built.state.endpoints = ENDPOINTS
     built.state.reports = health.Reports(ctx)
     built.state.images = asyncio.Semaphore(IMAGES_AT_ONCE)
     built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
     built.state.refused = RefusedLog(ctx.monotonic)
+    built.router.routes.append(Mount("/", page.create(built.state)))  # everything that is no path of the API
     return built
 
 

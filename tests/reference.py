@@ -8,18 +8,18 @@ from importlib import import_module
 from typing import Any
 
 from pydantic import AliasChoices
-from starlette.routing import Route
 
 from service import errors, videos
-from service.app import ROUTES
+from service.app import ENDPOINTS
 from service.docs import FOLDER
 from service.settings import ENV_NAMES, Settings
-from service.web import openapi, page
-from service.web.openapi_parts import SCHEMES
+from service.web import page
+from service.web.endpoint import Endpoint
+from service.web.openapi import NOT_DESCRIBED
 from tests.commandline import commands
 
 COMMAND = "python -m tests.reference"
-SETTING_OF = {scheme: setting.upper() for setting, (scheme, _) in SCHEMES.items()}
+LOGINS = {page.PUBLIC: "none", page.VIEWER: "login", page.ADMIN: "admin login"}
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -53,30 +53,30 @@ def settings() -> str:
 
 
 def routes() -> str:
-    """Every route with its credentials and its summary. A second spelling that ends with a slash is left out."""
-    listed = [route for route in ROUTES if route.path == "/" or not route.path.endswith("/")]
+    """Every route with its credentials and its summary, as the tables of the API and of the page have them."""
     rows = [
-        [code(f"{method} {route.path}"), *(_screen(route) if route in page.ROUTES else _operation(method, route.path))]
-        for route in listed
-        for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}, reverse=True)
+        [code(f"{method} {one.path}"), code(*(name.upper() for name in one.access.settings)) or "none", _does(one)]
+        for one in ENDPOINTS
+        for method in one.methods
+        if method not in NOT_DESCRIBED
     ]
+    rows += [[code(f"{one.method} {one.path}"), LOGINS[one.access], _shows(one)] for one in page.SCREENS]
     return table(["route", "credentials", "does"], rows)
 
 
-def _operation(method: str, path: str) -> tuple[str, str]:
-    found: dict[str, Any] = openapi.build()["paths"][path][method.lower()]
-    credentials = [SETTING_OF[scheme] for way in found["security"] for scheme in way]
-    queries = [f"?{one['name']}=" for one in found.get("parameters", ()) if one["in"] == "query"]
-    return code(*credentials) or "none", "; ".join(filter(None, [found["summary"], code(*queries)]))
+def _does(one: Endpoint) -> str:
+    names = [parameter.name for parameter in one.parameters if parameter.where == "query"]
+    names += one.query.model_fields if one.query else []
+    return "; ".join(filter(None, [one.summary, code(*(f"?{name}=" for name in names))]))
 
 
-def _screen(route: Route) -> tuple[str, str]:
+def _shows(screen: page.Screen) -> str:
     """What the handler of a screen says in the first sentence of its docstring, behind its route."""
-    module, _, function = route.name.partition(".")
+    module, _, function = screen.target.partition(".")
     handler: Any = getattr(import_module(f"{page.__name__}.{module}"), function)
     found = re.match(r"\w+ \S+: (.+?)\.(?:\s|$)", handler.__doc__ or "", re.DOTALL)
-    assert found, f"the docstring of {route.name} does not say what the route does"
-    return getattr(handler, "credentials", "none"), found[1]
+    assert found, f"the docstring of {screen.target} does not say what the route does"
+    return found[1]
 
 
 def command_line() -> str:

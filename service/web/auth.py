@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from service import actors
 from service.actors import Key
@@ -17,7 +17,7 @@ from service.errors import Forbidden, NotConfigured, Unauthorized
 from service.settings import need
 
 
-def context_of(request: Request) -> Context:
+def context_of(request: HTTPConnection) -> Context:
     """The context of this app. It lives in the app and not in the lifespan, which serverless hosts may skip."""
     ctx: Context = request.app.state.ctx
     key: Key | None = request.scope.get(_BEARER)
@@ -27,17 +27,32 @@ def context_of(request: Request) -> Context:
 _BEARER = "taxiway.bearer"  # whose request this is
 
 
-def identify(request: Request, key: Key) -> None:
+def identify(request: HTTPConnection, key: Key) -> None:
     """From now on, this request is done in the name of that key or token."""
     request.scope[_BEARER] = key
 
 
-# Who may do what, as the settings whose tokens are accepted; the first is named when none of them is set.
-READ = ("api_keys", "admin_tokens", "viewer_tokens")  # read videos
-WRITE = ("api_keys", "admin_tokens")  # hand videos in, retry and cancel them
-VIEW = ("viewer_tokens", "admin_tokens")  # read the machinery: ticks, models, statistics
-OPERATE = ("admin_tokens",)  # pause and resume models, attach tasks
-CRON = ("cron_secret",)
+@dataclass(frozen=True)
+class Access:
+    """Who may call an endpoint: those who bear a token of one of the `settings`, or everyone if there are none.
+
+    The first setting is named when none of them is set. `may`: of Key, what a key with scopes needs. `is_signed`: the
+    handler verifies a signature instead, for which it needs the body.
+    """
+
+    settings: tuple[str, ...] = ()
+    may: str = "may_read"
+    is_signed: bool = False
+
+
+PUBLIC = Access()
+READ = Access(("api_keys", "admin_tokens", "viewer_tokens"))  # read videos
+CREATE = Access(("api_keys", "admin_tokens"), "may_create")  # enqueue videos, and price them
+CHANGE = Access(("api_keys", "admin_tokens"), "may_change")  # retry and cancel videos
+VIEW = Access(("viewer_tokens", "admin_tokens"))  # read the machinery: ticks, models, statistics
+OPERATE = Access(("admin_tokens",))  # pause and resume models, attach tasks
+CRON = Access(("cron_secret",))
+SIGNED = Access(("callback_secrets",), is_signed=True)
 
 
 def name_of(request: Request) -> str | None:
@@ -46,21 +61,28 @@ def name_of(request: Request) -> str | None:
     return key.name if key is not None and key.is_named else None
 
 
-def bearer(request: Request, accepted: Sequence[str], may: str = "may_read") -> Context:
-    """Let the request pass if it bears a token of one of the settings `accepted`, whose scopes allow it: the context
-    in the name of that token.
+def authorize(request: Request, access: Access) -> Context:
+    """Let the request pass if it shows the credentials of `access`: the context in the name of its token.
 
-    `may`: of Key, what a key with scopes needs. Raises Unauthorized, Forbidden, or NotConfigured if none is set.
+    Raises Unauthorized, Forbidden, or NotConfigured if none of the settings is set.
     """
-    key = _key(request, accepted)
+    if access.is_signed:
+        need(context_of(request).settings, *access.settings)
+    elif access.settings:
+        identify(request, _bearer(request, access))
+    return context_of(request)
+
+
+def _bearer(request: Request, access: Access) -> Key:
+    """The key or token that the request bears. Raises Unauthorized, Forbidden and NotConfigured."""
+    key = _key(request, access.settings)
     if key is None:
         request.app.state.refused.add("key_refused", f"No valid key or token for {request.method} {request.url.path}")
         raise Unauthorized("send the header `Authorization: Bearer <token>` with a valid token")
-    if not getattr(key, may):
+    if not getattr(key, access.may):
         scopes = ", ".join(sorted(key.scopes))
         raise Forbidden(f"the key {key.name!r} has the scope {scopes}, which does not allow this")
-    identify(request, key)
-    return context_of(request)
+    return key
 
 
 def _key(request: Request, accepted: Sequence[str]) -> Key | None:
@@ -96,9 +118,9 @@ def _digest(accepted: str) -> bytes:
     return hashlib.sha256(accepted.encode()).digest()
 
 
-def has_token(request: Request, accepted: Sequence[str]) -> bool:
+def has_token(request: Request, access: Access) -> bool:
     """Whether the request bears a token of these settings: an open route answers such a request in more detail."""
     try:
-        return _key(request, accepted) is not None
+        return _key(request, access.settings) is not None
     except NotConfigured:
         return False

@@ -8,28 +8,24 @@ from starlette.responses import JSONResponse, Response
 from service.context import Context
 from service.operations import changing, enqueuing
 from service.web import bodies
-from service.web.auth import WRITE, bearer
 from service.web.schemas import VideoRequest
 from service.web.schemas_bulk import BulkCounts, BulkRequest, QuoteView
 
 
-async def quote(request: Request) -> Response:
+async def quote(ctx: Context, request: Request) -> Response:
     """POST /quotes"""
-    ctx = bearer(request, WRITE, "may_create")
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     spec = bodies.validated(VideoRequest, bodies.parse(raw)).spec()
     return JSONResponse(QuoteView.of(await enqueuing.quote(ctx, spec)).model_dump(mode="json"))
 
 
-async def retry(request: Request) -> Response:
+async def retry(ctx: Context, request: Request) -> Response:
     """POST /bulk/retry"""
-    ctx = bearer(request, WRITE, "may_change")
     return await _batch(request, ctx, "retry")
 
 
-async def cancel(request: Request) -> Response:
+async def cancel(ctx: Context, request: Request) -> Response:
     """POST /bulk/cancel"""
-    ctx = bearer(request, WRITE, "may_change")
     return await _batch(request, ctx, "cancel")
 
 

@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import webhooks
+from service.context import Context
 from service.logs import VIDEO, event
-from service.settings import need
 from service.store.inbox import Callback
 from service.web import bodies
-from service.web.auth import context_of
 from service.web.schemas import CallbackHint
 
 log = logging.getLogger(__name__)
@@ -28,10 +27,8 @@ LARGEST_CALLBACK_BYTES = 128_000
 SLOWEST_CALLBACK_SECONDS = 15.0
 
 
-async def receive(request: Request) -> Response:
+async def receive(ctx: Context, request: Request) -> Response:
     """POST /callbacks/runway"""
-    ctx = context_of(request)
-    need(ctx.settings, "callback_secrets")
     limit = min(LARGEST_CALLBACK_BYTES, ctx.settings.max_body_bytes)
     with _logged():
         claimed = webhooks.claim(request.headers, ctx.now())  # before any of the body is read

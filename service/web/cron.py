@@ -8,33 +8,32 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import tick
+from service.context import Context
 from service.errors import InvalidRequest, Problem
-from service.web.auth import CRON, bearer
+from service.web.endpoint import Parameter
 
 LONGEST_BUDGET_SECONDS = 3600.0
+BUDGET = Parameter(
+    "budget", "query", "seconds in which to answer",
+    {"type": "number", "exclusiveMinimum": 0, "maximum": int(LONGEST_BUDGET_SECONDS)},
+)  # fmt: skip
 
 
-async def process_queued(request: Request) -> Response:
+async def process_queued(ctx: Context, request: Request) -> Response:
     """GET|POST /process-queued: one tick."""
-    if request.method not in ("GET", "POST"):
-        return _look_only()
-    ctx = bearer(request, CRON)
     stopping = getattr(request.app.state, "stopping", lambda: False)
     report = await tick.tick(ctx, budget=_budget(request), stopping=stopping)
     return JSONResponse(report.as_json())
 
 
-async def poll_processing(request: Request) -> Response:
+async def poll_processing(ctx: Context, request: Request) -> Response:
     """GET|POST /poll-processing: the poll step alone."""
-    if request.method not in ("GET", "POST"):
-        return _look_only()
-    ctx = bearer(request, CRON)
     report = await tick.poll_only(ctx, budget=_budget(request))
     return JSONResponse(report.as_json())
 
 
-def _look_only() -> Response:
-    """HEAD and OPTIONS, which monitors and browsers send by themselves, never process."""
+async def look_only(_ctx: Context, _request: Request) -> Response:
+    """HEAD|OPTIONS of both, which monitors and browsers send by themselves: nothing is processed."""
     return Response(status_code=204, headers={"Allow": "GET, POST"})
 
 

@@ -17,12 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.context import Context
 from service.docs import no_such_page, pages, read
 from service.web import openapi
-from service.web.openapi_parts import JSON, SCHEMES
+from service.web.endpoint import JSON, Endpoint
+from service.web.openapi import SCHEMES
 
 HOST = re.compile(r"[\w.-]{1,255}(?::\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?", re.ASCII)
 TOKENS = {"apiKey": "API_KEY", "adminToken": "ADMIN_TOKEN", "viewerToken": "VIEWER_TOKEN", "cronSecret": "CRON_SECRET"}
+Endpoints = tuple[Endpoint, ...]
 LIMITS = {
     "minimum": "from {}", "maximum": "to {}", "exclusiveMinimum": "above {}", "minLength": "at least {} characters",
     "maxLength": "at most {} characters", "minItems": "at least {} of them", "maxItems": "at most {} of them",
@@ -74,20 +77,21 @@ class Operation:
         return f"{self.verb}-{self.path}".lower().translate(str.maketrans("/", "-", "{}")).replace("--", "-")
 
 
-async def show(request: Request) -> Response:
+async def show(_ctx: Context, request: Request) -> Response:
     """GET /docs"""
     from service.web.page import base  # it loads the templates, which no other part of the API needs
 
     host = request.headers.get("host", "")
     at = f"{request.scope['scheme']}://{host if HOST.fullmatch(host) else 'taxiway.example.com'}"
-    document = openapi.build()
+    endpoints: Endpoints = request.app.state.endpoints
+    info = openapi.build(endpoints)["info"]
     return base.render(
-        request, "docs.html", title=document["info"]["title"], version=document["info"]["version"],
-        operations=operations(at), schemas=schemas(), example_url=at, pages=pages(),
+        request, "docs.html", title=info["title"], version=info["version"],
+        operations=operations(endpoints, at), schemas=schemas(endpoints), example_url=at, pages=pages(),
     )  # fmt: skip
 
 
-async def show_page(request: Request) -> Response:
+async def show_page(_ctx: Context, request: Request) -> Response:
     """GET /docs/{name}"""
     from service.web import markdown  # only this route needs them
     from service.web.page import base, error_pages
@@ -106,35 +110,34 @@ async def show_page(request: Request) -> Response:
     )  # fmt: skip
 
 
-def operations(at: str) -> list[Operation]:
-    """Every operation, in the document's order, with calls to the service at this address."""
+def operations(endpoints: Endpoints, at: str) -> list[Operation]:
+    """Every operation of the OpenAPI document, in its order, with calls to the service at this address."""
+    known = schemas(endpoints)
     return [
-        _operation(at, verb, path, item, item.get("parameters", []))
-        for path, items in openapi.build()["paths"].items()
+        _operation(at, verb, path, item, known)
+        for path, items in openapi.build(endpoints)["paths"].items()
         for verb, item in items.items()
-        if verb != "parameters"
     ]
 
 
 @cache
-def schemas() -> dict[str, list[Field]]:
+def schemas(endpoints: Endpoints) -> dict[str, list[Field]]:
     """Every named shape with its fields: those of the models' inputs, and what bodies are made of."""
-    known: Mapping[str, Any] = openapi.build()["components"]["schemas"]
+    known: Mapping[str, Any] = openapi.build(endpoints)["components"]["schemas"]
     return {name: list(_fields(schema)) for name, schema in known.items()}
 
 
-def _operation(at: str, verb: str, path: str, item: Mapping[str, Any], shared: list[Any]) -> Operation:
+def _operation(at: str, verb: str, path: str, item: Mapping[str, Any], known: Mapping[str, list[Field]]) -> Operation:
     body = item.get("requestBody", {}).get("content", {}).get(JSON, {})
     schema = _name(body.get("schema", {}))
-    names = {name: (setting.upper()) for setting, (name, _) in SCHEMES.items()}
-    credentials = [names[name] for way in item["security"] for name in way]
-    above = openapi.build()["paths"][path].get("parameters", [])
+    names = {name: setting.upper() for setting, (name, _) in SCHEMES.items()}
     return Operation(
-        verb=verb.upper(), path=path, summary=item["summary"], credentials=credentials,
-        parameters=[_parameter(one) for one in [*above, *shared]],
+        verb=verb.upper(), path=path, summary=item["summary"],
+        credentials=[names[name] for way in item["security"] for name in way],
+        parameters=[_parameter(one) for one in item.get("parameters", [])],
         body=schema, body_required=item.get("requestBody", {}).get("required", False),
-        fields=schemas().get(schema, []), curl=_curl(at, verb, path, item, body.get("example")),
-        answers=[_answer(status, response) for status, response in sorted(item["responses"].items())],
+        fields=known.get(schema, []), curl=_curl(at, verb, path, item, body.get("example")),
+        answers=[_answer(status, response, known) for status, response in sorted(item["responses"].items())],
     )  # fmt: skip
 
 
@@ -144,13 +147,12 @@ def _parameter(given: Mapping[str, Any]) -> Field:
     return Field(given["name"], _kind(schema), _limits(schema), words, given.get("required", False), given["in"])
 
 
-def _answer(status: str, response: Mapping[str, Any]) -> DocResponse:
+def _answer(status: str, response: Mapping[str, Any], known: Mapping[str, list[Field]]) -> DocResponse:
     content: Mapping[str, Any] = next(iter(response.get("content", {}).values()), {})
     example = json.dumps(content["example"], indent=2, ensure_ascii=False) if "example" in content else ""
     name = _name(content.get("schema", {}))
-    return DocResponse(
-        status, response["description"], name, schemas().get(name, []) if status < "400" else [], example
-    )
+    fields = known.get(name, []) if status < "400" else []
+    return DocResponse(status, response["description"], name, fields, example)
 
 
 def _curl(at: str, verb: str, path: str, item: Mapping[str, Any], example: object) -> str:

@@ -18,7 +18,7 @@ from service.errors import DatabaseUnavailable, NotConfigured
 from service.operations.rhythm import late_after, usual
 from service.store import ticks
 from service.store.database import Database
-from service.web.auth import READ, VIEW, context_of, has_token
+from service.web.auth import READ, VIEW, has_token
 from service.web.fresh import Fresh
 
 T = TypeVar("T")
@@ -27,12 +27,12 @@ READY_SECONDS = 4.0  # Render gives a health check 5 s
 SHOWN_TO_STRANGERS = ("counts", "counted_at")
 
 
-async def live(_request: Request) -> Response:
+async def live(_ctx: Context, _request: Request) -> Response:
     """GET /health/live: the process answers. It depends on nothing, so a stuck queue restarts no process."""
     return JSONResponse({"status": "alive"})
 
 
-async def ready(request: Request) -> Response:
+async def ready(_ctx: Context, request: Request) -> Response:
     """GET /health/ready: the database answers, too."""
     reports: Reports = request.app.state.reports
     try:
@@ -54,9 +54,9 @@ class Reports:
         self.facts = fresh(lambda: _facts(ctx.database))
 
 
-async def show(request: Request) -> Response:
+async def show(ctx: Context, request: Request) -> Response:
     """GET /health: to strangers whether it is well, and counts; with a token everything. 503 without a database."""
-    ctx, reports = context_of(request), request.app.state.reports
+    reports = request.app.state.reports
     is_known = has_token(request, READ)
     more = await _doctor(ctx) if has_token(request, VIEW) else {}
     try:

@@ -1,144 +1,66 @@
-"""/openapi.json: OpenAPI 3.1, made from the models that validate and the catalogue that prices."""
+"""/openapi.json: OpenAPI 3.1, made from the endpoints, the models that validate and the catalogue that prices."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service import docs
+from service.context import Context
 from service.runway import catalogue
-from service.web import openapi_bulk, openapi_operations, schemas
-from service.web.auth import CRON, READ, WRITE
-from service.web.openapi_parts import (
-    JSON,
-    PUBLIC,
-    SCHEMES,
-    SIGNED,
-    VIDEO_ID,
-    answers,
-    body,
-    operation,
-    queries,
-    query,
-    ref,
-)
+from service.web.endpoint import JSON, Content, Endpoint
+from service.web.schemas import ProblemView
 
-_SHAPES = (
-    schemas.VideoRequest, schemas.RetryRequest, schemas.VideoView, schemas.VideoPage, schemas.SubmissionList,
-    schemas.CallbackHint, schemas.TickCounts, schemas.ProblemView, *openapi_operations.SHAPES,
-    *openapi_bulk.SHAPES,
-)  # fmt: skip
-
-
-async def document(_request: Request) -> Response:
-    """GET /openapi.json"""
-    return JSONResponse(build())
-
-
-_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "the same key and body return the first video",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+PROBLEM_JSON = "application/problem+json"
+PROBLEMS = {
+    400: "The body cannot be read",
+    401: "The credentials are missing or wrong",
+    403: "The key's scope does not allow this",
+    404: "There is no such thing; `detail` says what",
+    408: "The body came too slowly",
+    409: "The state of the video does not allow this",
+    410: "Runway no longer has it",
+    413: "The body is too large",
+    422: "The request is not valid; `errors` names each field",
+    429: "MAX_QUEUED or MAX_CREDITS_PER_DAY_BY_KEY is reached; see Retry-After",
+    503: "The database, Runway or a setting is missing; see Retry-After",
 }
+# The settings whose tokens are accepted (service/web/auth.py), as the document calls them.
+SCHEMES: dict[str, tuple[str, dict[str, str]]] = {
+    "api_keys": ("apiKey", {"type": "http", "scheme": "bearer", "description": "a key of API_KEYS"}),
+    "admin_tokens": ("adminToken", {"type": "http", "scheme": "bearer", "description": "a token of ADMIN_TOKENS"}),
+    "viewer_tokens": ("viewerToken", {"type": "http", "scheme": "bearer", "description": "a token of VIEWER_TOKENS"}),
+    "cron_secret": ("cronSecret", {"type": "http", "scheme": "bearer", "description": "CRON_SECRET"}),
+    "callback_secrets": ("webhook", {"type": "apiKey", "in": "header", "name": "webhook-signature"}),
+}
+# What stands in braces in a path.
+IN_PATH: dict[str, dict[str, Any]] = {
+    "id": {"schema": {"type": "string", "format": "uuid"}},
+    "model": {"description": "a model, or `all` for all of them", "schema": {"type": "string"}},
+    "name": {"schema": {"type": "string", "enum": list(docs.NAMES)}},
+}
+NOT_DESCRIBED = ("HEAD", "OPTIONS")
 
 
-_HEALTH = (
-    "Health summary: whether all is well, and counts by status; with any token but the cron's also the oldest queued, "
-    "what is stuck or unknown, the last tick, paused models, linked tables that are paused or refuse rows, missing "
-    "settings; with a viewer token also what doctor says"
-)
-_PAGE = {"200": {"description": "A page", "content": {"text/html": {"schema": {"type": "string"}}}}}
-_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(docs.NAMES)}}
-
-
-def _videos() -> dict[str, Any]:
-    video = ref(schemas.VideoView)
-    create = operation(
-        "Queue a video; the answer has its address in Location", WRITE,
-        answers({202: ("Accepted", video)}, 400, 401, 403, 408, 409, 413, 422, 429, 503),
-        parameters=[_KEY], requestBody=body(schemas.VideoRequest),
-    )  # fmt: skip
-    listing = operation(
-        "List videos, newest first", READ, answers({200: ("A page", ref(schemas.VideoPage))}, 401, 403, 422, 503),
-        parameters=queries(schemas.ListQuery),
-    )  # fmt: skip
-    return {"get": listing, "post": create}
-
-
-def _one_video() -> dict[str, dict[str, Any]]:
-    video = ref(schemas.VideoView)
-    ledger = ref(schemas.SubmissionList)
-    usual = (401, 403, 404, 503)
-    return {
-        "/videos/{id}": {"get": operation(
-            "Read one video, with an ETag; its task is polled if that is due", READ,
-            answers({200: ("The video", video), 304: ("Unchanged since the ETag in If-None-Match", None)}, *usual))},
-        "/videos/{id}/file": {"get": operation(
-            "Redirect to a live address of the file; 410 when Runway no longer has it", READ,
-            answers({302: ("A live URL", None)}, 409, 410, *usual))},
-        "/videos/{id}/submissions": {"get": operation(
-            "List the submissions of a video, oldest first, each with its outcome and its cost", READ,
-            answers({200: ("Oldest first", ledger)}, *usual))},
-        "/videos/{id}/retry": {"post": operation(
-            "Queue a failed video again; it needs your consent where it may cost twice", WRITE,
-            answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, 429, *usual),
-            requestBody=body(schemas.RetryRequest, required=False))},
-        "/videos/{id}/cancel": {"post": operation(
-            "Cancel a video; its task at Runway is deleted too", WRITE,
-            answers({200: ("Cancelled", video)}, 409, *usual))},
-    }  # fmt: skip
-
-
-def _machinery() -> dict[str, dict[str, Any]]:
-    budget = query("budget", {"type": "number", "exclusiveMinimum": 0, "maximum": 3600}, "seconds in which to answer")
-    counts = answers({200: ("What was done", ref(schemas.TickCounts))}, 401, 422, 503)
-    anything = {"type": "object"}
-    healthy = answers({200: ("Yes", anything)}, 503)
-    hint = operation(
-        "Take a signed hint that a task changed (Standard Webhooks)", SIGNED,
-        answers({202: ("Kept: the next tick polls its task", anything), 200: ("Kept before", anything)},
-                400, 401, 408, 409, 413, 422, 503),
-        requestBody=body(schemas.CallbackHint),
-    )  # fmt: skip
-    ticks = {
-        "/process-queued": "Run one tick, and answer with its counts",
-        "/poll-processing": "Poll the tasks that are due, and do nothing else",
-    }
-    return {
-        path: {verb: operation(words, CRON, counts, parameters=[budget]) for verb in ("get", "post")}
-        for path, words in ticks.items()
-    } | {
-        "/callbacks/runway": {"post": hint},
-        "/health": {"get": operation(_HEALTH, PUBLIC, healthy)},
-        "/health/live": {"get": operation("Answer while the process does", PUBLIC, answers({200: ("Yes", anything)}))},
-        "/health/ready": {"get": operation("Answer 200 while the database answers", PUBLIC, healthy)},
-        "/openapi.json": {
-            "get": operation(
-                "All of this as OpenAPI 3.1, with the schema of each model",
-                PUBLIC,
-                answers({200: ("OpenAPI 3.1", anything)}),
-            )
-        },
-        "/docs": {"get": operation("All of this as a page to read, with examples", PUBLIC, _PAGE)},
-        "/docs/{name}": {
-            "parameters": [_NAME],
-            "get": operation("A page of the documentation of this version", PUBLIC, _PAGE | answers({}, 404)),
-        },
-    }
+async def document(_ctx: Context, request: Request) -> Response:
+    """GET /openapi.json"""
+    return JSONResponse(build(request.app.state.endpoints))
 
 
 @cache
-def build() -> dict[str, Any]:
+def build(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
     """The whole document."""
-    _, shapes = models_json_schema([(m, "validation") for m in _SHAPES], ref_template="#/components/schemas/{model}")
+    _, shapes = models_json_schema([(model, "validation") for model in _models(endpoints)], ref_template=_REF)
     definitions = shapes["$defs"]
     inputs = {
         f"{name}.{model}": catalogue.json_schema(name, model)
@@ -146,42 +68,88 @@ def build() -> dict[str, Any]:
         for model in catalogue.models(name)
     }
     definitions["VideoRequest"]["properties"]["input"] |= {
-        "anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in inputs]
+        "anyOf": [{"$ref": _REF.format(model=name)} for name in inputs]
     }
-    one = _one_video()
-    for path in one.values():
-        path["parameters"] = [VIDEO_ID]
-    document: dict[str, Any] = {
+    paths: dict[str, Any] = {}
+    for one in endpoints:
+        for method in one.methods:
+            if method not in NOT_DESCRIBED:
+                paths.setdefault(one.path, {})[method.lower()] = _operation(one, examples().get(f"{method} {one.path}"))
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": "Taxiway",
             "version": version_of_package(),
             "summary": "The durable queue in front of Runway",
         },
-        "paths": {"/videos": _videos()} | one | openapi_bulk.paths() | openapi_operations.paths() | _machinery(),
-        "components": {
-            "schemas": definitions | inputs,
-            "securitySchemes": dict(SCHEMES.values()),
-        },
+        "paths": paths,
+        "components": {"schemas": definitions | inputs, "securitySchemes": dict(SCHEMES.values())},
     }
-    _illustrate(document["paths"])
-    return document
 
 
-def _illustrate(paths: dict[str, Any]) -> None:
-    """Put the examples where they belong. A test does every operation with them, and compares the answers."""
-    for name, example in examples().items():
-        verb, path = name.lower().split(" ", 1)
-        operation = paths[path][verb]
-        if "request" in example:
-            operation["requestBody"]["content"][JSON]["example"] = example["request"]
-        if "answer" in example:
-            operation["responses"][example["status"]]["content"][JSON]["example"] = example["answer"]
+_REF = "#/components/schemas/{model}"
+
+
+def _models(endpoints: Iterable[Endpoint]) -> list[type[BaseModel]]:
+    """The shape of every body and of every answer."""
+    found: list[Any] = [ProblemView]
+    for one in endpoints:
+        found += [one.body, *(content for _, content in one.responses.values())]
+    return list(dict.fromkeys(model for model in found if isinstance(model, type)))
+
+
+def _operation(one: Endpoint, example: dict[str, Any] | None) -> dict[str, Any]:
+    """One operation, with the example of its body and of its answer."""
+    example = example or {}
+    responses = {str(status): _response(*said) for status, said in one.responses.items()}
+    responses |= {
+        str(status): {"description": PROBLEMS[status], "content": {PROBLEM_JSON: {"schema": _ref(ProblemView)}}}
+        for status in one.refusals
+    }
+    if "answer" in example:
+        responses[example["status"]]["content"][JSON]["example"] = example["answer"]
+    found: dict[str, Any] = {
+        "summary": one.summary,
+        "security": [{SCHEMES[name][0]: []} for name in one.access.settings],
+        "responses": responses,
+    }
+    if parameters := list(_parameters(one)):
+        found["parameters"] = parameters
+    if one.body:
+        content = {"schema": _ref(one.body)} | ({"example": example["request"]} if "request" in example else {})
+        found["requestBody"] = {"required": one.body_required, "content": {JSON: content}}
+    return found
+
+
+def _response(words: str, content: Content) -> dict[str, Any]:
+    if content is None:
+        return {"description": words}
+    if not isinstance(content, str):
+        return {"description": words, "content": {JSON: {"schema": _ref(content)}}}
+    kinds = content.split(", ")
+    schemas = {kind: {"schema": {"type": "object" if kind == JSON else "string"}} for kind in kinds}
+    return {"description": words, "content": schemas}
+
+
+def _parameters(one: Endpoint) -> Iterator[dict[str, Any]]:
+    for name in re.findall(r"{(\w+)}", one.path):
+        yield {"name": name, "in": "path", "required": True} | IN_PATH[name]
+    for given in one.parameters:
+        yield {"name": given.name, "in": given.where, "description": given.words, "schema": dict(given.schema)}
+    for name, schema in one.query.model_json_schema()["properties"].items() if one.query else ():
+        yield {"name": name, "in": "query", "description": schema["description"], "schema": schema}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
 
 
 @cache
 def examples() -> dict[str, Any]:
-    """By operation, such as `POST /videos`: `request`, the body; `status` and `answer`, what came of it."""
+    """By operation, such as `POST /videos`: `request`, the body; `status` and `answer`, what came of it.
+
+    `python -m tests.examples` writes them.
+    """
     found: dict[str, Any] = json.loads(Path(__file__).with_name("openapi_examples.json").read_text(encoding="utf-8"))
     return found
 

@@ -14,7 +14,6 @@ from service.operations.account import observe, spent
 from service.store import models, stats, ticks
 from service.store.stats import Span
 from service.web import bodies
-from service.web.auth import OPERATE, VIEW, bearer
 from service.web.schemas_operations import (
     AccountView,
     AttachRequest,
@@ -47,24 +46,21 @@ async def _body(request: Request, model: type[M], largest: int) -> M:
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 
-async def list_models(request: Request) -> Response:
+async def list_models(ctx: Context, _request: Request) -> Response:
     """GET /models"""
-    ctx = bearer(request, VIEW)
     return _answer(ModelList(models=[ModelView.of(dict(row)) for row in await models.every(ctx.database)]))
 
 
-async def pause_model(request: Request) -> Response:
+async def pause_model(ctx: Context, request: Request) -> Response:
     """POST /models/{model}/pause"""
-    ctx = bearer(request, OPERATE)
     asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
     model = request.path_params["model"]
     await pausing.pause(ctx, model, asked.seconds, asked.why)
     return await _one_model(ctx, model)
 
 
-async def resume_model(request: Request) -> Response:
+async def resume_model(ctx: Context, request: Request) -> Response:
     """POST /models/{model}/resume: also of a model that is open, which changes nothing."""
-    ctx = bearer(request, OPERATE)
     model = request.path_params["model"]
     await pausing.resume(ctx, model)
     return await _one_model(ctx, model)
@@ -74,31 +70,27 @@ async def _one_model(ctx: Context, model: str) -> Response:
     return _answer(ModelView.of(await pausing.state_of(ctx, model)))
 
 
-async def list_ticks(request: Request) -> Response:
+async def list_ticks(ctx: Context, request: Request) -> Response:
     """GET /ticks"""
-    ctx = bearer(request, VIEW)
     rows = await ticks.recent(ctx.database, _query(request, TickQuery).limit)
     return _answer(TickList(ticks=[TickView(**row) for row in rows]))
 
 
-async def statistics(request: Request) -> Response:
+async def statistics(ctx: Context, request: Request) -> Response:
     """GET /stats"""
-    ctx = bearer(request, VIEW)
     window = Span(_query(request, StatsQuery).window)
     buckets = await stats.series(ctx.database, window)
     return _answer(Stats.of(window, buckets, await stats.in_flight(ctx.database)))
 
 
-async def account(request: Request) -> Response:
+async def account(ctx: Context, _request: Request) -> Response:
     """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
-    ctx = bearer(request, VIEW)
     seen = await observe(ctx)
     return _answer(AccountView.of(seen, await spent(ctx)))
 
 
-async def attach(request: Request) -> Response:
+async def attach(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/attach"""
-    ctx = bearer(request, OPERATE)
     asked = await _body(request, AttachRequest, ctx.settings.max_body_bytes)
     video_id = video_id_of(request)
     await attaching.attach(ctx, video_id, asked.task_id)

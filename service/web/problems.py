@@ -1,16 +1,18 @@
-"""Errors over HTTP: RFC 9457 problem+json, for everything that can go wrong. On the page they are pages."""
+"""Errors over HTTP: RFC 9457 problem+json, for everything that can go wrong. The page shows them as pages."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ExceptionHandler
 
 from service.errors import (
     DatabaseUnavailable,
@@ -51,47 +53,43 @@ def _encoded(body: dict[str, Any]) -> bytes:
     return redacted(json.dumps(body, ensure_ascii=False)).encode("utf-8", "backslashreplace")
 
 
-def _page(request: Request, exc: Exception) -> Response | None:
-    """The error as a page, for a person to read: on a screen, or for a browser that asked for no route of ours."""
-    endpoint = request.scope.get("endpoint")
-    if not (hasattr(endpoint, "screen") or (endpoint is None and "text/html" in request.headers.get("accept", ""))):
-        return None
-    from service.web.page import error_pages  # templates are loaded where they are needed
-
-    return error_pages.render(request, exc)
-
-
-async def taxiway_error(request: Request, exc: Exception) -> Response:
-    """Handler for our own tree."""
-    assert isinstance(exc, TaxiwayError)  # noqa: S101  # registered for this class alone
+def document(_request: Request, exc: Exception) -> Response:
+    """Any error as a problem document."""
+    if isinstance(exc, HTTPException):  # what the framework refuses: no such route, wrong method
+        title = HTTPStatus(exc.status_code).phrase
+        return problem(exc.status_code, title.lower().replace(" ", "-"), title, exc.detail)
+    if not isinstance(exc, TaxiwayError):
+        return problem(500, "internal-error", TaxiwayError.__doc__ or "", "This is a defect; the log has its trace.")
     extra = dict(exc.extra)
     if isinstance(exc, InvalidRequest):
         extra["errors"] = [{"pointer": p.pointer, "detail": p.detail} for p in exc.problems]
-    detail = exc.detail
-    if isinstance(exc, DatabaseUnavailable | RunwayUnavailable):
-        event(log, VIDEO, exc.slug.replace("-", "_"), f"{exc.title}: {exc.detail}", level=logging.ERROR)
-        if isinstance(exc, DatabaseUnavailable):
-            detail = "Try again shortly."  # its own detail names hosts
-    response = _page(request, exc) or problem(exc.status, exc.slug, exc.title, detail, **extra)
-    if isinstance(exc, DatabaseUnavailable | RunwayUnavailable | NotConfigured):
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-    if isinstance(exc, TooMany):
-        response.headers["Retry-After"] = f"{max(1, math.ceil(exc.retry_after))}"
-    if isinstance(exc, Unauthorized):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+    detail = "Try again shortly." if isinstance(exc, DatabaseUnavailable) else exc.detail  # its own names hosts
+    return problem(exc.status, exc.slug, exc.title, detail, **extra)
 
 
-async def http_error(request: Request, exc: Exception) -> Response:
-    """Handler for what the framework refuses: no such route, wrong method."""
-    assert isinstance(exc, HTTPException)  # noqa: S101  # registered for this class alone
-    title = HTTPStatus(exc.status_code).phrase
-    response = _page(request, exc) or problem(exc.status_code, title.lower().replace(" ", "-"), title, exc.detail)
-    response.headers.update(exc.headers or {})
-    return response
+def handlers(show: Callable[[Request, Exception], Response]) -> dict[Any, ExceptionHandler]:
+    """The exception handlers of an app that shows every error with `show`. They add the headers, and the log line."""
 
+    async def taxiway_error(request: Request, exc: Exception) -> Response:
+        if isinstance(exc, DatabaseUnavailable | RunwayUnavailable):
+            event(log, VIDEO, exc.slug.replace("-", "_"), f"{exc.title}: {exc.detail}", level=logging.ERROR)
+        response = show(request, exc)
+        if isinstance(exc, DatabaseUnavailable | RunwayUnavailable | NotConfigured):
+            response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+        if isinstance(exc, TooMany):
+            response.headers["Retry-After"] = f"{max(1, math.ceil(exc.retry_after))}"
+        if isinstance(exc, Unauthorized):
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
-async def unexpected(request: Request, exc: Exception) -> Response:
-    """Handler for the rest. The traceback goes to the log, never to the caller."""
-    detail = "This is a defect; the log has its trace."
-    return _page(request, exc) or problem(500, "internal-error", TaxiwayError.__doc__ or "", detail)
+    async def http_error(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)  # noqa: S101  # registered for this class alone
+        response = show(request, exc)
+        response.headers.update(exc.headers or {})
+        return response
+
+    async def unexpected(request: Request, exc: Exception) -> Response:
+        # The traceback goes to the log, never to the caller.
+        return show(request, exc)
+
+    return {TaxiwayError: taxiway_error, HTTPException: http_error, Exception: unexpected}

@@ -12,20 +12,24 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from service.context import Context
 from service.errors import NotFound
 from service.operations import changing, enqueuing, reading, reporting
-from service.operations.enqueuing import IdempotencyKey
+from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
 from service.videos import Video
 from service.web import bodies
-from service.web.auth import READ, WRITE, bearer, name_of
+from service.web.auth import name_of
+from service.web.endpoint import Parameter
 from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
 from service.web.schemas_bulk import EventList
 from service.web.views import view
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key", "header", "the same key and body return the first video",
+    {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+)  # fmt: skip
 
 
-async def enqueue(request: Request) -> Response:
+async def enqueue(ctx: Context, request: Request) -> Response:
     """POST /videos"""
-    ctx = bearer(request, WRITE, "may_create")
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
@@ -35,9 +39,8 @@ async def enqueue(request: Request) -> Response:
     return _json(await _body(ctx, video), status_code=202, headers=headers)
 
 
-async def listing(request: Request) -> Response:
+async def listing(ctx: Context, request: Request) -> Response:
     """GET /videos"""
-    ctx = bearer(request, READ)
     given = dict(request.query_params) | {"status": request.query_params.getlist("status")}
     query = bodies.validated(ListQuery, {name: value for name, value in given.items() if value})
     found = await reading.page(ctx, query.wanted(), query.before(), query.limit)
@@ -57,9 +60,8 @@ def video_id(text: str) -> UUID:
         raise NotFound(f"{text[:100]!r} is not the id of a video") from None
 
 
-async def read(request: Request) -> Response:
+async def read(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
-    ctx = bearer(request, READ)
     video = await reading.read(ctx, video_id_of(request))
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -71,38 +73,33 @@ async def read(request: Request) -> Response:
     return _json(body, headers=headers)
 
 
-async def file(request: Request) -> Response:
+async def file(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
-    ctx = bearer(request, READ)
     url = await reading.file_url(ctx, video_id_of(request))
     return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
 
 
-async def retry(request: Request) -> Response:
+async def retry(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/retry"""
-    ctx = bearer(request, WRITE, "may_change")
     raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, ctx.settings.max_body_bytes))
     asked = bodies.validated(RetryRequest, bodies.parse(raw) if raw.strip() else {})
     video = await changing.retry(ctx, video_id_of(request), consent=asked.accept_double_charge)
     return _json(await _body(ctx, video), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
-async def cancel(request: Request) -> Response:
+async def cancel(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/cancel"""
-    ctx = bearer(request, WRITE, "may_change")
     return _json(await _body(ctx, await changing.cancel(ctx, video_id_of(request))))
 
 
-async def ledger_of(request: Request) -> Response:
+async def ledger_of(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/submissions"""
-    ctx = bearer(request, READ)
     cost = await reporting.cost_report(ctx, video_id_of(request))
     return JSONResponse(SubmissionList.of(cost).model_dump(mode="json"))
 
 
-async def events_of(request: Request) -> Response:
+async def events_of(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/events"""
-    ctx = bearer(request, READ)
     entries = await reporting.events(ctx, video_id_of(request))
     return JSONResponse(EventList.of(entries).model_dump(mode="json"))
 

@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import pytest
 
-from service.app import ROUTES, create_app
+from service.app import ENDPOINTS, create_app
 from service.doctor.report import run_checks
 from service.logs import ConsoleFormatter, JsonFormatter
 from service.redaction import Redactor
@@ -153,6 +154,8 @@ async def test_a_report_that_could_not_be_made_is_shared_as_well() -> None:
         assert (await client.get("/health")).json() == {"status": "down"}
 
 
+TABLE = (*ENDPOINTS, *page.SCREENS)
+KINDS = limits.Kinds(TABLE)
 ONE_OF_EACH = {"/videos", "/process-queued", "/health", "/login", "/callbacks/runway", "/ui/videos/events"}
 
 
@@ -167,7 +170,7 @@ async def test_each_kind_of_request_has_its_own_limit_and_keeps_no_other_out(pat
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    limited = limits.Limits(app, dict.fromkeys(limits.MOST, 2))
+    limited = limits.Limits(app, KINDS, dict.fromkeys(limits.MOST, 2))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=limited), base_url=SITE) as client:
         async with asyncio.TaskGroup() as group:
             two = [group.create_task(client.get(path)) for _ in range(2)]
@@ -184,12 +187,13 @@ async def test_each_kind_of_request_has_its_own_limit_and_keeps_no_other_out(pat
 
 
 async def test_s3_there_is_a_reserve_for_cron_and_health() -> None:
-    for route in ROUTES:
-        kind = limits.kind_of(route.path)
-        is_reserved = route.path.startswith(("/process", "/poll", "/health"))
-        assert (kind in (limits.CRON, limits.HEALTH)) == is_reserved, route.path
-        is_stream = route.path.startswith("/ui/") and route.path.endswith(limits.STREAMING)
-        assert (kind == limits.STREAM) == is_stream, route.path
+    for template in [path for one in TABLE for path in one.paths]:
+        path = template.replace("{id}", str(uuid4()))
+        kind = KINDS.of(path)
+        is_reserved = path.startswith(("/process", "/poll", "/health"))
+        assert (kind in (limits.CRON, limits.HEALTH)) == is_reserved, path
+        is_streaming = path.startswith("/ui/") and path.endswith(("/events", "/media", "/image"))
+        assert (kind == limits.STREAM) == is_streaming, path
 
 
 # Each secret is a marker, in no other text.
@@ -278,14 +282,14 @@ async def everywhere(w: World, out: io.StringIO) -> AsyncIterator[tuple[str, str
     one = browser(w.ctx)
     await one.login(MARKS["admin_tokens"])
     video_ids = [row["id"] for row in await w.rows("SELECT id FROM taxiway.videos")]
-    for route in ROUTES:
-        if "GET" not in (route.methods or ()) or route.path.endswith("/events"):
+    for route in TABLE:
+        if "GET" not in route.method or route.path.endswith("/events"):
             continue
         for video_id in video_ids if "{id}" in route.path else video_ids[:1]:
             path = route.path.replace("{id}", str(video_id)).replace("{path}", "app.css").replace("{name}", "security")
             token = MARKS["cron_secret"] if path.startswith(("/process", "/poll")) else MARKS["admin_tokens"]
             headers = {"authorization": f"Bearer {token}"}
-            answer = await (one.client if route in page.ROUTES else w.anyone).get(path, headers=headers)
+            answer = await (one.client if route in page.SCREENS else w.anyone).get(path, headers=headers)
             yield path, answer.text + str(answer.headers.get("location", ""))
 
 

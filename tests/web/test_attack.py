@@ -35,11 +35,11 @@ from schemathesis.specs.openapi.checks import (
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import docs, webhooks
-from service.app import ROUTES, create_app
+from service.app import ENDPOINTS, create_app
 from service.logs import ConsoleFormatter, JsonFormatter
 from service.redaction import Redactor
 from service.tick import tick
-from service.web import bodies, openapi, page
+from service.web import bodies, openapi
 from tests.database import renamed, temporary_database
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
@@ -214,7 +214,7 @@ def wire() -> Iterator[httpx.Client]:
         yield client
 
 
-DOCUMENT = schemathesis.openapi.from_dict(openapi.build())
+DOCUMENT = schemathesis.openapi.from_dict(openapi.build(ENDPOINTS))
 OPERATIONS: list[Any] = [found.ok() for found in DOCUMENT.get_all_operations()]  # type: ignore[union-attr]
 CHECKS = [
     not_a_server_error,
@@ -279,9 +279,11 @@ def credentials(path: str) -> dict[str, str]:
 def paths() -> list[tuple[str, str]]:
     """Every route for programs with every method that it takes, HEAD included. The page's: tests/web/test_page.py."""
     video = str(uuid4())
-    programs = [route for route in ROUTES if route not in page.ROUTES]
     return sorted(
-        {(m, r.path.replace("{id}", video).replace("{name}", "quickstart")) for r in programs for m in r.methods or ()}
+        (method, path.replace("{id}", video).replace("{name}", "quickstart"))
+        for one in ENDPOINTS
+        for path in one.paths
+        for method in {*one.methods, *(["HEAD"] if one.method == "GET" else [])}
     )
 
 

@@ -14,9 +14,9 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from service import webhooks
-from service.app import ROUTES, create_app
+from service.app import ENDPOINTS, create_app
 from service.errors import MOST_PROBLEMS, InvalidRequest, Problem
-from service.web import problems
+from service.web import page, problems
 from service.web.page.session import COOKIE
 from tests.pages import ADMIN_TOKEN, control
 from tests.world import CALLBACK_SECRET, CRON_SECRET, IMAGE
@@ -137,9 +137,10 @@ BODIES = {
 
 def routes(video: str, *methods: str) -> Iterator[tuple[str, str]]:
     """Every route with each of these methods."""
-    for route in ROUTES:
-        for method in sorted((route.methods or set()) & set(methods)):
-            path = route.path.replace("{id}", video).replace("{model}", "gen4_turbo").replace("{path}", "app.css")
+    served = [(one.path, one.methods) for one in ENDPOINTS] + [(one.path, [one.method]) for one in page.SCREENS]
+    for template, known in served:
+        for method in sorted(set(known) & set(methods)):
+            path = template.replace("{id}", video).replace("{model}", "gen4_turbo").replace("{path}", "app.css")
             yield method, path.replace("{name}", "security")
 
 

@@ -29,10 +29,10 @@ from tests.world import RUNWAY_KEY, settings, world
 pytestmark = pytest.mark.anyio
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-SCREENS = [str(route.path) for route in page.ROUTES if "GET" in (route.methods or ()) and "{" not in route.path]
+SCREENS = [screen.path for screen in page.SCREENS if screen.method == "GET" and "{" not in screen.path]
 BEHIND = sorted(set(SCREENS) - {"/login"})
 ACTIONS = [
-    (route.path, route.name) for route in page.ROUTES if "POST" in (route.methods or ()) and route.path != "/login"
+    (screen.path, screen.target) for screen in page.SCREENS if screen.method == "POST" and screen.path != "/login"
 ]
 
 
@@ -42,8 +42,8 @@ def context_without_database(**changes: object) -> Context:
 
 
 def test_every_route_has_its_handler() -> None:
-    for route in page.ROUTES:
-        module, _, function = (route.name or "").partition(".")
+    for screen in page.SCREENS:
+        module, _, function = screen.target.partition(".")
         assert callable(getattr(import_module(f"service.web.page.{module}"), function))
 
 

@@ -1,68 +1,139 @@
-"""The page's routes. A screen's module is imported by its first request: a process that serves no page loads none."""
+"""The page: an app of its own, mounted in the API's. Its table says which screens there are and whom they let in.
+
+A screen's module is imported by its first request: a process that serves no page loads none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
-from starlette.requests import Request
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser, requires
+from starlette.datastructures import State
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.web import problems
+from service.web.limits import OPEN, ORDINARY, STREAM
 
+PUBLIC, VIEWER, ADMIN = "public", "viewer", "admin"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
 class Screen:
-    """The handler `module.function` of this package, found when it is asked for."""
+    """A screen, a part of one, or an action. `target`: its handler, as `module.function` of this package.
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+    `access`: PUBLIC, or the scope that its session must have. `has_file`: its form may have an image in it.
+    """
 
-    async def __call__(self, request: Request) -> Response:
-        """Hand the request on."""
-        module, _, function = self.target.partition(".")
+    method: str
+    path: str
+    target: str
+    access: str = VIEWER
+    kind: str = ORDINARY  # among which requests it counts (service/web/limits.py)
+    has_file: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every spelling of the path: this one."""
+        return (self.path,)
+
+
+SCREENS = (
+    Screen("GET", "/", "overview.show"),
+    Screen("GET", "/ui/overview/state", "overview.state"),
+    Screen("GET", "/ui/overview/account", "overview.account"),
+    Screen("GET", "/ui/overview/plots", "overview.plot"),
+    Screen("GET", "/ui/ticks", "ticks.show"),
+    Screen("GET", "/ui/ticks/list", "ticks.ticked"),
+    Screen("POST", "/ui/ticks/run", "ticks.run", ADMIN),
+    Screen("GET", "/ui/models", "models.show"),
+    Screen("GET", "/ui/models/list", "models.listed"),
+    Screen("GET", "/ui/models/limits", "models.limits"),
+    Screen("POST", "/ui/models/pause", "models.pause", ADMIN),
+    Screen("POST", "/ui/models/resume", "models.resume", ADMIN),
+    Screen("GET", "/ui/activity", "activity.show"),
+    Screen("GET", "/ui/videos", "videos.show"),
+    Screen("GET", "/ui/videos/events", "videos.events", kind=STREAM),
+    Screen("POST", "/ui/videos/bulk/count", "bulk.count", ADMIN),
+    Screen("POST", "/ui/videos/bulk", "bulk.batch", ADMIN),
+    Screen("GET", "/ui/videos/{id}", "video.show"),
+    Screen("GET", "/ui/videos/{id}/events", "video.events", kind=STREAM),
+    Screen("GET", "/ui/videos/{id}/media", "media.file", kind=STREAM),
+    Screen("GET", "/ui/videos/{id}/image", "media.image", kind=STREAM),
+    Screen("POST", "/ui/videos/{id}/retry", "video.retry", ADMIN),
+    Screen("POST", "/ui/videos/{id}/cancel", "video.cancel", ADMIN),
+    Screen("POST", "/ui/videos/{id}/attach", "video.attach", ADMIN),
+    Screen("GET", "/ui/studio", "studio.show"),
+    Screen("POST", "/ui/studio", "studio.enqueue", ADMIN, has_file=True),
+    Screen("POST", "/ui/studio/quote", "studio.quote", ADMIN, has_file=True),
+    Screen("GET", "/login", "login.form", PUBLIC, kind=OPEN),
+    Screen("POST", "/login", "login.enter", PUBLIC, kind=OPEN),
+    Screen("POST", "/logout", "login.leave"),
+    Screen("GET", "/static/{path}", "static.serve", PUBLIC, kind=OPEN),
+)
+
+
+def create(state: State) -> Starlette:
+    """The page as an app, on the state of the app that it is mounted in."""
+    built = Starlette(routes=[_route(screen) for screen in SCREENS], exception_handlers=problems.handlers(_shown))
+    built.router.redirect_slashes = False
+    built.state = state
+    return built
+
+
+class Sessions(AuthenticationBackend):
+    """Whose session the cookie of a request is. Raises NotConfigured and DatabaseUnavailable."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        """The user, with the scope `viewer`, and `admin` for an administrator."""
+        from service.web.page import session  # with what signs
+
+        user = await session.authenticated(conn)
+        return None if user is None else (AuthCredentials([VIEWER, ADMIN] if user.may_act else [VIEWER]), user)
+
+
+def _route(screen: Screen) -> Route:
+    async def handle(request: Request) -> Response:
+        module, _, function = screen.target.partition(".")
         response: Response = await getattr(import_module(f"{__name__}.{module}"), function)(request)
         return response
 
-
-def _route(method: str, path: str, target: str) -> Route:
-    screen = Screen(target)
-
-    async def endpoint(request: Request) -> Response:
-        return await screen(request)
-
-    # Errors of these routes are rendered as a page (service/web/problems.py).
-    endpoint.screen = target  # type: ignore[attr-defined]  # a function may bear anything
-    return Route(path, endpoint, methods=[method], name=target)
+    if screen.access == PUBLIC:
+        return Route(screen.path, handle, methods=[screen.method], name=screen.target)
+    guarded: Handler = requires(ADMIN)(handle) if screen.access == ADMIN else handle
+    if screen.method == "POST":
+        guarded = _checked(guarded, has_file=screen.has_file)
+    guarded = requires(VIEWER, status_code=401)(guarded)  # shown as the login
+    session = [Middleware(AuthenticationMiddleware, backend=Sessions())]
+    return Route(screen.path, guarded, methods=[screen.method], name=screen.target, middleware=session)
 
 
-ROUTES = [
-    _route("GET", "/", "overview.show"),
-    _route("GET", "/ui/overview/state", "overview.state"),
-    _route("GET", "/ui/overview/account", "overview.account"),
-    _route("GET", "/ui/overview/plots", "overview.plot"),
-    _route("GET", "/ui/ticks", "ticks.show"),
-    _route("GET", "/ui/ticks/list", "ticks.ticked"),
-    _route("POST", "/ui/ticks/run", "ticks.run"),
-    _route("GET", "/ui/models", "models.show"),
-    _route("GET", "/ui/models/list", "models.listed"),
-    _route("GET", "/ui/models/limits", "models.limits"),
-    _route("POST", "/ui/models/pause", "models.pause"),
-    _route("POST", "/ui/models/resume", "models.resume"),
-    _route("GET", "/ui/activity", "activity.show"),
-    _route("GET", "/ui/videos", "videos.show"),
-    _route("GET", "/ui/videos/events", "videos.events"),
-    _route("POST", "/ui/videos/bulk/count", "bulk.count"),
-    _route("POST", "/ui/videos/bulk", "bulk.batch"),
-    _route("GET", "/ui/videos/{id}", "video.show"),
-    _route("GET", "/ui/videos/{id}/events", "video.events"),
-    _route("GET", "/ui/videos/{id}/media", "media.file"),
-    _route("GET", "/ui/videos/{id}/image", "media.image"),
-    _route("POST", "/ui/videos/{id}/retry", "video.retry"),
-    _route("POST", "/ui/videos/{id}/cancel", "video.cancel"),
-    _route("POST", "/ui/videos/{id}/attach", "video.attach"),
-    _route("GET", "/ui/studio", "studio.show"),
-    _route("POST", "/ui/studio", "studio.enqueue"),
-    _route("POST", "/ui/studio/quote", "studio.quote"),
-    _route("GET", "/login", "login.form"),
-    _route("POST", "/login", "login.enter"),
-    _route("POST", "/logout", "login.leave"),
-    _route("GET", "/static/{path}", "static.serve"),
-]
+def _checked(handle: Handler, *, has_file: bool) -> Handler:
+    """For a form that does something: it must come from our own page, with the token of its session."""
+
+    async def checked(request: Request) -> Response:
+        from service.web.page import base  # with the templates
+
+        return await base.refusal_of_form(request, has_file=has_file) or await handle(request)
+
+    return checked
+
+
+def _shown(request: Request, exc: Exception) -> Response:
+    """An error as a page; as a problem document where a program asked for what is no route at all."""
+    endpoint: Any = request.scope["endpoint"]
+    is_lost = endpoint is request.app  # where the mount left it: no screen has this path
+    if is_lost and "text/html" not in request.headers.get("accept", ""):
+        return problems.document(request, exc)
+    from service.web.page import error_pages  # with the templates
+
+    return error_pages.render(request, exc)

@@ -15,7 +15,6 @@ LISTED = 100
 LONGEST_NAME = 60
 
 
-@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/activity: who did what, newest first; `actor` filters, `before` goes on."""
     database, params = context_of(request).database, request.query_params

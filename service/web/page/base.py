@@ -1,10 +1,9 @@
-"""What every screen stands on: templates, the headers that keep other sites out, and who may see or act."""
+"""What every screen stands on: templates, forms, and the headers that keep other sites out."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
@@ -17,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.errors import Forbidden, Malformed
 from service.web import bodies
-from service.web.auth import context_of, identify, matches
+from service.web.auth import context_of, matches
 from service.web.page import formats, session
 from service.web.page.session import User
 from service.web.page.static import address
@@ -40,7 +39,6 @@ MOST_ESCAPES = 25_000
 BYTES_OF_AN_ESCAPE = 20
 
 Form = ImmutableMultiDict[str, str]
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Place(NamedTuple):
@@ -109,74 +107,37 @@ def is_htmx(request: Request) -> bool:
 
 
 def user_of(request: Request) -> User | None:
-    """Who is logged in, once `authenticate` has found out, which `requires_viewer` and `requires_admin` do."""
-    found: User | None = request.scope.get("taxiway.user")
-    return found
+    """Who is logged in: set by Starlette's AuthenticationMiddleware, around every screen that is not public."""
+    found = request.scope.get("user")
+    return found if isinstance(found, User) else None
 
 
-def recognise(request: Request) -> User | None:
-    """Whose cookie this is, for a page that shows an error: the session may have ended. Raises NotConfigured."""
-    if "taxiway.user" not in request.scope:
-        request.scope["taxiway.user"] = session.user(request)
-    return user_of(request)
+def recognise(request: Request) -> None:
+    """Find out whose cookie this is, for a page that shows an error: the session may have ended. Raises NotConfigured.
+
+    Nothing is asked of the database, which may be what the error is about.
+    """
+    if "user" not in request.scope:
+        request.scope["user"] = session.user(request)
 
 
-async def authenticate(request: Request) -> User | None:
-    """Find out who is logged in. Raises NotConfigured if no token is set, and DatabaseUnavailable."""
-    found = recognise(request)
-    if found is not None and await session.has_ended(request, found):
-        request.scope["taxiway.user"] = found = None
-    if found is not None:
-        identify(request, found.key)
-    return found
+async def refusal_of_form(request: Request, *, has_file: bool = False) -> Response | None:
+    """What speaks against a form of a user's: another site sent it, or another session. Raises Forbidden.
 
-
-def requires_viewer(handler: Handler) -> Handler:
-    """For a screen: every role may see it; a browser without a session is sent to the login."""
-
-    @wraps(handler)
-    async def guarded(request: Request) -> Response:
-        if await authenticate(request) is None:
-            return _to_login(request)
-        return await handler(request)
-
-    guarded.credentials = "login"  # type: ignore[attr-defined]  # a function may bear what the table of routes says
-    return guarded
-
-
-def requires_admin(handler: Handler) -> Handler:
-    """For a POST that does something: an administrator's, from our own page. Raises Forbidden."""
-    return requires_form(handler, admin=True)
-
-
-def requires_admin_with_file(handler: Handler) -> Handler:
-    """The same for a form with an image in it, which may be as large as a body at all."""
-    return requires_form(handler, admin=True, with_file=True)
-
-
-def requires_form(handler: Handler, *, admin: bool = False, with_file: bool = False) -> Handler:
-    """For a POST of anybody who is logged in, from our own page. Raises Forbidden."""
-
-    @wraps(handler)
-    async def checked(request: Request) -> Response:
-        user = user_of(request)
-        assert user is not None  # noqa: S101  # `requires_viewer` came first
-        if session.is_foreign(request):
-            raise Forbidden("Another site sent this request, so nothing was done.")
-        limit = context_of(request).settings.max_body_bytes
-        fields = await form(request, limit if with_file else min(limit, LARGEST_FORM_BYTES))
-        given = request.headers.get(session.CSRF_HEADER) or fields.get(session.CSRF_FIELD, "")
-        if not matches(given, [user.csrf]):
-            if is_htmx(request):
-                return notice(request, "session_changed.html", 403)
-            raise Forbidden("Your session has changed since this form was loaded. Reload the page and try again.")
-        if admin and not user.may_act:
-            raise Forbidden("You have read-only access. To do this, log in with one of ADMIN_TOKENS.")
-        return await handler(request)
-
-    guarded = requires_viewer(checked)
-    guarded.credentials = "admin login" if admin else "login"  # type: ignore[attr-defined]  # as in requires_viewer
-    return guarded
+    The form of a page that is open is answered with a notice. `has_file`: it may be as large as a body at all.
+    """
+    user = user_of(request)
+    assert user is not None  # noqa: S101  # `requires("viewer")` came first
+    if session.is_foreign(request):
+        raise Forbidden("Another site sent this request, so nothing was done.")
+    limit = context_of(request).settings.max_body_bytes
+    fields = await form(request, limit if has_file else min(limit, LARGEST_FORM_BYTES))
+    given = request.headers.get(session.CSRF_HEADER) or fields.get(session.CSRF_FIELD, "")
+    if matches(given, [user.csrf]):
+        return None
+    if is_htmx(request):
+        return notice(request, "session_changed.html", 403)
+    raise Forbidden("Your session has changed since this form was loaded. Reload the page and try again.")
 
 
 async def form(
@@ -196,7 +157,8 @@ async def form(
     return found
 
 
-def _to_login(request: Request) -> Response:
+def to_login(request: Request) -> Response:
+    """For a screen without a session: the login, which leads back to it; a page that is open stays as it is."""
     if is_htmx(request):  # what was typed there stays: the login comes to the page
         return notice(request, "session_ended.html", 401, refused=False)
     query = request.scope["query_string"].decode("latin-1")

@@ -19,7 +19,6 @@ BATCH = 100  # small enough for the progress to be seen to move
 FILTERS = ("status", "model", "error_code", "q", "finished_before")
 
 
-@base.requires_admin
 async def count(request: Request) -> Response:
     """POST /ui/videos/bulk/count: how many of the selected videos can be retried or cancelled; nothing is done."""
     ctx, form = context_of(request), await base.form(request)
@@ -31,7 +30,6 @@ async def count(request: Request) -> Response:
     return base.render(request, "bulk_counted.html", action=action, given=given, counted=found.counted)
 
 
-@base.requires_admin
 async def batch(request: Request) -> Response:
     """POST /ui/videos/bulk: retry or cancel the next batch.
 

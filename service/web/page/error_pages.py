@@ -23,9 +23,17 @@ ADVICE: dict[type[TaxiwayError], str] = {
     RunwayUnavailable: "Nothing is lost: Taxiway goes on asking. Try again in a minute.",
 }
 
+# Of what the framework refuses: no such route, and a session without the scope `admin`.
+WORDS: dict[int, tuple[str, str]] = {
+    HTTPStatus.NOT_FOUND: ("There is no such page.", "Begin at the first one."),
+    HTTPStatus.FORBIDDEN: ("You have read-only access. To do this, log in with one of ADMIN_TOKENS.", ""),
+}
+
 
 def render(request: Request, exc: Exception) -> Response:
-    """The page, or for htmx the notice, that shows an error."""
+    """The page, or for htmx the notice, that shows an error; the login for a screen that needs one."""
+    if isinstance(exc, HTTPException) and exc.status_code == HTTPStatus.UNAUTHORIZED:
+        return base.to_login(request)
     with suppress(NotConfigured):
         base.recognise(request)
     if isinstance(exc, TaxiwayError):
@@ -35,9 +43,8 @@ def render(request: Request, exc: Exception) -> Response:
         if isinstance(exc, DatabaseUnavailable) and not (user and user.may_act):
             detail = ""  # it may name the host
     elif isinstance(exc, HTTPException):
-        status, title, detail, advice = exc.status_code, HTTPStatus(exc.status_code).phrase, exc.detail, ""
-        if status == HTTPStatus.NOT_FOUND:
-            detail, advice = "There is no such page.", "Begin at the first one."
+        status, title = exc.status_code, HTTPStatus(exc.status_code).phrase
+        detail, advice = WORDS.get(status, (exc.detail, ""))
     else:
         status, title, detail = 500, "Something went wrong in Taxiway", "This is a defect; the log has its trace."
         advice = "Nothing is lost by it: every video's state is in the database."

@@ -43,7 +43,7 @@ async def enter(request: Request) -> Response:
             return base.notice(request, "session_ended.html", 401, refused=True)
         return _page(request, where, refused=True)
     attempts.right(address)
-    request.scope["taxiway.user"], cookie = session.opened(role, token)
+    request.scope["user"], cookie = session.opened(role, token)
     # A page whose session had ended goes on where it was, with the CSRF token of the new one.
     is_open = base.is_htmx(request)
     response = base.notice(request, "session_begun.html", 200) if is_open else base.redirect(where)
@@ -51,11 +51,10 @@ async def enter(request: Request) -> Response:
     return response
 
 
-@base.requires_form
 async def leave(request: Request) -> Response:
     """POST /logout: end the session, in every browser that has its cookie."""
     response, user = base.redirect("/login"), base.user_of(request)
-    assert user is not None  # noqa: S101  # `requires_form` has seen to it
+    assert user is not None  # noqa: S101  # `requires("viewer")` came first
     await session.end(request, response, user)
     return response
 

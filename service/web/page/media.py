@@ -23,7 +23,7 @@ from service.runway import addresses
 from service.runway.transport import SocketTransport
 from service.videos import Video
 from service.web.auth import context_of
-from service.web.page import base, ssrf
+from service.web.page import ssrf
 from service.web.videos import video_id_of
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ PLACEHOLDER = (
 )
 
 
-@base.requires_viewer
 async def file(request: Request) -> Response:
     """GET /ui/videos/{id}/media: the file, or the range of it that is asked for."""
     ctx = context_of(request)
@@ -77,7 +76,6 @@ async def file(request: Request) -> Response:
     return StreamingResponse(pieces, upstream.status_code, headers=headers)
 
 
-@base.requires_viewer
 async def image(request: Request) -> Response:
     """GET /ui/videos/{id}/image: the first image of the request; a placeholder where it cannot be had."""
     ctx = context_of(request)

@@ -21,25 +21,21 @@ PATH = "/ui/models"
 PAUSES_SECONDS = (300, 3_600, 6 * 3_600, 86_400, 7 * 86_400)
 
 
-@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/models: each model, open or paused, what is queued and in flight, and its limit."""
     return await _page(request)
 
 
-@base.requires_viewer
 async def listed(request: Request) -> Response:
     """GET /ui/models/list: the part of it that refreshes itself."""
     return base.render(request, "models_list.html", **await _models(request))
 
 
-@base.requires_viewer
 async def limits(request: Request) -> Response:
     """GET /ui/models/limits: each model's limit, as Runway reports it."""
     return base.render(request, "models_limits.html", account=await accounts.ask(context_of(request)))
 
 
-@base.requires_admin
 async def pause(request: Request) -> Response:
     """POST /ui/models/pause: pause `model_name` for `seconds`, because of `why`.
 
@@ -53,7 +49,6 @@ async def pause(request: Request) -> Response:
     return await _done(request, "Paused", words)
 
 
-@base.requires_admin
 async def resume(request: Request) -> Response:
     """POST /ui/models/resume: open the model `model_name`. Raises NoSuchModel."""
     name = (await base.form(request)).get("model", "")

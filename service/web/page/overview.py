@@ -23,19 +23,16 @@ REFRESH_SECONDS = 3
 LARGEST_SHARE = 0.05  # of the time, at most, that the database counts for one page that is open
 
 
-@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /: the overview: is it well, and what is going on."""
     return base.render(request, "overview.html", window=_window(request), **await _state(request))
 
 
-@base.requires_viewer
 async def state(request: Request) -> Response:
     """GET /ui/overview/state: everything of the overview that the database knows."""
     return base.render(request, "overview_state.html", **await _state(request))
 
 
-@base.requires_viewer
 async def account(request: Request) -> Response:
     """GET /ui/overview/account: what Runway says of the account, or that it cannot be asked."""
     ctx = context_of(request)
@@ -43,7 +40,6 @@ async def account(request: Request) -> Response:
     return base.render(request, "overview_account.html", account=await accounts.ask(ctx), in_flight=flying)
 
 
-@base.requires_viewer
 async def plot(request: Request) -> Response:
     """GET /ui/overview/plots: the plots of an hour, a day or a week, by `?window=`."""
     window = _window(request)

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from itsdangerous import BadData, URLSafeTimedSerializer
-from starlette.requests import Request
+from starlette.authentication import BaseUser
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from service.actors import Key
 from service.errors import NotConfigured
 from service.settings import Settings
 from service.store import sessions
-from service.web.auth import context_of, matches
+from service.web.auth import context_of, identify, matches
 
 COOKIE = "__Host-taxiway_session"  # Secure, of this host alone, for all of its paths: browsers refuse any other
 LOOPBACK_COOKIE = "taxiway_session"  # on this machine itself, where there is no https
@@ -36,13 +37,28 @@ Role = Literal["admin", "viewer"]
 
 
 @dataclass(frozen=True)
-class User:
+class User(BaseUser):
     """A user with a session. `csrf` must come with every POST of the session."""
 
     role: Role
     csrf: str
     key: Key  # the token that opened it
     digest: bytes = field(repr=False)  # of the session's nonce: by it, a session that has ended is known
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """The name of the token."""
+        return self.key.name
+
+    @property
+    def identity(self) -> str:
+        """The same."""
+        return self.key.name
 
     @property
     def may_act(self) -> bool:
@@ -81,12 +97,19 @@ async def end(request: Request, response: Response, user: User) -> None:
     response.delete_cookie(name, path="/", httponly=True, samesite="strict", secure=not is_near)
 
 
-async def has_ended(request: Request, user: User) -> bool:
-    """Whether this user has logged out. Raises DatabaseUnavailable: a session that may be over lets no one in."""
-    return await sessions.has_ended(context_of(request).database, user.digest)
+async def authenticated(request: HTTPConnection) -> User | None:
+    """Who is logged in; what follows is done in their name. Raises NotConfigured if no token is set.
+
+    Raises DatabaseUnavailable, too: a session that may be over lets no one in.
+    """
+    found = user(request)
+    if found is None or await sessions.has_ended(context_of(request).database, found.digest):
+        return None
+    identify(request, found.key)
+    return found
 
 
-def user(request: Request) -> User | None:
+def user(request: HTTPConnection) -> User | None:
     """Whose cookie this is, if it is signed and not too old. Raises NotConfigured if no token is set."""
     ctx = context_of(request)
     role_of(ctx.settings, "")
@@ -136,12 +159,12 @@ def needs_https(request: Request) -> bool:
     return not _is_loopback(request) and "https" not in (_forwarded(request), request.scope["scheme"])
 
 
-def _is_loopback(request: Request) -> bool:
+def _is_loopback(request: HTTPConnection) -> bool:
     """Whether the browser calls this machine by its own name: there alone a cookie may go without https."""
     host = request.headers.get("host", "")
     name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
     return name.lower() in LOOPBACK and "https" not in (_forwarded(request), request.scope["scheme"])
 
 
-def _forwarded(request: Request) -> str:
+def _forwarded(request: HTTPConnection) -> str:
     return request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()

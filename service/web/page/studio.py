@@ -26,7 +26,6 @@ ROOM_BYTES = 40_000  # for everything else in the form
 RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
 
 
-@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/studio: a form for a video; `?from=` an earlier one, `?what=` an operation and a model."""
     ctx, params = context_of(request), request.query_params
@@ -46,7 +45,6 @@ async def show(request: Request) -> Response:
     )  # fmt: skip
 
 
-@base.requires_admin_with_file
 async def quote(request: Request) -> Response:
     """POST /ui/studio/quote: what the form would cost, and what is wrong with it."""
     ctx, form = context_of(request), await base.form(request)
@@ -67,7 +65,6 @@ async def quote(request: Request) -> Response:
         return base.render(request, "studio_quote.html", quote=None, problems=problems, **values)
 
 
-@base.requires_admin_with_file
 async def enqueue(request: Request) -> Response:
     """POST /ui/studio: queue what the form asks for; with `consent`, also in place of what may have been charged."""
     ctx, form = context_of(request), await base.form(request)

@@ -22,19 +22,16 @@ BUDGET_SECONDS = 5.0  # a person is waiting; a create that was sent is waited fo
 MANUAL = "page"  # the kind of tick
 
 
-@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/ticks: the last ticks, what each did, how long it took, and their rhythm."""
     return await _page(request)
 
 
-@base.requires_viewer
 async def ticked(request: Request) -> Response:
     """GET /ui/ticks/list: the part of it that refreshes itself."""
     return base.render(request, "ticks_list.html", **await _ticks(request))
 
 
-@base.requires_admin
 async def run(request: Request) -> Response:
     """POST /ui/ticks/run: run one tick now. Raises NotConfigured and DatabaseUnavailable, as the tick does."""
     stopping = getattr(request.app.state, "stopping", lambda: False)

@@ -72,7 +72,6 @@ def asked_of(params: QueryParams) -> Asked:
     return Asked(filters, params.get("cursor", ""), back)
 
 
-@base.requires_viewer
 async def show(request: Request) -> Response:
     """GET /ui/videos: every video, with search, filters, and failures by reason."""
     asked = asked_of(request.query_params)
@@ -84,7 +83,6 @@ async def show(request: Request) -> Response:
     return base.render(request, "videos.html", asked=asked, live=parts, seen=live.version(parts), models=models)
 
 
-@base.requires_viewer
 async def events(request: Request) -> Response:
     """GET /ui/videos/events: the same, live."""
     return await live.stream(request, _renderer(request, asked_of(request.query_params)))

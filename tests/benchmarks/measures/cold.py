@@ -6,8 +6,10 @@ import asyncio
 import time
 from contextlib import suppress
 
-from service.app import ROUTES
+from service.app import ENDPOINTS
 from service.installer.migrate import migrate
+from service.web import page
+from service.web.limits import STREAM
 from tests.benchmarks.contenders.taxiway import Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab
@@ -41,8 +43,8 @@ async def _start(lab: Lab) -> Values:
         try:
             await _ask(web.url, "POST", "/process-queued", CRON_SECRET)
             seconds, then = time.perf_counter() - began, resident_mb(process.pid)
-            for route in ROUTES:
-                if "GET" in (route.methods or ()) and "{" not in route.path and "stream" not in route.path:
+            for route in (*ENDPOINTS, *page.SCREENS):
+                if "GET" in route.method and "{" not in route.path and route.kind != STREAM:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(_ask(web.url, "GET", route.path, API_KEY), 5)
             return {"seconds": seconds, "after_tick_mb": then, "resident_mb": resident_mb(process.pid)}
