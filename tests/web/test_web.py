@@ -153,9 +153,10 @@ async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_s
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE taxiway.submissions SET opened_at = now() - interval '1 day', call_deadline = now() - interval '23 h', "
-        "deadline = now() - interval '22 h', outcome = NULL, closed_at = NULL, task_id = NULL",
-        "UPDATE taxiway.videos SET poll_after = now() - interval '2 h'",
+        "UPDATE taxiway.submissions SET opened_at = taxiway.now() - interval '1 day', "
+        "call_deadline = taxiway.now() - interval '23 h', "
+        "deadline = taxiway.now() - interval '22 h', outcome = NULL, closed_at = NULL, task_id = NULL",
+        "UPDATE taxiway.videos SET poll_after = taxiway.now() - interval '2 h'",
     ],
 )
 async def test_what_is_stuck_is_counted(database_url: str, sql: str) -> None:
