@@ -276,12 +276,12 @@ async def _nothing(*_: Any) -> Any:
     raise AssertionError(json.dumps("not called"))
 
 
-async def test_the_lifespan_closes_the_pool(database_url: str) -> None:
-    ctx = build(settings(database_url))
+async def test_the_lifespan_closes_the_pool(own_database_url: str) -> None:
+    ctx = build(settings(own_database_url))
     app = create_app(ctx)
     async with app.router.lifespan_context(app):
         assert await ctx.database.fetchval("SELECT 1") == 1
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    async with connected(database_url) as connection, asyncio.timeout(5):
+    async with connected(own_database_url) as connection, asyncio.timeout(5):
         while await connection.fetchval(others):  # noqa: ASYNC110  # the server notices a moment later
             await asyncio.sleep(0.01)
