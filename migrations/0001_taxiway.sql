@@ -27,13 +27,17 @@ DO $$ BEGIN
 END $$;
 COMMENT ON SCHEMA taxiway IS 'Taxiway: the durable queue in front of Runway. Managed by `taxiway migrate` alone.';
 
+-- The time. Every statement and every default reads it here, so that a test lets a week pass by replacing one function
+-- in its database. Its body is exactly this: then PostgreSQL puts `now()` in its place wherever it is called.
+CREATE FUNCTION taxiway.now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT pg_catalog.now()';
+
 -- Every script that was applied. `sha256`: of its text, with LF at the end of each line. `works_with`: the number of the
 -- last script that a version must have to work with the schema as it was then.
 CREATE TABLE taxiway.migrations (
     name        text        PRIMARY KEY,
     sha256      text        NOT NULL,
     works_with  text        NOT NULL,
-    applied_at  timestamptz NOT NULL DEFAULT now()
+    applied_at  timestamptz NOT NULL DEFAULT taxiway.now()
 );
 
 -- A table of the app whose rows are videos. No foreign key and no other object refers to that table: it is found by its
@@ -48,12 +52,12 @@ CREATE TABLE taxiway.links (
     made         jsonb       NOT NULL DEFAULT '[]',  -- what was added to the table with consent: columns, an index
     state        text        NOT NULL DEFAULT 'open',
     reason       text,                            -- why it is paused, with the command that fixes it
-    linked_at    timestamptz NOT NULL DEFAULT now(),
+    linked_at    timestamptz NOT NULL DEFAULT taxiway.now(),
     -- Intake: the newest row that was seen, when all rows are read again, and how long that took.
     seen_until   text,
-    sweep_due    timestamptz NOT NULL DEFAULT now(),
+    sweep_due    timestamptz NOT NULL DEFAULT taxiway.now(),
     sweep_seconds  double precision NOT NULL DEFAULT 0,
-    look_due     timestamptz NOT NULL DEFAULT now(),
+    look_due     timestamptz NOT NULL DEFAULT taxiway.now(),
     CONSTRAINT links_table UNIQUE (schema_name, table_name),
     -- open: works; paused: does not fit its table, or asks; closing: unlinked, shows what has ended; closed: kept for
     -- `rows`, so that a table which is linked again pays for no row twice.
@@ -71,7 +75,7 @@ CREATE TABLE taxiway.videos (
     user_id               text,
     prompt                text,                   -- of a row that was inserted with SQL; the API has it in `input`
     image_url             text,
-    created_at            timestamptz  NOT NULL DEFAULT now(),
+    created_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
     model                 text,
     metadata              jsonb,                  -- the app's own, returned as it came
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
@@ -83,7 +87,8 @@ CREATE TABLE taxiway.videos (
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,
     expires_at            timestamptz,            -- still queued by then: EXPIRED
-    queued_at             timestamptz  NOT NULL DEFAULT now(),  -- from then it ages: a retry sets it, a backoff does not
+    -- From then it ages: a retry sets it, a backoff does not.
+    queued_at             timestamptz  NOT NULL DEFAULT taxiway.now(),
     -- Its place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
     -- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
     claim_order           timestamp    GENERATED ALWAYS AS (
@@ -92,7 +97,7 @@ CREATE TABLE taxiway.videos (
                      queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC')) STORED,
     input                 jsonb,                  -- the body of the POST, as Runway takes it
 
-    run_after             timestamptz  NOT NULL DEFAULT now(),
+    run_after             timestamptz  NOT NULL DEFAULT taxiway.now(),
     status                text         NOT NULL DEFAULT 'queued',
     submitted_at          timestamptz,            -- when its create was permitted
     poll_after            timestamptz,
@@ -117,7 +122,7 @@ CREATE TABLE taxiway.videos (
     video_url_expires_at  timestamptz,
     cost_credits          numeric,
     finished_at           timestamptz,
-    updated_at            timestamptz  NOT NULL DEFAULT now(),
+    updated_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
 
     CONSTRAINT videos_status_known
         CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')),
@@ -135,7 +140,7 @@ CREATE TABLE taxiway.submissions (
     video_id           uuid        NOT NULL,
     id                 bigint      GENERATED ALWAYS AS IDENTITY,  -- grows, never reused: the fence
     claim_id           bigint,                 -- the claim that permitted it, so that one without an answer is found
-    opened_at          timestamptz NOT NULL DEFAULT now(),
+    opened_at          timestamptz NOT NULL DEFAULT taxiway.now(),
     call_deadline      timestamptz NOT NULL,   -- the POST has ended by then, whatever happens to it
     deadline           timestamptz NOT NULL,   -- without an outcome by then, the outcome is unknown
     model              text        NOT NULL,
@@ -238,7 +243,7 @@ CREATE TABLE taxiway.models (
     max_in_flight   integer     NOT NULL DEFAULT 2,
     held            integer     NOT NULL DEFAULT 2,     -- the last size that held: up to it, it grows with each create
     grown           integer     NOT NULL DEFAULT 0,     -- accepted creates towards the next growth by one
-    used_at         timestamptz NOT NULL DEFAULT now(), -- it halves with each hour that passes since
+    used_at         timestamptz NOT NULL DEFAULT taxiway.now(), -- it halves with each hour that passes since
     unknown_videos  uuid[]      NOT NULL DEFAULT '{}',  -- whose outcomes were unknown, in a row
     pauses          smallint    NOT NULL DEFAULT 0,     -- by the circuit, in a row
     CONSTRAINT models_pause_has_reason CHECK ((paused_until IS NULL) = (reason IS NULL)),
@@ -248,7 +253,8 @@ CREATE TABLE taxiway.models (
 -- How many creates of a model may be in flight now: what it has learned, halved with each hour in which it was not used.
 CREATE FUNCTION taxiway.allowed(m taxiway.models) RETURNS integer LANGUAGE sql STABLE
 RETURN GREATEST(LEAST(m.max_in_flight, 2),
-                m.max_in_flight >> LEAST(30, GREATEST(0, floor(extract(epoch FROM now() - m.used_at) / 3600)::integer)));
+                m.max_in_flight >> LEAST(30, GREATEST(0, floor(
+                    extract(epoch FROM taxiway.now() - m.used_at) / 3600)::integer)));
 
 -- How many more creates of an open model may be permitted now. It locks the model's row until the caller's transaction
 -- ends and counts only then, so that two claims at once never see the same room: a function, because each of its
@@ -279,7 +285,7 @@ END $$;
 -- The inbox: every callback that was verified, once.
 CREATE TABLE taxiway.inbox (
     id           text        PRIMARY KEY,      -- the sender's webhook-id
-    received_at  timestamptz NOT NULL DEFAULT now(),
+    received_at  timestamptz NOT NULL DEFAULT taxiway.now(),
     body_hash    bytea       NOT NULL,
     task_id      text        NOT NULL,
     video_id     uuid,
@@ -298,7 +304,7 @@ CREATE INDEX inbox_video ON taxiway.inbox (video_id) WHERE video_id IS NOT NULL;
 -- A video has three lines in its usual life, so they are narrow: eight columns (with a ninth, each row would have eight
 -- bytes more), no key of their own, and a BRIN index over time. Lines of one time stand in the order of their kinds.
 CREATE TABLE taxiway.events (
-    at             timestamptz NOT NULL DEFAULT now(),
+    at             timestamptz NOT NULL DEFAULT taxiway.now(),
     submission_id  bigint,
     video_id       uuid,                       -- NULL: of a model, of a bulk operation, of the database
     kind           text        NOT NULL,       -- service/events.py
@@ -319,7 +325,7 @@ CREATE INDEX events_refused ON taxiway.events (at) WHERE kind IN ('refused_row',
 -- Sessions of the page whose users have logged out; their cookies are signed, and valid for hours. Only a user writes here.
 CREATE TABLE taxiway.sessions (
     digest     bytea       PRIMARY KEY,        -- SHA-256 of the session's nonce
-    ended_at   timestamptz NOT NULL DEFAULT now(),
+    ended_at   timestamptz NOT NULL DEFAULT taxiway.now(),
     forget_at  timestamptz NOT NULL            -- its cookie is worth nothing any more
 );
 
@@ -327,7 +333,7 @@ CREATE TABLE taxiway.sessions (
 CREATE TABLE taxiway.ticks (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind         text        NOT NULL,
-    started_at   timestamptz NOT NULL DEFAULT now(),
+    started_at   timestamptz NOT NULL DEFAULT taxiway.now(),
     finished_at  timestamptz,
     counts       jsonb,
     error        text,
@@ -366,12 +372,12 @@ CREATE TABLE taxiway.maintenance (
     facts     jsonb
 );
 INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
-    ('counts', now(), now(), '{}'),
-    ('account', NULL, now() + interval '5 minutes', NULL),
-    ('ledger_walk', now(), now() + interval '1 hour', '{"after": 0}'),
-    ('search_walk', NULL, now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
-    ('event_walk', NULL, now() + interval '1 day', NULL),
-    ('removal', NULL, now() + interval '10 minutes', NULL),
+    ('counts', taxiway.now(), taxiway.now(), '{}'),
+    ('account', NULL, taxiway.now() + interval '5 minutes', NULL),
+    ('ledger_walk', taxiway.now(), taxiway.now() + interval '1 hour', '{"after": 0}'),
+    ('search_walk', NULL, taxiway.now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
+    ('event_walk', NULL, taxiway.now() + interval '1 day', NULL),
+    ('removal', NULL, taxiway.now() + interval '10 minutes', NULL),
     ('listener', NULL, 'infinity', NULL),
     ('identity', NULL, 'infinity', NULL);
 

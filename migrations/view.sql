@@ -31,7 +31,7 @@ BEGIN
     ELSE
         INSERT INTO taxiway.videos (id, user_id, prompt, image_url, status, model, created_at)
         VALUES (COALESCE(NEW.id, gen_random_uuid()), NEW.user_id, NEW.prompt, NEW.image_url, 'queued', NEW.model,
-                COALESCE(NEW.created_at, now()))
+                COALESCE(NEW.created_at, taxiway.now()))
         RETURNING id, status, created_at, updated_at INTO NEW.id, NEW.status, NEW.created_at, NEW.updated_at;
     END IF;
     RETURN NEW;
@@ -64,11 +64,11 @@ BEGIN
         RETURN NEW;
     ELSIF queued_again THEN
         -- `finished_at` stays: by that, the next tick sees that it was put back, and whether that needs consent.
-        UPDATE taxiway.videos v SET status = 'queued', updated_at = now()
+        UPDATE taxiway.videos v SET status = 'queued', updated_at = taxiway.now()
         WHERE v.id = OLD.id AND v.status = OLD.status;
     ELSIF NEW.status = 'cancelled' AND OLD.status IN ('queued', 'processing') THEN
-        UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(),
-            error_code = NULL, error_message = NULL, updated_at = now()
+        UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = taxiway.now(),
+            error_code = NULL, error_message = NULL, updated_at = taxiway.now()
         WHERE v.id = OLD.id AND v.status IN ('queued', 'processing');
     ELSE
         RAISE EXCEPTION 'a video that is ''%'' cannot be set to ''%''', OLD.status, NEW.status

@@ -16,6 +16,7 @@ from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
 from tests.database import execute, temporary_database
+from tests.pool import Pool
 
 # A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
@@ -84,9 +85,29 @@ def template_name(server_url: str) -> Iterator[str]:
         yield url.partition("?")[0].rpartition("/")[2]
 
 
+@pytest.fixture(scope="session")
+def pool(server_url: str, template_name: str) -> Iterator[Pool]:
+    """The databases that the tests of this process hand on to each other."""
+    pool = Pool(server_url, template_name)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
 @pytest.fixture
-def database_url(server_url: str, template_name: str) -> Iterator[str]:
-    """A migrated database of this test's own."""
+def database_url(pool: Pool) -> Iterator[str]:
+    """A migrated database for this test alone; its pool stays connected to it."""
+    url = pool.take()
+    try:
+        yield url
+    finally:
+        pool.give_back(url)
+
+
+@pytest.fixture
+def own_database_url(server_url: str, template_name: str) -> Iterator[str]:
+    """The same without a pool: nothing else is connected, so that it can be copied, and its connections counted."""
     with temporary_database(server_url, template=template_name) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""Databases for tests: made in milliseconds from a migrated template, and moved through time."""
+"""Databases for tests: made in milliseconds from a migrated template, each with a time of its own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 30  # for connecting and for one statement; a loaded CI machine is slow, a hang is longer
 
-# Triggers of a test's own (tests/refusing.py) leave alone what only lets time pass.
-TIME_PASSES = "SET LOCAL taxiway.time_passes = 'yes'"
 # What is forgotten when a test begins a second time in the same database; links and the plan of maintenance stay.
 TABLES = ", ".join(
     f"taxiway.{name}"
@@ -80,28 +78,21 @@ def temporary_database(
         run(execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
-async def later(where: str | Connection, **interval: float) -> None:
-    """Let time pass: `await later(url, hours=2)` makes every stored time two hours older.
+# What the time is in a database, as an expression; in production it is `pg_catalog.now()`.
+SET_TIME = """
+CREATE OR REPLACE FUNCTION taxiway.now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT {}'
+"""
 
-    The product reads the database's clock, which nobody can turn; so all that it remembers is moved.
+
+async def later(where: str | Connection, **interval: float) -> None:
+    """Let time pass in a database: `await later(url, hours=2)`. What is stored stays as it is.
+
     `where` is a URL or an asyncpg connection; the keywords are those of `timedelta`.
     """
     if isinstance(where, str):
         async with connected(where) as connection:
             await later(connection, **interval)
         return
-    columns = await where.fetch(
-        """
-        SELECT table_name, array_agg(column_name::text) AS names
-          FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
-         WHERE table_schema = 'taxiway' AND table_type = 'BASE TABLE'
-           AND data_type = 'timestamp with time zone' AND is_generated = 'NEVER'
-         GROUP BY table_name ORDER BY table_name
-        """
-    )
-    async with where.transaction():
-        await where.execute(TIME_PASSES)
-        for table, names in columns:
-            # One UPDATE for all columns: constraints between them hold before and after, not half-way.
-            changes = ", ".join(f'"{name}" = "{name}" - $1::interval' for name in names)
-            await where.execute(f'UPDATE taxiway."{table}" SET {changes}', timedelta(**interval))
+    passed: timedelta = await where.fetchval("SELECT taxiway.now() - pg_catalog.now()")
+    microseconds = (passed + timedelta(**interval)) // timedelta(microseconds=1)
+    await where.execute(SET_TIME.format(f"pg_catalog.now() + interval ''{microseconds} us''"))

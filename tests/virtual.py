@@ -37,11 +37,11 @@ CALL_SECONDS = 0.2  # of a call that does not hang
 TOGETHER_SECONDS = 0.05  # what is due within that is woken together
 IDLE_TURNS = 40  # of the event loop, without a statement under way: then nothing is left but to wait
 
-# Statements that say now() mean this one: it is named before PostgreSQL's own.
+# The product's time, read from a table.
 VIRTUAL_NOW = """
 CREATE SCHEMA virtual;
 CREATE TABLE virtual.clock AS SELECT pg_catalog.now() AS began, 0::float8 AS seconds;
-CREATE FUNCTION virtual.now() RETURNS timestamptz LANGUAGE sql STABLE AS
+CREATE OR REPLACE FUNCTION taxiway.now() RETURNS timestamptz LANGUAGE sql STABLE AS
     'SELECT began + make_interval(secs => seconds) FROM virtual.clock';
 """
 
@@ -244,17 +244,17 @@ WITH task AS (SELECT value AS id, ordinality AS n FROM jsonb_array_elements_text
 model AS (INSERT INTO taxiway.models (model) SELECT 'model' || n FROM generate_series(0, 2) n ON CONFLICT DO NOTHING),
 v AS (
     INSERT INTO taxiway.videos (operation, model, input, quoted_credits, status, runway_video_id, submitted_at, origin)
-    SELECT 'image_to_video', 'model' || n % 3, '{}', 25, 'processing', id, virtual.now(), 'api' FROM task
+    SELECT 'image_to_video', 'model' || n % 3, '{}', 25, 'processing', id, taxiway.now(), 'api' FROM task
     RETURNING id, model, runway_video_id
 )
 INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, outcome, closed_at, task_id)
-SELECT id, model, virtual.now(), virtual.now() + interval '1 minute', virtual.now() + interval '2 minutes',
-       'accepted', virtual.now(), runway_video_id FROM v
+SELECT id, model, taxiway.now(), taxiway.now() + interval '1 minute', taxiway.now() + interval '2 minutes',
+       'accepted', taxiway.now(), runway_video_id FROM v
 """
 QUEUED = """
 WITH model AS (INSERT INTO taxiway.models (model) VALUES ('model0') ON CONFLICT DO NOTHING)
 INSERT INTO taxiway.videos (operation, model, input, quoted_credits, run_after, origin)
-SELECT 'image_to_video', 'model0', '{}', 25, virtual.now(), 'api' FROM generate_series(1, $1)
+SELECT 'image_to_video', 'model0', '{}', 25, taxiway.now(), 'api' FROM generate_series(1, $1)
 """
 
 
@@ -273,8 +273,7 @@ def five_percent(method: str) -> Callable[[str], bool]:
 @asynccontextmanager
 async def virtual(url: str, hangs: Callable[[str], bool] = lambda _: False, **changes: Any) -> AsyncIterator[Virtual]:
     """A Taxiway on this database, in virtual time."""
-    name = url.partition("?")[0].rpartition("/")[2]
-    await execute(url, VIRTUAL_NOW, f'ALTER DATABASE "{name}" SET search_path = virtual, pg_catalog, public')
+    await execute(url, VIRTUAL_NOW)
     built = contexts.build(settings(url, **changes))
     clock, began = Clock(), time.time()
     database = CountingDatabase(built.database.target)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -19,9 +19,8 @@ from service.app import create_app
 from service.context import Context
 from service.settings import Settings
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
-from service.simulator.ledger import iso
 from service.tick import tick
-from tests.database import TIME_PASSES, connected, execute, later
+from tests.database import connected, execute, later
 
 API_KEY = "api-key-for-tests-0001"
 CRON_SECRET = "cron-secret-for-tests-1"
@@ -34,7 +33,12 @@ class Clock:
     """Seconds that pass when told to; begins at the real time, which the database keeps, too."""
 
     def __init__(self) -> None:
-        self.now = time.time()
+        self.began = self.now = time.time()
+
+    @property
+    def passed(self) -> float:
+        """By how many seconds it is ahead of where it began."""
+        return self.now - self.began
 
     def __call__(self) -> float:
         return self.now
@@ -83,23 +87,9 @@ class World:
         return counts
 
     async def later(self, **interval: float) -> None:
-        """Let time pass, in the database and at Runway.
-
-        The database's clock cannot be turned, so all that it remembers is moved back; Runway's clock goes forward,
-        and what came from it is moved so that both agree.
-        """
-        passed = timedelta(**interval)
-        self.clock.now += passed.total_seconds()
+        """Let time pass: in the database, here, and at Runway."""
+        self.clock.now += timedelta(**interval).total_seconds()
         await later(self.url, **interval)
-        await execute(
-            self.url,
-            TIME_PASSES.replace("LOCAL ", ""),
-            f"UPDATE taxiway.videos SET video_url_expires_at = video_url_expires_at + interval "
-            f"'{passed.total_seconds()} s'",
-        )
-        for task in self.runway.state.runway.tasks.values():
-            created = datetime.fromisoformat(task.created_at) - passed
-            task.created_at = iso(created.timestamp())
 
     async def row(self, video_id: UUID) -> asyncpg.Record:
         """The video as the app sees it."""

@@ -20,8 +20,8 @@ PROVIDER = "SELECT {column}::text AS word, count(*) AS rows FROM {table} GROUP B
 MARKED = "SELECT count(*) FROM {table} WHERE {condition}"
 # Whether the newest time lies ahead, read as UTC and read as the database's own time.
 AHEAD = """
-    SELECT max({column}) AT TIME ZONE 'UTC' > now() + make_interval(secs => {seconds}) AS as_utc,
-           max({column}) AT TIME ZONE $1 > now() + make_interval(secs => {seconds}) AS as_local
+    SELECT max({column}) AT TIME ZONE 'UTC' > taxiway.now() + make_interval(secs => {seconds}) AS as_utc,
+           max({column}) AT TIME ZONE $1 > taxiway.now() + make_interval(secs => {seconds}) AS as_local
       FROM {table}
 """
 # A key that two rows share, or that a row lacks.

@@ -31,10 +31,11 @@ TAKE_ALL = """
     ALTER DEFAULT PRIVILEGES IN SCHEMA taxiway REVOKE ALL ON ROUTINES FROM {role};
     GRANT USAGE ON SCHEMA taxiway TO {role};
 """
-# For an app: it inserts what it may ask for, and reads what is shown.
+# For an app: it inserts what it may ask for, at the time of the defaults, and reads what is shown.
 APP = f"""
     GRANT SELECT ({", ".join(READ)}), INSERT ({", ".join(WRITTEN)}) ON taxiway.videos TO {{role}};
     GRANT SELECT ON taxiway.video_status TO {{role}};
+    GRANT EXECUTE ON FUNCTION taxiway.now() TO {{role}};
 """
 APP_VIEW = f"""
     REVOKE ALL ON public.videos FROM {{role}};

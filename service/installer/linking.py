@@ -31,8 +31,8 @@ SAVE = """
     ON CONFLICT (schema_name, table_name) DO UPDATE
        SET table_oid = EXCLUDED.table_oid, mapping = EXCLUDED.mapping, columns = EXCLUDED.columns,
            made = links.made || EXCLUDED.made, state = 'open', reason = NULL,
-           linked_at = CASE WHEN links.state IN ('closing', 'closed') THEN now() ELSE links.linked_at END,
-           seen_until = NULL, sweep_due = now(), look_due = now()
+           linked_at = CASE WHEN links.state IN ('closing', 'closed') THEN taxiway.now() ELSE links.linked_at END,
+           seen_until = NULL, sweep_due = taxiway.now(), look_due = taxiway.now()
     RETURNING id
 """
 # A link whose table was renamed gets the new name first.
@@ -80,11 +80,11 @@ CANCEL = """
            AND v.id = ANY(ARRAY(SELECT video_id FROM taxiway.rows WHERE link_id = $1))
          ORDER BY v.id FOR UPDATE
     ), due AS (
-        UPDATE taxiway.submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
+        UPDATE taxiway.submissions s SET cancel_due = taxiway.now(), cancel_reason = 'cancelled' FROM asked a
          WHERE s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
     ), ended AS (
         UPDATE taxiway.videos v
-           SET status = 'cancelled', open_submission_id = NULL, finished_at = now(), updated_at = now(),
+           SET status = 'cancelled', open_submission_id = NULL, finished_at = taxiway.now(), updated_at = taxiway.now(),
                error_code = NULL, error_message = NULL
           FROM asked a WHERE v.id = a.id RETURNING v.id
     )

@@ -54,7 +54,7 @@ FIELDS = """g(app_id text, video_id uuid, since timestamptz, created_at timestam
 TAKE = f"""
     WITH given AS MATERIALIZED (
         SELECT DISTINCT ON (COALESCE(g.task_id, g.app_id), g.task_id IS NULL) g.*,
-               LEAST(COALESCE(g.since, g.created_at), now() - interval '1 second') AS opened_at
+               LEAST(COALESCE(g.since, g.created_at), taxiway.now() - interval '1 second') AS opened_at
           FROM jsonb_to_recordset($1::jsonb) AS {FIELDS}
          WHERE NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.task_id = g.task_id)
     ), entered AS (
@@ -67,21 +67,24 @@ TAKE = f"""
         INSERT INTO taxiway.videos
                (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits, expires_at, input,
                 status, submitted_at, poll_after, runway_video_id, task_status, error_code, error_message, finished_at)
-        SELECT g.video_id, g.user_id, g.prompt, COALESCE(LEAST(g.created_at, now()), now()), g.model, 'link', $2,
-               g.operation, g.quoted_credits, now() + make_interval(secs => $4), g.input,
+        SELECT g.video_id, g.user_id, g.prompt, COALESCE(LEAST(g.created_at, taxiway.now()), taxiway.now()), g.model,
+               'link', $2,
+               g.operation, g.quoted_credits, taxiway.now() + make_interval(secs => $4), g.input,
                CASE WHEN g.task_id IS NULL THEN 'failed' ELSE 'processing' END,
-               CASE WHEN g.task_id IS NOT NULL THEN now() END, CASE WHEN g.task_id IS NOT NULL THEN now() END,
+               CASE WHEN g.task_id IS NOT NULL THEN taxiway.now() END,
+               CASE WHEN g.task_id IS NOT NULL THEN taxiway.now() END,
                g.task_id, CASE WHEN g.task_id IS NOT NULL THEN 'PENDING' END,
                CASE WHEN g.task_id IS NULL THEN $5 END, CASE WHEN g.task_id IS NULL THEN $6 END,
-               CASE WHEN g.task_id IS NULL THEN now() END
+               CASE WHEN g.task_id IS NULL THEN taxiway.now() END
           FROM given g JOIN entered e ON e.video_id = g.video_id
         RETURNING id, created_at, model, input, prompt, metadata, runway_video_id, quoted_credits
     ), ledger AS (
         INSERT INTO taxiway.submissions
                (video_id, model, quoted_credits, opened_at, call_deadline, deadline, outcome, closed_at, task_id, error)
         SELECT g.video_id, g.model, g.quoted_credits, g.opened_at,
-               now(), now() + interval '5 seconds', CASE WHEN g.task_id IS NULL THEN 'unknown' ELSE 'accepted' END,
-               now(), g.task_id, CASE WHEN g.task_id IS NULL THEN $7 END
+               taxiway.now(), taxiway.now() + interval '5 seconds',
+               CASE WHEN g.task_id IS NULL THEN 'unknown' ELSE 'accepted' END,
+               taxiway.now(), g.task_id, CASE WHEN g.task_id IS NULL THEN $7 END
           FROM given g JOIN entered e ON e.video_id = g.video_id
     ), searched AS (
         INSERT INTO taxiway.search (video_id, created_at, model, words)
@@ -99,13 +102,13 @@ TAKE = f"""
 # The operator's consent, for these videos ($1), and a new round of each. The mirror writes it to the row.
 REQUEUE = """
     WITH consented AS (
-        UPDATE taxiway.submissions SET consent = 'operator', consented_at = now(), consented_by = $2
+        UPDATE taxiway.submissions SET consent = 'operator', consented_at = taxiway.now(), consented_by = $2
          WHERE video_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
         RETURNING video_id, id, quoted_credits
     ), again AS (
         UPDATE taxiway.videos
-           SET status = 'queued', round = round + 1, run_after = now(), queued_at = now(), error_code = NULL,
-               error_message = NULL, finished_at = NULL, updated_at = now()
+           SET status = 'queued', round = round + 1, run_after = taxiway.now(), queued_at = taxiway.now(),
+               error_code = NULL, error_message = NULL, finished_at = NULL, updated_at = taxiway.now()
          WHERE id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))
         RETURNING id, quoted_credits
     )

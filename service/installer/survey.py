@@ -198,7 +198,7 @@ async def survey(
 
 async def _check_zone(connection: Connection, zone: str) -> None:
     try:
-        await connection.fetchval("SELECT now() AT TIME ZONE $1", zone)
+        await connection.fetchval("SELECT taxiway.now() AT TIME ZONE $1", zone)
     except asyncpg.DataError as exc:
         raise LinkRefused(f"--zone {zone}: {exc}") from exc
 

@@ -128,7 +128,7 @@ class Choosing:
         # The key stands outside: within, a plain `id` would be the event's.
         parked = (
             f"CAST({key} AS text) <> ALL(ARRAY(SELECT e.detail ->> 'key' FROM taxiway.events e"
-            f" WHERE e.kind = '{PARKED}' AND e.at > now() - interval '{PARKED_MINUTES} minutes'"
+            f" WHERE e.kind = '{PARKED}' AND e.at > taxiway.now() - interval '{PARKED_MINUTES} minutes'"
             f" AND e.detail ->> 'statement' = '{name}'))"
         )
         self.name = name

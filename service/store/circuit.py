@@ -40,13 +40,14 @@ WITH held AS MATERIALIZED (
         max_in_flight = CASE WHEN $6 THEN GREATEST(n.size / 2, 1) ELSE n.risen + n.rest / n.risen END,
         held = CASE WHEN $6 THEN GREATEST(n.size / 2, 2) WHEN $2 > 0 THEN GREATEST(n.held, n.size) ELSE n.held END,
         grown = CASE WHEN $6 THEN 0 ELSE n.rest % n.risen END,
-        used_at = now(), unknown_videos = n.unknown_videos[1:{IN_A_ROW}],
+        used_at = taxiway.now(), unknown_videos = n.unknown_videos[1:{IN_A_ROW}],
         pauses = n.pauses + n.pausing::integer,
         -- A probe had put it off for longer than that.
-        paused_until = CASE WHEN n.pausing THEN now() + make_interval(secs => n.seconds) ELSE m.paused_until END,
+        paused_until = CASE WHEN n.pausing THEN taxiway.now() + make_interval(secs => n.seconds)
+                            ELSE m.paused_until END,
         reason = CASE WHEN n.pausing THEN '{REASON}' ELSE m.reason END,
         detail = CASE WHEN n.pausing THEN $7 ELSE m.detail END,
-        paused_at = CASE WHEN n.pausing THEN COALESCE(m.paused_at, now()) ELSE m.paused_at END,
+        paused_at = CASE WHEN n.pausing THEN COALESCE(m.paused_at, taxiway.now()) ELSE m.paused_at END,
         last_video = CASE WHEN n.pausing THEN COALESCE($8, m.last_video) ELSE m.last_video END
     FROM next n WHERE m.model = n.model
     RETURNING n.pausing, n.seconds::float8 AS seconds

@@ -27,7 +27,7 @@ BLOCKED = """EXISTS (
 
 # What is due of the model `{model}`; run_after may lie in the future.
 _READY = f"""{READY} AND v.model = {{model}}
-          AND v.run_after <= now() AND (v.expires_at IS NULL OR v.expires_at > now())"""
+          AND v.run_after <= taxiway.now() AND (v.expires_at IS NULL OR v.expires_at > taxiway.now())"""
 _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
@@ -36,7 +36,8 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # flight. The inner LIMIT is for the plan, the outer one stops it there: what is behind is not locked.
 _DUE = """
 WITH model AS MATERIALIZED (
-    SELECT l.model, {room} AS room, l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < now() - interval '15 min'
+    SELECT l.model, {room} AS room,
+           l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < taxiway.now() - interval '15 min'
            AS stirred
     FROM taxiway.models l
     WHERE l.model <> 'all' AND {open} AND EXISTS (SELECT FROM taxiway.videos v WHERE {ready} OFFSET 0)
@@ -54,13 +55,13 @@ _CLAIM = (
     + """, {affordable} opened AS (
     INSERT INTO taxiway.submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
     SELECT id, model, quoted_credits, $2,
-           now() + make_interval(secs => $1), now() + make_interval(secs => $1 + {margin})
+           taxiway.now() + make_interval(secs => $1), taxiway.now() + make_interval(secs => $1 + {margin})
     FROM {source} RETURNING id, video_id
 )
 UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL,
-    submitted_at = now(), poll_after = now() + make_interval(secs => {first_poll}), polled_at = NULL,
+    submitted_at = taxiway.now(), poll_after = taxiway.now() + make_interval(secs => {first_poll}), polled_at = NULL,
     task_status = NULL, progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL,
-    cost_credits = NULL, updated_at = now()
+    cost_credits = NULL, updated_at = taxiway.now()
 FROM opened o JOIN due d ON d.id = o.video_id WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id, d.room, d.stirred
@@ -71,7 +72,7 @@ _OPEN_MODELS = (
 )
 # For a probe: one paused model; 'all': any that is not paused itself, although all are. A database that was restored is
 # never probed.
-_PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= now()
+_PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_until <= taxiway.now()
          ELSE l.model = ${model} END
     AND NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason = 'restored')"""
 # A probe takes another video than the one that paused the model, and rather one that no gateway has refused; one whose

@@ -82,7 +82,7 @@ async def identity(database: Database) -> dict[str, Any]:
 
 # A poll alone sends nothing: a second cron that only polls must not hide that the first has stopped.
 _RECENT = """
-SELECT kind, error, extract(epoch FROM now() - started_at)::float8 AS began_seconds_ago
+SELECT kind, error, extract(epoch FROM taxiway.now() - started_at)::float8 AS began_seconds_ago
 FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT $1
 """
 

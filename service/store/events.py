@@ -54,7 +54,7 @@ def _action(row: Any, detail: dict[str, Any]) -> Action:
 # Those who decided something lately, by name.
 _ACTORS = f"""
 SELECT DISTINCT actor FROM taxiway.events
-WHERE kind IN ({", ".join(repr(kind.value) for kind in ACTIONS)}) AND at > now() - interval '90 days'
+WHERE kind IN ({", ".join(repr(kind.value) for kind in ACTIONS)}) AND at > taxiway.now() - interval '90 days'
 ORDER BY 1 LIMIT 200
 """
 

@@ -32,9 +32,9 @@ WITH asked AS MATERIALIZED (
         ) THEN a.refusals + 1 ELSE a.refusals END AS refusals
     FROM asked a
 ), v AS (
-    UPDATE taxiway.videos v SET refusals = c.refusals, refused_at = now(), updated_at = now(),
+    UPDATE taxiway.videos v SET refusals = c.refusals, refused_at = taxiway.now(), updated_at = taxiway.now(),
         status = CASE WHEN c.refusals >= {TIMES} THEN 'failed' ELSE v.status END,
-        finished_at = CASE WHEN c.refusals >= {TIMES} THEN now() END,
+        finished_at = CASE WHEN c.refusals >= {TIMES} THEN taxiway.now() END,
         error_code = CASE WHEN c.refusals >= {TIMES} THEN '{FailureCode.REFUSED_BY_GATEWAY}' ELSE v.error_code END,
         error_message = CASE WHEN c.refusals >= {TIMES} THEN $1::jsonb ->> v.id::text ELSE v.error_message END
     FROM counted c WHERE v.id = c.id

@@ -55,7 +55,7 @@ SELECT i.facts AS known, taxiway.server_identity() AS found,
             SELECT FROM taxiway.submissions s
             WHERE s.video_id = r.video_id AND s.id = r.id AND s.claim_id IS NOT DISTINCT FROM r.claim_id)) AS missing,
        EXISTS (SELECT FROM taxiway.ticks WHERE id = $2 AND ref IS NOT DISTINCT FROM $3::text) AS has_tick,
-       (SELECT extract(epoch FROM now() - GREATEST(max(started_at), i.taken_at))::float8 FROM recent) AS age,
+       (SELECT extract(epoch FROM taxiway.now() - GREATEST(max(started_at), i.taken_at))::float8 FROM recent) AS age,
        (SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY gap))::float8 FROM recent) AS rhythm
 FROM taxiway.maintenance i WHERE i.name = 'identity'
 """
@@ -63,7 +63,7 @@ FROM taxiway.maintenance i WHERE i.name = 'identity'
 # Write down what was found: the first time, after a switchover, or under another address.
 _KEEP = """
 WITH kept AS (
-    UPDATE taxiway.maintenance SET facts = $1::jsonb, taken_at = now() WHERE name = 'identity' RETURNING name
+    UPDATE taxiway.maintenance SET facts = $1::jsonb, taken_at = taxiway.now() WHERE name = 'identity' RETURNING name
 )
 INSERT INTO taxiway.events (kind, actor, detail) SELECT 'switchover', 'submit', $1::jsonb FROM kept WHERE $2
 """
@@ -72,9 +72,9 @@ INSERT INTO taxiway.events (kind, actor, detail) SELECT 'switchover', 'submit', 
 _PAUSE = f"""
 WITH paused AS (
     INSERT INTO taxiway.models AS m (model, paused_until, reason, detail, paused_at)
-    VALUES ('all', 'infinity', '{REASON}', $1, now())
+    VALUES ('all', 'infinity', '{REASON}', $1, taxiway.now())
     ON CONFLICT (model) DO UPDATE SET paused_until = 'infinity', reason = '{REASON}',
-        detail = EXCLUDED.detail, paused_at = now()
+        detail = EXCLUDED.detail, paused_at = taxiway.now()
     WHERE m.reason IS DISTINCT FROM '{REASON}' RETURNING model
 )
 INSERT INTO taxiway.events (kind, actor, detail) SELECT 'restored', 'submit', $2::jsonb FROM paused
@@ -219,7 +219,7 @@ WITH resumed AS (
     UPDATE taxiway.models SET paused_until = NULL, reason = NULL, detail = NULL, paused_at = NULL
     WHERE model = 'all' AND reason = '{REASON}' RETURNING model
 ), accepted AS (
-    UPDATE taxiway.maintenance SET taken_at = now(), facts = jsonb_strip_nulls(taxiway.server_identity())
+    UPDATE taxiway.maintenance SET taken_at = taxiway.now(), facts = jsonb_strip_nulls(taxiway.server_identity())
         || jsonb_build_object('places', jsonb_build_array($1::text),
                               'accepted', COALESCE((facts ->> 'accepted')::bigint, 0) + 1)
     WHERE name = 'identity' AND EXISTS (SELECT FROM resumed) RETURNING facts

@@ -49,7 +49,7 @@ async def receive(database: Database, callbacks: Sequence[Callback]) -> dict[str
     return {row["id"]: row["body_hash"] for row in rows}
 
 
-_HANDLED = "UPDATE taxiway.inbox SET handled_at = now(), result = $2 WHERE id = $1 AND handled_at IS NULL"
+_HANDLED = "UPDATE taxiway.inbox SET handled_at = taxiway.now(), result = $2 WHERE id = $1 AND handled_at IS NULL"
 
 
 async def handled(database: Database, message_id: str, result: str) -> None:
@@ -69,7 +69,7 @@ _MATCH = Choosing(
 WITH match AS MATERIALIZED ({_MATCHING}
 ), hastened AS (
     UPDATE taxiway.videos v SET
-        poll_after = LEAST(v.poll_after, GREATEST(now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
+        poll_after = LEAST(v.poll_after, GREATEST(taxiway.now(), v.polled_at + interval '{LEAST_GAP_SECONDS} seconds'))
     WHERE v.id = ANY(ARRAY(
         SELECT id FROM taxiway.videos WHERE id IN (SELECT video_id FROM match) AND status = 'processing'
         FOR UPDATE SKIP LOCKED))
@@ -77,10 +77,10 @@ WITH match AS MATERIALIZED ({_MATCHING}
 ), noted AS (
     INSERT INTO taxiway.events (video_id, kind, actor) SELECT id, 'callback', 'callback' FROM hastened
 ), sought AS (
-    UPDATE taxiway.submissions SET look_due = now()
+    UPDATE taxiway.submissions SET look_due = taxiway.now()
     WHERE outcome = 'unknown' AND task_id = ANY(ARRAY(SELECT task_id FROM match))
 )
-UPDATE taxiway.inbox i SET handled_at = now(), result = 'matched' FROM match m
+UPDATE taxiway.inbox i SET handled_at = taxiway.now(), result = 'matched' FROM match m
 WHERE i.id = m.id AND (m.video_id IN (SELECT id FROM hastened)
                        OR EXISTS (SELECT FROM taxiway.videos v WHERE v.id = m.video_id AND v.status <> 'processing'))
 """,

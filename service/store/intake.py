@@ -78,10 +78,11 @@ WITH mapped AS (
         status = CASE WHEN m.refusal IS NULL THEN v.status ELSE 'failed' END,
         error_code = CASE WHEN m.refusal IS NOT NULL THEN $2 END,
         error_message = m.refusal,
-        finished_at = CASE WHEN m.refusal IS NOT NULL THEN now() END,
-        queued_at = CASE WHEN v.finished_at IS NULL THEN v.queued_at ELSE now() END,  -- put back: it starts again
-        expires_at = now() + make_interval(secs => $3),
-        retries = 0, task_retries = 0, updated_at = now()
+        finished_at = CASE WHEN m.refusal IS NOT NULL THEN taxiway.now() END,
+        -- Put back: it starts again.
+        queued_at = CASE WHEN v.finished_at IS NULL THEN v.queued_at ELSE taxiway.now() END,
+        expires_at = taxiway.now() + make_interval(secs => $3),
+        retries = 0, task_retries = 0, updated_at = taxiway.now()
     FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
     RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.prompt, v.quoted_credits, m.refusal
 ), found AS (
@@ -112,13 +113,14 @@ async def map_rows(
 
 # Patience is over: what is still queued by now fails, and says so.
 _OVER = f"""
-    SELECT id FROM taxiway.videos WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL {ONLY}
+    SELECT id FROM taxiway.videos WHERE status = 'queued' AND expires_at <= taxiway.now() AND finished_at IS NULL {ONLY}
     ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED"""
 _EXPIRE = Choosing(
     "expire",
     f"""
 WITH ended AS (
-    UPDATE taxiway.videos v SET status = 'failed', error_code = $2, finished_at = now(), updated_at = now(),
+    UPDATE taxiway.videos v
+    SET status = 'failed', error_code = $2, finished_at = taxiway.now(), updated_at = taxiway.now(),
         error_message = 'It was still queued when its time was over (expires_at); nothing was sent and nothing paid'
                         || COALESCE('. Last reason: ' || v.error_message, '') || '.'
     WHERE v.id = ANY(ARRAY({_OVER})) RETURNING v.id

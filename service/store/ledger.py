@@ -36,9 +36,9 @@ WITH dragged AS MATERIALIZED ({_DRAGGED}
     ORDER BY v.id FOR UPDATE SKIP LOCKED
 ), v AS (
     UPDATE taxiway.videos v SET status = CASE d.outcome WHEN 'accepted' THEN 'processing' ELSE 'failed' END,
-        runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = now(),
-        submitted_at = COALESCE(v.submitted_at, now()),
-        finished_at = CASE d.outcome WHEN 'unknown' THEN now() END,
+        runway_video_id = d.task_id, open_submission_id = NULL, poll_after = NULL, updated_at = taxiway.now(),
+        submitted_at = COALESCE(v.submitted_at, taxiway.now()),
+        finished_at = CASE d.outcome WHEN 'unknown' THEN taxiway.now() END,
         error_code = CASE WHEN d.outcome = 'unknown' AND d.task_id IS NOT NULL THEN '{FailureCode.TASK_VANISHED}'
                           WHEN d.outcome = 'unknown' THEN $2 END,
         error_message = CASE d.outcome WHEN 'unknown' THEN $3 END
@@ -75,9 +75,9 @@ _ORPHANS = Choosing(
     f"""
 WITH o AS MATERIALIZED ({_ORPHANED}), s AS (
     UPDATE taxiway.submissions s SET
-        cancel_due = CASE WHEN o.unwanted THEN now() END,
+        cancel_due = CASE WHEN o.unwanted THEN taxiway.now() END,
         cancel_reason = CASE WHEN o.unwanted THEN 'orphan' END,
-        settled_at = CASE WHEN NOT o.unwanted THEN now() END
+        settled_at = CASE WHEN NOT o.unwanted THEN taxiway.now() END
     FROM o WHERE s.video_id = o.video_id AND s.id = o.id
     RETURNING s.video_id, s.id, o.unwanted
 )
@@ -98,16 +98,16 @@ async def end_orphans(database: Database, limit: int, parking: Parking = RAISE) 
 
 # Whatever must be deleted at Runway; the entry is put off while this caller tries.
 _TO_CANCEL = f"""
-    SELECT c.video_id, c.id FROM taxiway.submissions c WHERE cancel_due <= now() {ONLY}
+    SELECT c.video_id, c.id FROM taxiway.submissions c WHERE cancel_due <= taxiway.now() {ONLY}
     ORDER BY cancel_due LIMIT $1 FOR UPDATE SKIP LOCKED"""
 _CANCELS = Choosing(
     "claim_cancels",
     f"""
 WITH due AS MATERIALIZED ({_TO_CANCEL})
-UPDATE taxiway.submissions s SET cancel_due = now() + make_interval(secs => $2)
+UPDATE taxiway.submissions s SET cancel_due = taxiway.now() + make_interval(secs => $2)
 FROM due WHERE s.video_id = due.video_id AND s.id = due.id
 RETURNING s.id, s.video_id, s.task_id, s.cancel_reason, s.missing,
-    COALESCE(extract(epoch FROM now() - s.missing_since), 0)::float8 AS missing_seconds
+    COALESCE(extract(epoch FROM taxiway.now() - s.missing_since), 0)::float8 AS missing_seconds
 """,
     f"WITH due AS MATERIALIZED ({_TO_CANCEL}) SELECT id, video_id FROM due",
     "c.id",
@@ -127,7 +127,7 @@ async def claim_cancels(
 # booked with the next DELETE, which finds the task gone.
 _CANCELLED = """
 WITH s AS (
-    UPDATE taxiway.submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, now()),
+    UPDATE taxiway.submissions SET cancel_due = NULL, settled_at = COALESCE(settled_at, taxiway.now()),
         task_status = COALESCE(task_status, 'DELETED')
     WHERE (video_id, id) IN (
         SELECT video_id, id FROM taxiway.submissions
@@ -151,8 +151,8 @@ async def cancelled(database: Database, tasks: Sequence[tuple[str, UUID | None]]
 
 # Runway does not know a task that is to be deleted: that is asked once more.
 _MISSING = """
-UPDATE taxiway.submissions SET missing = missing + 1, missing_since = COALESCE(missing_since, now()),
-    cancel_due = now() + make_interval(secs => $2)
+UPDATE taxiway.submissions SET missing = missing + 1, missing_since = COALESCE(missing_since, taxiway.now()),
+    cancel_due = taxiway.now() + make_interval(secs => $2)
 WHERE (video_id, id) IN (
     SELECT video_id, id FROM taxiway.submissions
     WHERE task_id = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($1::jsonb))) AND cancel_due IS NOT NULL

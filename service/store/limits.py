@@ -19,10 +19,10 @@ async def queued(database: Database, most: int) -> int:
 # What one key has asked for today, by the price of each video that it enqueued or retried; and the rest of the day.
 _TODAY = """
 SELECT COALESCE(sum(credits), 0) AS credits,
-       extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
-                          - now() AT TIME ZONE 'UTC')::float8 AS seconds_left
+       extract(epoch FROM date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') + interval '1 day'
+                          - taxiway.now() AT TIME ZONE 'UTC')::float8 AS seconds_left
 FROM taxiway.events
-WHERE at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+WHERE at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
   AND actor = $1 AND kind IN ('enqueued', 'retried')
 """
 

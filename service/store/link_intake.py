@@ -118,10 +118,11 @@ WITH given AS MATERIALIZED (
 ), v AS (
     INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits,
                                 expires_at, input, status, error_code, error_message, finished_at)
-    SELECT g.video_id, g.user_id, g.prompt, LEAST(g.created_at, now()), g.model, 'link', $2, g.operation,
-           g.quoted_credits, now() + make_interval(secs => $4), g.input,
+    SELECT g.video_id, g.user_id, g.prompt, LEAST(g.created_at, taxiway.now()), g.model, 'link', $2, g.operation,
+           g.quoted_credits, taxiway.now() + make_interval(secs => $4), g.input,
            CASE WHEN g.refusal IS NULL THEN 'queued' ELSE 'failed' END,
-           CASE WHEN g.refusal IS NOT NULL THEN $3 END, g.refusal, CASE WHEN g.refusal IS NOT NULL THEN now() END
+           CASE WHEN g.refusal IS NOT NULL THEN $3 END, g.refusal,
+           CASE WHEN g.refusal IS NOT NULL THEN taxiway.now() END
     FROM given g JOIN entered e ON e.video_id = g.video_id
     RETURNING id, created_at, model, input, prompt, metadata, quoted_credits, error_code, error_message
 ), noted AS (
@@ -190,24 +191,26 @@ WITH given AS MATERIALIZED (
         status = CASE WHEN e.origin = 'api' OR g.refusal IS NULL THEN 'queued' ELSE 'failed' END,
         error_code = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN $3 END,
         error_message = CASE WHEN e.origin <> 'api' THEN g.refusal END,
-        finished_at = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN now() END,
-        round = v.round + 1, run_after = now(), queued_at = now(), expires_at = now() + make_interval(secs => $4),
+        finished_at = CASE WHEN e.origin <> 'api' AND g.refusal IS NOT NULL THEN taxiway.now() END,
+        round = v.round + 1, run_after = taxiway.now(), queued_at = taxiway.now(),
+        expires_at = taxiway.now() + make_interval(secs => $4),
         retries = 0, task_retries = 0, resubmissions = 0, runway_video_id = NULL, task_status = NULL, progress = NULL,
-        output = NULL, video_url = NULL, video_url_expires_at = NULL, cost_credits = NULL, updated_at = now()
+        output = NULL, video_url = NULL, video_url_expires_at = NULL, cost_credits = NULL, updated_at = taxiway.now()
     FROM ended e JOIN row r ON r.video_id = e.id JOIN given g ON g.app_id = r.app_id
     WHERE v.id = e.id AND NOT e.needs_consent
     RETURNING v.id, CASE WHEN e.origin <> 'api' THEN g.refusal END AS refusal
 ), refused AS (
-    UPDATE taxiway.videos v SET error_message = $5, updated_at = now() FROM ended e
+    UPDATE taxiway.videos v SET error_message = $5, updated_at = taxiway.now() FROM ended e
     WHERE v.id = e.id AND e.needs_consent RETURNING v.id, $5::text AS refusal
 ), lost AS (
     INSERT INTO taxiway.videos (id, user_id, prompt, model, origin, link_id, operation, quoted_credits, expires_at,
                                 input, status, error_code, error_message, finished_at, round)
     SELECT r.video_id, g.user_id, g.prompt, g.model, 'link', $2, g.operation, g.quoted_credits,
-           now() + make_interval(secs => $4), g.input,
+           taxiway.now() + make_interval(secs => $4), g.input,
            CASE WHEN COALESCE(n.refusal, g.refusal) IS NULL THEN 'queued' ELSE 'failed' END,
            CASE WHEN n.refusal IS NOT NULL THEN $6 WHEN g.refusal IS NOT NULL THEN $3 END,
-           COALESCE(n.refusal, g.refusal), CASE WHEN COALESCE(n.refusal, g.refusal) IS NOT NULL THEN now() END, 2
+           COALESCE(n.refusal, g.refusal),
+           CASE WHEN COALESCE(n.refusal, g.refusal) IS NOT NULL THEN taxiway.now() END, 2
     FROM row r JOIN given g ON g.app_id = r.app_id CROSS JOIN LATERAL (
         SELECT CASE WHEN {NEEDS_CONSENT.replace("v.id", "r.video_id")} THEN $5 END AS refusal) AS n
     WHERE NOT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = r.video_id)
@@ -225,7 +228,7 @@ WITH given AS MATERIALIZED (
     WHERE d.refusal IS NULL AND s.outcome = 'accepted' AND s.consent IS NULL
     FOR NO KEY UPDATE OF s SKIP LOCKED
 ), consented AS (
-    UPDATE taxiway.submissions s SET consent = 'app', consented_at = now(), consented_by = 'linked table'
+    UPDATE taxiway.submissions s SET consent = 'app', consented_at = taxiway.now(), consented_by = 'linked table'
     FROM wanted w WHERE s.video_id = w.video_id AND s.id = w.id
     RETURNING s.video_id, s.id
 ), noted_consent AS (
@@ -282,8 +285,8 @@ async def take_again(
 _SEEN = """
 UPDATE taxiway.links SET seen_until = COALESCE($2, seen_until),
     sweep_seconds = CASE WHEN $3 THEN $6 ELSE sweep_seconds END,
-    sweep_due = CASE WHEN $3 THEN now() + make_interval(secs => GREATEST(60, 50 * $4)) ELSE sweep_due END,
-    look_due = now() + make_interval(secs => $5)
+    sweep_due = CASE WHEN $3 THEN taxiway.now() + make_interval(secs => GREATEST(60, 50 * $4)) ELSE sweep_due END,
+    look_due = taxiway.now() + make_interval(secs => $5)
 WHERE id = $1
 """
 
@@ -301,7 +304,8 @@ async def seen(
 
 
 _TURN = """
-UPDATE taxiway.links SET look_due = now() + interval '10 seconds' WHERE id = $1 AND look_due <= now() RETURNING id
+UPDATE taxiway.links SET look_due = taxiway.now() + interval '10 seconds'
+WHERE id = $1 AND look_due <= taxiway.now() RETURNING id
 """
 
 
@@ -330,18 +334,18 @@ WITH given AS MATERIALIZED (
     SELECT $2, g.app_id, g.video_id, g.word FROM given g ORDER BY g.app_id
     ON CONFLICT DO NOTHING RETURNING video_id
 ), taken AS (
-    SELECT g.*, LEAST(g.since, now() - interval '1 second') AS sent_at
+    SELECT g.*, LEAST(g.since, taxiway.now() - interval '1 second') AS sent_at
     FROM given g JOIN entered e ON e.video_id = g.video_id
 ), entry AS (
     INSERT INTO taxiway.submissions (video_id, opened_at, call_deadline, deadline, model, quoted_credits, closed_at,
                                      outcome, error)
     SELECT video_id, sent_at, sent_at + interval '60 seconds', sent_at + interval '90 seconds',
-           COALESCE(model, 'unknown'), quoted_credits, now(), 'unknown', $4 FROM taken
+           COALESCE(model, 'unknown'), quoted_credits, taxiway.now(), 'unknown', $4 FROM taken
 ), v AS (
     INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits,
                                 input, status, error_code, error_message, submitted_at, finished_at)
-    SELECT video_id, user_id, prompt, LEAST(created_at, now()), model, 'link', $2, operation, quoted_credits, input,
-           'failed', $3, $4, sent_at, now() FROM taken
+    SELECT video_id, user_id, prompt, LEAST(created_at, taxiway.now()), model, 'link', $2, operation, quoted_credits,
+           input, 'failed', $3, $4, sent_at, taxiway.now() FROM taken
     RETURNING id, quoted_credits
 ), noted AS (
     INSERT INTO taxiway.events (video_id, kind, actor, code, credits)

@@ -53,7 +53,7 @@ async def troubled(database: Database) -> list[Troubled]:
 _GATE_REFUSED = """
 SELECT detail ->> 'link' AS link, count(*) AS videos, (array_agg(detail ->> 'words' ORDER BY at DESC))[1] AS words,
        (array_agg(video_id ORDER BY at DESC))[1] AS video_id
-FROM taxiway.events WHERE kind = 'gate_refused' AND at > now() - interval '1 day' GROUP BY 1 ORDER BY 1
+FROM taxiway.events WHERE kind = 'gate_refused' AND at > taxiway.now() - interval '1 day' GROUP BY 1 ORDER BY 1
 """
 
 

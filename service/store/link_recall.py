@@ -67,7 +67,7 @@ def are_too_many(rows: Sequence[Row]) -> bool:
 
 # First seen to be gone, or back again. A row that another transaction holds comes with the next look.
 _MISSING = """
-UPDATE taxiway.rows SET missing_since = CASE WHEN $2 THEN now() END
+UPDATE taxiway.rows SET missing_since = CASE WHEN $2 THEN taxiway.now() END
 WHERE video_id = ANY(ARRAY(
     SELECT video_id FROM taxiway.rows
     WHERE video_id = ANY(ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1::jsonb)))

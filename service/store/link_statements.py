@@ -111,7 +111,8 @@ def look(table: LinkedTable, *, window: bool) -> str:
     key, newest, since = table.window_key, "NULL::text", ""
     if key == "created_at":
         newest = (
-            f"(SELECT LEAST({_zoned(table, key, f'max({column(table, key)})')}, now())::text FROM {relation(table)} a)"
+            f"(SELECT LEAST({_zoned(table, key, f'max({column(table, key)})')}, taxiway.now())::text "
+            f"FROM {relation(table)} a)"
         )
         bound = f"($1::text::timestamptz - interval '{WINDOW}')"
         if table.bases[key] == "timestamp":
@@ -274,10 +275,11 @@ def one(table: LinkedTable) -> str:
 
 
 def _updated(table: LinkedTable) -> str:
+    # It runs as the role of the app's, which may not use the schema taxiway: PostgreSQL's own function.
     name = identifier(table.link.columns["updated_at"].name)
     if table.bases["updated_at"] == "timestamp":
-        return f"{name} = now() AT TIME ZONE {literal(table.link.mapping.zone or 'UTC')}"
-    return f"{name} = now()"
+        return f"{name} = pg_catalog.now() AT TIME ZONE {literal(table.link.mapping.zone or 'UTC')}"
+    return f"{name} = pg_catalog.now()"
 
 
 _GIVEN = """WITH given AS (
@@ -349,7 +351,7 @@ def _died(table: LinkedTable) -> str | None:
     if word is None or since not in table.link.columns:
         return None
     found = f"{column(table, 'status')} IN ({literal(word)})"
-    found += f" AND {_moment(table, since)} < now() - make_interval(secs => $1)"
+    found += f" AND {_moment(table, since)} < taxiway.now() - make_interval(secs => $1)"
     if "runway_video_id" in table.link.columns:
         found += f" AND COALESCE(btrim({_text(table, 'runway_video_id')}), '') = ''"
     mapping = table.link.mapping

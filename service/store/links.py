@@ -28,10 +28,10 @@ ROLE = "taxiway_link_{id}"  # of one link, if the operator made it: may touch th
 # an app's table. A paused link is tried again when it is due; one that waits for the operator never is.
 _OPEN = f"""
 SELECT l.id, l.schema_name, l.table_name, l.table_oid::bigint AS table_oid, l.mapping, l.columns AS known, l.state,
-       l.reason, l.seen_until, l.sweep_seconds, l.sweep_due <= now() AS sweep_is_due,
-       l.look_due <= now() AS look_is_due,
+       l.reason, l.seen_until, l.sweep_seconds, l.sweep_due <= taxiway.now() AS sweep_is_due,
+       l.look_due <= taxiway.now() AS look_is_due,
        EXISTS (SELECT FROM taxiway.mirror_queue q WHERE q.link_id = l.id)
-       OR EXISTS (SELECT FROM taxiway.rows r WHERE r.due_at <= now() AND r.link_id = l.id) AS is_behind,
+       OR EXISTS (SELECT FROM taxiway.rows r WHERE r.due_at <= taxiway.now() AND r.link_id = l.id) AS is_behind,
        (SELECT rolname FROM pg_roles
         WHERE rolname = 'taxiway_link_' || l.id AND pg_has_role(oid, 'MEMBER')) AS role,
        EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id IS NULL AND r.link_id = l.id) AS has_left_alone, t.*
@@ -57,16 +57,17 @@ FROM taxiway.links l LEFT JOIN LATERAL (
     WHERE c.oid = COALESCE((SELECT named.oid FROM pg_class named JOIN pg_namespace s ON s.oid = named.relnamespace
                             WHERE s.nspname = l.schema_name AND named.relname = l.table_name), l.table_oid)
 ) AS t ON true
-WHERE l.state IN ('open', 'closing') OR l.state = 'paused' AND l.look_due <= now()
+WHERE l.state IN ('open', 'closing') OR l.state = 'paused' AND l.look_due <= taxiway.now()
 ORDER BY l.id
 """
 _PAUSE = """
 UPDATE taxiway.links SET state = CASE WHEN state = 'closing' THEN state ELSE 'paused' END, reason = $2,
-    look_due = CASE WHEN $3::float8 IS NULL THEN 'infinity' ELSE now() + make_interval(secs => $3::float8) END
+    look_due = CASE WHEN $3::float8 IS NULL THEN 'infinity' ELSE taxiway.now() + make_interval(secs => $3::float8) END
 WHERE id = $1 AND state IN ('open', 'paused', 'closing')
 """
 _OPENED = (
-    "UPDATE taxiway.links SET state = 'open', reason = NULL WHERE id = $1 AND state = 'paused' AND look_due <= now()"
+    "UPDATE taxiway.links SET state = 'open', reason = NULL "
+    "WHERE id = $1 AND state = 'paused' AND look_due <= taxiway.now()"
 )
 _COLUMNS = "UPDATE taxiway.links SET columns = $2::jsonb WHERE id = $1"
 

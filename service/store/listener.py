@@ -14,9 +14,9 @@ from service.store.url import Target
 AGAIN_SECONDS = 60.0
 # Transactions that notify commit one after the other, which is dear where no worker listens: so it is written down that
 # one does, and believed for a while, for a worker may be in the middle of a long tick.
-_LISTENS = "UPDATE taxiway.maintenance SET taken_at = now() WHERE name = 'listener'"
+_LISTENS = "UPDATE taxiway.maintenance SET taken_at = taxiway.now() WHERE name = 'listener'"
 HAS_LISTENER = """EXISTS (
-    SELECT FROM taxiway.maintenance WHERE name = 'listener' AND taken_at > now() - interval '15 minutes')"""
+    SELECT FROM taxiway.maintenance WHERE name = 'listener' AND taken_at > taxiway.now() - interval '15 minutes')"""
 
 
 class Listener:

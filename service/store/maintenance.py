@@ -17,14 +17,14 @@ LEASE_SECONDS = 120.0  # a process that takes its turn and dies costs this much
 # Which of them are due: 'counts' only of a large table. The walks in there are no snapshots (retention.py).
 DUE = f"""
 SELECT COALESCE(string_agg(name, ','), '') FROM taxiway.maintenance
-WHERE due_at <= now() AND (
+WHERE due_at <= taxiway.now() AND (
     name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES})
 """
 
 # One process takes it: for all others it is not due any more.
 _TAKE_TURN = """
-UPDATE taxiway.maintenance SET due_at = now() + make_interval(secs => $2)
-WHERE name = $1 AND due_at <= now()
+UPDATE taxiway.maintenance SET due_at = taxiway.now() + make_interval(secs => $2)
+WHERE name = $1 AND due_at <= taxiway.now()
 """
 
 
@@ -42,9 +42,9 @@ BY_STATUS = """
 # The time that it took spaces it from the next.
 _COUNT = f"""
 UPDATE taxiway.maintenance SET facts = s.facts, taken_at = s.began_at,
-    due_at = now() + make_interval(secs => GREATEST($1::float8, $2 * s.seconds))
+    due_at = taxiway.now() + make_interval(secs => GREATEST($1::float8, $2 * s.seconds))
 FROM (
-    SELECT facts, now() AS began_at, date_part('epoch', clock_timestamp() - statement_timestamp()) AS seconds
+    SELECT facts, taxiway.now() AS began_at, date_part('epoch', clock_timestamp() - statement_timestamp()) AS seconds
     FROM (SELECT COALESCE(jsonb_object_agg(status, n), '{{}}') AS facts
           FROM ({BY_STATUS}) AS each
           OFFSET 0) AS whole
@@ -59,7 +59,8 @@ async def count(database: Database) -> None:
 
 
 _KEEP = """
-UPDATE taxiway.maintenance SET facts = $2::jsonb, taken_at = now(), due_at = now() + make_interval(secs => $3)
+UPDATE taxiway.maintenance
+SET facts = $2::jsonb, taken_at = taxiway.now(), due_at = taxiway.now() + make_interval(secs => $3)
 WHERE name = $1
 """
 

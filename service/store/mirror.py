@@ -63,7 +63,7 @@ async def notes(database: Database, table: LinkedTable, after: int) -> tuple[lis
     return [Note(row["video_id"], tuple(row["notes"])) for row in rows if not row["is_set_aside"]], last
 
 
-_DUE = "SELECT video_id FROM taxiway.rows WHERE due_at <= now() AND link_id = $1 ORDER BY due_at LIMIT $2"
+_DUE = "SELECT video_id FROM taxiway.rows WHERE due_at <= taxiway.now() AND link_id = $1 ORDER BY due_at LIMIT $2"
 
 
 async def due(database: Database, table: LinkedTable, limit: int) -> list[Note]:
@@ -239,8 +239,8 @@ WITH before AS MATERIALIZED (
       AND id = ANY(ARRAY(SELECT value::bigint FROM jsonb_array_elements_text($4::jsonb)))
 )
 UPDATE taxiway.rows r SET tries = LEAST(r.tries + 1, 1000), sqlstate = $2, error = $3,
-    refused_at = COALESCE(r.refused_at, now()), due_at = now() + make_interval(secs => CASE
-        WHEN r.refused_at < now() - make_interval(secs => {DAILY_AFTER_SECONDS}) THEN {DAILY_SECONDS}
+    refused_at = COALESCE(r.refused_at, taxiway.now()), due_at = taxiway.now() + make_interval(secs => CASE
+        WHEN r.refused_at < taxiway.now() - make_interval(secs => {DAILY_AFTER_SECONDS}) THEN {DAILY_SECONDS}
         ELSE LEAST({FIRST_AGAIN_SECONDS} * 2 ^ LEAST(r.tries, 20), {LONGEST_AGAIN_SECONDS}) END)
 FROM before b WHERE r.video_id = b.video_id RETURNING b.error IS DISTINCT FROM $3 AS is_new
 """
@@ -258,7 +258,7 @@ async def refused(database: Database, table: LinkedTable, one: Note, found: Tabl
 
 _BEHIND = """
 SELECT DISTINCT link_id FROM taxiway.mirror_queue
-UNION SELECT link_id FROM taxiway.rows WHERE due_at <= now()
+UNION SELECT link_id FROM taxiway.rows WHERE due_at <= taxiway.now()
 """
 
 

@@ -16,11 +16,11 @@ from service.store.stats import IN_FLIGHT
 _PAUSE = """
 WITH before AS (SELECT reason FROM taxiway.models WHERE model = $1), paused AS (
     INSERT INTO taxiway.models AS l (model, paused_until, reason, detail, paused_at)
-    VALUES ($1, now() + make_interval(secs => $2), $3, $4, now())
+    VALUES ($1, taxiway.now() + make_interval(secs => $2), $3, $4, taxiway.now())
     ON CONFLICT (model) DO UPDATE SET paused_until = GREATEST(l.paused_until, EXCLUDED.paused_until),
         reason = CASE WHEN l.reason = 'restored' THEN l.reason ELSE EXCLUDED.reason END,
         detail = CASE WHEN l.reason = 'restored' THEN l.detail ELSE EXCLUDED.detail END,
-        paused_at = COALESCE(l.paused_at, now())
+        paused_at = COALESCE(l.paused_at, taxiway.now())
     RETURNING model
 ), noted AS (
     INSERT INTO taxiway.events (kind, actor, code, detail)
@@ -39,12 +39,14 @@ async def pause(database: Queries, model: str, seconds: float, reason: str, deta
 _TRY_PAUSE = """
 WITH made AS (
     INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at, last_video)
-    VALUES ($1, now() + make_interval(secs => $2), $3, $4, now(), $5) ON CONFLICT DO NOTHING RETURNING model
+    VALUES ($1, taxiway.now() + make_interval(secs => $2), $3, $4, taxiway.now(), $5)
+    ON CONFLICT DO NOTHING RETURNING model
 ), held AS MATERIALIZED (
     SELECT model, reason IS NULL AS newly FROM taxiway.models WHERE model = $1 FOR UPDATE SKIP LOCKED
 ), paused AS (
-    UPDATE taxiway.models l SET paused_until = GREATEST(l.paused_until, now() + make_interval(secs => $2)),
-        reason = $3, detail = $4, paused_at = COALESCE(l.paused_at, now()), last_video = COALESCE($5, l.last_video)
+    UPDATE taxiway.models l SET paused_until = GREATEST(l.paused_until, taxiway.now() + make_interval(secs => $2)),
+        reason = $3, detail = $4, paused_at = COALESCE(l.paused_at, taxiway.now()),
+        last_video = COALESCE($5, l.last_video)
     FROM held WHERE l.model = held.model RETURNING held.newly
 ), done AS (
     SELECT true AS newly FROM made UNION ALL SELECT newly FROM paused
@@ -69,14 +71,15 @@ async def try_pause(
 # process probes. While all models are paused, only 'all' is probed, with a video whose own model is open or due
 # as well.
 _PROBE = f"""
-UPDATE taxiway.models SET paused_until = now() + make_interval(secs => $1)
+UPDATE taxiway.models SET paused_until = taxiway.now() + make_interval(secs => $1)
 WHERE model = (
     SELECT l.model FROM taxiway.models l
-    WHERE l.reason IS NOT NULL AND l.paused_until <= now()
+    WHERE l.reason IS NOT NULL AND l.paused_until <= taxiway.now()
       AND (l.model = 'all' OR NOT EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL))
       AND EXISTS (SELECT FROM taxiway.videos v JOIN taxiway.models own ON own.model = v.model
-                  WHERE {READY} AND v.run_after <= now()
-                    AND (v.model = l.model OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= now())))
+                  WHERE {READY} AND v.run_after <= taxiway.now()
+                    AND (v.model = l.model
+                         OR l.model = 'all' AND (own.reason IS NULL OR own.paused_until <= taxiway.now())))
     ORDER BY l.model LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING model, reason
 """

@@ -19,13 +19,13 @@ _PARK = f"""
 WITH known AS (
     SELECT min(at) AS first, max(at) AS last FROM taxiway.events
     WHERE kind = '{PARKED}' AND detail ->> 'statement' = $3 AND detail ->> 'key' = $4
-      AND ($1::uuid IS NULL AND video_id IS NULL AND at > now() - interval '{HOURS + 1} hours' OR video_id = $1)
+      AND ($1::uuid IS NULL AND video_id IS NULL AND at > taxiway.now() - interval '{HOURS + 1} hours' OR video_id = $1)
 ), noted AS (
     INSERT INTO taxiway.events (video_id, kind, actor, detail)
     SELECT $1, '{PARKED}', $2, jsonb_build_object('statement', $3::text, 'key', $4::text) || $5::jsonb
-    FROM known WHERE last IS NULL OR last <= now() - interval '1 hour'
+    FROM known WHERE last IS NULL OR last <= taxiway.now() - interval '1 hour'
 )
-SELECT COALESCE(first <= now() - interval '{HOURS} hours', false) AS is_over FROM known
+SELECT COALESCE(first <= taxiway.now() - interval '{HOURS} hours', false) AS is_over FROM known
 """
 
 
@@ -41,7 +41,7 @@ async def park(
 _FAIL = """
 WITH ended AS (
     UPDATE taxiway.videos v SET status = 'failed', open_submission_id = NULL, error_code = $2, error_message = $3,
-        finished_at = now(), updated_at = now()
+        finished_at = taxiway.now(), updated_at = taxiway.now()
     WHERE v.id = ANY(ARRAY(
         SELECT id FROM taxiway.videos WHERE id = $1 AND status IN ('queued', 'processing') FOR UPDATE SKIP LOCKED))
     RETURNING v.id
@@ -59,7 +59,7 @@ async def fail(database: Database, video_id: UUID, words: str, step: str) -> boo
 _RECENT = f"""
 SELECT count(*) OVER () AS rows, at, video_id, actor, detail FROM (
     SELECT DISTINCT ON (video_id, detail ->> 'statement', detail ->> 'key') at, video_id, actor, detail
-    FROM taxiway.events WHERE kind = '{PARKED}' AND at > now() - make_interval(hours => $1)
+    FROM taxiway.events WHERE kind = '{PARKED}' AND at > taxiway.now() - make_interval(hours => $1)
     ORDER BY video_id, detail ->> 'statement', detail ->> 'key', at DESC) AS each
 ORDER BY at DESC LIMIT 1
 """

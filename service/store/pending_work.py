@@ -14,9 +14,9 @@ _PENDING_WORK = f"""
 SELECT
     EXISTS (SELECT FROM taxiway.videos v WHERE {FOR_INTAKE})
     OR EXISTS (SELECT FROM taxiway.videos
-               WHERE status = 'queued' AND expires_at <= now() AND finished_at IS NULL) AS intake,
+               WHERE status = 'queued' AND expires_at <= taxiway.now() AND finished_at IS NULL) AS intake,
     EXISTS (SELECT FROM taxiway.links WHERE state <> 'closed') AS links,
-    EXISTS (SELECT FROM taxiway.submissions WHERE outcome IS NULL AND deadline <= now())
+    EXISTS (SELECT FROM taxiway.submissions WHERE outcome IS NULL AND deadline <= taxiway.now())
     OR EXISTS (SELECT FROM taxiway.submissions WHERE unsaved IS NOT NULL)
     OR EXISTS (SELECT FROM taxiway.inbox WHERE handled_at IS NULL)
     OR EXISTS (
@@ -26,14 +26,14 @@ SELECT
     OR EXISTS (
         SELECT FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
         WHERE {UNCONSENTED} AND s.cancel_due IS NULL AND v.status = 'queued') AS rescue,
-    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= now()) AS cancel,
-    EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
+    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= taxiway.now()) AS cancel,
+    EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= taxiway.now()) AS probe,
     EXISTS (SELECT FROM taxiway.videos
             WHERE status = 'processing' AND runway_video_id IS NOT NULL
-              AND COALESCE(poll_after, '-infinity') <= now()) AS poll,
-    EXISTS (SELECT FROM taxiway.submissions WHERE look_due <= now()) AS look,
-    EXISTS (SELECT FROM taxiway.ticks WHERE started_at < now() - interval '{KEEP_DAYS} days')
-    OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < now() - interval '{KEEP_DAYS} days')
+              AND COALESCE(poll_after, '-infinity') <= taxiway.now()) AS poll,
+    EXISTS (SELECT FROM taxiway.submissions WHERE look_due <= taxiway.now()) AS look,
+    EXISTS (SELECT FROM taxiway.ticks WHERE started_at < taxiway.now() - interval '{KEEP_DAYS} days')
+    OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < taxiway.now() - interval '{KEEP_DAYS} days')
     OR {DUE.format(retention="$1::float8")} AS prune
 """
 

@@ -30,7 +30,7 @@ WITH ready AS (
     CROSS JOIN LATERAL (
         SELECT v.run_after FROM taxiway.videos v
         WHERE {READY} AND v.model = l.model
-          AND v.run_after <= now()
+          AND v.run_after <= taxiway.now()
         ORDER BY v.claim_order, v.run_after, v.id LIMIT {CANDIDATES}
     ) AS next
     UNION ALL
@@ -48,28 +48,30 @@ SELECT large.taken_at AS counted_at, CASE WHEN large.yes THEN large.facts || jso
         'processing', (SELECT count(*) FROM taxiway.videos WHERE status = 'processing'))
     ELSE (SELECT jsonb_object_agg(status, n) FROM ({BY_STATUS}) AS s)
     END AS counts, large.yes AS from_snapshot,
-    (SELECT extract(epoch FROM now() - min(run_after))::float8 FROM (
+    (SELECT extract(epoch FROM taxiway.now() - min(run_after))::float8 FROM (
         SELECT run_after FROM ready
         UNION ALL
         (SELECT v.run_after FROM taxiway.videos v WHERE {FOR_INTAKE}
          ORDER BY run_after LIMIT 1)
-     ) AS waiting WHERE run_after <= now()) AS oldest_queued_seconds,
+     ) AS waiting WHERE run_after <= taxiway.now()) AS oldest_queued_seconds,
     (SELECT count(*) FROM (
-        SELECT video_id FROM taxiway.submissions WHERE outcome IS NULL AND deadline < now() - interval '10 minutes'
+        SELECT video_id FROM taxiway.submissions
+        WHERE outcome IS NULL AND deadline < taxiway.now() - interval '10 minutes'
         UNION
         SELECT video_id FROM taxiway.submissions
-        WHERE unsaved IS NOT NULL AND closed_at < now() - interval '10 minutes'
+        WHERE unsaved IS NOT NULL AND closed_at < taxiway.now() - interval '10 minutes'
         UNION
         SELECT id FROM taxiway.videos
         WHERE status = 'processing' AND runway_video_id IS NOT NULL
-          AND COALESCE(poll_after, '-infinity') < now() - interval '1 hour'
+          AND COALESCE(poll_after, '-infinity') < taxiway.now() - interval '1 hour'
         UNION
         SELECT v.id FROM taxiway.events e JOIN taxiway.videos v ON v.id = e.video_id
-        WHERE e.kind = '{PARKED}' AND e.at BETWEEN now() - interval '2 hours' AND now() - interval '10 minutes'
+        WHERE e.kind = '{PARKED}'
+          AND e.at BETWEEN taxiway.now() - interval '2 hours' AND taxiway.now() - interval '10 minutes'
           AND v.status IN ('queued', 'processing') AND v.updated_at <= e.at) AS those) AS stuck,
     open.unknown, open.unknown_credits,
     (SELECT count(*) FROM taxiway.videos
-     WHERE finished_at > now() - interval '1 hour' AND status = 'failed' AND {MODERATED}) AS moderated
+     WHERE finished_at > taxiway.now() - interval '1 hour' AND status = 'failed' AND {MODERATED}) AS moderated
 FROM large CROSS JOIN (
     SELECT count(*) FILTER (WHERE consent IS NULL) AS unknown,
            COALESCE(sum(COALESCE(estimated_credits, quoted_credits)), 0)::float8 AS unknown_credits

@@ -26,7 +26,7 @@ LEDGER_REST = "1 hour"
 SEARCH_REST = EVENT_REST = "1 day"
 
 _OLD_TICKS = f"""
-    SELECT id FROM taxiway.ticks WHERE started_at < now() - make_interval(days => $1) {ONLY}
+    SELECT id FROM taxiway.ticks WHERE started_at < taxiway.now() - make_interval(days => $1) {ONLY}
     ORDER BY started_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
 _PRUNE_TICKS = Choosing(
     "prune_ticks",
@@ -36,7 +36,7 @@ _PRUNE_TICKS = Choosing(
     key_type="bigint",
 )
 _OLD_CALLBACKS = f"""
-    SELECT id FROM taxiway.inbox WHERE received_at < now() - make_interval(days => $1) {ONLY}
+    SELECT id FROM taxiway.inbox WHERE received_at < taxiway.now() - make_interval(days => $1) {ONLY}
     ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
 _PRUNE_INBOX = Choosing(
     "prune_inbox",
@@ -54,7 +54,7 @@ async def prune(database: Database, limit: int, parking: Parking = RAISE) -> int
 
 
 # Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
-DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= now()
+DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= taxiway.now()
                 AND (name IN ('ledger_walk', 'search_walk', 'event_walk')
                      OR name = 'removal' AND {retention} IS NOT NULL))"""
 
@@ -95,12 +95,12 @@ async def _walk(database: Database, step: Walk, *arguments: object, parking: Par
 _PASSED = f"""
 WITH walk AS MATERIALIZED (
     SELECT taken_at AS at, CAST(facts ->> 'after' AS bigint) AS after,
-           GREATEST(taken_at, LEAST(taken_at + interval '{SPAN}', now() - make_interval(days => $1))) AS until,
-           now() - make_interval(days => $1) AS young
-    FROM taxiway.maintenance WHERE name = 'ledger_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+           GREATEST(taken_at, LEAST(taken_at + interval '{SPAN}', taxiway.now() - make_interval(days => $1))) AS until,
+           taxiway.now() - make_interval(days => $1) AS young
+    FROM taxiway.maintenance WHERE name = 'ledger_walk' AND due_at <= taxiway.now() FOR UPDATE SKIP LOCKED
 ), batch AS MATERIALIZED (
     SELECT s.place, s.id, s.opened_at, row_number() OVER (ORDER BY s.opened_at, s.id) AS n,
-           s.opened_at >= now() - interval '{WAIT_DAYS} days'
+           s.opened_at >= taxiway.now() - interval '{WAIT_DAYS} days'
                AND (s.outcome IS NULL
                     OR s.outcome = 'accepted' AND COALESCE(s.settled_at, 'infinity') >= walk.young) AS waits
     FROM walk CROSS JOIN LATERAL (
@@ -119,7 +119,7 @@ _STEP_ON = f"""
     UPDATE taxiway.maintenance w SET
         taken_at = CASE came_to WHEN 'end' THEN walk.until ELSE COALESCE(last.opened_at, walk.at) END,
         facts = jsonb_build_object('after', CASE came_to WHEN 'end' THEN 0 ELSE COALESCE(last.id, walk.after) END),
-        due_at = now() + CASE WHEN came_to = 'waits' OR came_to = 'end' AND walk.until >= walk.young
+        due_at = taxiway.now() + CASE WHEN came_to = 'waits' OR came_to = 'end' AND walk.until >= walk.young
                               THEN interval '{LEDGER_REST}' ELSE '0' END
     FROM walk CROSS JOIN step LEFT JOIN (SELECT * FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
     WHERE w.name = 'ledger_walk'"""
@@ -144,14 +144,14 @@ _EMPTY_LOOKS = Walk(
 _SEARCHED = """
 WITH walk AS MATERIALIZED (
     SELECT CAST(facts ->> 'after' AS uuid) AS after FROM taxiway.maintenance
-    WHERE name = 'search_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    WHERE name = 'search_walk' AND due_at <= taxiway.now() FOR UPDATE SKIP LOCKED
 ), passed AS MATERIALIZED (
     SELECT s.video_id FROM walk CROSS JOIN LATERAL (
         SELECT video_id FROM taxiway.search WHERE video_id > walk.after ORDER BY video_id LIMIT $1) AS s
 )"""
 _SEARCH_ON = f"""
-    UPDATE taxiway.maintenance w SET taken_at = now(), facts = jsonb_build_object('after', n.after),
-        due_at = now() + CASE WHEN n.is_end THEN interval '{SEARCH_REST}' ELSE '0' END
+    UPDATE taxiway.maintenance w SET taken_at = taxiway.now(), facts = jsonb_build_object('after', n.after),
+        due_at = taxiway.now() + CASE WHEN n.is_end THEN interval '{SEARCH_REST}' ELSE '0' END
     FROM walk, LATERAL (
         SELECT is_end, CASE WHEN is_end THEN '{UUID(int=0)}'
                             ELSE (SELECT video_id FROM passed ORDER BY video_id DESC LIMIT 1) END AS after
@@ -189,8 +189,8 @@ async def walk(database: Database, limit: int, parking: Parking = RAISE) -> int:
 # at Runway: whatever a decision about it rests on is there. Idempotency keys stand in `videos`, consents in the ledger.
 _FORGET_EVENTS = f"""
 WITH turn AS MATERIALIZED (
-    SELECT now() - make_interval(secs => $1) AS before FROM taxiway.maintenance
-    WHERE name = 'event_walk' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    SELECT taxiway.now() - make_interval(secs => $1) AS before FROM taxiway.maintenance
+    WHERE name = 'event_walk' AND due_at <= taxiway.now() FOR UPDATE SKIP LOCKED
 ), old AS MATERIALIZED (
     SELECT e.ctid AS place FROM turn CROSS JOIN LATERAL (
         SELECT ctid, video_id FROM taxiway.events WHERE at < turn.before) AS e
@@ -199,8 +199,8 @@ WITH turn AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = e.video_id AND s.settled_at IS NULL OFFSET 0)
     LIMIT $2
 ), rested AS (
-    UPDATE taxiway.maintenance SET taken_at = now(),
-        due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{EVENT_REST}' ELSE '0' END
+    UPDATE taxiway.maintenance SET taken_at = taxiway.now(),
+        due_at = taxiway.now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{EVENT_REST}' ELSE '0' END
     WHERE name = 'event_walk' AND EXISTS (SELECT FROM turn)
 )
 DELETE FROM taxiway.events WHERE ctid = ANY(ARRAY(SELECT place FROM old))
@@ -217,10 +217,10 @@ async def forget_events(database: Database, older_than_seconds: float, limit: in
 # passed over again at each step, so after the last of the others it rests.
 _OLD = f"""
 WITH turn AS MATERIALIZED (
-    SELECT FROM taxiway.maintenance WHERE name = 'removal' AND due_at <= now() FOR UPDATE SKIP LOCKED
+    SELECT FROM taxiway.maintenance WHERE name = 'removal' AND due_at <= taxiway.now() FOR UPDATE SKIP LOCKED
 ), old AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v
-    WHERE EXISTS (SELECT FROM turn) AND v.finished_at < now() - make_interval(secs => $1)
+    WHERE EXISTS (SELECT FROM turn) AND v.finished_at < taxiway.now() - make_interval(secs => $1)
       AND v.status IN ('completed', 'failed', 'cancelled')
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
       AND NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)
@@ -229,8 +229,8 @@ WITH turn AS MATERIALIZED (
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
 )"""
 _REST = f"""
-    UPDATE taxiway.maintenance SET taken_at = now(),
-        due_at = now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{REMOVAL_REST}' ELSE '0' END
+    UPDATE taxiway.maintenance SET taken_at = taxiway.now(),
+        due_at = taxiway.now() + CASE WHEN (SELECT count(*) FROM old) < $2 THEN interval '{REMOVAL_REST}' ELSE '0' END
     WHERE name = 'removal' AND EXISTS (SELECT FROM turn)"""
 _REMOVE_OLD = """, searched AS (
     DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM old))

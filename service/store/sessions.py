@@ -6,8 +6,8 @@ from service.store.database import Database
 
 # The session ends, here and in every other process; what no cookie can say any more is forgotten.
 _END = """
-WITH forgotten AS (DELETE FROM taxiway.sessions WHERE forget_at < now())
-INSERT INTO taxiway.sessions (digest, forget_at) VALUES ($1, now() + make_interval(secs => $2))
+WITH forgotten AS (DELETE FROM taxiway.sessions WHERE forget_at < taxiway.now())
+INSERT INTO taxiway.sessions (digest, forget_at) VALUES ($1, taxiway.now() + make_interval(secs => $2))
 ON CONFLICT (digest) DO NOTHING
 """
 _HAS_ENDED = "SELECT EXISTS (SELECT FROM taxiway.sessions WHERE digest = $1)"

@@ -27,7 +27,7 @@ async def take_turn(tx: Connection) -> None:
 _TODAY = """
 SELECT model, sum(COALESCE(cost_credits, GREATEST(quoted_credits, estimated_credits), 0)) AS credits
 FROM taxiway.submissions
-WHERE opened_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+WHERE opened_at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
   AND (outcome IS NULL OR outcome IN ('accepted', 'unknown'))
 GROUP BY model
 """
@@ -41,12 +41,12 @@ async def today(database: Queries) -> dict[str, Decimal]:
 # The price of what each open model would send next.
 _NEXT = f"""
 SELECT l.model, d.quoted_credits,
-       extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
-                          - now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
+       extract(epoch FROM date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') + interval '1 day'
+                          - taxiway.now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
 FROM taxiway.models l CROSS JOIN LATERAL (
     SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM taxiway.videos v
     WHERE {READY} AND v.model = l.model
-      AND v.run_after <= now()
+      AND v.run_after <= taxiway.now()
     ORDER BY v.claim_order, v.run_after, v.id LIMIT 1
 ) d WHERE l.reason IS NULL
 """

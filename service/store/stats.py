@@ -27,7 +27,7 @@ BUCKETS = {Span.HOUR: (60, 60), Span.DAY: (900, 96), Span.WEEK: (3600, 168)}
 _SERIES = """
 WITH bucket AS (
     SELECT to_timestamp((number - n) * $1::float8) AS at, to_timestamp((number - n + 1) * $1::float8) AS ends_at
-    FROM floor(date_part('epoch', now()) / $1::float8) AS number, generate_series($2::int - 1, 0, -1) AS n
+    FROM floor(date_part('epoch', taxiway.now()) / $1::float8) AS number, generate_series($2::int - 1, 0, -1) AS n
 ), under_way AS MATERIALIZED (
     SELECT created_at FROM taxiway.videos WHERE status = 'processing'
 )
@@ -104,12 +104,12 @@ SELECT count(*) FILTER (WHERE status = 'completed') AS completed,
        percentile_cont('{0.5,0.95}'::float8[])
            WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
            FILTER (WHERE status = 'completed') AS done
-FROM taxiway.videos WHERE finished_at >= now() - interval '1 hour'
+FROM taxiway.videos WHERE finished_at >= taxiway.now() - interval '1 hour'
 """
 # What was permitted in the last hour, by what it came to.
 _OUTCOMES = """
 SELECT COALESCE(outcome, 'open') AS outcome, count(*) AS n FROM taxiway.submissions
-WHERE opened_at >= now() - interval '1 hour' GROUP BY 1
+WHERE opened_at >= taxiway.now() - interval '1 hour' GROUP BY 1
 """
 
 

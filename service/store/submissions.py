@@ -53,7 +53,7 @@ class Guard(StrEnum):
     """Which submissions an answer may still be written to."""
 
     LIVE = "s.outcome IS NULL OR s.outcome = 'unknown'"  # also late: its process was not dead
-    EXPIRED = "s.outcome IS NULL AND s.deadline <= now()"  # by the database's clock, never by age
+    EXPIRED = "s.outcome IS NULL AND s.deadline <= taxiway.now()"  # by the database's clock, never by age
     UNSAVED = "s.unsaved IS NOT NULL"
 
 
@@ -86,13 +86,14 @@ WITH answer AS (
     FROM answer a {only_free} LEFT JOIN held h ON h.id = a.video_id
 ), closed AS (
     UPDATE taxiway.submissions s SET
-        outcome = e.outcome, closed_at = now(), task_id = e.task_id, http_status = e.http_status,
+        outcome = e.outcome, closed_at = taxiway.now(), task_id = e.task_id, http_status = e.http_status,
         request_id = COALESCE(e.request_id, s.request_id), error = COALESCE(e.error, s.error),
         estimated_credits = e.estimated_credits,
-        settled_at = CASE WHEN e.outcome IN ('not_sent', 'rejected') THEN now() END,
+        settled_at = CASE WHEN e.outcome IN ('not_sent', 'rejected') THEN taxiway.now() END,
         consent = CASE WHEN e.resubmit AND e.stand = 'holds' THEN 'policy' ELSE s.consent END,
         unsaved = CASE WHEN e.stand = 'locked' THEN to_jsonb(e) - 'stand' END,
-        cancel_due = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN now() ELSE s.cancel_due END,
+        cancel_due = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN taxiway.now()
+                          ELSE s.cancel_due END,
         cancel_reason = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN 'surplus'
                              ELSE s.cancel_reason END
     FROM entry e WHERE s.video_id = e.video_id AND s.id = e.submission_id AND ({guard})
@@ -101,17 +102,17 @@ WITH answer AS (
 ), moved AS (
     UPDATE taxiway.videos v SET
         status = c.next_status, open_submission_id = NULL, runway_video_id = c.task_id,
-        submitted_at = CASE WHEN c.outcome = 'accepted' THEN COALESCE(v.submitted_at, now()) END,
+        submitted_at = CASE WHEN c.outcome = 'accepted' THEN COALESCE(v.submitted_at, taxiway.now()) END,
         task_status = CASE WHEN c.outcome = 'accepted' THEN 'PENDING' END,
         poll_after = CASE WHEN c.outcome = 'accepted' THEN CASE
-            WHEN v.poll_after > now() + make_interval(secs => {first_poll} / 2.0) THEN v.poll_after
-            ELSE now() + make_interval(secs => {first_poll}) END END,
+            WHEN v.poll_after > taxiway.now() + make_interval(secs => {first_poll} / 2.0) THEN v.poll_after
+            ELSE taxiway.now() + make_interval(secs => {first_poll}) END END,
         retries = CASE WHEN c.outcome = 'accepted' THEN 0 ELSE v.retries + c.retry::integer END,
         resubmissions = v.resubmissions + c.resubmit::integer,
-        run_after = CASE WHEN c.next_status = 'queued' THEN now() + make_interval(secs => c.delay_seconds)
+        run_after = CASE WHEN c.next_status = 'queued' THEN taxiway.now() + make_interval(secs => c.delay_seconds)
                          ELSE v.run_after END,
-        finished_at = CASE WHEN c.next_status IN ('failed', 'cancelled') THEN now() END,
-        error_code = c.error_code, error_message = c.error_message, updated_at = now()
+        finished_at = CASE WHEN c.next_status IN ('failed', 'cancelled') THEN taxiway.now() END,
+        error_code = c.error_code, error_message = c.error_message, updated_at = taxiway.now()
     FROM closed c
     WHERE v.id = c.video_id AND (
         c.stand = 'holds'
@@ -303,7 +304,7 @@ _LAPSED = """
 SELECT s.id AS submission_id, s.video_id, s.model, s.quoted_credits,
        COALESCE(v.retries, 0) AS retries, COALESCE(v.resubmissions, 0) AS resubmissions
 FROM taxiway.submissions s LEFT JOIN taxiway.videos v ON v.id = s.video_id
-WHERE s.outcome IS NULL AND s.deadline <= now() AND NOT $2::jsonb @> to_jsonb(s.id) ORDER BY s.id LIMIT $1
+WHERE s.outcome IS NULL AND s.deadline <= taxiway.now() AND NOT $2::jsonb @> to_jsonb(s.id) ORDER BY s.id LIMIT $1
 """
 
 

@@ -35,18 +35,18 @@ def call_seconds(tries: int) -> float:
 
 
 _CLAIMED = f"""
-UPDATE taxiway.videos v SET polled_at = now(), poll_tries = LEAST(v.poll_tries + 1, 100),
-    poll_after = now() + make_interval(secs => {SAVING_SECONDS} + CASE
+UPDATE taxiway.videos v SET polled_at = taxiway.now(), poll_tries = LEAST(v.poll_tries + 1, 100),
+    poll_after = taxiway.now() + make_interval(secs => {SAVING_SECONDS} + CASE
         WHEN v.poll_tries + 1 < {PATIENT_AT} THEN {CALL_SECONDS} ELSE {PATIENT_CALL_SECONDS} END),
-    submitted_at = COALESCE(v.submitted_at, now())
+    submitted_at = COALESCE(v.submitted_at, taxiway.now())
 FROM due LEFT JOIN LATERAL (
     SELECT s.missing, s.missing_since FROM taxiway.submissions s
     WHERE s.video_id = due.id AND s.task_id = due.runway_video_id) AS task ON true
 WHERE v.id = due.id
-RETURNING {COLUMNS}, extract(epoch FROM now() - v.submitted_at)::float8 AS age_seconds,
-    extract(epoch FROM now() - due.polled_at)::float8 AS seconds_before, v.poll_tries AS tries,
+RETURNING {COLUMNS}, extract(epoch FROM taxiway.now() - v.submitted_at)::float8 AS age_seconds,
+    extract(epoch FROM taxiway.now() - due.polled_at)::float8 AS seconds_before, v.poll_tries AS tries,
     COALESCE(task.missing, 0) AS missing,
-    COALESCE(extract(epoch FROM now() - task.missing_since), 0)::float8 AS missing_seconds
+    COALESCE(extract(epoch FROM taxiway.now() - task.missing_since), 0)::float8 AS missing_seconds
 """
 
 _DUE_IDS = f"""
@@ -56,10 +56,10 @@ _DUE_IDS = f"""
             SELECT id, due_at, row_number() OVER (PARTITION BY model ORDER BY due_at) AS place FROM (
                 SELECT one.id, model, COALESCE(poll_after, '-infinity') AS due_at FROM taxiway.videos one
                 WHERE status = 'processing' AND runway_video_id IS NOT NULL
-                  AND COALESCE(poll_after, '-infinity') <= now() {ONLY}
+                  AND COALESCE(poll_after, '-infinity') <= taxiway.now() {ONLY}
                 ORDER BY COALESCE(poll_after, '-infinity') LIMIT {LOOKED_THROUGH} + $1) AS longest) AS placed
         ORDER BY place, due_at LIMIT $1))
-      AND status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= now()
+      AND status = 'processing' AND runway_video_id IS NOT NULL AND COALESCE(poll_after, '-infinity') <= taxiway.now()
     FOR UPDATE SKIP LOCKED"""
 # Claim tasks to poll, of each model the longest due first; put off while this caller polls.
 _DUE = Choosing(
@@ -78,8 +78,8 @@ _DUE_ONE = f"""
 WITH due AS MATERIALIZED (
     SELECT id, polled_at, runway_video_id FROM taxiway.videos
     WHERE id = $1 AND status = 'processing' AND runway_video_id IS NOT NULL
-      AND COALESCE(poll_after, '-infinity') <= now()
-      AND (polled_at IS NULL OR polled_at <= now() - interval '{LEAST_GAP_SECONDS} seconds')
+      AND COALESCE(poll_after, '-infinity') <= taxiway.now()
+      AND (polled_at IS NULL OR polled_at <= taxiway.now() - interval '{LEAST_GAP_SECONDS} seconds')
     FOR UPDATE SKIP LOCKED)
 {_CLAIMED}
 """
@@ -178,16 +178,17 @@ WITH seen AS (
         status = s.next_status, task_status = COALESCE(s.task_status, v.task_status),
         progress = CASE WHEN s.next_status = 'completed' THEN 1 ELSE COALESCE(s.progress, v.progress) END,
         error_code = s.error_code, error_message = s.error_message,
-        poll_after = CASE WHEN s.next_status = 'processing' THEN now() + make_interval(secs => s.delay_seconds) END,
-        run_after = CASE WHEN s.next_status = 'queued' THEN now() + make_interval(secs => s.delay_seconds)
+        poll_after = CASE WHEN s.next_status = 'processing' THEN taxiway.now() + make_interval(secs => s.delay_seconds)
+                          END,
+        run_after = CASE WHEN s.next_status = 'queued' THEN taxiway.now() + make_interval(secs => s.delay_seconds)
                          ELSE v.run_after END,
         runway_video_id = CASE WHEN s.next_status = 'queued' THEN NULL ELSE v.runway_video_id END,
         task_retries = v.task_retries + s.task_retry::integer,
         output = s.output, video_url = s.video_url, video_url_expires_at = s.video_url_expires_at,
         cost_credits = s.cost_credits, poll_tries = 0,
-        finished_at = CASE WHEN s.next_status IN ('completed', 'failed') THEN now() END,
+        finished_at = CASE WHEN s.next_status IN ('completed', 'failed') THEN taxiway.now() END,
         updated_at = CASE WHEN s.next_status = 'processing' AND v.task_status IS NOT DISTINCT FROM s.task_status
-                           AND v.progress IS NOT DISTINCT FROM s.progress::real THEN v.updated_at ELSE now() END
+                           AND v.progress IS NOT DISTINCT FROM s.progress::real THEN v.updated_at ELSE taxiway.now() END
     FROM seen s
     WHERE v.id = s.video_id AND v.runway_video_id = s.task_id AND v.id = ANY(ARRAY(SELECT id FROM held))
       AND (v.id = ANY(ARRAY(SELECT video_id FROM free)) OR NOT EXISTS (
@@ -196,21 +197,22 @@ WITH seen AS (
 ), booked AS (
     UPDATE taxiway.submissions b SET
         task_status = COALESCE(s.task_status, b.task_status), cost_credits = COALESCE(s.cost_credits, b.cost_credits),
-        settled_at = CASE WHEN s.settled THEN now() ELSE b.settled_at END,
-        cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN now() ELSE b.cancel_due END,
+        settled_at = CASE WHEN s.settled THEN taxiway.now() ELSE b.settled_at END,
+        cancel_due = CASE WHEN s.cancel_reason IS NOT NULL THEN taxiway.now() ELSE b.cancel_due END,
         cancel_reason = COALESCE(s.cancel_reason, b.cancel_reason),
         missing = s.missing,
-        missing_since = CASE WHEN s.missing > 0 THEN COALESCE(b.missing_since, now()) END,
+        missing_since = CASE WHEN s.missing > 0 THEN COALESCE(b.missing_since, taxiway.now()) END,
         -- A task that vanished may have been charged: nothing says what became of it, so another create needs consent.
         outcome = CASE WHEN s.vanished THEN 'unknown' ELSE b.outcome END,
-        look_due = CASE WHEN s.vanished THEN now() + interval '1 hour' END,
+        look_due = CASE WHEN s.vanished THEN taxiway.now() + interval '1 hour' END,
         -- The task ended without a file, and why.
         error = COALESCE(s.error_code || COALESCE(': ' || s.error_message, ''), b.error),
         polls = COALESCE(b.polls, 0) + 1,
         recent_polls = CASE WHEN jsonb_array_length(b.recent_polls) >= {KEPT_POLLS} THEN b.recent_polls - 0
                             ELSE COALESCE(b.recent_polls, '[]') END
                 || jsonb_build_array(
-                       jsonb_build_array(trunc(extract(epoch FROM now())::numeric, 3), s.task_status, s.progress))
+                       jsonb_build_array(
+                           trunc(extract(epoch FROM taxiway.now())::numeric, 3), s.task_status, s.progress))
     FROM seen s, moved m
     WHERE m.id = s.video_id AND b.task_id = s.task_id AND b.video_id = s.video_id
     RETURNING b.video_id, b.id

@@ -12,7 +12,7 @@ from service.store.maintenance import DUE
 # Asked along with it: which snapshots are due.
 _RECORD = f"""
 INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts, error, ref)
-VALUES ($1, now() - make_interval(secs => $2), now(), $3::jsonb, $4, $5)
+VALUES ($1, taxiway.now() - make_interval(secs => $2), taxiway.now(), $3::jsonb, $4, $5)
 RETURNING ({DUE}) AS due, id
 """
 
@@ -46,7 +46,7 @@ async def recent(database: Database, limit: int) -> list[dict[str, Any]]:
 
 # A poll alone sends nothing: a second cron that only polls must not hide that the first has stopped.
 _LAST = """
-SELECT kind, finished_at, extract(epoch FROM now() - finished_at)::float8 AS age_seconds
+SELECT kind, finished_at, extract(epoch FROM taxiway.now() - finished_at)::float8 AS age_seconds
 FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT 1
 """
 

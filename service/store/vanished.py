@@ -19,7 +19,7 @@ LOOK_FOR = "25 hours"  # since it was first missing: then it is asked about no m
 _LATELY = f"""
 SELECT count(*) AS polled, count(*) FILTER (WHERE s.missing > 0) AS unknown
 FROM taxiway.videos v JOIN taxiway.submissions s ON s.video_id = v.id AND s.task_id = v.runway_video_id
-WHERE v.status = 'processing' AND v.polled_at > now() - interval '{LATELY}'
+WHERE v.status = 'processing' AND v.polled_at > taxiway.now() - interval '{LATELY}'
 """
 
 
@@ -40,7 +40,7 @@ class DueLook:
 
 
 _DUE = f"""
-    SELECT l.video_id, l.id FROM taxiway.submissions l WHERE look_due <= now() {ONLY}
+    SELECT l.video_id, l.id FROM taxiway.submissions l WHERE look_due <= taxiway.now() {ONLY}
     ORDER BY look_due LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED"""
 # Take tasks to ask about; each is put off by the hour, and after a day it is the last time.
 _LOOKS = Choosing(
@@ -48,7 +48,7 @@ _LOOKS = Choosing(
     f"""
 WITH due AS MATERIALIZED ({_DUE})
 UPDATE taxiway.submissions s SET look_due = CASE
-    WHEN s.missing_since > now() - interval '{LOOK_FOR}' THEN now() + interval '{LOOK_EVERY}' END
+    WHEN s.missing_since > taxiway.now() - interval '{LOOK_FOR}' THEN taxiway.now() + interval '{LOOK_EVERY}' END
 FROM due WHERE s.video_id = due.video_id AND s.id = due.id
 RETURNING s.id AS submission_id, s.video_id, s.task_id
 """,
@@ -85,7 +85,7 @@ WITH held AS MATERIALIZED (
     FROM taxiway.videos WHERE id = $1 FOR UPDATE SKIP LOCKED
 ), entry AS (
     UPDATE taxiway.submissions s SET outcome = 'accepted', look_due = NULL, missing = 0, missing_since = NULL,
-        cancel_due = CASE WHEN NOT COALESCE(h.waits, false) THEN now() END,
+        cancel_due = CASE WHEN NOT COALESCE(h.waits, false) THEN taxiway.now() END,
         cancel_reason = CASE WHEN NOT COALESCE(h.waits, false) THEN 'surplus' END
     FROM (SELECT $1::uuid AS id) AS one LEFT JOIN held h ON h.id = one.id
     WHERE s.video_id = $1 AND s.id = $2 AND s.outcome = 'unknown' AND s.task_id IS NOT NULL
@@ -93,8 +93,8 @@ WITH held AS MATERIALIZED (
     RETURNING s.task_id, COALESCE(h.waits, false) AS waits
 ), moved AS (
     UPDATE taxiway.videos v SET status = 'processing', runway_video_id = e.task_id, error_code = NULL,
-        error_message = NULL, finished_at = NULL, poll_after = now() + interval '5 seconds', poll_tries = 0,
-        submitted_at = COALESCE(v.submitted_at, now()), updated_at = now()
+        error_message = NULL, finished_at = NULL, poll_after = taxiway.now() + interval '5 seconds', poll_tries = 0,
+        submitted_at = COALESCE(v.submitted_at, taxiway.now()), updated_at = taxiway.now()
     FROM entry e WHERE v.id = $1 AND e.waits
 ), noted AS (
     INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code)

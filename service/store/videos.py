@@ -54,8 +54,8 @@ v AS (
     INSERT INTO taxiway.videos AS v (
         id, operation, model, input, quoted_credits, priority, run_after, queued_at, expires_at, idempotency_key,
         request_hash, user_id, prompt, image_url, metadata, link_id, version, origin, created_by)
-    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, now()), GREATEST($7, now()),
-           COALESCE($8, GREATEST($7, now()) + make_interval(secs => $9)), $10, $11,
+    SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, taxiway.now()), GREATEST($7, taxiway.now()),
+           COALESCE($8, GREATEST($7, taxiway.now()) + make_interval(secs => $9)), $10, $11,
            $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api', $17
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
@@ -154,9 +154,9 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
 
 
 # What a retry makes of a failed video.
-QUEUED_AGAIN = """status = 'queued', run_after = now(), queued_at = now(), round = v.round + 1,
-    expires_at = now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL, finished_at = NULL,
-    retries = 0, task_retries = 0, refusals = 0, refused_at = NULL, updated_at = now()"""
+QUEUED_AGAIN = """status = 'queued', run_after = taxiway.now(), queued_at = taxiway.now(), round = v.round + 1,
+    expires_at = taxiway.now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL,
+    finished_at = NULL, retries = 0, task_retries = 0, refusals = 0, refused_at = NULL, updated_at = taxiway.now()"""
 
 # A retry by a user or an operator. With consent, every submission that may have cost something is marked with it;
 # without, the existence of one forbids the retry.
@@ -165,7 +165,7 @@ WITH asked AS MATERIALIZED (
     SELECT v.id, {NEEDS_CONSENT} AS needs_consent
     FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE
 ), consented AS (
-    UPDATE taxiway.submissions s SET consent = 'operator', consented_at = now(), consented_by = $5 FROM asked a
+    UPDATE taxiway.submissions s SET consent = 'operator', consented_at = taxiway.now(), consented_by = $5 FROM asked a
     WHERE s.video_id = a.id AND $3 AND {UNCONSENTED}
     RETURNING s.video_id, s.id, GREATEST(s.quoted_credits, s.estimated_credits) AS credits
 ), v AS (
@@ -204,11 +204,11 @@ async def retry(
 CANCEL = """
 WITH asked AS MATERIALIZED ({asked}
 ), due AS (
-    UPDATE taxiway.submissions s SET cancel_due = now(), cancel_reason = 'cancelled' FROM asked a
+    UPDATE taxiway.submissions s SET cancel_due = taxiway.now(), cancel_reason = 'cancelled' FROM asked a
     WHERE a.status = 'processing' AND s.video_id = a.id AND s.task_id = a.runway_video_id AND s.settled_at IS NULL
 ), v AS (
-    UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = now(),
-        updated_at = now(), error_code = NULL, error_message = NULL
+    UPDATE taxiway.videos v SET status = 'cancelled', open_submission_id = NULL, finished_at = taxiway.now(),
+        updated_at = taxiway.now(), error_code = NULL, error_message = NULL
     FROM asked a WHERE v.id = a.id
     RETURNING {columns}
 ), noted AS (

@@ -22,7 +22,7 @@ _FACTS = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
         SELECT v.id, v.model, v.claim_order, v.run_after,
-               {READY} AND v.run_after <= now() AS is_due,
+               {READY} AND v.run_after <= taxiway.now() AS is_due,
                v.status = 'queued' AND {BLOCKED} AS is_blocked
         FROM taxiway.videos v WHERE v.id = given.id::uuid OFFSET 0
     ) AS v
@@ -31,7 +31,7 @@ WITH asked AS MATERIALIZED (
     ORDER BY model, claim_order DESC, run_after DESC, id DESC LIMIT {MOST_MODELS}
 ), placed AS (
     SELECT walked.id, walked.ahead FROM last CROSS JOIN LATERAL (
-        SELECT first.id, count(*) FILTER (WHERE first.run_after <= now()) OVER (
+        SELECT first.id, count(*) FILTER (WHERE first.run_after <= taxiway.now()) OVER (
             ORDER BY first.claim_order, first.run_after, first.id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ahead
         FROM (
@@ -45,12 +45,13 @@ WITH asked AS MATERIALIZED (
     SELECT started_at, started_at - lag(started_at) OVER (ORDER BY id) AS gap
     FROM (SELECT id, started_at FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT 50) AS newest
 ), tick AS MATERIALIZED (
-    SELECT extract(epoch FROM now() - max(started_at))::float8 AS age,
+    SELECT extract(epoch FROM taxiway.now() - max(started_at))::float8 AS age,
            extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY gap))::float8 AS rhythm FROM ticks
 ), busy AS MATERIALIZED (
     SELECT s.model, count(*) AS n FROM taxiway.submissions s WHERE s.outcome IS NULL GROUP BY 1
 )
-SELECT a.id, a.is_due, a.is_blocked, now() AS at, CASE WHEN a.is_due THEN COALESCE(p.ahead, {MOST_AHEAD}) END AS ahead,
+SELECT a.id, a.is_due, a.is_blocked, taxiway.now() AS at,
+       CASE WHEN a.is_due THEN COALESCE(p.ahead, {MOST_AHEAD}) END AS ahead,
        tick.age AS tick_age, tick.rhythm AS tick_rhythm,
        l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until,
        every.reason AS all_reason, every.detail AS all_detail,

@@ -63,7 +63,7 @@ async def read(ctx: Context) -> Facts:
         hour=await stats.last_hour(database),
         spent_today={model: float(credits) for model, credits in (await spending.today(database)).items()},
         account=await maintenance.account(database),
-        now=await database.fetchval("SELECT now()"),
+        now=await database.fetchval("SELECT taxiway.now()"),
     )
 
 

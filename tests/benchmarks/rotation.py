@@ -1,7 +1,4 @@
-"""A database whose days pass in seconds: its clock is turned, and videos come, live and end in it.
-
-`now()` is a function of this database's own, found before PostgreSQL's.
-"""
+"""A database whose days pass in seconds: `taxiway.now()` is replaced, and videos come, live and end in it."""
 
 from __future__ import annotations
 
@@ -30,14 +27,19 @@ UNKNOWN_EACH = 50  # one in so many of those that live their whole life ends wit
 
 # `past`: how long ago it is. PostgreSQL puts the function's words in the place of its call, so that it costs nothing.
 CLOCK = """
-CREATE FUNCTION public.now() RETURNS timestamptz STABLE PARALLEL SAFE LANGUAGE sql AS
+CREATE OR REPLACE FUNCTION taxiway.now() RETURNS timestamptz STABLE PARALLEL SAFE LANGUAGE sql AS
 $$ SELECT pg_catalog.now() - CAST(current_setting('month.past') AS interval) $$
+"""
+# What was planned when the schema was made was planned at the clock's beginning.
+PLANNED_THEN = """
+UPDATE taxiway.maintenance SET taken_at = taken_at - CAST(current_setting('month.past') AS interval),
+    due_at = due_at - CAST(current_setting('month.past') AS interval)
 """
 # What POST /videos writes for the search; and the ledger of those that are written as they end.
 SEARCH = """
 INSERT INTO taxiway.search (video_id, created_at, model, words)
 SELECT id, created_at, model, to_tsvector('simple', prompt) FROM taxiway.videos
-WHERE status IN ('queued', 'completed', 'failed') AND created_at >= now() - CAST('{}' AS interval)
+WHERE status IN ('queued', 'completed', 'failed') AND created_at >= taxiway.now() - CAST('{}' AS interval)
 ON CONFLICT DO NOTHING
 """
 LEDGER = """
@@ -48,21 +50,21 @@ SELECT id, model, created_at, created_at + interval '60 s', created_at + interva
        created_at + interval '1 s', 200, runway_video_id, quoted_credits, 'SUCCEEDED', cost_credits, finished_at, 6,
        (SELECT jsonb_agg(jsonb_build_array(1700000000.123 + n, 'RUNNING', n / 10.0)) FROM generate_series(1, 6) AS n)
 FROM taxiway.videos v
-WHERE status IN ('completed', 'failed') AND created_at >= now() - CAST('{}' AS interval)
+WHERE status IN ('completed', 'failed') AND created_at >= taxiway.now() - CAST('{}' AS interval)
   AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id) ORDER BY created_at
 """
 TICKS = """
 INSERT INTO taxiway.ticks (kind, started_at, finished_at, counts)
-SELECT 'tick', now() - n * interval '1 minute', now() - n * interval '1 minute', '{}' FROM generate_series(1, $1) AS n
+SELECT 'tick', at, at, '{}'
+FROM generate_series(1, $1) AS n, LATERAL (SELECT taxiway.now() - n * interval '1 minute' AS at) AS minute
 """
 
 
 async def found(url: str, past: str) -> None:
     """The schema, made at the clock's beginning, and one video to copy."""
-    name = url.rpartition("/")[2]
-    await execute(url, CLOCK, f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
-    await turn(url, past)
     await migrate(url)
+    await turn(url, past)
+    await execute(url, CLOCK, PLANNED_THEN)
     await learn(url)
     await enqueue_one(url)
     await execute(url, "CREATE TABLE template AS SELECT * FROM taxiway.videos")
@@ -75,9 +77,9 @@ async def turn(url: str, past: str) -> None:
 
 async def _write(url: str, count: int, within: str, changes: dict[str, str]) -> None:
     """Videos that were created over the last while, as POST /videos writes them, but for `changes`."""
-    at = f"now() - interval '{within}' * n / {count + 1}"
+    at = f"taxiway.now() - interval '{within}' * n / {count + 1}"
     fresh = dict.fromkeys(("created_at", "run_after", "queued_at", "updated_at"), at)
-    fresh |= {"prompt": FINISHED["prompt"], "expires_at": "now() + interval '7 days'"}
+    fresh |= {"prompt": FINISHED["prompt"], "expires_at": "taxiway.now() + interval '7 days'"}
     await multiply(url, count, fresh | changes, source="template")
 
 
@@ -89,7 +91,7 @@ async def arrive(url: str, count: int, within: str) -> None:
 
 async def go_by(url: str, count: int, within: str) -> None:
     """So many have come, and have ended."""
-    at = f"now() - interval '{within}' * n / {count + 1}"
+    at = f"taxiway.now() - interval '{within}' * n / {count + 1}"
     ended = {name: value for name, value in FINISHED.items() if not name.endswith(("_at", "_after", "prompt"))}
     await _write(url, count, within, ended | dict.fromkeys(("submitted_at", "finished_at"), at))
     await execute(url, LEDGER.format(within))

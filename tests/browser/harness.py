@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +32,8 @@ from service.app import create_app
 from service.local.cron import Cron
 from service.serving import listen, server
 from service.simulator.app import SimulatorOptions, create_simulator
-from tests.database import execute
+from service.simulator.ledger import iso
+from tests.database import connected, execute
 from tests.pages import ADMIN_TOKEN, TOKENS
 from tests.simulator_server import until
 from tests.world import API_KEY, CRON_SECRET, Clock, World, settings
@@ -52,7 +54,16 @@ PHONE: ViewportSize = {"width": 375, "height": 740}
 LOCAL_SCHEMES = ("data", "blob", "about")
 
 # Looks at tasks are due at once: Runway's gap of 5 s is not what these tests are about.
-HURRY = "UPDATE taxiway.videos SET poll_after = now() WHERE poll_after > now()"
+HURRY = "UPDATE taxiway.videos SET poll_after = taxiway.now() WHERE poll_after > taxiway.now()"
+# The columns in which a time is stored, by their table.
+TIMES = """
+SELECT table_name, array_agg(column_name::text) AS names
+FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+WHERE table_schema = 'taxiway' AND table_type = 'BASE TABLE' AND data_type = 'timestamp with time zone'
+GROUP BY table_name ORDER BY table_name
+"""
+# Until when a file is at its address is Runway's to say, and Runway's clock goes forward.
+URLS_STAY = "UPDATE taxiway.videos SET video_url_expires_at = video_url_expires_at + $1::interval"
 
 
 @asynccontextmanager
@@ -90,6 +101,19 @@ class Site(World):
     """A Taxiway and its Runway on sockets. `address` is where the page is."""
 
     address: str = ""
+
+    async def later(self, **interval: float) -> None:
+        """Let time pass: what is stored becomes older, for the clock of a browser cannot be turned."""
+        passed = timedelta(**interval)
+        self.clock.now += passed.total_seconds()
+        async with connected(self.url) as connection, connection.transaction():
+            for table, names in await connection.fetch(TIMES):
+                # One UPDATE for all columns: constraints between them hold before and after, not half-way.
+                changes = ", ".join(f'"{name}" = "{name}" - $1::interval' for name in names)
+                await connection.execute(f'UPDATE taxiway."{table}" SET {changes}', passed)
+            await connection.execute(URLS_STAY, passed)
+        for task in self.runway.state.runway.tasks.values():
+            task.created_at = iso((datetime.fromisoformat(task.created_at) - passed).timestamp())
 
     @asynccontextmanager
     async def ticking(self) -> AsyncIterator[None]:

@@ -92,7 +92,9 @@ async def test_a_create_that_bounces_three_times_is_charged_to_its_user_once(dat
         refused = replace(w.ctx, transport=None)  # a port at which nothing listens
         for n in range(8):
             await tick(refused if n == 2 else w.ctx)
-            await execute(database_url, "UPDATE taxiway.models SET paused_until = now() WHERE paused_until IS NOT NULL")
+            await execute(
+                database_url, "UPDATE taxiway.models SET paused_until = taxiway.now() WHERE paused_until IS NOT NULL"
+            )
             await w.later(minutes=1)
         [video] = await w.rows("SELECT id FROM taxiway.videos")
         assert len(await w.ledger(video["id"])) == 4
@@ -195,7 +197,7 @@ async def test_a_row_that_was_deleted_softly_is_not_sent(database_url: str) -> N
     """T17."""
     answers = (*SUPABASE_ANSWERS, "--where", "deleted_at IS NULL")
     async with linked(database_url, SUPABASE, answers=answers) as w:
-        await w.rows("INSERT INTO videos (prompt, deleted_at) VALUES ('kept', NULL), ('deleted', now())")
+        await w.rows("INSERT INTO videos (prompt, deleted_at) VALUES ('kept', NULL), ('deleted', taxiway.now())")
         await w.finish()
         rows = await w.rows("SELECT status FROM videos ORDER BY prompt")
         assert [row["status"] for row in rows] == ["pending", "succeeded"]
@@ -219,7 +221,7 @@ async def test_an_apps_own_write_of_processing_is_never_refused(database_url: st
     """T18: the row is the app's, and is neither sent nor written; doctor counts what the app leaves there."""
     async with linked(database_url, BASE, "ALTER TABLE videos ADD updated_at timestamptz DEFAULT now()") as w:
         await w.rows("INSERT INTO videos (prompt, status) VALUES ('p', 'draft')")
-        await w.rows("UPDATE videos SET status = 'processing', updated_at = now() - interval '2 hours'")
+        await w.rows("UPDATE videos SET status = 'processing', updated_at = taxiway.now() - interval '2 hours'")
         for _ in range(3):
             await w.tick()
         assert w.creates == []

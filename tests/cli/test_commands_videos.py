@@ -95,7 +95,9 @@ async def test_a_table_for_people_survives_hostile_prompts(database_url: str, mo
 async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(database_url) as w:
         ids = await some(w)
-        await execute(database_url, "UPDATE taxiway.videos SET poll_after = now() + interval '1 hour', progress = 0.4")
+        await execute(
+            database_url, "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 hour', progress = 0.4"
+        )
         [completed] = printed(await taxiway(database_url, "show", ids["completed"]))
         assert completed["video"]["status"] == "completed"
         assert completed["verdict"] == "paid once (25 credits)"

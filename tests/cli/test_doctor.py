@@ -569,7 +569,7 @@ class TestQueueAndCron:
     async def test_polls_alone_are_no_cron(self, database_url: str) -> None:
         async with world(database_url) as w:
             await w.enqueue()
-            await w.rows("INSERT INTO taxiway.ticks (kind, finished_at) VALUES ('poll', now())")
+            await w.rows("INSERT INTO taxiway.ticks (kind, finished_at) VALUES ('poll', taxiway.now())")
             assert (await ask(w.ctx))["cron", "last tick"].status is CheckStatus.ERROR
 
     async def test_the_oldest(self, database_url: str) -> None:

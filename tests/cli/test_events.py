@@ -81,7 +81,7 @@ async def test_decisions_name_who_made_them(database_url: str) -> None:
     async with world(database_url) as w:
         first, second, third = await w.enqueue_many(3)
         await videos.cancel(w.ctx.database, first, "shop")
-        await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = now() WHERE id = $1", second)
+        await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now() WHERE id = $1", second)
         await videos.retry(w.ctx.database, second, consent=False, timeout_seconds=60, actor="blog")
         await bulk.cancel(w.ctx.database, Wanted(), limit=10, dry_run=False, actor="ops")
         await pausing.pause(w.ctx, "gen4_turbo", 60, "a test")
@@ -101,7 +101,7 @@ async def test_decisions_name_who_made_them(database_url: str) -> None:
 
 async def old(w: World, days: int) -> None:
     await w.later(days=days)
-    await w.rows("UPDATE taxiway.maintenance SET due_at = now() WHERE name = 'event_walk'")
+    await w.rows("UPDATE taxiway.maintenance SET due_at = taxiway.now() WHERE name = 'event_walk'")
     await w.tick()
 
 

@@ -75,7 +75,7 @@ async def test_each_video_has_its_verdict(database_url: str) -> None:
             database_url,
             "UPDATE taxiway.submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
             "WHERE outcome = 'unknown'",
-            "UPDATE taxiway.submissions SET settled_at = now()",
+            "UPDATE taxiway.submissions SET settled_at = taxiway.now()",
         )
         after = await verdicts(w)
         assert after[ids["twice"]] == "paid more than once (at most 25 credits too many)"

@@ -39,7 +39,8 @@ async def in_flight(w: World, count: int, model: str = "gen4_turbo") -> None:
     await execute(
         w.url,
         f"""INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline)
-            SELECT gen_random_uuid(), '{model}', now() + interval '1 minute', now() + interval '2 minutes'
+            SELECT gen_random_uuid(), '{model}', taxiway.now() + interval '1 minute',
+                   taxiway.now() + interval '2 minutes'
             FROM generate_series(1, {count})""",
     )
 
@@ -140,7 +141,8 @@ class TestReasons:
             await w.enqueue(priority=-50)
             early = await w.enqueue(priority=50)
             await execute(
-                database_url, f"UPDATE taxiway.videos SET run_after = now() + interval '1 h' WHERE id = '{early}'"
+                database_url,
+                f"UPDATE taxiway.videos SET run_after = taxiway.now() + interval '1 h' WHERE id = '{early}'",
             )
             shown = await why(w, late)
             assert shown is not None
@@ -175,8 +177,8 @@ class TestReasons:
             await execute(
                 database_url,
                 f"""INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at)
-                    VALUES ('{video_id}', 'gen4_turbo', now() + interval '1 min', now() + interval '2 min',
-                            'unknown', now())
+                    VALUES ('{video_id}', 'gen4_turbo', taxiway.now() + interval '1 min',
+                            taxiway.now() + interval '2 min', 'unknown', taxiway.now())
                 """,
             )
             shown = await why(w, video_id)
@@ -195,7 +197,7 @@ class TestReasons:
         async with world(database_url) as w:
             video_id = await w.enqueue()
             await w.tick()
-            sql = "UPDATE taxiway.videos SET poll_after = now() + interval '1 h', task_status = '%s'"
+            sql = "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 h', task_status = '%s'"
             await execute(database_url, sql % "THROTTLED")
             shown = await why(w, video_id)
             assert shown is not None

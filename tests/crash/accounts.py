@@ -159,7 +159,7 @@ def _check_ledger(found: Accounts, prompt: str, ledger: list[Any]) -> None:
 
 
 _NEXT_EVENT = """
-SELECT extract(epoch FROM min(at) - now())::float8 FROM (
+SELECT extract(epoch FROM min(at) - taxiway.now())::float8 FROM (
     SELECT GREATEST(v.run_after, (
         SELECT max(l.paused_until) FROM taxiway.models l WHERE l.model IN ('all', v.model))) AS at
     FROM taxiway.videos v WHERE v.status = 'queued'

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -158,7 +159,7 @@ async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any)
             "CALLBACK_SECRETS": CALLBACK_SECRET,
         } | {name.upper(): str(value) for name, value in changes.items()}
         await known_from(database_url, database.url)
-        w.runway.state.runway.clock = time.time  # says when a task was made; its life goes by the world's clock
+        w.runway.state.runway.clock = partial(time_in_database, w)
         made = Site(w, watch, database, runway, fork_server, env)
         try:
             yield made
@@ -186,7 +187,12 @@ def begin_afresh(w: World) -> None:
     runway = w.runway.state.runway
     runway.clock = w.clock
     runway.reset()
-    runway.clock = time.time
+    runway.clock = partial(time_in_database, w)
+
+
+def time_in_database(w: World) -> float:
+    """Unix seconds as the database has them, which pass by themselves, too."""
+    return time.time() + w.clock.passed
 
 
 async def serving(process: Process, port: int) -> None:

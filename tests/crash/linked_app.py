@@ -140,11 +140,11 @@ async def pick(connection: Connection, *words: str) -> str | None:
 # What is still to be done for the app's rows, as seconds until it is due: a film that is queued and not under way, a
 # note for the mirror, and a row that refused and may yet give in.
 _NEXT = """
-SELECT extract(epoch FROM min(at) - now())::float8 FROM (
-    SELECT now() AS at FROM studio."Film" f
+SELECT extract(epoch FROM min(at) - taxiway.now())::float8 FROM (
+    SELECT taxiway.now() AS at FROM studio."Film" f
     LEFT JOIN taxiway.rows r ON r.app_id = f.id LEFT JOIN taxiway.videos v ON v.id = r.video_id
     WHERE f.status = 'PENDING' AND (v.id IS NULL OR v.status NOT IN ('queued', 'processing'))
-    UNION ALL SELECT now() FROM taxiway.mirror_queue
+    UNION ALL SELECT taxiway.now() FROM taxiway.mirror_queue
     UNION ALL SELECT due_at FROM taxiway.rows r WHERE due_at IS NOT NULL AND NOT (
         studio.temper(app_id) = 0 AND EXISTS (SELECT FROM taxiway.videos v WHERE v.id = r.video_id
                                               AND v.status = 'completed'))

@@ -215,6 +215,6 @@ async def _present(site: Site) -> None:
         "INSERT INTO taxiway.videos (prompt, image_url, status) VALUES ($1, $2, 'queued')", f"row {uuid4()}", IMAGE
     )
     late = await site.enqueue()
-    await w.rows("UPDATE taxiway.videos SET expires_at = now() WHERE id = $1", late)
+    await w.rows("UPDATE taxiway.videos SET expires_at = taxiway.now() WHERE id = $1", late)
     await w.enqueue(operation="text_to_video", input={"promptText": f"text {uuid4()}"})
     await models.pause(w.ctx.database, TEXT_MODEL, 0, "daily_limit", "Your daily task limit has been reached.")

@@ -414,7 +414,7 @@ def _limit(server: Server, pids: list[int], limit: int | str) -> None:
         subprocess.run(command, check=True, cwd="/", **who)
 
 
-FILLER = "INSERT INTO taxiway.videos (status, prompt, finished_at) VALUES ('completed', repeat('x', $1), now())"
+FILLER = "INSERT INTO taxiway.videos (status, prompt, finished_at) VALUES ('completed', repeat('x', $1), taxiway.now())"
 
 
 async def fill_up(w: World) -> int:
@@ -423,7 +423,7 @@ async def fill_up(w: World) -> int:
         await connection.execute("ALTER TABLE taxiway.videos SET (autovacuum_enabled = off)")
         await connection.execute(
             "INSERT INTO taxiway.videos (status, prompt, finished_at) SELECT 'completed', "
-            "repeat(md5(n::text), 58), now()"
+            "repeat(md5(n::text), 58), taxiway.now()"
             " FROM generate_series(1, 9500) AS n"
         )
         return int(await connection.fetchval("SELECT pg_relation_size('taxiway.videos')"))
@@ -492,7 +492,8 @@ async def due(w: World, *video_ids: UUID) -> None:
     w.clock.now += 60
     async with connected(w.url) as connection:
         await connection.execute(
-            "UPDATE taxiway.videos SET poll_after = now(), polled_at = NULL WHERE id = ANY($1) AND finished_at IS NULL",
+            "UPDATE taxiway.videos SET poll_after = taxiway.now(), polled_at = NULL "
+            "WHERE id = ANY($1) AND finished_at IS NULL",
             list(video_ids),
         )
 

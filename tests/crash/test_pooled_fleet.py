@@ -67,7 +67,8 @@ async def all_ended(w: World, workers: list[Process]) -> None:
     while await w.rows(_UNDER_WAY):
         w.clock.now += 60
         await w.rows(
-            "UPDATE taxiway.videos SET poll_after = now() WHERE status = 'processing' AND runway_video_id IS NOT NULL"
+            "UPDATE taxiway.videos SET poll_after = taxiway.now() "
+            "WHERE status = 'processing' AND runway_video_id IS NOT NULL"
         )
         await asyncio.sleep(0.1)
         assert not [one.output for one in workers if one.has_ended]

@@ -292,7 +292,7 @@ async def test_a_long_paused_model_does_not_slow_the_claims_of_another(database_
                SELECT 'image_to_video', 'gen4_turbo', '{}', 'queued', 'api' FROM generate_series(1, 20000)"""
         )
         await w.rows(
-            """UPDATE taxiway.models SET reason = 'daily_limit', paused_until = now() + interval '1 day'
+            """UPDATE taxiway.models SET reason = 'daily_limit', paused_until = taxiway.now() + interval '1 day'
                WHERE model = 'gen4_turbo'"""
         )
         await w.rows("ANALYZE taxiway.videos")
@@ -305,7 +305,7 @@ async def _claim_seconds(w: World, model: str) -> float:
     best = float("inf")
     for number in range(4):
         [video_id] = await order(w, [f"{model} {number}"], model=model)
-        await w.rows("UPDATE taxiway.models SET reason = 'busy', paused_until = now() WHERE model <> $1", model)
+        await w.rows("UPDATE taxiway.models SET reason = 'busy', paused_until = taxiway.now() WHERE model <> $1", model)
         await warm(w.url, 50, model)
         started = time.perf_counter()
         taken = await claims.claim(w.ctx.database, 20, 5.0)

@@ -60,7 +60,7 @@ async def others_end(w: World, process: Process, bad: UUID) -> None:
         while await w.rows("SELECT FROM taxiway.videos WHERE finished_at IS NULL AND id <> $1 LIMIT 1", bad):
             w.clock.now += 60
             await w.rows(
-                "UPDATE taxiway.videos SET poll_after = now() WHERE status = 'processing'"
+                "UPDATE taxiway.videos SET poll_after = taxiway.now() WHERE status = 'processing'"
                 " AND runway_video_id IS NOT NULL AND id <> $1",
                 bad,
             )

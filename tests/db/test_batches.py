@@ -224,7 +224,7 @@ async def cancelled(w: World) -> list[UUID]:
 
 async def orphaned(w: World) -> list[UUID]:
     ids = await submitted(w)
-    await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = now()")
+    await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now()")
     return ids
 
 

@@ -63,7 +63,7 @@ async def test_an_unknown_outcome_counts_with_its_bound(database_url: str) -> No
         await w.enqueue()
         await w.tick()
         assert len(w.creates) == 1
-        await execute(database_url, "UPDATE taxiway.submissions SET outcome = 'not_sent', settled_at = now()")
+        await execute(database_url, "UPDATE taxiway.submissions SET outcome = 'not_sent', settled_at = taxiway.now()")
         await models.resume(w.ctx.database, "all")
         await w.tick()
         assert len(w.creates) == 2

@@ -34,7 +34,7 @@ HTML = {"content-type": "text/html"}
 BACKLOG = """
 INSERT INTO taxiway.videos (operation, model, input, quoted_credits, origin, expires_at)
 SELECT 'image_to_video', 'gen4_turbo', $2::jsonb || jsonb_build_object('promptText', $3::text || n), 25, 'api',
-       now() + interval '7 days'
+       taxiway.now() + interval '7 days'
 FROM generate_series(1, $1) n
 """
 
@@ -309,7 +309,7 @@ async def test_a_tick_does_as_much_as_its_budget_allows(database_url: str) -> No
         await w.control.execute(LAPSED, 1_000)
         await w.control.execute(HOLD)
         await w.control.execute(
-            "INSERT INTO taxiway.videos (prompt, run_after) SELECT 'a boat', virtual.now() + interval '1 hour'"
+            "INSERT INTO taxiway.videos (prompt, run_after) SELECT 'a boat', taxiway.now() + interval '1 hour'"
             " FROM generate_series(1, 3000)"
         )
         [took] = await w.cron(60)
@@ -325,7 +325,8 @@ WITH v AS (
     SELECT 'image_to_video', 'model0', '{}', 'cancelled', 'api' FROM generate_series(1, $1) RETURNING id
 ), s AS (
     INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline)
-    SELECT id, 'model0', now() - interval '5 min', now() - interval '4 min', now() - interval '3 min' FROM v
+    SELECT id, 'model0', taxiway.now() - interval '5 min', taxiway.now() - interval '4 min',
+           taxiway.now() - interval '3 min' FROM v
 )
 SELECT
 """
@@ -338,6 +339,6 @@ WHERE s.video_id = v.id AND s.outcome IS NULL
 async def cancelled(w: Virtual) -> None:
     """All that is at Runway is cancelled in bulk."""
     await w.control.execute(
-        "UPDATE taxiway.videos SET status = 'cancelled', finished_at = now() WHERE status = 'processing'"
+        "UPDATE taxiway.videos SET status = 'cancelled', finished_at = taxiway.now() WHERE status = 'processing'"
     )
-    await w.control.execute("UPDATE taxiway.submissions SET cancel_due = now(), cancel_reason = 'cancelled'")
+    await w.control.execute("UPDATE taxiway.submissions SET cancel_due = taxiway.now(), cancel_reason = 'cancelled'")

@@ -185,7 +185,7 @@ async def test_a_probe_takes_another_video_after_a_free_call_and_pauses_for_long
         always(w, "status=500")
         await w.tick()
         assert (await outcomes(w)) == {"unknown": 3}
-        [first] = await w.rows("SELECT last_video, paused_until - now() AS left FROM taxiway.models")
+        [first] = await w.rows("SELECT last_video, paused_until - taxiway.now() AS left FROM taxiway.models")
         assert first["last_video"] in ids
         assert 25 < first["left"].total_seconds() <= 30
         await w.later(seconds=31)
@@ -196,7 +196,7 @@ async def test_a_probe_takes_another_video_after_a_free_call_and_pauses_for_long
         await w.later(minutes=5)
         await w.tick()
         assert (await outcomes(w)) == {"unknown": 4}
-        [second] = await w.rows("SELECT last_video, paused_until - now() AS left FROM taxiway.models")
+        [second] = await w.rows("SELECT last_video, paused_until - taxiway.now() AS left FROM taxiway.models")
         assert second["last_video"] != first["last_video"]
         assert 55 < second["left"].total_seconds() <= 60
         w.runway.state.runway.faults.clear()

@@ -57,8 +57,8 @@ def with_option(url: str, option: str) -> str:
 # Opening and closing.
 
 
-async def test_the_pool_opens_on_first_use_and_again_after_close(database_url: str) -> None:
-    async with opened(database_url) as database, connected(database_url) as watch:
+async def test_the_pool_opens_on_first_use_and_again_after_close(own_database_url: str) -> None:
+    async with opened(own_database_url) as database, connected(own_database_url) as watch:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         assert await watch.fetchval(others) == 0
         first = await database.fetchval(WHO)
@@ -498,17 +498,17 @@ async def test_a_caller_that_gives_up_during_the_trial_leaves_a_pool_that_works(
 
 
 async def test_a_connection_in_use_is_not_taken_for_one_that_rests(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(database_url, pool_size=3) as database:
+    async with opened(own_database_url, pool_size=3) as database:
         await pids(database, 3)
         async with database.transaction() as raw:
             mine = await raw.fetchval(WHO)
             monkeypatch.setattr(module, "REST_SECONDS", -1.0)
-            async with connected(database_url) as other:
+            async with connected(own_database_url) as other:
                 everyone = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
                 others = {row["pid"] for row in await other.fetch(everyone)} - {mine, await other.fetchval(WHO)}
-            await ended(database_url, sorted(others))
+            await ended(own_database_url, sorted(others))
             assert await database.fetchval("SELECT 1") == 1
             assert await raw.fetchval(WHO) == mine
 

@@ -1,53 +1,50 @@
-"""Time travel, on which the tests of everything that waits rely."""
+"""Time travel, on which the tests of everything that waits rely; and time as the product has it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
+from service.installer.grants import grant
 from tests.database import connected, later
+from tests.roles import role
 
 pytestmark = pytest.mark.anyio
 
-THEN = datetime(2026, 1, 1, tzinfo=UTC)
 
-
-async def test_every_time_in_every_table_moves_and_nothing_else(empty_database_url: str) -> None:
-    async with connected(empty_database_url) as connection:
-        await connection.execute(
-            """
-            CREATE SCHEMA taxiway;
-            CREATE TABLE taxiway."Odd one" (a timestamptz CHECK (a < b), b timestamptz, plain timestamp, day date);
-            CREATE TABLE taxiway.other (at timestamptz, copy timestamptz GENERATED ALWAYS AS (at) STORED);
-            CREATE TABLE taxiway.timeless (n integer);
-            CREATE VIEW taxiway.seen AS SELECT at FROM taxiway.other;
-            """
-        )
-        await connection.execute(
-            """INSERT INTO taxiway."Odd one" VALUES ($1, $2, '2026-01-01', '2026-01-01')""",
-            THEN,
-            THEN + timedelta(seconds=1),
-        )
-        await connection.execute("INSERT INTO taxiway.other VALUES (NULL), ($1), ('infinity')", THEN)
-
-        await later(connection, hours=2)
-
-        earlier = THEN - timedelta(hours=2)
-        odd = await connection.fetchrow('SELECT * FROM taxiway."Odd one"')
-        assert odd is not None
-        assert (odd["a"], odd["b"]) == (earlier, earlier + timedelta(seconds=1))
-        assert (odd["plain"], odd["day"]) == (datetime(2026, 1, 1), datetime(2026, 1, 1).date())  # noqa: DTZ001
-        assert await connection.fetchval("SELECT count(*) FROM taxiway.other WHERE at = $1 AND copy = at", earlier) == 1
-
-
-async def test_it_takes_a_url_and_a_whole_life(database_url: str) -> None:
+async def test_time_is_that_of_postgresql_until_a_test_says_otherwise(database_url: str) -> None:
     async with connected(database_url) as connection:
+        assert await connection.fetchval("SELECT taxiway.now() = pg_catalog.now()")
+        body = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE oid = 'taxiway.now()'::regprocedure")
+        assert body == "SELECT pg_catalog.now()"
+
+
+async def test_time_passes_for_every_connection_and_nothing_stored_changes(database_url: str) -> None:
+    async with connected(database_url) as connection, connected(database_url) as other:
         await connection.execute("INSERT INTO taxiway.videos (prompt) VALUES ('a cat')")
-        before = await connection.fetchval("SELECT run_after FROM taxiway.videos")
+        age = "SELECT taxiway.now() - created_at FROM taxiway.videos"
+        stored = await connection.fetchval("SELECT created_at FROM taxiway.videos")
+        assert await other.fetchval(age) < timedelta(hours=1)
         await later(database_url, days=8)
-        assert before - await connection.fetchval("SELECT run_after FROM taxiway.videos") == timedelta(days=8)
+        await later(connection, hours=2)
+        for one in (connection, other):
+            assert timedelta(days=8, hours=2) < await one.fetchval(age) < timedelta(days=8, hours=3)
+        assert await connection.fetchval("SELECT created_at FROM taxiway.videos") == stored
+        await connection.execute("INSERT INTO taxiway.videos (prompt) VALUES ('a dog')")
+        assert await connection.fetchval(
+            "SELECT max(created_at) - min(created_at) > interval '8 days' FROM taxiway.videos"
+        )
+
+
+async def test_an_app_role_reads_the_time_too_and_it_costs_no_call(database_url: str) -> None:
+    async with role(database_url) as (name, url):
+        await grant(database_url, name)
+        async with connected(url) as connection:
+            question = "EXPLAIN SELECT id FROM taxiway.videos WHERE created_at <= taxiway.now() - interval '1 hour'"
+            plan = "\n".join(line for (line,) in await connection.fetch(question))
+    assert "<= (now() - '01:00:00'::interval)" in plan
 
 
 async def test_databases_are_separate(database_url: str, empty_database_url: str) -> None:

@@ -77,7 +77,9 @@ async def test_the_overview_names_each_step_that_has_something_to_do(database_ur
             return {name for name, value in vars(found).items() if value}
 
         # The template of this database may have been migrated long ago: its walks would be due.
-        await w.rows("UPDATE taxiway.maintenance SET due_at = now() + interval '10 minutes' WHERE due_at < 'infinity'")
+        await w.rows(
+            "UPDATE taxiway.maintenance SET due_at = taxiway.now() + interval '10 minutes' WHERE due_at < 'infinity'"
+        )
         assert await due() == set()
         await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
         assert await due() == {"intake"}
@@ -106,14 +108,15 @@ async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
             """
             INSERT INTO taxiway.videos (model, input, status, finished_at)
             SELECT 'gen4_turbo', '{}', CASE WHEN i % 10 = 0 THEN 'queued' ELSE 'completed' END,
-                   CASE WHEN i % 10 > 0 THEN now() END
+                   CASE WHEN i % 10 > 0 THEN taxiway.now() END
             FROM generate_series(1, 20000) AS i
             """
         )
         await connection.execute(
             """
             INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at, settled_at)
-            SELECT id, model, now() + interval '1 s', now() + interval '6 s', 'rejected', now(), now()
+            SELECT id, model, taxiway.now() + interval '1 s', taxiway.now() + interval '6 s',
+                   'rejected', taxiway.now(), taxiway.now()
             FROM taxiway.videos WHERE status = 'completed'
             """
         )
@@ -322,7 +325,9 @@ async def test_only_where_a_worker_listens_is_anybody_notified(
         try:
             await listener.ensure()
             assert await hears()
-            await w.rows("UPDATE taxiway.maintenance SET taken_at = now() - interval '1 hour' WHERE name = 'listener'")
+            await w.rows(
+                "UPDATE taxiway.maintenance SET taken_at = taxiway.now() - interval '1 hour' WHERE name = 'listener'"
+            )
             assert not await hears()
             await listener.ensure()  # within the minute, nothing is said again
             assert not await hears()
@@ -367,7 +372,8 @@ async def test_the_first_poll_is_five_seconds_after_the_claim_or_the_late_answer
         await w.later(seconds=took)
         await submissions.save(w.ctx.database, [accepted(submission)])
         [row] = await w.rows(
-            "SELECT extract(epoch FROM poll_after - now())::float8 AS left FROM taxiway.videos WHERE id = $1", video_id
+            "SELECT extract(epoch FROM poll_after - taxiway.now())::float8 AS left FROM taxiway.videos WHERE id = $1",
+            video_id,
         )
         assert row["left"] == pytest.approx(first_look, abs=0.4)
 

@@ -65,7 +65,9 @@ async def test_a_round_that_bounces_three_times_is_charged_once(database_url: st
         closed = replace(w.ctx, transport=None)  # nobody listens there, and the refusal is the proof
         for n in range(8):
             await tick(closed if n == 2 else w.ctx)
-            await execute(database_url, "UPDATE taxiway.models SET paused_until = now() WHERE paused_until IS NOT NULL")
+            await execute(
+                database_url, "UPDATE taxiway.models SET paused_until = taxiway.now() WHERE paused_until IS NOT NULL"
+            )
             await w.later(minutes=1)
         row = await app_row(w, key)
         assert row["status"] == "completed"
@@ -236,7 +238,7 @@ async def test_a_gate_whose_table_does_not_fit_keeps_its_videos_waiting(database
         assert counts["submit"]["not_sent"] == 1
         await execute(
             database_url, "ALTER TABLE public.videos RENAME problem TO error_message",
-            "UPDATE taxiway.links SET look_due = now() - interval '1 second'",
+            "UPDATE taxiway.links SET look_due = taxiway.now() - interval '1 second'",
         )  # fmt: skip
         await w.later(minutes=1)
         await w.finish()

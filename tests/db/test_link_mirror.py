@@ -102,12 +102,12 @@ async def test_a_refused_row_waits_longer_and_longer(database_url: str, tries: i
         await intake(ctx)
         database = ctx.database
         await database.execute(
-            "UPDATE taxiway.rows SET tries = $1, refused_at = now() - make_interval(days => $2)", tries, days
+            "UPDATE taxiway.rows SET tries = $1, refused_at = taxiway.now() - make_interval(days => $2)", tries, days
         )
         [row] = await database.fetch("SELECT video_id FROM taxiway.rows")
         note = mirror.Note(row["video_id"], ())
         assert await mirror.refused(database, await linked(database), note, TableTrouble("no", "P0001"))
-        seconds = await database.fetchval("SELECT extract(epoch FROM due_at - now())::float8 FROM taxiway.rows")
+        seconds = await database.fetchval("SELECT extract(epoch FROM due_at - taxiway.now())::float8 FROM taxiway.rows")
         assert wanted - 2 < seconds <= wanted
 
 
@@ -282,7 +282,7 @@ async def test_a_video_is_kept_until_its_row_shows_it(database_url: str) -> None
         await intake_only(w)
         await execute(
             database_url, SWALLOW,
-            "UPDATE taxiway.videos SET status = 'failed', finished_at = now() - interval '9 days'",
+            "UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now() - interval '9 days'",
         )  # fmt: skip
         await w.later(days=2)
         assert (await w.tick())["prune"]["removed"] == 0

@@ -19,9 +19,10 @@ from tests.world import World, world
 pytestmark = pytest.mark.anyio
 
 A_YEAR_SECONDS = 366 * 86_400.0
-DUE = "UPDATE taxiway.maintenance SET due_at = now() WHERE name LIKE '%_walk'"
+DUE = "UPDATE taxiway.maintenance SET due_at = taxiway.now() WHERE name LIKE '%_walk'"
 FROM_THE_BEGINNING = """
-UPDATE taxiway.maintenance SET due_at = now(), taken_at = now() - interval '61 days', facts = '{"after": 0}'
+UPDATE taxiway.maintenance SET due_at = taxiway.now(),
+    taken_at = taxiway.now() - interval '61 days', facts = '{"after": 0}'
 WHERE name = 'ledger_walk'
 """
 
@@ -40,7 +41,9 @@ async def entry(w: World, video_id: UUID) -> dict[str, Any]:
 
 async def position(w: World, walk: str) -> tuple[Any, bool]:
     """After which key a walk goes on, and whether it rests."""
-    (row,) = await w.rows("SELECT facts, due_at > now() AS rests FROM taxiway.maintenance WHERE name = $1", walk)
+    (row,) = await w.rows(
+        "SELECT facts, due_at > taxiway.now() AS rests FROM taxiway.maintenance WHERE name = $1", walk
+    )
     return json.loads(row["facts"])["after"], row["rests"]
 
 
@@ -93,8 +96,8 @@ INSERT INTO taxiway.submissions (video_id, model, recent_polls, outcome, opened_
                                  closed_at, task_id, settled_at)
 SELECT gen_random_uuid(), 'gen4_turbo', '[[0, null, null]]', $1, at, at + interval '60 s', at + interval '70 s',
        CASE WHEN $1::text IS NOT NULL THEN at END, CASE WHEN $1 = 'accepted' THEN gen_random_uuid()::text END,
-       now() - $3::interval
-FROM (SELECT now() - $2::interval AS at) AS opened RETURNING id
+       taxiway.now() - $3::interval
+FROM (SELECT taxiway.now() - $2::interval AS at) AS opened RETURNING id
 """
 
 
@@ -123,10 +126,12 @@ async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
         await w.rows(FROM_THE_BEGINNING)
         assert await walked(w) == 2
         assert await kept(w) == {under_way, *behind}
-        await w.rows("UPDATE taxiway.submissions SET settled_at = now() WHERE id = $1", under_way)
+        await w.rows("UPDATE taxiway.submissions SET settled_at = taxiway.now() WHERE id = $1", under_way)
         await w.rows(DUE)
         assert await walked(w) == 0
-        await w.rows("UPDATE taxiway.submissions SET settled_at = now() - interval '7 days' WHERE id = $1", under_way)
+        await w.rows(
+            "UPDATE taxiway.submissions SET settled_at = taxiway.now() - interval '7 days' WHERE id = $1", under_way
+        )
         await w.rows(DUE)
         assert await walked(w) == 3
         assert await kept(w) == set()
@@ -143,7 +148,7 @@ async def test_the_walk_stops_at_what_is_young(database_url: str, outcome: str |
         assert await kept(w) == {old, young} - passed
         await w.rows(
             "UPDATE taxiway.submissions "
-            "SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = now()"
+            "SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = taxiway.now()"
         )
         await w.later(days=7, hours=1)
         assert await walked(w) == 2 - len(passed)
@@ -170,7 +175,9 @@ async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
         at = retention.KEEP_DAYS + 0.1
         await w.rows(OPENED.replace("AS opened", "AS opened, generate_series(1, 5)"), "accepted", days(at), days(8))
         await w.rows(FROM_THE_BEGINNING)
-        await w.rows("UPDATE taxiway.maintenance SET taken_at = now() - interval '8 days' WHERE name = 'ledger_walk'")
+        await w.rows(
+            "UPDATE taxiway.maintenance SET taken_at = taxiway.now() - interval '8 days' WHERE name = 'ledger_walk'"
+        )
         counts = [(await w.tick())["prune"]["pruned"] for _ in range(8)]
         assert [n for n in counts if n] == [2, 2, 1]  # all of one moment, and none twice
         assert (await position(w, "ledger_walk"))[1]

@@ -140,7 +140,7 @@ async def test_a_row_dragged_back_with_its_submission_open_poisons_nobody(databa
         # A process that claimed and then died: the submission is open, and the app has cancelled and re-queued the row.
         await w.rows(
             "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
-            "now() + interval '60 s', now() + interval '90 s') RETURNING id", dragged,
+            "taxiway.now() + interval '60 s', taxiway.now() + interval '90 s') RETURNING id", dragged,
         )  # fmt: skip
         other = await w.enqueue()
         counts = await w.tick()
@@ -167,21 +167,23 @@ async def test_what_may_have_been_paid_is_not_claimed_although_it_says_queued(da
         await w.tick()
         await execute(
             database_url,
-            "UPDATE taxiway.videos SET status = 'queued', finished_at = NULL, error_code = NULL, run_after = now()",
+            "UPDATE taxiway.videos SET status = 'queued', finished_at = NULL, error_code = NULL, "
+            "run_after = taxiway.now()",
         )
         assert await claims.claim(w.ctx.database, 10, 30.0) == []
-        await execute(database_url, "UPDATE taxiway.submissions SET consent = 'operator', consented_at = now()")
+        await execute(database_url, "UPDATE taxiway.submissions SET consent = 'operator', consented_at = taxiway.now()")
         assert len(await claims.claim(w.ctx.database, 10, 30.0)) == 1
 
 
 # What each says that the ledger must never hold.
 SECOND_PERMISSION = """
 INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline)
-SELECT video_id, model, now() + interval '1 min', now() + interval '2 min' FROM taxiway.submissions
+SELECT video_id, model, taxiway.now() + interval '1 min', taxiway.now() + interval '2 min' FROM taxiway.submissions
 """
 SECOND_SUBMISSION_OF_A_TASK = """
 INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at, task_id)
-SELECT gen_random_uuid(), model, now() + interval '1 min', now() + interval '2 min', outcome, closed_at, task_id
+SELECT gen_random_uuid(), model, taxiway.now() + interval '1 min', taxiway.now() + interval '2 min',
+       outcome, closed_at, task_id
 FROM taxiway.submissions
 """
 
@@ -216,8 +218,9 @@ async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(dat
 # Another entry of the same book, which is closed.
 REJECTED_BEFORE = """
 INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, outcome, closed_at, settled_at)
-SELECT id, model, now() - interval '1 hour', now() - interval '59 min', now() - interval '58 min', 'rejected',
-       now() - interval '1 hour', now() - interval '1 hour' FROM taxiway.videos
+SELECT id, model, taxiway.now() - interval '1 hour', taxiway.now() - interval '59 min',
+       taxiway.now() - interval '58 min', 'rejected',
+       taxiway.now() - interval '1 hour', taxiway.now() - interval '1 hour' FROM taxiway.videos
 """
 
 

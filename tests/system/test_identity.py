@@ -29,12 +29,12 @@ pytestmark = pytest.mark.anyio
 
 PERMIT = """
     INSERT INTO taxiway.submissions (video_id, model, claim_id, call_deadline, deadline)
-    VALUES ($1, 'gen4_turbo', 7, now() + interval '1 minute', now() + interval '2 minutes') RETURNING id
+    VALUES ($1, 'gen4_turbo', 7, taxiway.now() + interval '1 minute', taxiway.now() + interval '2 minutes') RETURNING id
 """
 # Ticks in the rhythm of a worker, the newest of them just now.
 TICKS = """
     INSERT INTO taxiway.ticks (kind, started_at, finished_at, ref)
-    SELECT 'worker', now() - n * interval '2 seconds', now(), 'ref' FROM generate_series(20, 0, -1) AS n
+    SELECT 'worker', taxiway.now() - n * interval '2 seconds', taxiway.now(), 'ref' FROM generate_series(20, 0, -1) AS n
 """
 LATER = (
     "UPDATE taxiway.ticks SET started_at = started_at - interval '3 days'",

@@ -22,13 +22,13 @@ CALLS_SECONDS = {"GET": PATIENT_CALL_SECONDS, "DELETE": 20.0, "POST": 60.0}  # t
 async def fly(w: Virtual) -> None:
     """All are due at once; most go on, and some end one after the other, for a minute and a half."""
     await w.in_flight(TASKS, lambda n: 90 * n / TASKS if n % (TASKS // ALL_DUE) == 0 else 1e9)
-    await w.control.execute("UPDATE taxiway.videos SET poll_after = now()")
+    await w.control.execute("UPDATE taxiway.videos SET poll_after = taxiway.now()")
     await w.queued(60)
     await w.control.execute(
-        """WITH gone AS (UPDATE taxiway.videos SET status = 'cancelled', finished_at = now()
+        """WITH gone AS (UPDATE taxiway.videos SET status = 'cancelled', finished_at = taxiway.now()
                          WHERE id IN (SELECT id FROM taxiway.videos WHERE status = 'processing' LIMIT 300)
                          RETURNING runway_video_id)
-           UPDATE taxiway.submissions SET cancel_due = now(), cancel_reason = 'cancelled'
+           UPDATE taxiway.submissions SET cancel_due = taxiway.now(), cancel_reason = 'cancelled'
            WHERE task_id IN (SELECT runway_video_id FROM gone)"""
     )
 

@@ -150,6 +150,20 @@ class TestDirection:
         assert foreign == []
 
 
+def test_statements_read_the_time_in_one_place() -> None:
+    """A test lets time pass by replacing `taxiway.now()`; what reads PostgreSQL's own clock would stay behind."""
+    files = [*SERVICE.joinpath("store").rglob("*.py"), *SERVICE.joinpath("installer").rglob("*.py")]
+    files += sorted((ROOT / "migrations").glob("*.sql"))
+    own = re.compile(r"(?<![\w.])now\(\)|\bCURRENT_TIMESTAMP\b|\bCURRENT_DATE\b|\bLOCALTIMESTAMP\b")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: write taxiway.now() instead of {word}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for word in own.findall(re.sub(r"`[^`]*`", "", line))
+    ]
+    assert found == []
+
+
 def test_handlers_leave_nothing_running() -> None:
     """No work after a response: nothing in the HTTP surface starts what it does not await."""
     starters = {"create_task", "ensure_future", "run_in_executor", "BackgroundTask", "BackgroundTasks", "Thread"}

@@ -118,7 +118,7 @@ async def hand_in(client: httpx.AsyncClient) -> str:
 
 async def until_finished(ctx: Context, *, poller: bool = False, callbacks: bool = False) -> None:
     """Wait until no video is under way; `poller` looks at every task again and again, `callbacks` at those named."""
-    hurry = """UPDATE taxiway.videos SET poll_after = now(), polled_at = NULL
+    hurry = """UPDATE taxiway.videos SET poll_after = taxiway.now(), polled_at = NULL
                WHERE status = 'processing' AND open_submission_id IS NULL"""
     async with asyncio.timeout(30):
         while await ctx.database.fetchval("SELECT count(*) FROM taxiway.videos WHERE finished_at IS NULL"):
@@ -139,7 +139,7 @@ async def test_a_callback_is_kept_and_the_next_tick_completes_its_video(database
     async with world(database_url) as w:
         video_id, task_id = await with_runway(w)
         await w.later(minutes=1)
-        await execute(w.url, "UPDATE taxiway.videos SET poll_after = now() + interval '1 hour'")
+        await execute(w.url, "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 hour'")
         response = await call(w, about(task_id))
         assert (response.status_code, response.json()) == (202, {"result": "kept"})
         assert (await w.row(video_id))["status"] == "processing"
@@ -235,7 +235,8 @@ async def test_an_unknown_task_is_kept_and_matched_by_a_later_tick(database_url:
         async with connected(w.url) as connection:
             # As if this had been the id that Runway gave: the row is not due for another hour.
             await connection.execute(
-                "UPDATE taxiway.videos SET runway_video_id = $2, poll_after = now() + interval '1 hour' WHERE id = $1",
+                "UPDATE taxiway.videos SET runway_video_id = $2, poll_after = taxiway.now() + interval '1 hour' "
+                "WHERE id = $1",
                 video_id,
                 early,
             )
@@ -265,7 +266,7 @@ async def test_a_callback_that_comes_before_the_id_is_saved_is_not_lost(database
         assert (await inbox(w))[0]["handled_at"] is None
         await w.later(minutes=1)
         async with connected(w.url) as connection:
-            await connection.execute("UPDATE taxiway.videos SET poll_after = now() + interval '1 hour'")
+            await connection.execute("UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 hour'")
         counts = await w.tick()
         assert (counts["rescue"]["matched"], counts["poll"]["completed"]) == (1, 1)
         assert len(w.creates) == 1

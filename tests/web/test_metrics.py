@@ -209,7 +209,7 @@ def test_the_library_is_imported_when_it_is_needed_and_not_before() -> None:
 
 async def seen(w: World) -> None:
     """Let a tick look at the account."""
-    await execute(w.url, "UPDATE taxiway.maintenance SET due_at = now()")
+    await execute(w.url, "UPDATE taxiway.maintenance SET due_at = taxiway.now()")
     await w.tick()
 
 
@@ -219,7 +219,7 @@ async def test_a_tick_sees_the_credits_and_not_each_one(database_url: str) -> No
         assert ("credits_left", ()) not in await samples(w)
         await w.tick()
         assert ("credits_left", ()) not in await samples(w)
-        await execute(w.url, "UPDATE taxiway.maintenance SET due_at = now() WHERE name = 'account'")
+        await execute(w.url, "UPDATE taxiway.maintenance SET due_at = taxiway.now() WHERE name = 'account'")
         await w.tick()
         reported = await samples(w)
         assert reported["credits_left", ()] == 1234
@@ -298,7 +298,7 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
 async def test_the_oldest_is_found_in_every_model_and_priority(database_url: str) -> None:
     rows = """
         INSERT INTO taxiway.videos (status, model, input, priority, run_after)
-        SELECT 'queued', model, '{}', priority, now() - make_interval(secs => age)
+        SELECT 'queued', model, '{}', priority, taxiway.now() - make_interval(secs => age)
         FROM (VALUES ('gen4_turbo', 0, 10), ('gen4_turbo', -5, 500), ('gen4_turbo', 7, 30), ('gen4.5', 3, 90),
                      ('gen4.5', 3, -60)) AS v(model, priority, age)
     """
@@ -306,10 +306,11 @@ async def test_the_oldest_is_found_in_every_model_and_priority(database_url: str
         await execute(database_url, "INSERT INTO taxiway.models (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
         assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(500, abs=30)
         await execute(
-            database_url, "INSERT INTO taxiway.videos (status, run_after) VALUES ('queued', now() - interval '1 h')"
+            database_url,
+            "INSERT INTO taxiway.videos (status, run_after) VALUES ('queued', taxiway.now() - interval '1 h')",
         )
         assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(3600, abs=30)
-        await execute(database_url, "UPDATE taxiway.videos SET run_after = now() + interval '1 h'")
+        await execute(database_url, "UPDATE taxiway.videos SET run_after = taxiway.now() + interval '1 h'")
         assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] is None
 
 
@@ -349,7 +350,7 @@ async def test_a_large_table_is_never_read_whole(database_url: str) -> None:
         await execute(
             database_url,
             "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
-            "SELECT 'completed', repeat('x', 1500), now(), now() FROM generate_series(1, 25000) g",
+            "SELECT 'completed', repeat('x', 1500), taxiway.now(), taxiway.now() FROM generate_series(1, 25000) g",
             "VACUUM ANALYZE taxiway.videos",
         )
         await maintenance.count(w.ctx.database)

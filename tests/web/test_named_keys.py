@@ -128,7 +128,7 @@ async def test_credits_of_a_day_by_key(database_url: str) -> None:
         assert "50 of its 50 credits" in refused.json()["detail"]
         assert 0 < int(refused.headers["retry-after"]) <= 86_400
         await made(w, "blog")
-        await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = now() WHERE id = $1", first)
+        await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now() WHERE id = $1", first)
         asked: tuple[tuple[str, dict[str, Any]], ...] = (
             (f"/videos/{first}/retry", {}),
             ("/bulk/retry", {"filter": {}}),

@@ -260,7 +260,7 @@ class TestSession:
     async def test_what_no_cookie_can_say_any_more_is_forgotten(self, database_url: str) -> None:
         async with control(database_url) as site:
             await site.viewer.post("/logout")
-            await execute(database_url, "UPDATE taxiway.sessions SET forget_at = now() - interval '1 s'")
+            await execute(database_url, "UPDATE taxiway.sessions SET forget_at = taxiway.now() - interval '1 s'")
             await site.admin.post("/logout")
             assert len(await site.world.rows("SELECT FROM taxiway.sessions")) == 1
 

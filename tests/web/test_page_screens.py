@@ -48,15 +48,15 @@ async def busy(site: Control) -> None:
     await world.rows(
         """
         INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at)
-        VALUES ('gen4.5', now() + interval '1 hour', 'no_credits', $1, now()),
-               ('all', now() - interval '1 s', 'manual', $1, now())
+        VALUES ('gen4.5', taxiway.now() + interval '1 hour', 'no_credits', $1, taxiway.now()),
+               ('all', taxiway.now() - interval '1 s', 'manual', $1, taxiway.now())
         ON CONFLICT (model) DO UPDATE SET paused_until = EXCLUDED.paused_until, reason = EXCLUDED.reason,
             detail = EXCLUDED.detail, paused_at = EXCLUDED.paused_at
         """,
         EVIL,
     )
     await world.rows("INSERT INTO taxiway.ticks (kind, error, counts) VALUES ($1, $1, '{\"poll\": 3}')", EVIL)
-    await world.rows("INSERT INTO taxiway.ticks (kind, finished_at, counts) VALUES ('tick', now(), NULL)")
+    await world.rows("INSERT INTO taxiway.ticks (kind, finished_at, counts) VALUES ('tick', taxiway.now(), NULL)")
 
 
 class TestEveryScreen:

@@ -180,8 +180,8 @@ async def test_pages_of_every_kind_go_through_everything_once(
 FILL = """
 INSERT INTO taxiway.videos (prompt, status, created_at, model, error_code, finished_at, input)
 SELECT 'a boat number ' || n, CASE WHEN n % 5000 = 7 THEN 'failed' ELSE 'completed' END,
-       now() - make_interval(secs => n), CASE WHEN n % 4000 = 9 THEN 'gen4.5' ELSE 'gen4_turbo' END,
-       CASE WHEN n % 5000 = 7 THEN 'INTERNAL.BAD_OUTPUT.CODE01' END, now(),
+       taxiway.now() - make_interval(secs => n), CASE WHEN n % 4000 = 9 THEN 'gen4.5' ELSE 'gen4_turbo' END,
+       CASE WHEN n % 5000 = 7 THEN 'INTERNAL.BAD_OUTPUT.CODE01' END, taxiway.now(),
        jsonb_build_object('promptText', 'a boat number ' || n || CASE WHEN n % 9000 = 8011 THEN ' zebra' ELSE '' END)
 FROM generate_series(1, 40000) AS n;
 INSERT INTO taxiway.search (video_id, created_at, model, words)

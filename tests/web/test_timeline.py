@@ -34,7 +34,9 @@ def events(entries: list[dict[str, Any]]) -> list[str]:
 async def look(w: World, seconds: float) -> None:
     """Let Runway work for a while, and look at every task, without moving what the database remembers."""
     w.clock.now += seconds
-    await execute(w.url, "UPDATE taxiway.videos SET poll_after = now(), polled_at = NULL WHERE poll_after IS NOT NULL")
+    await execute(
+        w.url, "UPDATE taxiway.videos SET poll_after = taxiway.now(), polled_at = NULL WHERE poll_after IS NOT NULL"
+    )
     await w.tick()
 
 
@@ -78,7 +80,7 @@ async def test_errors_are_reported_in_full_with_each_task(database_url: str) -> 
         w.faults("status=503", "fail=INTERNAL", "fail=SAFETY.INPUT.TEXT")
         video_id = await w.enqueue()
         for _ in range(12):
-            await execute(w.url, "UPDATE taxiway.videos SET run_after = now() WHERE status = 'queued'")
+            await execute(w.url, "UPDATE taxiway.videos SET run_after = taxiway.now() WHERE status = 'queued'")
             await look(w, 10)
         entries = await story(w, video_id)
         answers = [entry for entry in entries if entry["event"] in ("accepted", "rejected")]

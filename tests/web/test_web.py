@@ -153,9 +153,10 @@ async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_s
 @pytest.mark.parametrize(
     "sql",
     [
-        "UPDATE taxiway.submissions SET opened_at = now() - interval '1 day', call_deadline = now() - interval '23 h', "
-        "deadline = now() - interval '22 h', outcome = NULL, closed_at = NULL, task_id = NULL",
-        "UPDATE taxiway.videos SET poll_after = now() - interval '2 h'",
+        "UPDATE taxiway.submissions SET opened_at = taxiway.now() - interval '1 day', "
+        "call_deadline = taxiway.now() - interval '23 h', "
+        "deadline = taxiway.now() - interval '22 h', outcome = NULL, closed_at = NULL, task_id = NULL",
+        "UPDATE taxiway.videos SET poll_after = taxiway.now() - interval '2 h'",
     ],
 )
 async def test_what_is_stuck_is_counted(database_url: str, sql: str) -> None:
@@ -271,12 +272,12 @@ async def _nothing(*_: Any) -> Any:
     raise AssertionError(json.dumps("not called"))
 
 
-async def test_the_lifespan_closes_the_pool(database_url: str) -> None:
-    ctx = build(settings(database_url))
+async def test_the_lifespan_closes_the_pool(own_database_url: str) -> None:
+    ctx = build(settings(own_database_url))
     app = create_app(ctx)
     async with app.router.lifespan_context(app):
         assert await ctx.database.fetchval("SELECT 1") == 1
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    async with connected(database_url) as connection, asyncio.timeout(5):
+    async with connected(own_database_url) as connection, asyncio.timeout(5):
         while await connection.fetchval(others):  # noqa: ASYNC110  # the server notices a moment later
             await asyncio.sleep(0.01)

@@ -1,9 +1,8 @@
 """A month of 25,000 videos a day, with retention on: what it costs to claim, list and count at its end, and at first.
 
-The database's clock is turned: `now()` is a function of this database's own, found before PostgreSQL's, and says what
-time it is in that month. One in twenty videos lives its whole life, written by the statements that write it in
-production; the others are written as they end, with their ledger. What is old is removed by the prune step alone, run
-no more often than the ticks of a cron by the minute would.
+The database's clock is turned: `taxiway.now()` says what time it is in that month. One in twenty videos lives its whole
+life, written by the statements that write it in production; the others are written as they end, with their ledger. What
+is old is removed by the prune step alone, run no more often than the ticks of a cron by the minute would.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A database with a clock that can be turned: `now()` and `gen_random_uuid()` are functions of the simulation's own.
+"""A database with a clock that can be turned: `taxiway.now()` and `gen_random_uuid()` are the simulation's own.
 
-The product writes both without a schema, so the first of the search_path wins, and `sim` stands there before
-`pg_catalog`. Its columns' defaults were resolved when they were made: they are replaced.
+The product writes the second without a schema, so the first of the search_path wins, and `sim` stands there before
+`pg_catalog`. Columns' defaults were resolved when they were made: they are replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEARCH_PATH = "sim, pg_catalog, public"
 _INSTALL = """
 CREATE SCHEMA sim;
 CREATE SEQUENCE sim.ids;
-CREATE FUNCTION sim.now() RETURNS timestamptz LANGUAGE sql STABLE AS
+CREATE OR REPLACE FUNCTION taxiway.now() RETURNS timestamptz LANGUAGE sql STABLE AS
     $$SELECT pg_catalog.current_setting('sim.now')::timestamptz$$;
 CREATE FUNCTION sim.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE AS
     $$SELECT pg_catalog.md5(pg_catalog.nextval('sim.ids')::text)::uuid$$;
@@ -33,7 +33,7 @@ BEGIN
         SELECT c.oid::regclass AS relation, a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS was
         FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.adnum
-        WHERE n.nspname = 'taxiway' AND pg_get_expr(d.adbin, d.adrelid) IN ('now()', 'gen_random_uuid()')
+        WHERE n.nspname = 'taxiway' AND pg_get_expr(d.adbin, d.adrelid) = 'gen_random_uuid()'
     LOOP
         EXECUTE format('ALTER TABLE %s ALTER %I SET DEFAULT sim.%s', place.relation, place.name, place.was);
     END LOOP;
@@ -45,7 +45,7 @@ _FORGET = f"""
 SELECT setval(c.oid, 1, false) FROM pg_class c
 WHERE relkind = 'S' AND (relnamespace = 'sim'::regnamespace OR relnamespace = 'taxiway'::regnamespace);
 UPDATE taxiway.maintenance SET taken_at = NULL, facts = CASE WHEN name LIKE '%_walk' THEN facts END,
-    due_at = CASE WHEN name = 'counts' THEN now() + interval '30 seconds' ELSE 'infinity' END
+    due_at = CASE WHEN name = 'counts' THEN taxiway.now() + interval '30 seconds' ELSE 'infinity' END
 """
 
 
@@ -68,7 +68,7 @@ def at(seconds: float) -> str:
 
 
 def setting_time(seconds: float) -> str:
-    """The statement that turns one connection's clock; in a transaction, now() is to stay: it is not run there."""
+    """The statement that turns one connection's clock; in a transaction, where time stands still, it is not run."""
     return f"SET sim.now = '{at(seconds)}'"
 
 

@@ -1,0 +1,166 @@
+"""Databases that tests hand on to each other: each comes back as it was made, or is dropped.
+
+To copy a template costs PostgreSQL two checkpoints; to empty the few tables that a test has written costs a fraction of
+that. Nothing is taken on trust: the catalogue must be untouched, and every row must be as in the template.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from tests.database import PATIENCE_SECONDS, SET_TIME, temporary_database
+
+if TYPE_CHECKING:
+    from tests.database import Connection
+
+MOST_USES = 50  # what was deleted stays in the files until a vacuum
+LARGEST_BYTES = 128 * 1024  # of a table or an index: a larger one would show in plans
+
+# Where DDL leaves its traces: a row of a copied catalogue bears the transaction that made the template, until it is
+# written.
+_CATALOGUES = (
+    "attrdef", "attribute", "cast", "class", "collation", "constraint", "default_acl", "description", "enum",
+    "event_trigger", "extension", "foreign_data_wrapper", "foreign_server", "index", "inherits", "init_privs",
+    "language", "largeobject_metadata", "namespace", "operator", "policy", "publication", "rewrite", "sequence",
+    "statistic_ext", "trigger", "type",
+)  # fmt: skip
+_TRACES = "(SELECT count(*) || ':' || max(xmin::text::bigint) FROM pg_catalog.pg_{})"
+# One text that changes with every DDL, setting, right and statistic. `taxiway.now()` is left out: it is put back.
+_FINGERPRINT = f"""
+SELECT concat_ws(' ', {", ".join(map(_TRACES.format, _CATALOGUES))},
+    {_TRACES.format("proc WHERE oid <> 'taxiway.now()'::regprocedure")},
+    (SELECT proacl::text FROM pg_proc WHERE oid = 'taxiway.now()'::regprocedure),
+    (SELECT datacl::text FROM pg_database WHERE datname = current_database()),
+    (SELECT count(*) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase
+     WHERE datname = current_database()),
+    (SELECT count(*) FROM pg_statistic JOIN pg_class c ON c.oid = starelid
+     WHERE relnamespace = 'taxiway'::regnamespace),
+    (SELECT sum(reltuples) || ':' || sum(relpages) FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace))
+"""
+# What would be in the next test's way: connections that are left, transactions that are prepared, and large files.
+_IN_THE_WAY = f"""
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+               AND backend_type = 'client backend')
+    OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
+    OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind IN ('r', 'i')
+               AND pg_relation_size(oid) > {LARGEST_BYTES})
+"""
+# Of the schema: its tables, those that others refer to last, and a call that sets all its sequences back.
+_TABLES = """
+SELECT array_agg(relname::text ORDER BY EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid), relname)
+FROM pg_class c WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'r'
+"""
+_SEQUENCES = """
+SELECT 'SELECT ' || string_agg(format('setval(%s, 1, false)', oid), ', ')
+FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'S'
+"""
+_TIME = "SELECT prosrc FROM pg_proc WHERE oid = 'taxiway.now()'::regprocedure"
+_ROWS = "SELECT COALESCE(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)), '[]')::text FROM taxiway.{} t"
+_INSERT = "INSERT INTO taxiway.{0} SELECT * FROM jsonb_populate_recordset(NULL::taxiway.{0}, $1)"
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """A database that no test has had. `rows`: those of each table, as JSON."""
+
+    fingerprint: str
+    time: str
+    rows: dict[str, str]
+    reset_sequences: str
+
+    @classmethod
+    async def of(cls, connection: Connection) -> _Fresh:
+        tables = await connection.fetchval(_TABLES)
+        return cls(
+            await connection.fetchval(_FINGERPRINT),
+            await connection.fetchval(_TIME),
+            {table: await connection.fetchval(_ROWS.format(table)) for table in tables},
+            await connection.fetchval(_SEQUENCES),
+        )
+
+    async def is_restored(self, connection: Connection) -> bool:
+        """Put everything back; False where that cannot be done, or does not lead to what there was."""
+        try:
+            if await connection.fetchval(_IN_THE_WAY) or await connection.fetchval(_FINGERPRINT) != self.fingerprint:
+                return False
+            for table in await self._changed(connection):
+                await connection.execute(f"DELETE FROM taxiway.{table}")
+                if self.rows[table] != "[]":
+                    await connection.execute(_INSERT.format(table), self.rows[table])
+            await connection.execute(self.reset_sequences)
+            if await connection.fetchval(_TIME) != self.time:
+                await connection.execute(SET_TIME.format("pg_catalog.now()"))
+            return await connection.fetchval(_TIME) == self.time and not await self._changed(connection)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # a test ended its connection, or its schema
+            return False
+
+    async def _changed(self, connection: Connection) -> list[str]:
+        """The tables whose rows are others than they were."""
+        rows = [f"({_ROWS.format(table)}) IS DISTINCT FROM ${n}" for n, table in enumerate(self.rows, 1)]
+        differ = await connection.fetchval(f"SELECT ARRAY[{', '.join(rows)}]", *self.rows.values())
+        return [table for table, differs in zip(self.rows, differ, strict=True) if differs]
+
+
+@dataclass
+class _Copy:
+    """A database of the pool, with a connection that stays, for its caches are what a look at the catalogue costs."""
+
+    database: AbstractContextManager[str]
+    url: str
+    connection: Connection
+    uses: int = 0
+
+
+class Pool:
+    """The databases of one test process, copies of one template."""
+
+    def __init__(self, server_url: str, template: str) -> None:
+        self._server_url, self._template = server_url, template
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._copies: dict[str, _Copy] = {}
+        self._free: list[str] = []
+        self._fresh: _Fresh | None = None
+
+    def take(self) -> str:
+        """The URL of a database that is like the template."""
+        url = self._free.pop() if self._free else self._make()
+        self._copies[url].uses += 1
+        return url
+
+    def give_back(self, url: str) -> None:
+        """Restore a database for the next test, or drop it."""
+        assert self._fresh is not None
+        copy = self._copies[url]
+        if copy.uses < MOST_USES and self._runner.run(self._fresh.is_restored(copy.connection)):
+            self._free.append(url)
+        else:
+            self._drop(url)
+
+    def close(self) -> None:
+        """Drop all."""
+        for url in list(self._copies):
+            self._drop(url)
+        self._runner.close()
+
+    def _make(self) -> str:
+        database = temporary_database(self._server_url, template=self._template)
+        url = database.__enter__()
+        connection = self._runner.run(asyncpg.connect(url, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS))
+        self._copies[url] = _Copy(database, url, connection)
+        if self._fresh is None:
+            self._fresh = self._runner.run(_Fresh.of(connection))
+        return url
+
+    def _drop(self, url: str) -> None:
+        copy = self._copies.pop(url)
+
+        async def end() -> None:
+            copy.connection.terminate()
+
+        self._runner.run(end())
+        copy.database.__exit__(None, None, None)
