@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -39,9 +39,10 @@ async def cost_report(ctx: Context, video_id: UUID) -> CostReport:
     """The account of one video. Raises NotFound, but not for one that was removed and is in the ledger still."""
     await check_visible(ctx, video_id)
     cost = await _cost(ctx, video_id)
-    if not cost.submissions:
-        await find(ctx, video_id)
-    return cost
+    if cost.submissions:
+        return cost
+    video = await find(ctx, video_id)
+    return CostReport(replace(cost.account, status=video.status.value), [])
 
 
 async def _cost(ctx: Context, video_id: UUID) -> CostReport:

@@ -177,4 +177,4 @@ async def test_a_full_queue_is_full_for_every_door(database_url: str) -> None:
         full = await taxiway(site, url, *line, MAX_QUEUED="1")
         assert (full.exit_code, "MAX_QUEUED" in full.stderr) == (1, True)
         audit = await taxiway(site, url, "audit", str(first))
-        assert audit.stdout.endswith("0 submissions  paid nothing\n")
+        assert audit.stdout == f"{first}  queued      0 submissions  paid nothing\n"
