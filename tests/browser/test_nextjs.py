@@ -21,7 +21,7 @@ from tests.node import installed, run
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
 
-pytestmark = [pytest.mark.anyio, pytest.mark.browser]
+pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.node]
 
 APP = Path(__file__).parents[1] / "nextjs"
 START_SECONDS = 30

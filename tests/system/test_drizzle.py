@@ -12,7 +12,7 @@ from tests.invoking import taxiway
 from tests.node import installed, run
 from tests.world import IMAGE, World, world
 
-pytestmark = [pytest.mark.anyio, pytest.mark.browser]
+pytestmark = [pytest.mark.anyio, pytest.mark.node]
 
 APP = Path(__file__).parents[1] / "drizzle"
 INSERT = "INSERT INTO public.videos (user_id, prompt, image_url) VALUES (1, 'a boat', $1) RETURNING id"

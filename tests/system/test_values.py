@@ -1,6 +1,6 @@
 """Whatever Runway's answers say, into the real database: the id is stored, and the video ends in time.
 
-`VALUES=500 pytest tests/db/test_values.py` tries more of them.
+`VALUES=500 pytest tests/system/test_values.py` tries more of them.
 """
 
 from __future__ import annotations
