@@ -121,9 +121,9 @@ class Connection(Queries):
         self._used_at = time.monotonic(), time.time()
 
     def has_rested(self, seconds: float) -> bool:
-        """Whether it was not used for longer than that."""
+        """Whether it was not used for longer than that, or is closed."""
         monotonic, wall = self._used_at
-        return max(time.monotonic() - monotonic, time.time() - wall) > seconds
+        return self.raw.is_closed() or max(time.monotonic() - monotonic, time.time() - wall) > seconds
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
         try:
@@ -166,7 +166,7 @@ class _Pool:
 
     async def acquire(self) -> Connection:
         """A connection, alive: one that rested is tried before it is handed out, and the dead are passed over."""
-        if self._idle and not self._free.locked() and self._is_fresh(self._idle[-1]):
+        if self._idle and not self._free.locked() and not self._idle[-1].has_rested(REST_SECONDS):
             await self._free.acquire()  # at once
             return self._idle.pop()
         async with asyncio.timeout(ACQUIRE_SECONDS):
@@ -211,12 +211,8 @@ class _Pool:
         await lent.__aenter__()
         self._idle.append(Connection(lent))
 
-    @staticmethod
-    def _is_fresh(connection: Connection) -> bool:
-        return not connection.raw.is_closed() and not connection.has_rested(REST_SECONDS)
-
     async def _is_alive(self, connection: Connection) -> bool:
-        if self._is_fresh(connection):
+        if not connection.has_rested(REST_SECONDS):
             return True
         try:
             await connection.raw.execute("SELECT 1", timeout=PING_SECONDS)
