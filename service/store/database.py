@@ -18,15 +18,7 @@ import asyncpg
 import databases
 
 from service.errors import DatabaseUnavailable, NotConfigured
-from service.store.driver_errors import (
-    READ_ONLY,
-    TRANSLATED,
-    UNAVAILABLE,
-    is_refusal,
-    sqlstate,
-    translated,
-    translation,
-)
+from service.store.driver_errors import READ_ONLY, UNAVAILABLE, is_refusal, sqlstate, translated
 from service.store.memory import Memory
 from service.store.url import Target
 
@@ -126,20 +118,15 @@ class Connection(Queries):
         return self.raw.is_closed() or max(time.monotonic() - monotonic, time.time() - wall) > seconds
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
-        try:
+        with translated:
             result = await getattr(self.raw, method)(sql, *arguments)
-        except TRANSLATED as exc:
-            meant = translation(exc)
-            if meant is exc:
-                raise
-            raise meant from exc
-        self.raw.confirm()
-        return result
+            self.raw.confirm()
+            return result
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """One transaction of what runs on this connection; inside another, a part of it that can be undone alone."""
-        with translated():
+        with translated:
             async with self.raw.transaction():
                 yield
             self.raw.confirm()
@@ -308,7 +295,7 @@ class Database(Queries):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """One connection, for several statements. What its `raw` raises comes out as what it means."""
-        with translated():
+        with translated:
             async with _Loan(self._pool()) as connection:
                 yield connection
 
@@ -319,11 +306,6 @@ class Database(Queries):
             yield connection
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
-        try:
+        with translated:
             async with _Loan(self._pool()) as connection:
                 return await connection._run(method, sql, arguments)
-        except TRANSLATED as exc:
-            meant = translation(exc)
-            if meant is exc:
-                raise
-            raise meant from exc
