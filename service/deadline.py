@@ -95,18 +95,15 @@ class Deadline:
 
 
 class Wake:
-    """Is set when a claim may be worth it: a call came back, or (`due_work`) something is due, perhaps a `probe`."""
+    """Wakes the submit step. `due`: something may be due, perhaps a `probe`; else what it waited for has come."""
 
     def __init__(self) -> None:
         self._set = asyncio.Event()
-        self.due_work = asyncio.Event()
-        self.probe = False
+        self.due = self.probe = False
 
-    def set(self, *, due_work: bool = False, probe: bool = False) -> None:
+    def set(self, *, due: bool = False, probe: bool = False) -> None:
         """End the wait."""
-        self.probe = self.probe or probe
-        if due_work:
-            self.due_work.set()
+        self.due, self.probe = self.due or due, self.probe or probe
         self._set.set()
 
     async def wait(self) -> None:

@@ -85,7 +85,7 @@ async def tick(
         if beside is None:
             calls.create_task(report.step("submit", submit.run_once(ctx, deadline, probe=due.probe)))
         else:
-            beside.wake.set(due_work=True, probe=due.probe)
+            beside.wake.set(due=True, probe=due.probe)
         if due.cancel or due.rescue or report.counts.get("intake", intake.NOTHING)["recalled"]:
             calls.create_task(report.step("cancel", cancel.run_once(ctx, deadline.whole())))
         if due.poll or due.look or due.intake or due.rescue:
@@ -147,7 +147,7 @@ async def submit_now(ctx: Context, *, stopping: Callable[[], bool], wake: Wake) 
     if (away := report.unavailable) is not None:
         event(log, VIDEO, "submit_failed", f"{away.title}: {away.detail}", level=logging.ERROR)
     if not deadline.is_open:
-        wake.set(due_work=True)  # its time was over, and perhaps not its work
+        wake.set(due=True)  # its time was over, and perhaps not its work
     return report.counts.get("submit", submit.NOTHING)
 
 

@@ -28,6 +28,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._others: list[Callable[[], None]] = []
 
     def __call__(self) -> bool:
         return self._event.is_set()
@@ -35,15 +36,17 @@ class Stop:
     def set(self) -> None:
         """Ask to stop."""
         self._event.set()
+        for other in self._others:
+            other()
 
-    async def within(self, seconds: float, *others: asyncio.Event) -> None:
-        """Return when stopped, when one of `others` is set, or after `seconds`."""
-        waits = [asyncio.create_task(one.wait()) for one in (self._event, *others)]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    def then(self, other: Callable[[], None]) -> None:
+        """Call this as well, to wake what waits for something else."""
+        self._others.append(other)
+
+    async def within(self, seconds: float) -> None:
+        """Return when stopped, or after `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
 
 
 @contextlib.contextmanager
@@ -91,14 +94,18 @@ async def work_forever(ctx: Context, *, every: float, stop: Stop) -> None:
 
 async def _submit_forever(ctx: Context, submitting: SubmitLoop, *, every: float, stop: Stop) -> None:
     wake = submitting.wake
-    listener = Listener(ctx.database.target, CHANNEL, partial(wake.set, due_work=True))
+    listener = Listener(ctx.database.target, CHANNEL, partial(wake.set, due=True))
+    stop.then(wake.set)
     try:
         while not stop():
             await listener.ensure()
-            if wake.due_work.is_set():
-                wake.due_work.clear()
+            if wake.due:
+                wake.due = False
                 with contextlib.suppress(NotConfigured):  # each tick says so
                     submitting.add(await submit_now(ctx, stopping=stop, wake=wake))
-            await stop.within(every, wake.due_work)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(every):
+                        await wake.wait()
     finally:
         await listener.close()

@@ -187,8 +187,8 @@ class Virtual:
 
         async def submitting() -> None:
             while self.clock() < ends:
-                if wake.due_work.is_set():
-                    wake.due_work.clear()
+                if wake.due:
+                    wake.due = False
                     await submit_now(self.ctx, stopping=lambda: self.clock() >= ends, wake=wake)
                 await self.clock.sleep(0.5)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -58,29 +60,31 @@ def as_outcome_row(submission_id: int, video_id: UUID, outcome: Outcome, decisio
     )
 
 
-async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[bool]], grace: Grace, tries: int) -> bool:
-    """Do one write until it says True; whether it did.
+async def retry_until_saved(ctx: Context, write: Callable[[], Awaitable[T]], grace: Grace, tries: int) -> T | None:
+    """Do one write until what it returns is true; that, or None.
 
     While PostgreSQL cannot be reached, that goes on until the grace is over. Otherwise it is tried so many times.
     """
     wait = SAVE_AGAIN_FIRST_SECONDS
     while True:
         try:
-            if await _within(write(), grace):
-                return True
+            async with _within(grace):
+                if result := await write():
+                    return result
             tries -= 1
         except TimeoutError:
-            return False
+            return None
         except (TaxiwayError, asyncpg.PostgresError) as exc:
             event(log, VIDEO, "save_again", f"Not saved yet, trying again: {exc}", level=logging.ERROR)
             tries -= not is_unreachable(exc)
         if tries <= 0 or not await _pause(ctx, wait, grace):
-            return False
+            return None
         wait = min(wait * 2, SAVE_AGAIN_CAP_SECONDS)
 
 
-async def _within(work: Awaitable[T], grace: Grace) -> T:
-    """The work's result. Raises TimeoutError, with the work cut off, once the grace is over."""
+@asynccontextmanager
+async def _within(grace: Grace) -> AsyncIterator[None]:
+    """Cuts off what is inside, with a TimeoutError, once the grace is over."""
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle
     async with asyncio.timeout(None) as limit:  # a task for it would cost each save two turns of the loop
@@ -94,7 +98,7 @@ async def _within(work: Awaitable[T], grace: Grace) -> T:
 
         timer = loop.call_later(WATCH_SECONDS, watch)
         try:
-            return await work
+            yield
         finally:
             timer.cancel()
 
@@ -104,7 +108,8 @@ async def _pause(ctx: Context, seconds: float, grace: Grace) -> bool:
     if grace.is_over:
         return False
     try:
-        await _within(ctx.sleep(seconds), grace)
+        async with _within(grace):
+            await ctx.sleep(seconds)
     except TimeoutError:
         return False
     return not grace.is_over
@@ -176,17 +181,12 @@ async def save_answers(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace
 
 async def save_together(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace) -> Left:
     """Save these with as few statements as PostgreSQL allows; what is refused or held is left."""
-    left = Left(answers, may_pass=True)
-
-    async def write() -> bool:
-        nonlocal left
-        left = await _save(ctx, answers)
-        return True
-
+    left = None
     try:
-        await retry_until_saved(ctx, write, grace, tries=1)
+        left = await retry_until_saved(ctx, partial(_save, ctx, answers), grace, tries=1)
     except Exception:
         event(log, VIDEO, "not_saved", f"{len(answers)} answers are not saved yet", level=logging.ERROR, trace=True)
+    left = left or Left(answers, may_pass=True)
     for answer in left.answers:
         ctx.unsaved[answer.submission_id] = answer
     return left

@@ -18,15 +18,7 @@ import asyncpg
 import databases
 
 from service.errors import DatabaseUnavailable, NotConfigured
-from service.store.driver_errors import (
-    READ_ONLY,
-    TRANSLATED,
-    UNAVAILABLE,
-    is_refusal,
-    sqlstate,
-    translated,
-    translation,
-)
+from service.store.driver_errors import READ_ONLY, UNAVAILABLE, is_refusal, sqlstate, translated
 from service.store.memory import Memory
 from service.store.url import Target
 
@@ -121,25 +113,20 @@ class Connection(Queries):
         self._used_at = time.monotonic(), time.time()
 
     def has_rested(self, seconds: float) -> bool:
-        """Whether it was not used for longer than that."""
+        """Whether it was not used for longer than that, or is closed."""
         monotonic, wall = self._used_at
-        return max(time.monotonic() - monotonic, time.time() - wall) > seconds
+        return self.raw.is_closed() or max(time.monotonic() - monotonic, time.time() - wall) > seconds
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
-        try:
+        with translated:
             result = await getattr(self.raw, method)(sql, *arguments)
-        except TRANSLATED as exc:
-            meant = translation(exc)
-            if meant is exc:
-                raise
-            raise meant from exc
-        self.raw.confirm()
-        return result
+            self.raw.confirm()
+            return result
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """One transaction of what runs on this connection; inside another, a part of it that can be undone alone."""
-        with translated():
+        with translated:
             async with self.raw.transaction():
                 yield
             self.raw.confirm()
@@ -166,7 +153,7 @@ class _Pool:
 
     async def acquire(self) -> Connection:
         """A connection, alive: one that rested is tried before it is handed out, and the dead are passed over."""
-        if self._idle and not self._free.locked() and self._is_fresh(self._idle[-1]):
+        if self._idle and not self._free.locked() and not self._idle[-1].has_rested(REST_SECONDS):
             await self._free.acquire()  # at once
             return self._idle.pop()
         async with asyncio.timeout(ACQUIRE_SECONDS):
@@ -211,12 +198,8 @@ class _Pool:
         await lent.__aenter__()
         self._idle.append(Connection(lent))
 
-    @staticmethod
-    def _is_fresh(connection: Connection) -> bool:
-        return not connection.raw.is_closed() and not connection.has_rested(REST_SECONDS)
-
     async def _is_alive(self, connection: Connection) -> bool:
-        if self._is_fresh(connection):
+        if not connection.has_rested(REST_SECONDS):
             return True
         try:
             await connection.raw.execute("SELECT 1", timeout=PING_SECONDS)
@@ -312,7 +295,7 @@ class Database(Queries):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """One connection, for several statements. What its `raw` raises comes out as what it means."""
-        with translated():
+        with translated:
             async with _Loan(self._pool()) as connection:
                 yield connection
 
@@ -323,11 +306,6 @@ class Database(Queries):
             yield connection
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
-        try:
+        with translated:
             async with _Loan(self._pool()) as connection:
                 return await connection._run(method, sql, arguments)
-        except TRANSLATED as exc:
-            meant = translation(exc)
-            if meant is exc:
-                raise
-            raise meant from exc

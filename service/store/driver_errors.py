@@ -23,8 +23,6 @@ split on all of it (store/batches.py); outside of a batch the table holds as it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 
 import asyncpg
@@ -138,13 +136,15 @@ def translation(exc: Exception) -> Exception:
     return exc
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Errors inside come out as what they mean."""
-    try:
-        yield
-    except TRANSLATED as exc:
-        meant = translation(exc)
-        if meant is exc:
-            raise
-        raise meant from exc
+class _Translated:
+    """Errors inside come out as what they mean. A class, for each statement enters it twice."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _: object, exc: BaseException | None, _traceback: object) -> None:
+        if isinstance(exc, TRANSLATED) and (meant := translation(exc)) is not exc:
+            raise meant from exc
+
+
+translated = _Translated()

@@ -27,6 +27,7 @@ from tests.database import connected, renamed, run
 pytestmark = pytest.mark.anyio
 
 WHO = "SELECT pg_backend_pid()"
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 @asynccontextmanager
@@ -59,8 +60,7 @@ def with_option(url: str, option: str) -> str:
 
 async def test_the_pool_opens_on_first_use_and_again_after_close(own_database_url: str) -> None:
     async with opened(own_database_url) as database, connected(own_database_url) as watch:
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        assert await watch.fetchval(others) == 0
+        assert await watch.fetchval(OTHERS) == 0
         first = await database.fetchval(WHO)
         assert await database.fetchval(WHO) == first  # the same connection, not another one
         await database.close()
@@ -170,6 +170,24 @@ async def test_a_statement_belongs_to_a_transaction_only_if_it_is_given_to_it(da
         mine = await tx.fetchval(WHO)
         assert await tx.fetchval(WHO) == mine
         assert await database.fetchval(WHO) != mine
+
+
+async def test_what_postgresql_refuses_costs_no_connection(database_url: str) -> None:
+    async with opened(database_url) as database:
+        first = await database.fetchval(WHO)
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await database.fetchval("SELECT 1 / 0")
+        assert await database.fetchval(WHO) == first
+
+
+async def test_a_transaction_that_was_left_open_is_undone(database_url: str) -> None:
+    async with opened(database_url, pool_size=1) as database:
+        await database.execute("CREATE TABLE t (n integer)")
+        async with database.connection() as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("INSERT INTO t VALUES (1)")
+        assert await database.fetchval("SELECT count(*) FROM t") == 0
+        assert await database.fetchval("SELECT pg_current_xact_id_if_assigned()") is None
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1 / 0", "SELECT 'x'::integer", "SELEKT", "SELECT no_such_function()"])
@@ -494,6 +512,18 @@ async def test_a_caller_that_gives_up_during_the_trial_leaves_a_pool_that_works(
         line.swallow()
         with pytest.raises(DatabaseUnavailable):
             await database.fetchval("SELECT 1")
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_connections_that_were_not_used_for_long_are_ended(
+    own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.3)
+    async with opened(own_database_url) as database, connected(own_database_url) as watch:
+        await pids(database, 3)
+        async with asyncio.timeout(20):
+            while await watch.fetchval(OTHERS):  # noqa: ASYNC110  # the server knows no event
+                await asyncio.sleep(0.01)
         assert await database.fetchval("SELECT 1") == 1
 
 

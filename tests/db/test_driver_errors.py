@@ -82,7 +82,7 @@ DEFECT = ["42601", "42883", "42804", "0A000", "21000", "25001", "25P02", "26000"
 )  # fmt: skip
 def test_each_code_has_one_meaning_before_and_after_it_is_translated(code: str, means: Meaning) -> None:
     exc = error(code)
-    with pytest.raises(Exception) as caught, translated():
+    with pytest.raises(Exception) as caught, translated:
         raise exc
     for one in (exc, caught.value):
         assert (meaning(one), sqlstate(one)) == (means, code)

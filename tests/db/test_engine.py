@@ -200,9 +200,9 @@ async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> 
     async with world(database_url, runway_key=None) as w:
         stop, beside = Stop(), SubmitLoop()
         wake = beside.wake
-        wake.set(due_work=True)
+        wake.set(due=True)
         working = asyncio.create_task(_submit_forever(w.ctx, beside, every=3600, stop=stop))
-        while wake.due_work.is_set():  # noqa: ASYNC110  # the worker clears it
+        while wake.due:  # noqa: ASYNC110  # the worker clears it
             await asyncio.sleep(0)
         stop.set()
         await working
@@ -275,10 +275,10 @@ async def test_a_submit_step_whose_time_is_over_goes_on_at_once(database_url: st
     async with world(database_url, tick_budget=10.0) as w:
         wake = Wake()
         await submit_now(w.ctx, stopping=Stop(), wake=wake)
-        assert not wake.due_work.is_set()
+        assert not wake.due
         late = replace(w.ctx, monotonic=iter(range(0, 1000, 20)).__next__)
         await submit_now(late, stopping=Stop(), wake=wake)
-        assert wake.due_work.is_set()
+        assert wake.due
 
 
 async def test_old_videos_are_removed_where_that_is_asked_for(database_url: str) -> None:
