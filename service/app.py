@@ -31,6 +31,7 @@ ROUTES = [
     Route("/videos", videos.enqueue, methods=["POST"]),
     Route("/videos", videos.listing, methods=["GET"]),
     Route("/videos/{id}", videos.read, methods=["GET"]),
+    Route("/videos/{id}", videos.erase, methods=["DELETE"]),
     Route("/videos/{id}/file", videos.file, methods=["GET"]),
     Route("/videos/{id}/submissions", videos.ledger_of, methods=["GET"]),
     Route("/videos/{id}/events", videos.events_of, methods=["GET"]),

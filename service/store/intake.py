@@ -16,10 +16,11 @@ from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.recordset import as_records
 from service.store.search import WORDS
+from service.store.videos import IS_WHOLE
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
-_UNMAPPED = """
-SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image
+_UNMAPPED = f"""
+SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image, NOT ({IS_WHOLE}) AS is_blanked
 FROM taxiway.videos v
 WHERE v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL) AND NOT $2::jsonb ? v.id::text
 ORDER BY v.run_after LIMIT $1
@@ -28,13 +29,17 @@ ORDER BY v.run_after LIMIT $1
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A row that the app put in the queue itself. `origin` 'api': its request stays as it was."""
+    """A row that the app put in the queue itself. `origin` 'api': its request stays as it was.
+
+    `is_blanked`: its input is not whole any more, or it is to be erased.
+    """
 
     id: UUID
     origin: str | None
     model: str | None
     prompt: str | None
     image: str | None
+    is_blanked: bool = False
 
 
 async def unmapped(database: Database, limit: int, passed_over: Sequence[str] = ()) -> list[Unmapped]:

@@ -26,7 +26,8 @@ SELECT
         SELECT FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
         WHERE s.settled_at IS NULL AND s.outcome = 'unknown' AND s.cancel_due IS NULL AND s.consent IS NULL
           AND v.status = 'queued') AS rescue,
-    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= now()) AS cancel,
+    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= now())
+    OR EXISTS (SELECT FROM taxiway.videos WHERE erase_requested_at IS NOT NULL) AS cancel,
     EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= now()) AS probe,
     EXISTS (SELECT FROM taxiway.videos
             WHERE status = 'processing' AND runway_video_id IS NOT NULL

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from service import docs
 from service.runway import catalogue
-from service.web import openapi_bulk, openapi_operations, schemas
+from service.web import openapi_bulk, openapi_operations, schemas, schemas_bulk
 from service.web.auth import CRON, READ, WRITE
 from service.web.openapi_parts import (
     JSON,
@@ -32,7 +32,7 @@ from service.web.openapi_parts import (
 
 _SHAPES = (
     schemas.VideoRequest, schemas.RetryRequest, schemas.VideoView, schemas.VideoPage, schemas.SubmissionList,
-    schemas.CallbackHint, schemas.TickCounts, schemas.ProblemView, *openapi_operations.SHAPES,
+    schemas.CallbackHint, schemas.TickCounts, schemas.ProblemView, schemas_bulk.ErasureView, *openapi_operations.SHAPES,
     *openapi_bulk.SHAPES,
 )  # fmt: skip
 
@@ -45,7 +45,7 @@ async def document(_request: Request) -> Response:
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "the same key and body return the first video",
+    "description": "the same key and body return the first video, or 410 once that is erased",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 
@@ -63,7 +63,7 @@ def _videos() -> dict[str, Any]:
     video = ref(schemas.VideoView)
     create = operation(
         "Queue a video; the answer has its address in Location", WRITE,
-        answers({202: ("Accepted", video)}, 400, 401, 403, 408, 409, 413, 422, 429, 503),
+        answers({202: ("Accepted", video)}, 400, 401, 403, 408, 409, 410, 413, 422, 429, 503),
         parameters=[_KEY], requestBody=body(schemas.VideoRequest),
     )  # fmt: skip
     listing = operation(
@@ -75,12 +75,16 @@ def _videos() -> dict[str, Any]:
 
 def _one_video() -> dict[str, dict[str, Any]]:
     video = ref(schemas.VideoView)
-    ledger = ref(schemas.SubmissionList)
+    ledger, erasure = ref(schemas.SubmissionList), ref(schemas_bulk.ErasureView)
     usual = (401, 403, 404, 503)
     return {
         "/videos/{id}": {"get": operation(
             "Read one video, with an ETag; its task is polled if that is due", READ,
-            answers({200: ("The video", video), 304: ("Unchanged since the ETag in If-None-Match", None)}, *usual))},
+            answers({200: ("The video", video), 304: ("Unchanged since the ETag in If-None-Match", None)},
+                    410, *usual)),
+            "delete": operation(
+            "Erase what a user wrote: cancels the video, deletes its tasks at Runway, keeps the ledger", WRITE,
+            answers({204: ("Erased", None), 202: ("The ticks erase it; send it again to see", erasure)}, 409, *usual))},
         "/videos/{id}/file": {"get": operation(
             "Redirect to a live address of the file; 410 when Runway no longer has it", READ,
             answers({302: ("A live URL", None)}, 409, 410, *usual))},
@@ -89,11 +93,11 @@ def _one_video() -> dict[str, dict[str, Any]]:
             answers({200: ("Oldest first", ledger)}, *usual))},
         "/videos/{id}/retry": {"post": operation(
             "Queue a failed video again; it needs your consent where it may cost twice", WRITE,
-            answers({202: ("Queued", video)}, 400, 408, 409, 413, 422, 429, *usual),
+            answers({202: ("Queued", video)}, 400, 408, 409, 410, 413, 422, 429, *usual),
             requestBody=body(schemas.RetryRequest, required=False))},
         "/videos/{id}/cancel": {"post": operation(
             "Cancel a video; its task at Runway is deleted too", WRITE,
-            answers({200: ("Cancelled", video)}, 409, *usual))},
+            answers({200: ("Cancelled", video)}, 409, 410, *usual))},
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from service.actors import TAXIWAY
 from service.context import Context
 from service.errors import Conflict, Gone, InvalidRequest, NotFound, OverLimit, Problem
+from service.operations import erase as erasing
 from service.operations import limits
 from service.operations.finalize import now
 from service.runway.catalogue import build_request
@@ -42,7 +43,7 @@ from service.web.schemas import (
     cursor_of,
     position,
 )
-from service.web.schemas_bulk import EventList, EventView
+from service.web.schemas_bulk import ErasureView, EventList, EventView
 from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
@@ -226,13 +227,23 @@ async def cancel(request: Request) -> Response:
     return _json(await _body(ctx, await store.cancel(ctx.database, await _visible(request, ctx), ctx.actor)))
 
 
+async def erase(request: Request) -> Response:
+    """DELETE /videos/{id}: 204 once it is erased; 202 while that waits."""
+    ctx = bearer(request, WRITE, "may_change")
+    erasure = await erasing.erase(ctx, video_id_of(request))
+    if erasure.waits_for is None:
+        return Response(status_code=204)
+    shown = ErasureView.model_validate(erasure)
+    return _json(shown.model_dump_json().encode(), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
+
+
 async def ledger_of(request: Request) -> Response:
     """GET /videos/{id}/submissions"""
     ctx = bearer(request, READ)
     video_id = await _visible(request, ctx)
     account = [one async for one in audit.audits(ctx.database, video_id)]
     if not account:
-        await store.get(ctx.database, video_id)
+        await store.model_of(ctx.database, video_id)
     one = account[0] if account else audit.nothing(video_id)
     rows = await ledger.of_video(ctx.database, video_id)
     listed = SubmissionList(

@@ -58,6 +58,7 @@ ROUTES = [
     _route("POST", "/ui/videos/{id}/retry", "video.retry"),
     _route("POST", "/ui/videos/{id}/cancel", "video.cancel"),
     _route("POST", "/ui/videos/{id}/attach", "video.attach"),
+    _route("POST", "/ui/videos/{id}/erase", "video.erase"),
     _route("GET", "/ui/studio", "studio.show"),
     _route("POST", "/ui/studio", "studio.enqueue"),
     _route("POST", "/ui/studio/quote", "studio.quote"),

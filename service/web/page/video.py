@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.context import Context
 from service.errors import Conflict
 from service.operations import attach as attaching
+from service.operations import erase as erasing
 from service.operations.waiting import waiting
 from service.settings import need
 from service.steps import poll
@@ -30,7 +31,8 @@ from service.web.videos import video_id_of
 KINDS = {
     "completed": "ok", "failed": "bad", "expired": "bad", "consented": "warn", "callback": "info", "attached": "info",
     "settled": "info", "delete_due": "warn", "refused_row": "warn", "mirror_refused": "warn", "gate_refused": "warn",
-    "put_back": "warn", "resubmitted": "warn", "made_again": "warn", "accepted": "ok", "rejected": "bad",
+    "erase_requested": "warn", "erased": "warn", "inputs_blanked": "info", "put_back": "warn",
+    "resubmitted": "warn", "made_again": "warn", "accepted": "ok", "rejected": "bad",
     "not_sent": "warn", "unknown": "bad",
 }  # fmt: skip
 HIDDEN = ("promptText", "promptImage", "model")  # of the request: they have their own place
@@ -94,6 +96,14 @@ async def attach(request: Request) -> Response:
         if holder != video_id:
             raise Conflict(f"the task {asked.task_id} belongs to the video {holder}")
     return base.done(request, f"/ui/videos/{video_id}")
+
+
+@base.requires_admin
+async def erase(request: Request) -> Response:
+    """POST /ui/videos/{id}/erase: erase what a user wrote, now or by a tick; its ledger stays."""
+    ctx, video_id = context_of(request), video_id_of(request)
+    erasure = await erasing.erase(ctx, video_id)
+    return base.done(request, f"/ui/videos/{video_id}" if erasure.waits_for else "/ui/videos")
 
 
 async def _parts(request: Request, ctx: Context, video: Video) -> dict[str, str]:
