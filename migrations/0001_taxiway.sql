@@ -82,7 +82,7 @@ CREATE TABLE taxiway.videos (
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
     operation             text,
-    idempotency_key       text,
+    idempotency_key       text,                   -- a hash of it, which tells a repeat also once the video is erased
     request_hash          text,
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,
@@ -124,8 +124,17 @@ CREATE TABLE taxiway.videos (
     finished_at           timestamptz,
     updated_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
 
+    input_blanked_at      timestamptz,            -- its input is not whole any more, so it cannot be sent again
+    erase_requested_at    timestamptz,            -- it is to be erased, and waits for Runway or for its row
+
+    -- 'erased': all that a user wrote is gone; what is left says that there was a video, and what it cost.
     CONSTRAINT videos_status_known
-        CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')),
+        CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled', 'erased')),
+    -- Erased is erased: no statement that comes late can write any of it again (service/store/erasing.py).
+    CONSTRAINT videos_erased_is_empty
+        CHECK (status <> 'erased'
+               OR num_nonnulls(user_id, prompt, image_url, metadata, input, error_code, error_message, output,
+                               video_url, erase_requested_at) = 0),
     -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
     -- open submission.
     CONSTRAINT videos_never_stuck
@@ -211,6 +220,8 @@ CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
 -- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
 CREATE INDEX videos_intake ON taxiway.videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
+-- What is to be erased, until it is: next to nothing.
+CREATE INDEX videos_erasing ON taxiway.videos (erase_requested_at) WHERE erase_requested_at IS NOT NULL;
 CREATE INDEX videos_expiry ON taxiway.videos (expires_at) WHERE status = 'queued';
 -- All that is at Runway or on its way there, by when to poll its task; a video without a time is due at once. The claim
 -- sets the time of the first poll: an answer that comes before it changes no column that an index names, so that the id
@@ -318,8 +329,8 @@ CREATE INDEX events_at ON taxiway.events USING brin (at) WITH (pages_per_range =
 -- What people decided, and what PostgreSQL or an app's table refused: few lines, asked for by time. The usual life of a
 -- video never writes to either.
 CREATE INDEX events_actions ON taxiway.events (at)
-    WHERE kind IN ('cancelled', 'retried', 'consented', 'made_again', 'attached', 'paused', 'resumed', 'bulk_retried',
-                   'bulk_cancelled');
+    WHERE kind IN ('cancelled', 'erase_requested', 'retried', 'consented', 'made_again', 'attached', 'paused', 'resumed',
+                   'bulk_retried', 'bulk_cancelled');
 CREATE INDEX events_refused ON taxiway.events (at) WHERE kind IN ('refused_row', 'mirror_refused', 'gate_refused');
 
 -- Sessions of the page whose users have logged out; their cookies are signed, and valid for hours. Only a user writes here.
@@ -363,6 +374,7 @@ CREATE INDEX search_model ON taxiway.search (model, created_at DESC, video_id DE
 -- caller; 'account', credits and limits at Runway. Ticks refresh it when it is due.
 -- How far the walks have come that look for what is old: through the ledger, whose detail goes, and through what is
 -- searched, of which the video may be gone. They go on behind the time `taken_at`, and the key in `facts`, at `due_at`.
+-- 'input_walk': how far the inputs of ended videos are blanked; `held` in its facts: those that were locked, for later.
 -- 'event_walk' and 'removal' have no place to remember: it is when old videos are looked for again, if ever.
 -- 'listener': when a worker last said that it hears NOTIFY. 'identity': which server and database the last tick saw.
 CREATE TABLE taxiway.maintenance (
@@ -377,6 +389,7 @@ INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
     ('ledger_walk', taxiway.now(), taxiway.now() + interval '1 hour', '{"after": 0}'),
     ('search_walk', NULL, taxiway.now() + interval '1 day', '{"after": "00000000-0000-0000-0000-000000000000"}'),
     ('event_walk', NULL, taxiway.now() + interval '1 day', NULL),
+    ('input_walk', NULL, taxiway.now() + interval '1 hour', '{}'),
     ('removal', NULL, taxiway.now() + interval '10 minutes', NULL),
     ('listener', NULL, 'infinity', NULL),
     ('identity', NULL, 'infinity', NULL);

@@ -26,10 +26,23 @@ cli = typer.Typer(
 )  # fmt: skip
 # What a cron or a platform starts again and again does without the other commands: they take a twentieth of its start.
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
-    from service.commands import change, docs, enqueue, install, link, models, operate, recipe, running, show, stats
+    from service.commands import (
+        change,
+        docs,
+        enqueue,
+        erase,
+        install,
+        link,
+        models,
+        operate,
+        recipe,
+        running,
+        show,
+        stats,
+    )
     from service.commands import videos as listing
 
-    for group in (listing, show, enqueue, change, running, models, stats, install, link, operate, recipe, docs):
+    for group in (listing, show, enqueue, change, erase, running, models, stats, install, link, operate, recipe, docs):
         cli.add_typer(group.cli)
 
 

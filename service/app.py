@@ -47,7 +47,7 @@ from service.web.schemas import (
     VideoRequest,
     VideoView,
 )
-from service.web.schemas_bulk import BulkCounts, BulkRequest, EventList, QuoteView
+from service.web.schemas_bulk import BulkCounts, BulkRequest, ErasureView, EventList, QuoteView
 from service.web.schemas_operations import (
     AccountView,
     AttachRequest,
@@ -69,7 +69,7 @@ ENDPOINTS = (
         "POST", "/videos", videos.enqueue, CREATE,
         "Queue a video; the answer has its address in Location",
         body=VideoRequest, parameters=(videos.IDEMPOTENCY_KEY,),
-        responses={202: ("Accepted", VideoView)}, problems=(409, 429),
+        responses={202: ("Accepted", VideoView)}, problems=(409, 410, 429),
     ),
     Endpoint(
         "GET", "/videos", videos.listing, READ,
@@ -81,6 +81,13 @@ ENDPOINTS = (
         "GET", "/videos/{id}", videos.read, READ,
         "Read one video, with an ETag; its task is polled if that is due",
         responses={200: ("The video", VideoView), 304: ("Unchanged since the ETag in If-None-Match", None)},
+        problems=(410,),
+    ),
+    Endpoint(
+        "DELETE", "/videos/{id}", videos.erase, CHANGE,
+        "Erase what a user wrote: cancels the video, deletes its tasks at Runway, keeps the ledger",
+        responses={204: ("Erased", None), 202: ("The ticks erase it; send it again to see", ErasureView)},
+        problems=(409,),
     ),
     Endpoint(
         "GET", "/videos/{id}/file", videos.file, READ,
@@ -101,12 +108,12 @@ ENDPOINTS = (
         "POST", "/videos/{id}/retry", videos.retry, CHANGE,
         "Queue a failed video again; it needs your consent where it may cost twice",
         body=RetryRequest, body_required=False,
-        responses={202: ("Queued", VideoView)}, problems=(409, 429),
+        responses={202: ("Queued", VideoView)}, problems=(409, 410, 429),
     ),
     Endpoint(
         "POST", "/videos/{id}/cancel", videos.cancel, CHANGE,
         "Cancel a video; its task at Runway is deleted too",
-        responses={200: ("Cancelled", VideoView)}, problems=(409,),
+        responses={200: ("Cancelled", VideoView)}, problems=(409, 410),
     ),
     Endpoint(
         "POST", "/videos/{id}/attach", operations.attach, OPERATE,

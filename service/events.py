@@ -24,12 +24,15 @@ class Kind(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+    ERASE_REQUESTED = "erase_requested"
     CONSENTED = "consented"  # to a create although an earlier one may have cost
     RETRIED = "retried"
     MADE_AGAIN = "made_again"  # as another video, with consent, although this one may have cost
     PUT_BACK = "put_back"  # SQL queued it although its task, or its consent, stood in the way
     DELETE_DUE = "delete_due"  # its task at Runway is to be deleted
     DELETED = "deleted"  # and was
+    INPUTS_BLANKED = "inputs_blanked"  # by INPUT_RETENTION; `code`: `input`, or `data_uri` where that alone went
+    ERASED = "erased"
     CALLBACK = "callback"  # one came, and its task is polled for it
     BULK_RETRIED = "bulk_retried"
     BULK_CANCELLED = "bulk_cancelled"
@@ -44,8 +47,8 @@ class Kind(StrEnum):
 
 # What people decide, for `taxiway audit --actions`. The index events_actions names the same.
 ACTIONS = (
-    Kind.CANCELLED, Kind.RETRIED, Kind.CONSENTED, Kind.MADE_AGAIN, Kind.ATTACHED, Kind.PAUSED, Kind.RESUMED,
-    Kind.BULK_RETRIED, Kind.BULK_CANCELLED,
+    Kind.CANCELLED, Kind.ERASE_REQUESTED, Kind.RETRIED, Kind.CONSENTED, Kind.MADE_AGAIN, Kind.ATTACHED, Kind.PAUSED,
+    Kind.RESUMED, Kind.BULK_RETRIED, Kind.BULK_CANCELLED,
 )  # fmt: skip
 
 
@@ -72,12 +75,15 @@ _WORDS: Mapping[str, str] = {
     Kind.FAILED: "Failed: {meaning}",
     Kind.EXPIRED: "Failed: {meaning}",
     Kind.CANCELLED: "Cancelled",
+    Kind.ERASE_REQUESTED: "It is to be erased, once nothing of it is under way any more",
     Kind.CONSENTED: "Another create was allowed, although this one may have cost something",
     Kind.RETRIED: "Queued again",
     Kind.MADE_AGAIN: "Made again as {video}, although this one may have cost something",
     Kind.PUT_BACK: "It was queued again with SQL, but an earlier attempt stands in the way: it was put back",
     Kind.DELETE_DUE: "Its task is to be deleted at Runway ({code})",
     Kind.DELETED: "Its task was deleted at Runway ({code})",
+    Kind.INPUTS_BLANKED: "Its input was blanked (INPUT_RETENTION): it cannot be retried any more",
+    Kind.ERASED: "Erased: what was asked for, and what came of it, is gone",
     Kind.CALLBACK: "A callback came: the task is polled for it",
     Kind.BULK_RETRIED: "{videos} videos queued again",
     Kind.BULK_CANCELLED: "{videos} videos cancelled",

@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         description="seconds after its end, at least 86400, after which a video is removed; never by default. Its "
         "ledger stays; see `taxiway docs operating`",
     )
+    input_retention: float | None = Field(
+        None,
+        ge=3_600,
+        description="seconds after its end, at least 3600, after which a video's input is blanked, so that it cannot "
+        "be retried; by default only the data URIs in it, after 7 days; see `taxiway docs security`",
+    )
     task_retries: int = Field(2, ge=0, le=10, description="new tasks after failures that are Runway's own")
     unknown_policy: Literal["fail", "resubmit"] = Field(
         "fail",

@@ -29,11 +29,15 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    ERASED = "erased"  # what a user wrote is gone; it is in no list
 
     @property
     def terminal(self) -> bool:
         """Whether nothing more happens by itself."""
-        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.ERASED)
+
+
+LISTED = tuple(status for status in Status if status is not Status.ERASED)
 
 
 class Event(StrEnum):
@@ -46,6 +50,7 @@ class Event(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     RETRY = "retry"  # a user or an operator asks for it again
+    ERASE = "erase"  # nothing of it is under way any more, at Runway neither
     ATTACH = "attach"  # late evidence: the task that an unknown submission made, or that had vanished
 
 
@@ -62,6 +67,9 @@ TRANSITIONS: Mapping[tuple[Status, Event], Status] = {
     (Status.PROCESSING, Event.CANCEL): Status.CANCELLED,
     (Status.FAILED, Event.RETRY): Status.QUEUED,
     (Status.FAILED, Event.ATTACH): Status.PROCESSING,
+    (Status.COMPLETED, Event.ERASE): Status.ERASED,
+    (Status.FAILED, Event.ERASE): Status.ERASED,
+    (Status.CANCELLED, Event.ERASE): Status.ERASED,
 }
 
 
@@ -112,7 +120,7 @@ class FailureCode(StrEnum):
     )
     UNSTORABLE = (
         "UNSTORABLE",
-        "the database refused for a day to store what became of it; doctor and the timeline quote it",
+        "the database refused for a day to store what became of it, for the reason that `error_message` quotes",
     )
 
 

@@ -13,6 +13,7 @@ from service.operations.rhythm import late_after, span, usual
 from service.runway.outcomes import Reason
 from service.store.circuit import IN_A_ROW
 from service.store.circuit import REASON as CIRCUIT
+from service.store.driver_errors import condition
 from service.store.identity import REASON as RESTORED
 
 LATE_SECONDS = 600.0  # a video that is due for longer waits too long
@@ -77,7 +78,7 @@ def refused_rows(newest: Mapping[str, Any] | None) -> Check:
     whose = f"video {newest['video_id']}" if newest["video_id"] else f"row {detail['key']}"
     words = (
         f"{newest['rows']} within a day; the last: {whose}, in {newest['actor']} ({detail['statement']}), "
-        f"{detail['sqlstate']}: {detail['error']}"
+        f"{detail['sqlstate']}: {condition(detail['sqlstate'])}; the log has its words"
     )
     fix = "remove the trigger or constraint on the schema taxiway that refuses it; it is tried again, for a day"
     if "link" in detail:

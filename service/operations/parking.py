@@ -19,7 +19,7 @@ from service.store.driver_errors import is_unreachable, sqlstate
 
 log = logging.getLogger(__name__)
 
-LONGEST_ERROR = 500  # characters of PostgreSQL's words that an event keeps
+LONGEST_ERROR = 500  # characters of PostgreSQL's words that a video keeps; an event has none of them
 UNSTORABLE_WORDS = (
     "The database refused to store what became of this video for more than {hours} hours ({sqlstate} in {statement}: "
     "{error}). If a task was made, it may have been charged: its id is in the ledger or in the log. Remove what "
@@ -58,7 +58,7 @@ class ParkingLot:
         code = sqlstate(refusal.error) or ""
         is_over = await parked.park(
             self._ctx.database, refusal.video_id, self._step, refusal.statement, refusal.key,
-            {"sqlstate": code, "error": error},
+            {"sqlstate": code},
         )  # fmt: skip
         if is_over and refusal.video_id is not None:
             words = UNSTORABLE_WORDS.format(hours=parked.HOURS, sqlstate=code, statement=refusal.statement, error=error)

@@ -269,5 +269,6 @@ _ROW_WORDS = {
     "moved": "Row updated: status {status}",
     "locked": "The video's row is held, or refuses it: saved to the ledger, the row follows",
     "waits": "Saved to the ledger; the video waits for something else",
+    "erased": "Saved to the ledger, without words: the video is erased, and a task is a surplus to be deleted",
     "elsewhere": "Saved to the ledger; the video has moved on, and this task is a surplus to be deleted",
 }

@@ -1,4 +1,7 @@
-"""Cancel: delete at Runway what must not go on: cancelled videos, surplus tasks, tasks that took too long."""
+"""Cancel: delete at Runway what must not go on: cancelled videos, surplus tasks, tasks that took too long.
+
+Videos that are to be erased wait for that; then they are erased here.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from service.context import Context, Counts
 from service.deadline import Share, unlimited
 from service.errors import RunwayUnavailable
 from service.logs import RUNWAY, event
-from service.operations import missing
+from service.operations import erasing, missing
 from service.operations.parking import ParkingLot
 from service.operations.window import Window
 from service.runway.client import RETRIEVE_SECONDS, Runway
@@ -21,7 +24,7 @@ from service.store import ledger
 log = logging.getLogger(__name__)
 
 SLOTS = 20
-NOTHING: Counts = {"deleted": 0}
+NOTHING: Counts = {"deleted": 0, "erased": 0}
 LEASE_SECONDS = RETRIEVE_SECONDS + 10  # a DELETE that came to nothing is tried again after this
 
 
@@ -33,7 +36,7 @@ class _End(Enum):
 
 
 async def run_once(ctx: Context, share: Share | None = None) -> Counts:
-    """DELETEs, some at a time, until none is due or the time is over."""
+    """DELETEs, some at a time, until none is due or the time is over; then what can be erased is."""
     share = share or unlimited(ctx.monotonic)
     counts, parking = dict(NOTHING), ParkingLot(ctx, "cancel")
 
@@ -49,6 +52,7 @@ async def run_once(ctx: Context, share: Share | None = None) -> Counts:
             return row, await _delete(runway, row, share.ask_seconds(RETRIEVE_SECONDS))
 
         await Window(SLOTS, claim, call, save).run(share)
+    counts["erased"] = await erasing.finish(ctx, "cancel")
     return counts
 
 

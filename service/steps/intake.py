@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.store import intake as store
 from service.store.intake import Mapped, Unmapped
 from service.store.linked_table import LinkedTable
+from service.store.videos import BLANKED_WORDS
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ async def _map(ctx: Context) -> tuple[int, int]:
 
 def map_row(row: Unmapped, settings: Settings, sent_at: datetime) -> Mapped:
     """What the app's columns ask for: with an image an `image_to_video`, without one a `text_to_video`."""
+    if row.is_blanked:
+        return Mapped(row.id, refusal=f"This video cannot be queued again: {BLANKED_WORDS}")
     if row.origin == "api":
         return Mapped(row.id)
     try:

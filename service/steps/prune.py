@@ -1,10 +1,10 @@
-"""Prune: old ticks, callbacks and detail, and old videos where VIDEO_RETENTION asks for it, in small batches."""
+"""Prune: old ticks, callbacks, detail and inputs, and old videos where VIDEO_RETENTION asks for it; in batches."""
 
 from __future__ import annotations
 
 from service.context import Context, Counts
 from service.operations.parking import ParkingLot, each
-from service.store import retention
+from service.store import blanking, retention
 
 BATCH = 500
 NOTHING: Counts = {"pruned": 0, "removed": 0}
@@ -17,8 +17,10 @@ async def run_once(ctx: Context) -> Counts:
         {
             "pruned": retention.prune(database, BATCH, parking),
             "walked": retention.walk(database, BATCH, parking),
+            "blanked": blanking.blank(database, ctx.settings.input_retention, BATCH),
             "forgotten": retention.forget_events(database, ctx.settings.event_retention, BATCH),
         }
         | ({} if keep is None else {"removed": retention.remove_videos(database, keep, BATCH, parking)})
     )
-    return {"pruned": counts["pruned"] + counts["walked"] + counts["forgotten"], "removed": counts.get("removed", 0)}
+    removed = counts.pop("removed", 0)
+    return {"pruned": sum(counts.values()), "removed": removed}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.actors import TAXIWAY
 from service.store import search
 from service.store.database import Database
-from service.store.predicates import NEEDS_CONSENT
+from service.store.predicates import IS_WHOLE, NEEDS_CONSENT
 from service.store.search import Arguments, Wanted
 from service.store.videos import CANCEL, QUEUED_AGAIN
 from service.videos import Event, sources
@@ -23,15 +23,16 @@ class Bulk:
     left: int
 
 
-# How many videos match, and how many of them wait for consent.
+# How many videos match, and how many of them a retry leaves out: they wait for consent, or are not whole any more.
 _COUNT = f"""
-SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT}) AS unknown FROM taxiway.videos v WHERE {{where}}
+SELECT count(*) AS matched, count(*) FILTER (WHERE {NEEDS_CONSENT} OR NOT ({IS_WHOLE})) AS left_out
+FROM taxiway.videos v WHERE {{where}}
 """
 
 # Retry: as for one video without consent, so that what may have cost something stays as it is. The oldest first.
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
-    SELECT v.id FROM taxiway.videos v WHERE {{where}} AND NOT {NEEDS_CONSENT}
+    SELECT v.id FROM taxiway.videos v WHERE {{where}} AND {IS_WHOLE} AND NOT {NEEDS_CONSENT}
     ORDER BY v.created_at, v.id LIMIT {{limit}} FOR UPDATE OF v SKIP LOCKED
 ), v AS (
     UPDATE taxiway.videos v SET {QUEUED_AGAIN.format(timeout="{timeout}")}
@@ -62,9 +63,9 @@ _CANCEL = CANCEL.format(
 async def retry(
     database: Database, wanted: Wanted, *, limit: int, timeout_seconds: float, dry_run: bool, actor: str = TAXIWAY
 ) -> Bulk:
-    """Queue at most `limit` failed videos again. Those that need consent are left out, and counted as skipped."""
+    """Queue at most `limit` failed videos again. Skipped are those that need consent, and those that were blanked."""
     where, arguments = await _where(database, wanted, Event.RETRY)
-    matched, unknown = await _count(database, where, arguments)
+    matched, left_out = await _count(database, where, arguments)
     sql = _RETRY.format(
         where=where,
         limit=arguments.bind(limit),
@@ -72,7 +73,7 @@ async def retry(
         actor=f"{arguments.bind(actor)}::text",
     )
     done = 0 if dry_run else await database.execute(sql, *arguments)
-    return _result(matched, unknown, done, dry_run or done == limit)
+    return _result(matched, left_out, done, dry_run or done == limit)
 
 
 async def cancel(database: Database, wanted: Wanted, *, limit: int, dry_run: bool, actor: str = TAXIWAY) -> Bulk:
@@ -100,10 +101,10 @@ async def _where(database: Database, wanted: Wanted, event: Event) -> tuple[str,
 
 async def _count(database: Database, where: str, arguments: Arguments) -> tuple[int, int]:
     row = await database.fetchrow(_COUNT.format(where=where), *arguments)
-    return (row["matched"], row["unknown"]) if row else (0, 0)
+    return (row["matched"], row["left_out"]) if row else (0, 0)
 
 
-def _result(matched: int, unknown: int, done: int, may_be_more: bool) -> Bulk:
+def _result(matched: int, left_out: int, done: int, may_be_more: bool) -> Bulk:
     """A batch that was not full has left nothing: what it did not take is locked by another transaction."""
-    left = max(0, matched - unknown - done) if may_be_more else 0
+    left = max(0, matched - left_out - done) if may_be_more else 0
     return Bulk(matched=matched, done=done, skipped=max(0, matched - done - left), left=left)

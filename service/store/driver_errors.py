@@ -23,6 +23,7 @@ split on all of it (store/batches.py); outside of a batch the table holds as it 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import asyncpg
@@ -47,6 +48,18 @@ UNAVAILABLE = (
 )
 # Everything that is sorted here.
 TRANSLATED = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+_CONDITIONS = {
+    one.sqlstate: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Error")).lower()
+    for name, one in vars(asyncpg.exceptions).items()
+    if isinstance(one, type) and issubclass(one, asyncpg.PostgresError) and one.sqlstate
+}
+
+
+def condition(code: str | None) -> str:
+    """What a SQLSTATE means, as PostgreSQL names it: `23514` is `check violation`. It has no words of a row."""
+    return _CONDITIONS.get(code or "", "a code of its own")
 
 
 class Meaning(StrEnum):

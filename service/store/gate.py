@@ -85,7 +85,7 @@ async def pass_gate(database: Database, table: LinkedTable, video_id: UUID) -> P
         # Also a commit whose confirmation was lost: the next try finds what became of it.
         return Passage(Verdict.WAITS, exc.detail)
     if passage.verdict is Verdict.REFUSED:
-        detail = {"link": table.link.name, "sqlstate": passage.sqlstate, "words": passage.words}
+        detail = {"link": table.link.name, "sqlstate": passage.sqlstate}
         await note(database, "gate", [{"video_id": video_id, "kind": "gate_refused", "detail": detail}])
     return passage
 

@@ -13,14 +13,14 @@ import asyncpg
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
-from service.store.predicates import FOR_INTAKE
+from service.store.predicates import FOR_INTAKE, IS_WHOLE
 from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.videos import FailureCode
 
 # Rows that the app wrote itself, oldest first, with their blockers left to the rescue step.
 _UNMAPPED = f"""
-SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image
+SELECT v.id, v.origin, v.model, v.prompt, v.image_url AS image, NOT ({IS_WHOLE}) AS is_blanked
 FROM taxiway.videos v
 WHERE {FOR_INTAKE} AND NOT $2::jsonb ? v.id::text
 ORDER BY v.run_after LIMIT $1
@@ -29,13 +29,17 @@ ORDER BY v.run_after LIMIT $1
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A row that the app put in the queue itself. `origin` 'api': its request stays as it was."""
+    """A row that the app put in the queue itself. `origin` 'api': its request stays as it was.
+
+    `is_blanked`: its input is not whole any more, or it is to be erased.
+    """
 
     id: UUID
     origin: str | None
     model: str | None
     prompt: str | None
     image: str | None
+    is_blanked: bool = False
 
 
 async def unmapped(database: Database, limit: int, passed_over: Sequence[str] = ()) -> list[Unmapped]:

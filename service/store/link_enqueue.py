@@ -75,7 +75,8 @@ async def _take(raw: Raw, table: LinkedTable, new: NewVideo, app_id: str, word: 
     if await raw.fetchval(_ENTER, table.id, app_id, new.id, word) is not None:
         return
     held = await raw.fetchrow(_HELD, table.id, app_id)
-    if held["is_under_way"] and new.idempotency_key is not None and held["idempotency_key"] == new.idempotency_key:
+    key = store.key_hash(new.idempotency_key)
+    if held["is_under_way"] and key is not None and held["idempotency_key"] == key:
         raise _Known
     if held["is_under_way"]:
         raise Conflict(

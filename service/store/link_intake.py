@@ -22,6 +22,7 @@ from service.store.links import TableTrouble, ask, note, trouble
 from service.store.predicates import NEEDS_CONSENT
 from service.store.recordset import as_records
 from service.store.search import WORDS
+from service.store.videos import BLANKED_WORDS
 from service.videos import FailureCode
 
 CHUNK_BYTES = 8_000_000  # of prompts, images and inputs at once: on their way they are in memory six times
@@ -171,6 +172,8 @@ ORDER BY app_id FOR NO KEY UPDATE SKIP LOCKED
 # its request. Without consent, no round where an earlier create may have been taken: the row is put back by the mirror,
 # with the reason. A video that was removed meanwhile is made again, under its own id: the ledger still knows it. A film
 # that was paid for may be paid for again, since the app asks for it again: the ledger keeps that as the app's consent.
+# A video of the API whose input was blanked is put back like one without consent. One that is erased, or is to be,
+# stays that: its row's word is noted, so that it is not seen as new, and nothing else.
 _AGAIN = f"""
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS {_FIELDS}
@@ -179,8 +182,11 @@ WITH given AS MATERIALIZED (
     FROM taxiway.rows r JOIN given g ON g.app_id = r.app_id
     WHERE r.link_id = $2 AND r.app_id = ANY(ARRAY(SELECT app_id FROM given))
 ), ended AS MATERIALIZED (
-    SELECT v.id, v.origin, {NEEDS_CONSENT} AS needs_consent FROM taxiway.videos v
+    SELECT v.id, v.origin, {NEEDS_CONSENT} AS needs_consent,
+           v.origin = 'api' AND v.input_blanked_at IS NOT NULL AS is_blanked
+    FROM taxiway.videos v
     WHERE v.id = ANY(ARRAY(SELECT video_id FROM row)) AND v.status IN ('completed', 'failed', 'cancelled')
+      AND v.erase_requested_at IS NULL
     ORDER BY v.id FOR UPDATE OF v SKIP LOCKED
 ), again AS (
     UPDATE taxiway.videos v SET
@@ -195,13 +201,15 @@ WITH given AS MATERIALIZED (
         round = v.round + 1, run_after = taxiway.now(), queued_at = taxiway.now(),
         expires_at = taxiway.now() + make_interval(secs => $4),
         retries = 0, task_retries = 0, resubmissions = 0, runway_video_id = NULL, task_status = NULL, progress = NULL,
-        output = NULL, video_url = NULL, video_url_expires_at = NULL, cost_credits = NULL, updated_at = taxiway.now()
+        output = NULL, video_url = NULL, video_url_expires_at = NULL, cost_credits = NULL, updated_at = taxiway.now(),
+        input_blanked_at = NULL
     FROM ended e JOIN row r ON r.video_id = e.id JOIN given g ON g.app_id = r.app_id
-    WHERE v.id = e.id AND NOT e.needs_consent
+    WHERE v.id = e.id AND NOT e.needs_consent AND NOT e.is_blanked
     RETURNING v.id, CASE WHEN e.origin <> 'api' THEN g.refusal END AS refusal
 ), refused AS (
-    UPDATE taxiway.videos v SET error_message = $5, updated_at = taxiway.now() FROM ended e
-    WHERE v.id = e.id AND e.needs_consent RETURNING v.id, $5::text AS refusal
+    UPDATE taxiway.videos v SET error_message = CASE WHEN e.needs_consent THEN $5::text ELSE $7::text END,
+        updated_at = taxiway.now()
+    FROM ended e WHERE v.id = e.id AND (e.needs_consent OR e.is_blanked) RETURNING v.id, v.error_message AS refusal
 ), lost AS (
     INSERT INTO taxiway.videos (id, user_id, prompt, model, origin, link_id, operation, quoted_credits, expires_at,
                                 input, status, error_code, error_message, finished_at, round)
@@ -239,6 +247,10 @@ WITH given AS MATERIALIZED (
         mirrored_version = CASE WHEN d.refusal IS NULL THEN r.mirrored_version ELSE 0 END
     FROM done d JOIN row o ON o.video_id = d.id JOIN given g ON g.app_id = o.app_id
     WHERE r.link_id = $2 AND r.app_id = o.app_id
+), left_erased AS (
+    UPDATE taxiway.rows r SET app_word = g.word
+    FROM row o JOIN given g ON g.app_id = o.app_id JOIN taxiway.videos v ON v.id = o.video_id
+    WHERE r.link_id = $2 AND r.app_id = o.app_id AND (v.status = 'erased' OR v.erase_requested_at IS NOT NULL)
 ), noted AS (
     INSERT INTO taxiway.mirror_queue (link_id, video_id) SELECT $2, id FROM refused
 )
@@ -274,7 +286,7 @@ async def take_again(
                 wanted = [one for one in entries if one.app_id in again]
                 rows: list[asyncpg.Record] = await raw.fetch(
                     _AGAIN, as_records(wanted), table.id, FailureCode.INVALID_REQUEST, patience, DRAGGED,
-                    FailureCode.SUBMISSION_UNKNOWN,
+                    FailureCode.SUBMISSION_UNKNOWN, f"This video cannot be queued again: {BLANKED_WORDS}",
                 )  # fmt: skip
         except (TimeoutError, asyncpg.PostgresError) as exc:
             raise trouble(exc) from exc
@@ -318,9 +330,7 @@ async def refused(
     database: Database, table: LinkedTable, app_id: str, video_ids: Sequence[UUID], exc: TableTrouble
 ) -> None:
     """Note that PostgreSQL refused to read or store a row."""
-    detail = {
-        "link": table.link.name, "statement": "take_row", "key": app_id, "sqlstate": exc.sqlstate, "error": exc.message,
-    }  # fmt: skip
+    detail = {"link": table.link.name, "statement": "take_row", "key": app_id, "sqlstate": exc.sqlstate}
     await note(database, "intake", [{"video_id": one, "kind": PARKED, "detail": detail} for one in video_ids])
 
 

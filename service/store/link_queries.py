@@ -51,15 +51,18 @@ async def troubled(database: Database) -> list[Troubled]:
 
 
 _GATE_REFUSED = """
-SELECT detail ->> 'link' AS link, count(*) AS videos, (array_agg(detail ->> 'words' ORDER BY at DESC))[1] AS words,
-       (array_agg(video_id ORDER BY at DESC))[1] AS video_id
-FROM taxiway.events WHERE kind = 'gate_refused' AND at > taxiway.now() - interval '1 day' GROUP BY 1 ORDER BY 1
+SELECT e.detail ->> 'link' AS link, count(*) AS videos,
+       (array_agg(COALESCE(v.error_message, 'SQLSTATE ' || (e.detail ->> 'sqlstate'), '') ORDER BY e.at DESC))[1]
+           AS words,
+       (array_agg(e.video_id ORDER BY e.at DESC))[1] AS video_id
+FROM taxiway.events e LEFT JOIN taxiway.videos v ON v.id = e.video_id
+WHERE e.kind = 'gate_refused' AND e.at > taxiway.now() - interval '1 day' GROUP BY 1 ORDER BY 1
 """
 
 
 @dataclass(frozen=True)
 class RefusedAtGate:
-    """Videos that an app's table refused to let pass within a day, and the newest refusal."""
+    """Videos that an app's table refused to let pass within a day, and the newest refusal, as its video has it."""
 
     link: str
     videos: int

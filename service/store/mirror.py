@@ -251,7 +251,7 @@ async def refused(database: Database, table: LinkedTable, one: Note, found: Tabl
     row = await database.fetchrow(_REFUSED, one.video_id, found.sqlstate, found.message, _json(list(one.notes)))
     if row is None or not row["is_new"]:
         return False
-    detail = {"link": table.link.name, "sqlstate": found.sqlstate, "words": found.message}
+    detail = {"link": table.link.name, "sqlstate": found.sqlstate}
     await note(database, "mirror", [{"video_id": one.video_id, "kind": "mirror_refused", "detail": detail}])
     return True
 

@@ -26,7 +26,8 @@ SELECT
     OR EXISTS (
         SELECT FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
         WHERE {UNCONSENTED} AND s.cancel_due IS NULL AND v.status = 'queued') AS rescue,
-    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= taxiway.now()) AS cancel,
+    EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= taxiway.now())
+    OR EXISTS (SELECT FROM taxiway.videos WHERE erase_requested_at IS NOT NULL) AS cancel,
     EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= taxiway.now()) AS probe,
     EXISTS (SELECT FROM taxiway.videos
             WHERE status = 'processing' AND runway_video_id IS NOT NULL

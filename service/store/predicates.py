@@ -19,3 +19,6 @@ UNCONSENTED = f"{UNSETTLED} AND s.consent IS NULL"
 
 # The same of a video: that another create needs consent.
 NEEDS_CONSENT = f"EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND {UNCONSENTED})"
+
+# That the video `v` can be sent again: its input is whole, and it is not to be erased.
+IS_WHOLE = "v.input_blanked_at IS NULL AND v.erase_requested_at IS NULL"

@@ -55,7 +55,7 @@ async def prune(database: Database, limit: int, parking: Parking = RAISE) -> int
 
 # Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
 DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= taxiway.now()
-                AND (name IN ('ledger_walk', 'search_walk', 'event_walk')
+                AND (name IN ('ledger_walk', 'search_walk', 'event_walk', 'input_walk')
                      OR name = 'removal' AND {retention} IS NOT NULL))"""
 
 
@@ -221,7 +221,7 @@ WITH turn AS MATERIALIZED (
 ), old AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v
     WHERE EXISTS (SELECT FROM turn) AND v.finished_at < taxiway.now() - make_interval(secs => $1)
-      AND v.status IN ('completed', 'failed', 'cancelled')
+      AND v.status IN ('completed', 'failed', 'cancelled', 'erased') AND v.erase_requested_at IS NULL
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
       AND NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)
       AND (v.link_id IS NULL OR NOT EXISTS (

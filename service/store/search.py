@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from service.store.database import Database
-from service.videos import Status
+from service.videos import LISTED
 
 # What is searched of a video; a prompt of any length and any metadata have room in a tsvector (1 MB) this way. To
 # PostgreSQL `<b>` is markup and `day/night` a file; to the author of a prompt they are words.
@@ -21,7 +21,7 @@ WORDS = """to_tsvector('simple', translate(left(COALESCE({prompt}, ''), 10000), 
 
 SHORTEST_PREFIX = 2  # characters of a last word that may be the beginning of one
 
-KNOWN_STATUSES = tuple(status.value for status in Status)
+KNOWN_STATUSES = tuple(status.value for status in LISTED)  # of what is in lists
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from service.store.database import Database
-from service.store.search import KNOWN_STATUSES, in_states
+from service.store.search import in_states
+from service.videos import Status
 
 
 class Span(StrEnum):
@@ -52,7 +53,7 @@ CROSS JOIN LATERAL (
     FROM taxiway.videos WHERE finished_at >= b.at AND finished_at < b.ends_at
 ) AS ended
 ORDER BY b.at
-""".replace("{states}", in_states([name for name in KNOWN_STATUSES if name != "processing"]))
+""".replace("{states}", in_states([status.value for status in Status if status is not Status.PROCESSING]))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Guard(StrEnum):
 #   holds      it is the video's open submission: the usual
 #   waits      the submission was given up as unknown, and no other has taken its place: late evidence attaches the task
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted
+#   erased     the same, and no words are kept: an error may quote what a user wrote
 # A held row of the ledger is not waited for. That is rare, and to lock each one first costs a third of a save: so it is
 # tried without, for LOCK_MILLISECONDS, and only if that was not enough with `free` (below).
 _SAVE = """
@@ -82,19 +83,21 @@ WITH answer AS (
         WHEN h.open_submission_id IS NULL
             AND (h.status = 'queued' OR h.status = 'failed' AND h.error_code = '{unknown}') THEN 'waits'
         WHEN h.id IS NULL AND EXISTS (SELECT FROM taxiway.videos v WHERE v.id = a.video_id) THEN 'locked'
+        WHEN h.status = 'erased' THEN 'erased'
         ELSE 'elsewhere' END AS stand
     FROM answer a {only_free} LEFT JOIN held h ON h.id = a.video_id
 ), closed AS (
     UPDATE taxiway.submissions s SET
         outcome = e.outcome, closed_at = taxiway.now(), task_id = e.task_id, http_status = e.http_status,
-        request_id = COALESCE(e.request_id, s.request_id), error = COALESCE(e.error, s.error),
+        request_id = COALESCE(e.request_id, s.request_id),
+        error = CASE WHEN e.stand = 'erased' AND e.error IS NOT NULL THEN 'erased' ELSE COALESCE(e.error, s.error) END,
         estimated_credits = e.estimated_credits,
         settled_at = CASE WHEN e.outcome IN ('not_sent', 'rejected') THEN taxiway.now() END,
         consent = CASE WHEN e.resubmit AND e.stand = 'holds' THEN 'policy' ELSE s.consent END,
         unsaved = CASE WHEN e.stand = 'locked' THEN to_jsonb(e) - 'stand' END,
-        cancel_due = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN taxiway.now()
+        cancel_due = CASE WHEN e.outcome = 'accepted' AND e.stand IN ('elsewhere', 'erased') THEN taxiway.now()
                           ELSE s.cancel_due END,
-        cancel_reason = CASE WHEN e.outcome = 'accepted' AND e.stand = 'elsewhere' THEN 'surplus'
+        cancel_reason = CASE WHEN e.outcome = 'accepted' AND e.stand IN ('elsewhere', 'erased') THEN 'surplus'
                              ELSE s.cancel_reason END
     FROM entry e WHERE s.video_id = e.video_id AND s.id = e.submission_id AND ({guard})
       AND s.video_id = ANY(ARRAY(SELECT video_id FROM answer))
@@ -185,7 +188,8 @@ async def save(
     database: Queries, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE, actor: str = "submit",
     kind: str | None = None,
 ) -> dict[int, str]:  # fmt: skip
-    """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits' or 'elsewhere' (see above).
+    """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits', 'elsewhere' or 'erased' (see
+    above).
 
     'busy': another transaction holds the ledger's row, so nothing was written. A submission that is missing from the
     result had its outcome already; nothing was changed. `actor`: who brings them; `kind`: of their events, where it is

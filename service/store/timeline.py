@@ -21,6 +21,7 @@ from service.actors import TAXIWAY
 from service.events import ORDER, Kind, words_of
 from service.store import videos
 from service.store.database import Database
+from service.store.driver_errors import condition
 
 SUBMISSION_OPENED, POLLED = "submission_opened", "polled"  # what the ledger adds
 
@@ -63,10 +64,10 @@ FROM taxiway.submissions WHERE video_id = $1 ORDER BY id
 
 async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     """Everything that happened to this video, in order, with the seconds between. Raises NotFound."""
-    video = await videos.get(database, video_id)
+    model = await videos.model_of(database, video_id)
     submissions = {row["id"]: row for row in await database.fetch(_SUBMISSIONS, video_id)}
     events = await database.fetch(_EVENTS, video_id)
-    entries = [_of_event(row, submissions.get(row["submission_id"]), video.model) for row in events]
+    entries = [_of_event(row, submissions.get(row["submission_id"]), model) for row in events]
     for attempt, row in enumerate(submissions.values(), start=1):
         entries += _of_submission(row, attempt)
     return _with_seconds(sorted(entries, key=lambda entry: (entry.at, ORDER[entry.event])))
@@ -87,8 +88,8 @@ def _of_event(row: asyncpg.Record, submission: asyncpg.Record | None, model: str
         about = {"task_id": submission["task_id"] if kind in _WITH_TASK else None, "error": _error(kind, submission)}
         if kind in _OUTCOMES:
             about["request_id"] = submission["request_id"]
-    if refusal := ": ".join(filter(None, (detail.get("sqlstate"), detail.get("error") or detail.get("words")))):
-        about["error"] = refusal
+    if sqlstate := detail.get("sqlstate"):
+        about["error"] = f"{sqlstate}: {condition(sqlstate)}"
     status = detail.get("http_status") or (200 if kind == Kind.ACCEPTED else None)
     return Entry(
         row["at"], kind, words_of(kind, row["code"], detail, model), row["actor"], code=row["code"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +13,13 @@ import asyncpg
 
 from service import videos
 from service.actors import TAXIWAY
-from service.errors import Conflict, InvalidRequest, NeedsConsent, NotFound, Problem
+from service.errors import Conflict, Gone, InvalidRequest, NeedsConsent, NotFound, Problem
 from service.store.database import Database, Queries
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
-from service.store.predicates import NEEDS_CONSENT, UNCONSENTED
+from service.store.predicates import IS_WHOLE, NEEDS_CONSENT, UNCONSENTED
 from service.store.search import OF_TASK, WORDS
-from service.videos import COLUMN_NAMES, Event, Video, sources
+from service.videos import COLUMN_NAMES, Event, Status, Video, sources
 
 COLUMNS = ", ".join(f"v.{name}" for name in COLUMN_NAMES)
 
@@ -75,16 +76,22 @@ SELECT {COLUMNS}, v.request_hash, {ASK} FROM taxiway.videos v WHERE v.idempotenc
 """
 
 
+def key_hash(key: str | None) -> str | None:
+    """An Idempotency-Key as it is stored, for it may say what a user wrote: 128 bits of SHA-256 tell any two apart."""
+    return None if key is None else hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
 async def enqueue(database: Queries, new: NewVideo) -> tuple[Video, bool]:
     """Store a request; (the video, whether it is new). An Idempotency-Key that is taken returns the first video.
 
-    Raises InvalidRequest for a key that was used with another body, and DatabaseUnavailable while no synchronous
-    standby confirms the first video.
+    Raises InvalidRequest for a key that was used with another body, Gone if its video was erased, and
+    DatabaseUnavailable while no synchronous standby confirms the first video.
     """
     row = await database.fetchrow(
         _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,
-        new.run_after, new.expires_at, new.timeout_seconds, new.idempotency_key, new.request_hash, new.user_id,
-        new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata), new.link_id, new.actor,
+        new.run_after, new.expires_at, new.timeout_seconds, key_hash(new.idempotency_key), new.request_hash,
+        new.user_id, new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata),
+        new.link_id, new.actor,
     )  # fmt: skip
     if row is not None:
         return Video.from_row(row), True
@@ -96,14 +103,25 @@ async def enqueue(database: Queries, new: NewVideo) -> tuple[Video, bool]:
 
 
 async def known(database: Queries, new: NewVideo) -> Video | None:
-    """The video that was made with this Idempotency-Key, if any. Raises InvalidRequest if that had another body."""
-    row = None if new.idempotency_key is None else await database.fetchrow(_BY_KEY, new.idempotency_key)
+    """The video that was made with this Idempotency-Key, if any.
+
+    Raises InvalidRequest if that had another body, and Gone if it was erased.
+    """
+    key = key_hash(new.idempotency_key)
+    row = None if key is None else await database.fetchrow(_BY_KEY, key)
     if row is None:
         return None
     if row["request_hash"] != new.request_hash:
         detail = "was used before with another body: use a new key for a new request"
         raise InvalidRequest([Problem("Idempotency-Key", detail)])
-    return Video.from_row(row)
+    return _there(Video.from_row(row))
+
+
+def _there(video: Video) -> Video:
+    """The video. Raises Gone if it was erased."""
+    if video.status is Status.ERASED:
+        raise Gone(f"the video {video.id} was erased: its ledger and its history are left", id=str(video.id))
+    return video
 
 
 _CREATED_BY = "SELECT created_by FROM taxiway.videos WHERE id = $1"
@@ -119,11 +137,23 @@ _GET = f"SELECT {COLUMNS} FROM taxiway.videos v WHERE v.id = $1"
 
 
 async def get(database: Database, video_id: UUID) -> Video:
-    """One video. Raises NotFound."""
+    """One video. Raises NotFound, and Gone if it was erased."""
     row = await database.fetchrow(_GET, video_id)
     if row is None:
         raise NotFound(f"no video has the id {video_id}")
-    return Video.from_row(row)
+    return _there(Video.from_row(row))
+
+
+_MODEL = "SELECT model FROM taxiway.videos WHERE id = $1"
+
+
+async def model_of(database: Database, video_id: UUID) -> str | None:
+    """The model of a video, also of one that was erased. Raises NotFound."""
+    row = await database.fetchrow(_MODEL, video_id)
+    if row is None:
+        raise NotFound(f"no video has the id {video_id}")
+    model: str | None = row["model"]
+    return model
 
 
 _BY_TASK = f"""
@@ -153,6 +183,8 @@ async def _change(database: Database, sql: str, *arguments: object) -> asyncpg.R
     return row
 
 
+BLANKED_WORDS = "its input was blanked (INPUT_RETENTION): submit it again, with its input, as a new video"
+ERASING_WORDS = "it is being erased"
 # What a retry makes of a failed video.
 QUEUED_AGAIN = """status = 'queued', run_after = taxiway.now(), queued_at = taxiway.now(), round = v.round + 1,
     expires_at = taxiway.now() + make_interval(secs => {timeout}), error_code = NULL, error_message = NULL,
@@ -163,7 +195,7 @@ QUEUED_AGAIN = """status = 'queued', run_after = taxiway.now(), queued_at = taxi
 _RETRY = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.id, {NEEDS_CONSENT} AS needs_consent
-    FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status FOR UPDATE
+    FROM taxiway.videos v WHERE v.id = $1 AND $2::jsonb ? v.status AND {IS_WHOLE} FOR UPDATE
 ), consented AS (
     UPDATE taxiway.submissions s SET consent = 'operator', consented_at = taxiway.now(), consented_by = $5 FROM asked a
     WHERE s.video_id = a.id AND $3 AND {UNCONSENTED}
@@ -191,11 +223,25 @@ async def retry(
     video = await get(database, video_id)
     if video.status is not videos.Status.FAILED:
         raise Conflict(f"only a failed video can be retried; this one is {video.status}", video_status=video.status)
+    if why := await _why_not_whole(database, video_id):
+        raise Conflict(f"this video cannot be retried: {why}", video_status=video.status)
     raise NeedsConsent(
         "Runway may have taken and charged this video already. To pay for it a second time if need be, send "
         '{"accept_double_charge": true}; if you find its task in Runway\'s Request History, attach that instead',
         error_code=video.error_code,
     )
+
+
+_NOT_WHOLE = f"""
+SELECT CASE WHEN v.erase_requested_at IS NOT NULL THEN '{ERASING_WORDS}' ELSE '{BLANKED_WORDS}' END
+FROM taxiway.videos v WHERE v.id = $1 AND NOT ({IS_WHOLE})
+"""
+
+
+async def _why_not_whole(database: Database, video_id: UUID) -> str | None:
+    """Why the video cannot be sent again, in words; None if it can."""
+    why: str | None = await database.fetchval(_NOT_WHOLE, video_id)
+    return why
 
 
 # Cancel: the video at once; its task, if it has one, is left to the cancel step. An open submission stays open: what

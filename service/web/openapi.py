@@ -29,7 +29,7 @@ PROBLEMS = {
     404: "There is no such thing; `detail` says what",
     408: "The body came too slowly",
     409: "The state of the video does not allow this",
-    410: "Runway no longer has it",
+    410: "It existed once: the video was erased, or Runway no longer has its file",
     413: "The body is too large",
     422: "The request is not valid; `errors` names each field",
     429: "MAX_QUEUED or MAX_CREDITS_PER_DAY_BY_KEY is reached; see Retry-After",

@@ -90,6 +90,15 @@ class BulkCounts(Schema):
     left: int = Field(description="for the next batches")
 
 
+class ErasureView(Schema):
+    """A video that is to be erased."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    video_id: UUID
+    waits_for: str = Field(description="what is waited for, for people; the ticks go on with it")
+
+
 class EventView(Schema):
     """One line of a video's history."""
 

@@ -11,19 +11,19 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.context import Context
 from service.errors import NotFound
-from service.operations import changing, enqueuing, reading, reporting
+from service.operations import changing, enqueuing, erasing, reading, reporting
 from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
 from service.videos import Video
 from service.web import bodies
 from service.web.auth import name_of
 from service.web.endpoint import Parameter
 from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
-from service.web.schemas_bulk import EventList
+from service.web.schemas_bulk import ErasureView, EventList
 from service.web.views import view
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 IDEMPOTENCY_KEY = Parameter(
-    "Idempotency-Key", "header", "the same key and body return the first video",
+    "Idempotency-Key", "header", "the same key and body return the first video, or 410 once that is erased",
     {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
 )  # fmt: skip
 
@@ -90,6 +90,15 @@ async def retry(ctx: Context, request: Request) -> Response:
 async def cancel(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/cancel"""
     return _json(await _body(ctx, await changing.cancel(ctx, video_id_of(request))))
+
+
+async def erase(ctx: Context, request: Request) -> Response:
+    """DELETE /videos/{id}: 204 once it is erased; 202 while that waits."""
+    erasure = await erasing.erase(ctx, video_id_of(request))
+    if erasure.waits_for is None:
+        return Response(status_code=204)
+    shown = ErasureView.model_validate(erasure)
+    return _json(shown.model_dump_json().encode(), status_code=202, headers={"Retry-After": POLL_AFTER_SECONDS})
 
 
 async def ledger_of(ctx: Context, request: Request) -> Response:

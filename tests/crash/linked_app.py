@@ -166,7 +166,7 @@ class Films:
 
     complaints: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)  # by the table, in its words; each row once
+    refused: Counter[str] = field(default_factory=Counter)  # by the table, by SQLSTATE; each row once
     behind: int = 0  # rows that refuse to show the end of their video
     charges: int = 0
     removed: int = 0
@@ -197,7 +197,7 @@ SELECT r.app_id FROM taxiway.rows r JOIN taxiway.submissions s ON s.video_id = r
 WHERE s.task_id IS NOT NULL AND NOT EXISTS (SELECT FROM studio."Charge" c WHERE c.film = r.app_id)
 """
 _REFUSED = """
-SELECT DISTINCT video_id, detail ->> 'words' AS words FROM taxiway.events
+SELECT DISTINCT video_id, detail ->> 'sqlstate' AS words FROM taxiway.events
 WHERE kind IN ('gate_refused', 'mirror_refused')
 """
 SHOWN = {"completed": "READY", "failed": "BROKEN", "cancelled": "CANCELED"}

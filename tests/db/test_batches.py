@@ -624,7 +624,7 @@ async def test_what_cannot_even_fail_is_stuck_and_doctor_says_why(database_url: 
         from service.doctor.queue import refused_rows
 
         found = refused_rows(await parked.newest(w.ctx.database))
-        assert "23514: refused by a test" in found.message
+        assert "23514: check violation" in found.message
         assert str(ids[0]) in found.message
         await allow(database_url, "videos")
         await run(w)

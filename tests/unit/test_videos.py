@@ -33,6 +33,9 @@ ALLOWED = {
     (Status.PROCESSING, Event.CANCEL): Status.CANCELLED,
     (Status.FAILED, Event.RETRY): Status.QUEUED,
     (Status.FAILED, Event.ATTACH): Status.PROCESSING,
+    (Status.COMPLETED, Event.ERASE): Status.ERASED,
+    (Status.FAILED, Event.ERASE): Status.ERASED,
+    (Status.CANCELLED, Event.ERASE): Status.ERASED,
 }
 
 
@@ -42,21 +45,23 @@ def test_every_pair(status: Status, event: Event) -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_only_a_retry_or_late_evidence_leaves_an_end(status: Status) -> None:
+def test_only_a_retry_late_evidence_or_an_erasure_leaves_an_end(status: Status) -> None:
     leaving = {event for (source, event) in TRANSITIONS if source is status}
     if status.terminal:
-        assert leaving <= {Event.RETRY, Event.ATTACH}
+        assert leaving <= {Event.RETRY, Event.ATTACH, Event.ERASE}
     else:
         assert leaving & {Event.REFUSE, Event.FAIL}, "it must be able to end"
         assert Event.CANCEL in leaving
 
 
 def test_the_ends() -> None:
-    assert {status for status in Status if status.terminal} == {"completed", "failed", "cancelled"}
+    assert {status for status in Status if status.terminal} == {"completed", "failed", "cancelled", "erased"}
 
 
-def test_completed_and_cancelled_are_for_ever() -> None:
-    assert not {status for (status, _) in TRANSITIONS} & {Status.COMPLETED, Status.CANCELLED}
+def test_completed_and_cancelled_are_for_ever_or_erased() -> None:
+    left = {event for (status, event) in TRANSITIONS if status in (Status.COMPLETED, Status.CANCELLED)}
+    assert left == {Event.ERASE}
+    assert Status.ERASED not in {status for (status, _) in TRANSITIONS}
 
 
 @pytest.mark.parametrize("event", Event)

@@ -104,7 +104,7 @@ async def test_a_cancel_ends_what_waits_and_deletes_what_is_under_way(database_u
         assert await batch(w, "cancel", {"status": "processing"}, limit=1) == counts(1, 1)
         [entry] = await w.ledger(under_way)
         assert entry["cancel_due"] is not None
-        assert (await w.tick())["cancel"] == {"deleted": 1}
+        assert (await w.tick())["cancel"] == {"deleted": 1, "erased": 0}
         assert await batch(w, "cancel") == counts(1, 1)
         assert await batch(w, "cancel") == counts(0, 0)
         assert await statuses(w) == {"cancelled": 2, "failed": 1}

@@ -212,7 +212,7 @@ async def test_cancelling_deletes_the_task_at_runway(database_url: str) -> None:
         assert response.json()["status"] == "cancelled"
         assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 409
         assert (await w.api.post(f"/videos/{video_id}/retry")).status_code == 409
-        assert (await w.tick())["cancel"] == {"deleted": 1}
+        assert (await w.tick())["cancel"] == {"deleted": 1, "erased": 0}
         assert w.creates[0].deleted
         [entry] = await w.ledger(video_id)
         assert (entry["task_status"], entry["cancel_due"]) == ("DELETED", None)

@@ -72,6 +72,7 @@ SCREENS = (
     Screen("POST", "/ui/videos/{id}/retry", "video.retry", ADMIN),
     Screen("POST", "/ui/videos/{id}/cancel", "video.cancel", ADMIN),
     Screen("POST", "/ui/videos/{id}/attach", "video.attach", ADMIN),
+    Screen("POST", "/ui/videos/{id}/erase", "video.erase", ADMIN),
     Screen("GET", "/ui/studio", "studio.show"),
     Screen("POST", "/ui/studio", "studio.enqueue", ADMIN, has_file=True),
     Screen("POST", "/ui/studio/quote", "studio.quote", ADMIN, has_file=True),

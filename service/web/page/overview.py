@@ -14,7 +14,7 @@ from service.doctor.queue import cron
 from service.operations.account import spent
 from service.store import stats
 from service.store.stats import BUCKETS, Span
-from service.videos import Status
+from service.videos import LISTED, Status
 from service.web.auth import context_of
 from service.web.page import account as accounts
 from service.web.page import base, checks, plots
@@ -65,11 +65,11 @@ async def _state(request: Request) -> dict[str, Any]:
     report, recent = seen.report, seen.recent
     credits = await spent(ctx)
     rhythm = cron(recent, seen.under_way)
-    statuses = [status.value for status in Status]
+    statuses = [status.value for status in LISTED]
     return {
         "report": report,
         "counts": {name: report["counts"].get(name, 0) for name in statuses},
-        "others": {name: count for name, count in report["counts"].items() if name not in statuses},
+        "others": {name: count for name, count in report["counts"].items() if name not in set(Status)},
         "summary": checks.summary(ctx.settings, seen, now),
         "screen_of": checks.screen_of,
         "last_tick": recent[0] if recent else None,

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.operations import attaching, changing
+from service.operations import attaching, changing, erasing
 from service.operations.reporting import VideoReport, video_report
 from service.web import bodies
 from service.web.auth import context_of
@@ -22,7 +22,8 @@ from service.web.videos import video_id_of
 KINDS = {
     "completed": "ok", "failed": "bad", "expired": "bad", "consented": "warn", "callback": "info", "attached": "info",
     "settled": "info", "delete_due": "warn", "refused_row": "warn", "mirror_refused": "warn", "gate_refused": "warn",
-    "put_back": "warn", "resubmitted": "warn", "made_again": "warn", "accepted": "ok", "rejected": "bad",
+    "erase_requested": "warn", "erased": "warn", "inputs_blanked": "info", "put_back": "warn",
+    "resubmitted": "warn", "made_again": "warn", "accepted": "ok", "rejected": "bad",
     "not_sent": "warn", "unknown": "bad",
 }  # fmt: skip
 HIDDEN = ("promptText", "promptImage", "model")  # of the request: they have their own place
@@ -74,6 +75,13 @@ async def attach(request: Request) -> Response:
     asked = bodies.validated(AttachRequest, {"task_id": task_id})
     await attaching.attach(ctx, video_id, asked.task_id)
     return base.done(request, f"/ui/videos/{video_id}")
+
+
+async def erase(request: Request) -> Response:
+    """POST /ui/videos/{id}/erase: erase what a user wrote, now or by a tick; its ledger stays."""
+    ctx, video_id = context_of(request), video_id_of(request)
+    erasure = await erasing.erase(ctx, video_id)
+    return base.done(request, f"/ui/videos/{video_id}" if erasure.waits_for else "/ui/videos")
 
 
 def _parts(request: Request, report: VideoReport) -> dict[str, str]:

@@ -18,7 +18,7 @@ from service.operations.reading import VideoList
 from service.store import failure_counts, status_counts
 from service.store import models as model_store
 from service.store.search import Wanted
-from service.videos import Status, Video
+from service.videos import LISTED, Video
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import base, live
@@ -125,7 +125,7 @@ async def _counts(request: Request, asked: Asked) -> dict[str, str]:
     counts = await status_counts.status_counts(database, wanted)
     why = await failure_counts.failure_counts(database, wanted)
     return {
-        "tabs": base.text(request, "videos_tabs.html", asked=asked, counts=counts, names=[s.value for s in Status]),
+        "tabs": base.text(request, "videos_tabs.html", asked=asked, counts=counts, names=[s.value for s in LISTED]),
         "reasons": base.text(
             request, "videos_reasons.html", asked=asked, reasons=why, shown=SHOWN_REASONS,
             most=failure_counts.MOST_COUNTED,
