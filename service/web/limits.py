@@ -1,6 +1,6 @@
 """How many requests are worked on at once, by what they are: none of them can keep the others out.
 
-Pure ASGI, and a look at the path: a request pays a few microseconds for it.
+Pure ASGI, before the routing: a request pays a few microseconds for it.
 """
 
 from __future__ import annotations
