@@ -236,6 +236,8 @@ ENDPOINTS = (
     ),
 )  # fmt: skip
 
+KINDS = {path: one.kind for one in (*ENDPOINTS, *page.SCREENS) for path in one.paths}
+
 
 def create_app(ctx: Context) -> Starlette:
     """The app of this context. Bodies are bounded where they are read, so that 413 is a problem document, too."""
@@ -248,7 +250,7 @@ def create_app(ctx: Context) -> Starlette:
     built = Starlette(
         routes=routes(ENDPOINTS),
         lifespan=lifespan,
-        middleware=[Middleware(Limits, kinds=Kinds((*ENDPOINTS, *page.SCREENS)))],
+        middleware=[Middleware(Limits, kinds=Kinds(KINDS))],
         exception_handlers=problems.handlers(problems.document),
     )
     built.router.redirect_slashes = False

@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from starlette.requests import HTTPConnection, Request
 
@@ -41,7 +42,7 @@ class Access:
     """
 
     settings: tuple[str, ...] = ()
-    may: str = "may_read"
+    may: Literal["may_read", "may_create", "may_change"] = "may_read"
     is_signed: bool = False
 
 

@@ -1,12 +1,11 @@
 """How many requests are worked on at once, by what they are: none of them can keep the others out.
 
-Pure ASGI, and a look at the path: a request pays a few microseconds for it.
+Pure ASGI, before the routing: a request pays a few microseconds for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Mapping
 
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,31 +27,13 @@ MOST = {
 }
 
 
-class Counted(Protocol):
-    """What the tables of the API and of the page have in common."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Every spelling of the path."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """Among which requests it counts."""
-        ...
-
-
 class Kinds:
-    """Among which requests each path counts, as the tables say."""
+    """Among which requests each path counts, by the paths of the tables and their kinds."""
 
-    def __init__(self, table: Collection[Counted]) -> None:
-        self._exact = {path: one.kind for one in table for path in one.paths if "{" not in path}
-        self._patterns = [
-            (compile_path(path)[0], one.kind)
-            for one in table
-            for path in one.paths
-            if "{" in path and one.kind != ORDINARY
-        ]
+    def __init__(self, kinds: Mapping[str, str]) -> None:
+        self._exact = {path: kind for path, kind in kinds.items() if "{" not in path}
+        special = {path: kind for path, kind in kinds.items() if "{" in path and kind != ORDINARY}
+        self._patterns = [(compile_path(path)[0], kind) for path, kind in special.items()]
 
     def of(self, path: str) -> str:
         """The kind of this path of a request."""

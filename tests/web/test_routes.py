@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from service import docs
 from service.actors import SCOPES, Key
 from service.app import ENDPOINTS, create_app
 from service.context import Context
 from service.web import page
 from service.web.auth import PUBLIC
 from service.web.endpoint import Endpoint, routes
+from tests.commands import ROOT
 from tests.pages import HTMX, SITE, TOKENS, browser
 from tests.world import API_KEY, CRON_SECRET, World, settings, world
 
@@ -30,6 +34,7 @@ TOKEN_OF = {
     "viewer_tokens": TOKENS["viewer_tokens"][0],
 }  # fmt: skip
 REFUSED = (401, 403)
+ELSEWHERE = ("/v1/", "/_simulator/", "/primary")  # calls to Runway, to its double, to Patroni
 
 
 def calls(*endpoints: Endpoint) -> Iterator[tuple[str, str]]:
@@ -82,10 +87,18 @@ async def test_every_route_of_the_app_is_in_a_table() -> None:
     assert app.url_path_for("video.show", id="7") == "/ui/videos/7"
 
 
+DECLARED = [(method, path) for one in ENDPOINTS for method in one.methods for path in one.paths]
+DECLARED += [(screen.method, screen.path) for screen in page.SCREENS]
+
+
 def test_no_call_is_declared_twice() -> None:
-    declared = [(method, path) for one in ENDPOINTS for method in one.methods for path in one.paths]
-    declared += [(screen.method, screen.path) for screen in page.SCREENS]
-    assert len(declared) == len(set(declared))
+    assert len(DECLARED) == len(set(DECLARED))
+
+
+@pytest.mark.parametrize("text", [ROOT / "README.md", *docs.FOLDER.glob("*.md")], ids=lambda path: path.name)
+def test_every_call_that_a_page_names_is_declared(text: Path) -> None:
+    named = set(re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`\s?]*)", text.read_text(encoding="utf-8")))
+    assert {call for call in named if not call[1].startswith(ELSEWHERE)} <= set(DECLARED)
 
 
 @pytest.mark.parametrize("one", GUARDED, ids=lambda one: f"{one.method} {one.path}")

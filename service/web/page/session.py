@@ -47,7 +47,7 @@ class User(BaseUser):
 
     @property
     def is_authenticated(self) -> bool:
-        """Yes."""
+        """Always: a request without a session has Starlette's UnauthenticatedUser."""
         return True
 
     @property
@@ -57,7 +57,7 @@ class User(BaseUser):
 
     @property
     def identity(self) -> str:
-        """The same."""
+        """The name of the token, too: there are no other accounts."""
         return self.key.name
 
     @property
