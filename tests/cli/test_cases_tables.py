@@ -5,7 +5,7 @@ Others of these cases are tested where they belong:
 * T3, columns of a user's choice: test_grants.test_a_user_of_the_app_cannot_set_what_costs,
   test_link_intake.test_columns_that_are_not_mapped_mean_nothing
 * T4, a new model: test_table.test_a_row_with_a_model_that_was_never_seen_is_sent
-* T5, 60 images of 5 MB: test_link_intake.test_sixty_images_of_five_megabytes_fit_into_little_memory
+* T5, 60 images of 5 MB: test_memory.test_sixty_images_of_five_megabytes_fit_into_little_memory
 * T6, drizzle-kit push: test_drizzle.test_a_push_touches_nothing_of_taxiways
 * T7, a dump of one schema, restored elsewhere: test_identity.test_a_copy_of_one_schema_sends_nothing
 * T8, other providers: test_link_plan.test_rows_of_other_providers_are_counted_and_left_alone,

@@ -200,6 +200,7 @@ async def test_a_right_that_lacks_is_quoted(database_url: str) -> None:
         "CREATE ROLE taxi_guest LOGIN PASSWORD 'guest'",
         "GRANT SELECT, UPDATE ON videos TO taxi_guest", "GRANT USAGE ON SCHEMA taxiway TO taxi_guest",
         "GRANT ALL ON ALL TABLES IN SCHEMA taxiway TO taxi_guest",
+        "GRANT EXECUTE ON FUNCTION taxiway.now() TO taxi_guest",
     )  # fmt: skip
     try:
         server = urlsplit(url)

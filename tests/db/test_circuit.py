@@ -20,7 +20,6 @@ from service.runway.outcomes import Kind, Outcome
 from service.store import circuit, models
 from service.store.circuit import Change
 from service.store.claim import OpenSubmission
-from service.tick import tick
 from tests.database import connected, execute
 from tests.world import IMAGE, World, settings, warm, world
 
@@ -49,53 +48,6 @@ def others(w: World, count: int) -> list[Context]:
 def always(w: World, fault: str) -> None:
     """Every create from now on."""
     w.faults({"simulate": fault, "on": "create", "times": 100_000})
-
-
-async def outage(w: World, contexts: list[Context], minutes: float = 2.0) -> None:
-    """For so long each of these processes ticks every ten seconds."""
-    for _ in range(int(minutes * 6)):
-        await asyncio.gather(*(tick(ctx) for ctx in contexts))
-        await w.later(seconds=10)
-
-
-@pytest.mark.parametrize("fault", ["status=500", "status=504", "drop_after,reset"])
-@pytest.mark.parametrize("processes", [1, 10])
-async def test_an_outage_costs_a_handful_from_cold(database_url: str, fault: str, processes: int) -> None:
-    """R1: a backlog, and every create answers so for two minutes."""
-    async with world(database_url, submit_concurrency=50) as w:
-        await w.enqueue_many(200)
-        every = [w.ctx, *others(w, processes - 1)]
-        try:
-            always(w, fault)
-            await outage(w, every)
-            w.runway.state.runway.faults.clear()
-            assert (await outcomes(w))["unknown"] <= 8
-            await w.later(minutes=16)
-            await w.finish(rounds=60)
-        finally:
-            for ctx in every[1:]:
-                await ctx.database.close()
-        found = await outcomes(w)
-        assert found["unknown"] <= 8
-        assert found["accepted"] == 200 - found["unknown"]
-
-
-async def test_an_outage_costs_a_window_and_a_handful_when_warm(database_url: str) -> None:
-    async with world(database_url, submit_concurrency=20) as w:
-        await w.enqueue_many(200)
-        await warm(w.url, 20)
-        every = [w.ctx, *others(w, 3)]
-        try:
-            always(w, "status=500")
-            await outage(w, every)
-            assert (await outcomes(w))["unknown"] <= 20 + 8
-            w.runway.state.runway.faults.clear()
-            await w.later(minutes=16)
-            await w.finish(rounds=60)
-        finally:
-            for ctx in every[1:]:
-                await ctx.database.close()
-        assert (await outcomes(w))["unknown"] <= 20 + 8
 
 
 async def test_it_begins_at_two_and_grows_by_one_per_window(database_url: str) -> None:

@@ -204,7 +204,7 @@ async def test_a_trigger_that_hangs_costs_only_its_own_video(
     await execute(
         database_url, BASE,
         """CREATE FUNCTION public.hang() RETURNS trigger LANGUAGE plpgsql AS $$
-           BEGIN PERFORM pg_sleep(CASE WHEN NEW.prompt = 'hang' THEN 20 ELSE 0 END); RETURN NEW; END $$;
+           BEGIN PERFORM pg_sleep(CASE WHEN NEW.prompt = 'hang' THEN 2 ELSE 0 END); RETURN NEW; END $$;
            CREATE TRIGGER hang BEFORE UPDATE ON public.videos FOR EACH ROW EXECUTE FUNCTION public.hang()""",
     )  # fmt: skip
     await link(database_url, gate=True)

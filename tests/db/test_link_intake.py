@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -445,23 +444,6 @@ async def test_rows_that_the_app_left_at_processing_are_taken_over_if_asked(
         [entry] = await ctx.database.fetch("SELECT * FROM taxiway.submissions")
         assert (entry["outcome"], entry["settled_at"], entry["quoted_credits"]) == ("unknown", None, 60)
         assert await left_at_processing(ctx.database, await linked(ctx.database), 600) is None
-
-
-async def test_sixty_images_of_five_megabytes_fit_into_little_memory(database_url: str) -> None:
-    await execute(database_url, BASE)
-    await link(database_url)
-    await execute(
-        database_url,
-        """INSERT INTO public.videos (prompt, image_url)
-           SELECT 'p', 'data:image/png;base64,iVBORw0KGgo' || repeat('A', 4999989) FROM generate_series(1, 60)""",
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.intake_of_images", database_url, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    taken, megabytes = map(int, out.split())
-    assert taken == 60
-    assert megabytes <= 150, megabytes
 
 
 async def test_rows_queued_again_and_again_are_taken_once_each_time(database_url: str) -> None:

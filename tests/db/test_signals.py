@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import logging
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -96,6 +97,7 @@ async def test_the_story_of_a_video_names_submission_and_task(database_url: str,
         assert by_event[name]["task"] == entry["task_id"], name
 
 
+@cache
 def calls_of_log() -> list[tuple[str, ast.Call]]:
     """Every `log.level(...)` and every `event(...)` of what works: with the module that has it."""
     return [
