@@ -82,7 +82,7 @@ CREATE TABLE taxiway.videos (
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
     operation             text,
-    idempotency_key       text,                   -- a hash of it, which tells a repeat also once the video is erased
+    idempotency_key       text,                   -- a hash of it: a repeat is known also once the video is erased
     request_hash          text,
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,

@@ -55,8 +55,11 @@ WITH walk AS MATERIALIZED (
     UPDATE taxiway.maintenance w SET taken_at = COALESCE(last.finished_at, NULLIF(walk.at, '-infinity')),
         facts = jsonb_build_object('after', COALESCE(last.id, walk.after), 'whole', $2,
                                    'held', COALESCE((SELECT jsonb_agg(id) FROM held), '[]')),
-        due_at = taxiway.now() + CASE WHEN EXISTS (SELECT FROM passed) THEN interval '0' ELSE interval '{REST}' END
-    FROM walk LEFT JOIN (SELECT id, finished_at FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
+        due_at = taxiway.now() + CASE WHEN reached.ahead = $3 OR reached.ahead > reached.passed THEN interval '0'
+                              ELSE interval '{REST}' END
+    FROM walk
+    CROSS JOIN (SELECT (SELECT count(*) FROM ahead) AS ahead, (SELECT count(*) FROM passed) AS passed) AS reached
+    LEFT JOIN (SELECT id, finished_at FROM passed ORDER BY n DESC LIMIT 1) AS last ON true
     WHERE w.name = 'input_walk'
 )"""
 # What is found by the words of a prompt is no longer found; what is found by metadata is.

@@ -77,7 +77,7 @@ SELECT {COLUMNS}, v.request_hash, {ASK} FROM taxiway.videos v WHERE v.idempotenc
 
 
 def key_hash(key: str | None) -> str | None:
-    """An Idempotency-Key as it is stored, for it may say what a user wrote: 128 bits of SHA-256 tell any two apart."""
+    """An Idempotency-Key as it is stored, for it may say what a user wrote: 128 bits of SHA-256 keep any two apart."""
     return None if key is None else hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

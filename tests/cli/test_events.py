@@ -38,7 +38,8 @@ def test_every_kind_that_a_statement_appends_is_known() -> None:
         for kind in re.findall(r"'([a-z_]+)'", part)
     ]
     others = {"submit", "poll", "intake", "rescue", "cancel", "callback", "unlinked", "model", "seconds", "videos",
-              "linked", "orphan", "link", "bulk", "row", "statement", "key", "http_status", "queued"}  # fmt: skip
+              "linked", "orphan", "link", "bulk", "row", "statement", "key", "http_status", "queued",
+              "prune", "data_uri", "input"}  # fmt: skip
     assert set(inserted) - others <= set(Kind)
     assert {"enqueued", "completed", "paused", "cancelled"} <= set(inserted) | {"completed", "paused"}
     assert set(Kind) <= set(ORDER)

@@ -289,7 +289,7 @@ async def test_one_of_five_rows_is_refused(database_url: str, name: str, code: s
         assert ledger[0]["n"] == (0 if case.others[1] else 4)
         [first, *_] = await refusals(w, bad)
         assert first["detail"]["sqlstate"] == code
-        assert first["detail"]["error"] == "refused by a test"
+        assert "refused by a test" not in json.dumps(first["detail"])
         # Once the trigger is gone, it goes on as if nothing had been.
         await allow(database_url, case.table)
         for _ in range(4):

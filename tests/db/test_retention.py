@@ -53,7 +53,7 @@ async def walked(w: World, limit: int = 10) -> int:
     for _ in range(1000):
         done += await retention.walk(w.ctx.database, limit)
         done += await retention.forget_events(w.ctx.database, A_YEAR_SECONDS, limit)
-        done += await blanking.blank(w.ctx.database, None, limit)
+        await blanking.blank(w.ctx.database, None, limit)
         if not await w.ctx.database.fetchval("SELECT " + retention.DUE.format(retention="NULL")):
             return done
     raise AssertionError("the walks do not come to an end")

@@ -255,6 +255,7 @@ NUMBERS = {
     "QUEUE_TIMEOUT": ["0", "inf", "1e300"],
     "TASK_TIMEOUT": ["0", "inf", "1e300"],
     "VIDEO_RETENTION": ["0", "86399", "inf"],
+    "INPUT_RETENTION": ["0", "3599", "inf"],
     "TASK_RETRIES": ["-1", "11"],
     "UNKNOWN_RESUBMITS": ["0", "6"],
     "MAX_CREDITS_PER_DAY": ["0", "-1", "inf", "nan"],
