@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
 from tests.database import execute, temporary_database
 from tests.pool import Pool
+from tests.world import World, world
 
 # A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
@@ -110,6 +111,13 @@ def own_database_url(server_url: str, template_name: str) -> Iterator[str]:
     """The same without a pool: nothing else is connected, so that it can be copied, and its connections counted."""
     with temporary_database(server_url, template=template_name) as url:
         yield url
+
+
+@pytest.fixture
+async def w(database_url: str) -> AsyncIterator[World]:
+    """A whole Taxiway on a database of this test's own. `world(…)` makes one with other settings."""
+    async with world(database_url) as one:
+        yield one
 
 
 @pytest.fixture

@@ -164,24 +164,23 @@ async def test_pending_means_queued(database_url: str, word: str) -> None:
         assert (row["status"].lower(), bool(row["video_url"])) == ("completed", True)
 
 
-async def test_a_look_alike_of_the_image_is_asked_for_and_its_row_costs_what_it_should(database_url: str) -> None:
+async def test_a_look_alike_of_the_image_is_asked_for_and_its_row_costs_what_it_should(w: World) -> None:
     """T10."""
-    await execute(database_url, SUPABASE)
-    asked = await taxiway(database_url, "link", "videos", "--yes")
+    await execute(w.url, SUPABASE)
+    asked = await taxiway(w.url, "link", "videos", "--yes")
     assert asked.exit_code == 1
     assert "--column image=original_image_url" in asked.stderr
-    await link(database_url, "videos", *SUPABASE_ANSWERS, "--where", "deleted_at IS NULL")
-    async with world(database_url) as w:
-        await w.rows(
-            "INSERT INTO videos (prompt, original_image_url, duration, ratio) VALUES ('p', $1, 10, '720:1280')", IMAGE
-        )
-        await w.finish()
-        [video] = await w.rows("SELECT operation, input, quoted_credits FROM taxiway.videos")
-        assert (video["operation"], video["quoted_credits"]) == ("image_to_video", 50)
-        assert '"duration": 10' in video["input"]
-        assert '"ratio": "720:1280"' in video["input"]
-        [row] = await w.rows("SELECT status, task_id, output_url FROM videos")
-        assert (row["status"], bool(row["task_id"]), bool(row["output_url"])) == ("succeeded", True, True)
+    await link(w.url, "videos", *SUPABASE_ANSWERS, "--where", "deleted_at IS NULL")
+    await w.rows(
+        "INSERT INTO videos (prompt, original_image_url, duration, ratio) VALUES ('p', $1, 10, '720:1280')", IMAGE
+    )
+    await w.finish()
+    [video] = await w.rows("SELECT operation, input, quoted_credits FROM taxiway.videos")
+    assert (video["operation"], video["quoted_credits"]) == ("image_to_video", 50)
+    assert '"duration": 10' in video["input"]
+    assert '"ratio": "720:1280"' in video["input"]
+    [row] = await w.rows("SELECT status, task_id, output_url FROM videos")
+    assert (row["status"], bool(row["task_id"]), bool(row["output_url"])) == ("succeeded", True, True)
 
 
 async def test_a_table_in_another_schema_is_found_and_works(database_url: str) -> None:

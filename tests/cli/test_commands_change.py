@@ -19,7 +19,7 @@ from service.logs import one_line
 from tests.commands import ROOT, command
 from tests.database import execute
 from tests.invoking import complaint, printed, taxiway, terminal
-from tests.world import World, world
+from tests.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -41,38 +41,36 @@ async def statuses(w: World) -> dict[str, int]:
     }
 
 
-async def test_all_that_match_are_retried_after_a_question(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_that_match_are_retried_after_a_question(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change, "BATCH", 2)  # and so in several batches
-    async with world(database_url) as w:
-        await failures(w, 5)
-        with terminal(monkeypatch):
-            no = await taxiway(database_url, "retry", "--status", "failed", answers="no\n")
-            assert no.exit_code == 1
-            question = "Retry 5 videos (1 more may be paid for already, and are left out)? [y/N] "
-            assert no.stderr == f"{question}taxiway: nothing was done\n"
-            counted = await taxiway(database_url, "retry", "--status", "failed", "--dry-run")
-            assert counted.stdout == "5 videos would be queued again, 1 left out\n"
-            assert await statuses(w) == {"failed": 6}
-            done = await taxiway(database_url, "retry", "--error-code", "REJECTED", answers="y\n")
-        assert (done.exit_code, done.stdout) == (0, "5 videos queued again, 0 left out\n")
-        assert await statuses(w) == {"failed": 1, "queued": 5}
-        [cancelled] = printed(await taxiway(database_url, "cancel", "--status", "queued", "--yes"))
-        assert cancelled == {"matched": 5, "done": 5, "skipped": 0}
-        assert await statuses(w) == {"failed": 1, "cancelled": 5}
-        [nothing] = printed(await taxiway(database_url, "cancel", "--q", "boat"))
-        assert nothing == {"matched": 0, "done": 0, "skipped": 0}
-        [unknown] = printed(await taxiway(database_url, "retry", "--status", "failed"))
-        assert unknown == {"matched": 1, "done": 0, "skipped": 1}
+    await failures(w, 5)
+    with terminal(monkeypatch):
+        no = await taxiway(w.url, "retry", "--status", "failed", answers="no\n")
+        assert no.exit_code == 1
+        question = "Retry 5 videos (1 more may be paid for already, and are left out)? [y/N] "
+        assert no.stderr == f"{question}taxiway: nothing was done\n"
+        counted = await taxiway(w.url, "retry", "--status", "failed", "--dry-run")
+        assert counted.stdout == "5 videos would be queued again, 1 left out\n"
+        assert await statuses(w) == {"failed": 6}
+        done = await taxiway(w.url, "retry", "--error-code", "REJECTED", answers="y\n")
+    assert (done.exit_code, done.stdout) == (0, "5 videos queued again, 0 left out\n")
+    assert await statuses(w) == {"failed": 1, "queued": 5}
+    [cancelled] = printed(await taxiway(w.url, "cancel", "--status", "queued", "--yes"))
+    assert cancelled == {"matched": 5, "done": 5, "skipped": 0}
+    assert await statuses(w) == {"failed": 1, "cancelled": 5}
+    [nothing] = printed(await taxiway(w.url, "cancel", "--q", "boat"))
+    assert nothing == {"matched": 0, "done": 0, "skipped": 0}
+    [unknown] = printed(await taxiway(w.url, "retry", "--status", "failed"))
+    assert unknown == {"matched": 1, "done": 0, "skipped": 1}
 
 
-async def test_a_row_that_is_held_ends_no_loop(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        held = await w.enqueue()
-        async with w.ctx.database.transaction() as raw:
-            await raw.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
-            [counts] = printed(await taxiway(database_url, "cancel", "--model", "gen4_turbo", "--yes"))
-        assert counts == {"matched": 2, "done": 1, "skipped": 1}
+async def test_a_row_that_is_held_ends_no_loop(w: World) -> None:
+    await w.enqueue()
+    held = await w.enqueue()
+    async with w.ctx.database.transaction() as raw:
+        await raw.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
+        [counts] = printed(await taxiway(w.url, "cancel", "--model", "gen4_turbo", "--yes"))
+    assert counts == {"matched": 2, "done": 1, "skipped": 1}
 
 
 @pytest.mark.parametrize(
@@ -91,33 +89,31 @@ async def test_what_is_not_understood_ends_with_2(words: tuple[str, ...], expect
     assert expected in " ".join(result.stderr.split())
 
 
-async def test_the_last_ticks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        with terminal(monkeypatch):
-            assert "no tick has run yet" in (await taxiway(database_url, "ticks")).stdout
-        await w.enqueue()
-        await w.tick()
+async def test_the_last_ticks(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch):
+        assert "no tick has run yet" in (await taxiway(w.url, "ticks")).stdout
+    await w.enqueue()
+    await w.tick()
+    await w.tick(kind="worker")
+    await execute(w.url, "UPDATE taxiway.ticks SET error = 'poll: it \x1b[2J broke' WHERE kind = 'worker'")
+    rows = printed(await taxiway(w.url, "ticks"))
+    assert [row["kind"] for row in rows] == ["worker", "tick"]
+    assert rows[1]["counts"]["submit"]["accepted"] == 1
+    assert len(printed(await taxiway(w.url, "ticks", "--limit", 1))) == 1
+    with terminal(monkeypatch):
+        table = (await taxiway(w.url, "ticks")).stdout
+    assert one_line("poll: it \x1b[2J broke") in table
+    assert "accepted=1" in table
+
+
+async def test_ticks_are_watched(w: World, tmp_path: Path) -> None:
+    await w.tick()
+    with command(tmp_path, "ticks", "--watch", "--every", 0.2, DATABASE_URL=w.url) as watch:
+        await asyncio.to_thread(watch.wait_for, '"kind": "tick"')
         await w.tick(kind="worker")
-        await execute(database_url, "UPDATE taxiway.ticks SET error = 'poll: it \x1b[2J broke' WHERE kind = 'worker'")
-        rows = printed(await taxiway(database_url, "ticks"))
-        assert [row["kind"] for row in rows] == ["worker", "tick"]
-        assert rows[1]["counts"]["submit"]["accepted"] == 1
-        assert len(printed(await taxiway(database_url, "ticks", "--limit", 1))) == 1
-        with terminal(monkeypatch):
-            table = (await taxiway(database_url, "ticks")).stdout
-        assert one_line("poll: it \x1b[2J broke") in table
-        assert "accepted=1" in table
-
-
-async def test_ticks_are_watched(database_url: str, tmp_path: Path) -> None:
-    async with world(database_url) as w:
-        await w.tick()
-        with command(tmp_path, "ticks", "--watch", "--every", 0.2, DATABASE_URL=database_url) as watch:
-            await asyncio.to_thread(watch.wait_for, '"kind": "tick"')
-            await w.tick(kind="worker")
-            await asyncio.to_thread(watch.wait_for, '"kind": "worker"')
-            assert await asyncio.to_thread(watch.end, signal.SIGINT) == 130
-        assert len(watch.said.splitlines()) == 2
+        await asyncio.to_thread(watch.wait_for, '"kind": "worker"')
+        assert await asyncio.to_thread(watch.end, signal.SIGINT) == 130
+    assert len(watch.said.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -136,52 +132,50 @@ async def test_a_pause_that_is_no_time(given: str) -> None:
     assert "90s, 30min, 1h or 2d" in " ".join(refused.stderr.split())
 
 
-async def test_models_at_a_terminal_and_in_a_pipe(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        with terminal(monkeypatch):
-            paused = await taxiway(database_url, "pause", "gen4_turbo", "--for", "2h", "--why", "lunch")
-            assert paused.stdout == "gen4_turbo is paused for 2 h\n"
-            table = (await taxiway(database_url, "models")).stdout
-            assert "lunch" in table
-            assert "2 h" in table
-            assert (await taxiway(database_url, "resume", "gen4_turbo")).stdout == "gen4_turbo is open\n"
-        rows = {row["model"]: row for row in printed(await taxiway(database_url, "models"))}
-        assert (rows["gen4_turbo"]["paused"], rows["gen4_turbo"]["queued"]) == (False, 1)
-        assert "all" in rows
-        assert "there is no model 'gen4-turbo'" in complaint(await taxiway(database_url, "pause", "gen4-turbo"))
-        looks: list[float] = []
+async def test_models_at_a_terminal_and_in_a_pipe(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await w.enqueue()
+    with terminal(monkeypatch):
+        paused = await taxiway(w.url, "pause", "gen4_turbo", "--for", "2h", "--why", "lunch")
+        assert paused.stdout == "gen4_turbo is paused for 2 h\n"
+        table = (await taxiway(w.url, "models")).stdout
+        assert "lunch" in table
+        assert "2 h" in table
+        assert (await taxiway(w.url, "resume", "gen4_turbo")).stdout == "gen4_turbo is open\n"
+    rows = {row["model"]: row for row in printed(await taxiway(w.url, "models"))}
+    assert (rows["gen4_turbo"]["paused"], rows["gen4_turbo"]["queued"]) == (False, 1)
+    assert "all" in rows
+    assert "there is no model 'gen4-turbo'" in complaint(await taxiway(w.url, "pause", "gen4-turbo"))
+    looks: list[float] = []
 
-        async def sleep(seconds: float) -> None:
-            looks.append(seconds)
-            if len(looks) == 2:
-                raise KeyboardInterrupt
+    async def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
 
-        ctx = replace(w.ctx, sleep=sleep)
-        with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
-            watched = await taxiway(database_url, "models", "--watch", FORCE_COLOR="1")
-        assert (watched.exit_code, "gen4_turbo" in watched.stdout) == (130, True)
+    ctx = replace(w.ctx, sleep=sleep)
+    with terminal(monkeypatch):
+        monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
+        watched = await taxiway(w.url, "models", "--watch", FORCE_COLOR="1")
+    assert (watched.exit_code, "gen4_turbo" in watched.stdout) == (130, True)
 
 
-async def test_statistics(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        with terminal(monkeypatch):
-            nothing = await taxiway(database_url, "stats")
-        assert nothing.stdout == "nothing entered and nothing ended\nat Runway now: nothing\n"
-        await w.enqueue()
-        await w.finish()
-        await w.enqueue()
-        await w.tick()
-        buckets = printed(await taxiway(database_url, "stats"))
-        assert len(buckets) == 60
-        assert sum(bucket["completed"] for bucket in buckets) == 1
-        assert len(printed(await taxiway(database_url, "stats", "--window", "week"))) == 168
-        with terminal(monkeypatch):
-            table = (await taxiway(database_url, "stats", "--window", "day")).stdout
-        assert "at Runway now: gen4_turbo: 1" in table
-        assert "taken p50" in table
-        assert (await taxiway(database_url, "stats", "--window", "year")).exit_code == 2
+async def test_statistics(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch):
+        nothing = await taxiway(w.url, "stats")
+    assert nothing.stdout == "nothing entered and nothing ended\nat Runway now: nothing\n"
+    await w.enqueue()
+    await w.finish()
+    await w.enqueue()
+    await w.tick()
+    buckets = printed(await taxiway(w.url, "stats"))
+    assert len(buckets) == 60
+    assert sum(bucket["completed"] for bucket in buckets) == 1
+    assert len(printed(await taxiway(w.url, "stats", "--window", "week"))) == 168
+    with terminal(monkeypatch):
+        table = (await taxiway(w.url, "stats", "--window", "day")).stdout
+    assert "at Runway now: gen4_turbo: 1" in table
+    assert "taken p50" in table
+    assert (await taxiway(w.url, "stats", "--window", "year")).exit_code == 2
 
 
 def test_completions() -> None:

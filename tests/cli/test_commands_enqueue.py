@@ -24,7 +24,7 @@ from tests.commands import command
 from tests.database import execute
 from tests.invoking import complaint, printed, taxiway, terminal
 from tests.simulator_server import on_socket
-from tests.world import IMAGE, World, world
+from tests.world import IMAGE, World
 
 pytestmark = pytest.mark.anyio
 
@@ -137,38 +137,36 @@ class TestRequest:
         assert "Traceback" not in result.output
 
 
-async def test_a_video_is_queued_as_by_the_api(database_url: str) -> None:
-    async with world(database_url) as w:
-        arguments = ("enqueue", "--no-wait", *BOAT, "--metadata", '{"order": 7}', "--priority", 5,
-                     "--user", "7", "--idempotency-key", "order-7")  # fmt: skip
-        [first] = printed(await taxiway(database_url, *arguments))
-        assert (first["status"], first["priority"], first["metadata"]) == ("queued", 5, {"order": 7})
-        row = await w.row(UUID(first["id"]))
-        assert (row["user_id"], row["prompt"], row["origin"]) == ("7", "a boat", "api")
-        again = await taxiway(database_url, *arguments)
-        assert printed(again)[0]["id"] == first["id"]
-        assert first["id"] in again.stderr
-        body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "priority": 5, "metadata": {"order": 7},
-                "user_id": "7"}  # fmt: skip
-        over_http = await w.api.post("/videos", json=body, headers={"idempotency-key": "order-7"})
-        assert over_http.json()["id"] == first["id"]
-        other = await taxiway(database_url, *arguments, "--duration", 10)
-        assert "used before with another body" in complaint(other)
+async def test_a_video_is_queued_as_by_the_api(w: World) -> None:
+    arguments = ("enqueue", "--no-wait", *BOAT, "--metadata", '{"order": 7}', "--priority", 5,
+                 "--user", "7", "--idempotency-key", "order-7")  # fmt: skip
+    [first] = printed(await taxiway(w.url, *arguments))
+    assert (first["status"], first["priority"], first["metadata"]) == ("queued", 5, {"order": 7})
+    row = await w.row(UUID(first["id"]))
+    assert (row["user_id"], row["prompt"], row["origin"]) == ("7", "a boat", "api")
+    again = await taxiway(w.url, *arguments)
+    assert printed(again)[0]["id"] == first["id"]
+    assert first["id"] in again.stderr
+    body = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "priority": 5, "metadata": {"order": 7},
+            "user_id": "7"}  # fmt: skip
+    over_http = await w.api.post("/videos", json=body, headers={"idempotency-key": "order-7"})
+    assert over_http.json()["id"] == first["id"]
+    other = await taxiway(w.url, *arguments, "--duration", 10)
+    assert "used before with another body" in complaint(other)
 
 
-async def test_from_edits_and_resubmits(database_url: str) -> None:
-    async with world(database_url) as w:
-        source = await w.enqueue(metadata={"order": 7}, priority=3)
-        [edited] = printed(await taxiway(database_url, "enqueue", "--no-wait", "--from", source, "--duration", 10))
-        assert edited["id"] != str(source)
-        assert edited["input"]["duration"] == 10
-        assert edited["input"]["promptImage"] == IMAGE
-        assert (edited["metadata"], edited["priority"], edited["quoted_credits"]) == ({"order": 7}, 3, 50)
-        [row] = await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a ship', 'cancelled') RETURNING id")
-        [other] = printed(await taxiway(database_url, "enqueue", "--no-wait", "--from", row["id"]))
-        assert (other["operation"], other["input"]["promptText"]) == ("text_to_video", "a ship")
-        missing = uuid4()
-        assert str(missing) in complaint(await taxiway(database_url, "enqueue", "--from", missing))
+async def test_from_edits_and_resubmits(w: World) -> None:
+    source = await w.enqueue(metadata={"order": 7}, priority=3)
+    [edited] = printed(await taxiway(w.url, "enqueue", "--no-wait", "--from", source, "--duration", 10))
+    assert edited["id"] != str(source)
+    assert edited["input"]["duration"] == 10
+    assert edited["input"]["promptImage"] == IMAGE
+    assert (edited["metadata"], edited["priority"], edited["quoted_credits"]) == ({"order": 7}, 3, 50)
+    [row] = await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a ship', 'cancelled') RETURNING id")
+    [other] = printed(await taxiway(w.url, "enqueue", "--no-wait", "--from", row["id"]))
+    assert (other["operation"], other["input"]["promptText"]) == ("text_to_video", "a ship")
+    missing = uuid4()
+    assert str(missing) in complaint(await taxiway(w.url, "enqueue", "--from", missing))
 
 
 async def made(w: World, path: Path, *arguments: object) -> Result:
@@ -177,32 +175,30 @@ async def made(w: World, path: Path, *arguments: object) -> Result:
 
 
 async def test_it_waits_until_the_file_is_on_disk(
-    database_url: str, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
+    w: World, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(database_url) as w:
-        hurried(w)
-        [done] = printed(await made(w, tmp_path / "boat.mp4"))
-        assert (done["status"], done["saved_as"]) == ("completed", str(tmp_path / "boat.mp4"))
-        assert (tmp_path / "boat.mp4").stat().st_size == done["bytes"] > 1000
-        with terminal(monkeypatch):
-            seen = await made(w, tmp_path / "again.mp4")
-        assert seen.exit_code == 0
-        assert seen.stdout.strip().endswith(f"is completed for 25 credits: {tmp_path / 'again.mp4'}")
-        assert "for at most 25 credits" in seen.stderr
-        assert sorted(os.listdir(tmp_path)) == ["again.mp4", "boat.mp4"]
+    hurried(w)
+    [done] = printed(await made(w, tmp_path / "boat.mp4"))
+    assert (done["status"], done["saved_as"]) == ("completed", str(tmp_path / "boat.mp4"))
+    assert (tmp_path / "boat.mp4").stat().st_size == done["bytes"] > 1000
+    with terminal(monkeypatch):
+        seen = await made(w, tmp_path / "again.mp4")
+    assert seen.exit_code == 0
+    assert seen.stdout.strip().endswith(f"is completed for 25 credits: {tmp_path / 'again.mp4'}")
+    assert "for at most 25 credits" in seen.stderr
+    assert sorted(os.listdir(tmp_path)) == ["again.mp4", "boat.mp4"]
 
 
 async def test_a_video_that_fails_ends_with_1(
-    database_url: str, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
+    w: World, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(database_url) as w:
-        hurried(w)
-        w.faults("fail=SAFETY.INPUT.TEXT")
-        with terminal(monkeypatch):
-            result = await made(w, tmp_path / "boat.mp4")
-        assert result.exit_code == 1
-        assert "is failed: SAFETY.INPUT.TEXT: " in result.stdout
-        assert os.listdir(tmp_path) == []
+    hurried(w)
+    w.faults("fail=SAFETY.INPUT.TEXT")
+    with terminal(monkeypatch):
+        result = await made(w, tmp_path / "boat.mp4")
+    assert result.exit_code == 1
+    assert "is failed: SAFETY.INPUT.TEXT: " in result.stdout
+    assert os.listdir(tmp_path) == []
 
 
 class Unreachable(httpx.AsyncBaseTransport):
@@ -221,67 +217,64 @@ class Unreachable(httpx.AsyncBaseTransport):
     ("url", "words"), [("http://files.test/x.mp4", "ConnectError"), ("http://runway.test/none.mp4", "answers 404")]
 )
 async def test_a_file_that_cannot_be_fetched_leaves_nothing(
-    database_url: str, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch, url: str,
+    w: World, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch, url: str,
     words: str,
 ) -> None:  # fmt: skip
     async def elsewhere(*_: object) -> str:
         return url
 
-    async with world(database_url) as w:
-        hurried(replace(w, ctx=replace(w.ctx, transport=lambda: Unreachable(w))))
-        monkeypatch.setattr("service.operations.reading.live_url", elsewhere)
-        result = await made(w, tmp_path / "boat.mp4")
-        assert result.exit_code == 1
-        assert words in result.stderr
-        assert "is completed, but its file was not fetched" in result.stderr
-        assert os.listdir(tmp_path) == []
+    hurried(replace(w, ctx=replace(w.ctx, transport=lambda: Unreachable(w))))
+    monkeypatch.setattr("service.operations.reading.live_url", elsewhere)
+    result = await made(w, tmp_path / "boat.mp4")
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "is completed, but its file was not fetched" in result.stderr
+    assert os.listdir(tmp_path) == []
 
 
 async def test_it_says_that_nobody_ticks(
-    database_url: str, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
+    w: World, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(database_url) as w:
-        looks = 0
+    looks = 0
 
-        async def sleep(_seconds: float) -> None:
-            nonlocal looks
-            looks += 1
-            if looks == 2:
-                await w.api.post(f"/videos/{(await w.rows('SELECT id FROM taxiway.videos'))[0]['id']}/cancel")
+    async def sleep(_seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await w.api.post(f"/videos/{(await w.rows('SELECT id FROM taxiway.videos'))[0]['id']}/cancel")
 
-        monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
-        result = await taxiway(database_url, "enqueue", *BOAT)
-        assert result.exit_code == 1
-        assert result.stderr.count("the video waits. No tick has run yet: start `taxiway worker`") == 1
-        assert json.loads(result.stdout)["status"] == "cancelled"
-        await w.tick()
-        await w.later(hours=2)
-        looks = 0
-        await execute(database_url, "DELETE FROM taxiway.videos")
-        again = await taxiway(database_url, "enqueue", *BOAT)
-        assert "the video waits. No tick for 2 h: start" in again.stderr
+    monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
+    result = await taxiway(w.url, "enqueue", *BOAT)
+    assert result.exit_code == 1
+    assert result.stderr.count("the video waits. No tick has run yet: start `taxiway worker`") == 1
+    assert json.loads(result.stdout)["status"] == "cancelled"
+    await w.tick()
+    await w.later(hours=2)
+    looks = 0
+    await execute(w.url, "DELETE FROM taxiway.videos")
+    again = await taxiway(w.url, "enqueue", *BOAT)
+    assert "the video waits. No tick for 2 h: start" in again.stderr
 
 
 async def test_a_database_that_is_away_is_waited_for_but_not_for_ever(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(database_url) as w:
-        seconds = 0.0
+    seconds = 0.0
 
-        async def sleep(_seconds: float) -> None:
-            nonlocal seconds
-            seconds += 25
+    async def sleep(_seconds: float) -> None:
+        nonlocal seconds
+        seconds += 25
 
-        async def away(*_: object) -> None:
-            raise DatabaseUnavailable("it is restarting")
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("it is restarting")
 
-        ctx = replace(w.ctx, sleep=sleep, monotonic=lambda: seconds)
-        monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
-        monkeypatch.setattr("service.operations.reading.poll_now", away)
-        result = await taxiway(database_url, "enqueue", *BOAT)
-        assert result.exit_code == 1
-        assert "it is restarting" in result.stderr
-        assert seconds == 100
+    ctx = replace(w.ctx, sleep=sleep, monotonic=lambda: seconds)
+    monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
+    monkeypatch.setattr("service.operations.reading.poll_now", away)
+    result = await taxiway(w.url, "enqueue", *BOAT)
+    assert result.exit_code == 1
+    assert "it is restarting" in result.stderr
+    assert seconds == 100
 
 
 async def test_ctrl_c_leaves_the_video_alone(database_url: str, tmp_path: Path) -> None:

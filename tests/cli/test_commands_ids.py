@@ -24,49 +24,44 @@ async def named(w: World, video_id: UUID) -> None:
     await execute(w.url, f"UPDATE taxiway.videos SET id = '{video_id}' WHERE id = '{made}'")
 
 
-async def test_every_command_takes_the_beginning_of_an_id(database_url: str) -> None:
-    async with world(database_url) as w:
-        await named(w, FIRST)
-        await named(w, SECOND)
-        short = "0192ABCD-1"
-        [shown] = printed(await taxiway(database_url, "show", short))
-        assert shown["video"]["id"] == str(FIRST)
-        copied = ("enqueue", "--from", short, "--prompt", "another", "--image", IMAGE, "--dry-run")
-        [quote] = printed(await taxiway(database_url, *copied))
-        assert quote["input"]["promptText"] == "another"
-        [gone] = printed(await taxiway(database_url, "cancel", short))
-        assert (gone["id"], gone["status"]) == (str(FIRST), "cancelled")
-        assert "only a failed video" in complaint(await taxiway(database_url, "retry", short))
-        assert f"no submission of a video {FIRST}" in complaint(await taxiway(database_url, "audit", short))
-        w.faults("drop_after")
-        await w.tick()
-        audited = await taxiway(database_url, "audit", "0192abcd2222")
-        assert audited.stdout.startswith(str(SECOND))
-        refused = complaint(await taxiway(database_url, "retry", "0192abcd22"))
-        assert f"taxiway attach {SECOND} TASK" in refused
-        assert "no video" not in (await taxiway(database_url, "attach", "0192abcd22", "a-task")).stderr
+async def test_every_command_takes_the_beginning_of_an_id(w: World) -> None:
+    await named(w, FIRST)
+    await named(w, SECOND)
+    short = "0192ABCD-1"
+    [shown] = printed(await taxiway(w.url, "show", short))
+    assert shown["video"]["id"] == str(FIRST)
+    copied = ("enqueue", "--from", short, "--prompt", "another", "--image", IMAGE, "--dry-run")
+    [quote] = printed(await taxiway(w.url, *copied))
+    assert quote["input"]["promptText"] == "another"
+    [gone] = printed(await taxiway(w.url, "cancel", short))
+    assert (gone["id"], gone["status"]) == (str(FIRST), "cancelled")
+    assert "only a failed video" in complaint(await taxiway(w.url, "retry", short))
+    assert f"no submission of a video {FIRST}" in complaint(await taxiway(w.url, "audit", short))
+    w.faults("drop_after")
+    await w.tick()
+    audited = await taxiway(w.url, "audit", "0192abcd2222")
+    assert audited.stdout.startswith(str(SECOND))
+    refused = complaint(await taxiway(w.url, "retry", "0192abcd22"))
+    assert f"taxiway attach {SECOND} TASK" in refused
+    assert "no video" not in (await taxiway(w.url, "attach", "0192abcd22", "a-task")).stderr
 
 
-async def test_a_deleted_video_is_found_in_the_ledger(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.finish()
-        await execute(database_url, "DELETE FROM taxiway.videos")
-        audited = await taxiway(database_url, "audit", str(video_id)[:18])
-        assert audited.stdout.startswith(str(video_id))
+async def test_a_deleted_video_is_found_in_the_ledger(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.finish()
+    await execute(w.url, "DELETE FROM taxiway.videos")
+    audited = await taxiway(w.url, "audit", str(video_id)[:18])
+    assert audited.stdout.startswith(str(video_id))
 
 
-async def test_what_several_begin_with_is_explained(database_url: str) -> None:
-    async with world(database_url) as w:
-        await named(w, FIRST)
-        await named(w, SECOND)
-        line = complaint(await taxiway(database_url, "show", "0192abcd"))
-        assert "several videos have an id that begins with 0192abcd: give more of it" in line
-        assert str(FIRST) in line
-        assert str(SECOND) in line
-        assert "no video has an id that begins with fffffff" in complaint(
-            await taxiway(database_url, "show", "fffffff")
-        )
+async def test_what_several_begin_with_is_explained(w: World) -> None:
+    await named(w, FIRST)
+    await named(w, SECOND)
+    line = complaint(await taxiway(w.url, "show", "0192abcd"))
+    assert "several videos have an id that begins with 0192abcd: give more of it" in line
+    assert str(FIRST) in line
+    assert str(SECOND) in line
+    assert "no video has an id that begins with fffffff" in complaint(await taxiway(w.url, "show", "fffffff"))
 
 
 @pytest.mark.parametrize("text", ["0192a", "", "not-an-id", "0192abcd-1111-7000-8000-0000000000012", "0192abc%"])

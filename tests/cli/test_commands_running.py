@@ -21,7 +21,7 @@ from service.operations import pausing
 from service.settings import Settings
 from tests.commandline import calls, commands, parse
 from tests.invoking import complaint, invoke, taxiway, terminal
-from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, settings, world
+from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, settings, world
 
 pytestmark = pytest.mark.anyio
 
@@ -38,24 +38,22 @@ def stack(url: str) -> Stack:
 class TestBeside:
     """A command without DATABASE_URL works on the stack that runs in its folder."""
 
-    async def test_it_is_found_while_it_runs(self, database_url: str, tmp_path: Path) -> None:
-        async with world(database_url) as w:
-            video_id = await w.enqueue()
-            with beside.published(tmp_path, stack(database_url)):
-                path = tmp_path / "running.json"
-                assert path.stat().st_mode & 0o777 == 0o600
-                found = await taxiway(None, "--data", tmp_path, "show", str(video_id)[:18])
-                assert json.loads(found.stdout)["video"]["id"] == str(video_id)
-            assert not path.exists()
-            line = complaint(await taxiway(None, "--data", tmp_path, "show", video_id))
-            assert line.endswith("set DATABASE_URL in the environment, or start `taxiway dev` in this folder")
+    async def test_it_is_found_while_it_runs(self, w: World, tmp_path: Path) -> None:
+        video_id = await w.enqueue()
+        with beside.published(tmp_path, stack(w.url)):
+            path = tmp_path / "running.json"
+            assert path.stat().st_mode & 0o777 == 0o600
+            found = await taxiway(None, "--data", tmp_path, "show", str(video_id)[:18])
+            assert json.loads(found.stdout)["video"]["id"] == str(video_id)
+        assert not path.exists()
+        line = complaint(await taxiway(None, "--data", tmp_path, "show", video_id))
+        assert line.endswith("set DATABASE_URL in the environment, or start `taxiway dev` in this folder")
 
-    async def test_database_url_comes_first(self, database_url: str, tmp_path: Path) -> None:
-        async with world(database_url) as w:
-            video_id = await w.enqueue()
-            with beside.published(tmp_path, stack("postgresql://nobody@127.0.0.1:9/none")):
-                found = await taxiway(database_url, "--data", tmp_path, "show", video_id)
-            assert found.exit_code == 0, found.output
+    async def test_database_url_comes_first(self, w: World, tmp_path: Path) -> None:
+        video_id = await w.enqueue()
+        with beside.published(tmp_path, stack("postgresql://nobody@127.0.0.1:9/none")):
+            found = await taxiway(w.url, "--data", tmp_path, "show", video_id)
+        assert found.exit_code == 0, found.output
 
     def test_what_a_process_left_that_was_killed_is_not_believed(self, tmp_path: Path) -> None:
         with beside.published(tmp_path, stack("postgresql://a@b/c")):
@@ -147,27 +145,26 @@ class TestLogs:
 
 class TestStatus:
     async def test_problems_come_first_and_an_error_is_exit_code_1(
-        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+        self, w: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with world(database_url) as w:
-            await w.tick()
-            well = await taxiway(database_url, "status", API_KEYS=API_KEY, CRON_SECRET=CRON_SECRET)
-            assert well.exit_code == 0
-            assert json.loads(well.stdout)["status"] == "ok"
-            await pausing.pause(w.ctx, "gen4_turbo", 600, "a fair")
-            await w.later(hours=2)
-            with terminal(monkeypatch):
-                late = await taxiway(database_url, "status")
-                colourful = await taxiway(database_url, "status", NO_COLOR="", FORCE_COLOR="1", TERM="xterm")
-            assert late.exit_code == 1
-            kinds = [line.split()[0] for line in late.stdout.splitlines() if line.split()[:1] in KINDS]
-            assert kinds == sorted(kinds, key=["error", "warning", "ok"].index)
-            assert kinds[0] == "error"
-            assert "the cron has stopped" in late.stdout
-            assert re.search(r"\d errors?, \d warnings?, \d+ ok", late.stdout)
-            assert "\x1b" not in late.stdout
-            assert "\x1b[1;31merror" in colourful.stdout
-            assert json.loads((await taxiway(database_url, "status")).stdout)["status"] == "error"
+        await w.tick()
+        well = await taxiway(w.url, "status", API_KEYS=API_KEY, CRON_SECRET=CRON_SECRET)
+        assert well.exit_code == 0
+        assert json.loads(well.stdout)["status"] == "ok"
+        await pausing.pause(w.ctx, "gen4_turbo", 600, "a fair")
+        await w.later(hours=2)
+        with terminal(monkeypatch):
+            late = await taxiway(w.url, "status")
+            colourful = await taxiway(w.url, "status", NO_COLOR="", FORCE_COLOR="1", TERM="xterm")
+        assert late.exit_code == 1
+        kinds = [line.split()[0] for line in late.stdout.splitlines() if line.split()[:1] in KINDS]
+        assert kinds == sorted(kinds, key=["error", "warning", "ok"].index)
+        assert kinds[0] == "error"
+        assert "the cron has stopped" in late.stdout
+        assert re.search(r"\d errors?, \d warnings?, \d+ ok", late.stdout)
+        assert "\x1b" not in late.stdout
+        assert "\x1b[1;31merror" in colourful.stdout
+        assert json.loads((await taxiway(w.url, "status")).stdout)["status"] == "error"
 
 
 KINDS = (["error"], ["warning"], ["ok"])

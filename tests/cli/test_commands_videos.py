@@ -17,7 +17,7 @@ from service.commands import output, videos
 from tests.commands import command
 from tests.database import execute
 from tests.invoking import complaint, printed, taxiway, terminal
-from tests.world import RUNWAY_KEY, World, world
+from tests.world import RUNWAY_KEY, World
 
 pytestmark = pytest.mark.anyio
 
@@ -45,156 +45,146 @@ def ids_of(videos: dict[str, UUID]) -> list[str]:
     return list(commands_ids.shortened([str(one) for one in videos.values()]).values())
 
 
-async def test_videos_are_listed_newest_first_and_filtered(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_videos_are_listed_newest_first_and_filtered(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(videos, "PAGE", 2)  # and so in several pages
-    async with world(database_url) as w:
-        ids = await some(w)
-        names = {str(video_id): name for name, video_id in ids.items()}
+    ids = await some(w)
+    names = {str(video_id): name for name, video_id in ids.items()}
 
-        async def listed(*arguments: object) -> list[str]:
-            return [names[row["id"]] for row in printed(await taxiway(database_url, "videos", *arguments))]
+    async def listed(*arguments: object) -> list[str]:
+        return [names[row["id"]] for row in printed(await taxiway(w.url, "videos", *arguments))]
 
-        assert await listed() == ["queued", "processing", "unknown", "failed", "completed"]
-        assert await listed("--limit", 3) == ["queued", "processing", "unknown"]
-        assert await listed("--status", "failed") == ["unknown", "failed"]
-        assert await listed("--status", "queued", "--status", "completed") == ["queued", "completed"]
-        assert await listed("--model", "gen4.5") == ["failed"]
-        assert await listed("--error-code", "SUBMISSION_UNKNOWN") == ["unknown"]
-        assert await listed("--status", "cancelled") == []
-        assert await listed("--q", "red boat") == ["queued", "failed"]
-        assert await listed("--q", ids["completed"]) == ["completed"]
-        wrong = await taxiway(database_url, "videos", "--status", "done")
-        assert (wrong.exit_code, "'done' is not one of 'queued'" in wrong.stderr) == (2, True)
-
-
-async def test_a_table_for_people_survives_hostile_prompts(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        ids = await some(w)
-        with terminal(monkeypatch):
-            wide = await taxiway(database_url, "videos")
-            narrow = await taxiway(database_url, "videos", COLUMNS="80")
-            piped = await taxiway(database_url, "videos", "--json", "--limit", 1)
-            none = await taxiway(database_url, "videos", "--status", "cancelled")
-            colourful = await taxiway(database_url, "videos", NO_COLOR="", FORCE_COLOR="1", TERM="xterm")
-        assert wide.exit_code == narrow.exit_code == 0
-        short = ids_of(ids)
-        assert len(set(short)) == len(ids)
-        assert all(f"{one} " in wide.stdout for one in short)
-        assert "[red]a\\x1b[2J boat" in wide.stdout
-        assert "SUBMISSION_UNKNOWN: " in wide.stdout
-        assert "max 60" in wide.stdout
-        assert "\x1b" not in wide.stdout
-        assert "\x1b[2J" not in colourful.stdout
-        assert "\x1b[31mfailed" in colourful.stdout
-        assert max(map(len, narrow.stdout.splitlines())) <= 80
-        assert short[1] in narrow.stdout
-        assert json.loads(piped.stdout)["id"] == str(ids["queued"])
-        assert none.stdout == "no videos\n"
+    assert await listed() == ["queued", "processing", "unknown", "failed", "completed"]
+    assert await listed("--limit", 3) == ["queued", "processing", "unknown"]
+    assert await listed("--status", "failed") == ["unknown", "failed"]
+    assert await listed("--status", "queued", "--status", "completed") == ["queued", "completed"]
+    assert await listed("--model", "gen4.5") == ["failed"]
+    assert await listed("--error-code", "SUBMISSION_UNKNOWN") == ["unknown"]
+    assert await listed("--status", "cancelled") == []
+    assert await listed("--q", "red boat") == ["queued", "failed"]
+    assert await listed("--q", ids["completed"]) == ["completed"]
+    wrong = await taxiway(w.url, "videos", "--status", "done")
+    assert (wrong.exit_code, "'done' is not one of 'queued'" in wrong.stderr) == (2, True)
 
 
-async def test_show_tells_all_of_one_video(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        ids = await some(w)
-        await execute(
-            database_url, "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 hour', progress = 0.4"
-        )
-        [completed] = printed(await taxiway(database_url, "show", ids["completed"]))
-        assert completed["video"]["status"] == "completed"
-        assert completed["verdict"] == "paid once (25 credits)"
-        assert (completed["paid_credits"], completed["most_credits"]) == (25, 25)
-        assert [entry["outcome"] for entry in completed["submissions"]] == ["accepted"]
-        assert completed["events"][0]["event"] == "enqueued"
-        with terminal(monkeypatch):
-            pages = {name: (await taxiway(database_url, "show", video_id)).stdout for name, video_id in ids.items()}
-        assert "paid once (25 credits)" in pages["completed"]
-        assert ".mp4" in pages["completed"]
-        assert "SUBMISSION_UNKNOWN" in pages["unknown"]
-        assert "unknown (at most 25 credits)" in pages["unknown"]
-        assert "40%" in pages["processing"]
-        assert "rejected" in pages["failed"]
-        assert "run after" in pages["queued"]
-        assert "opened (UTC)" not in pages["queued"]
-        assert "Attempt 1: sending to Runway (gen4_turbo)" in pages["completed"]
-        missing = uuid4()
-        assert str(missing) in complaint(await taxiway(database_url, "show", missing))
-        assert (await taxiway(database_url, "show", "x")).exit_code == 2
+async def test_a_table_for_people_survives_hostile_prompts(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = await some(w)
+    with terminal(monkeypatch):
+        wide = await taxiway(w.url, "videos")
+        narrow = await taxiway(w.url, "videos", COLUMNS="80")
+        piped = await taxiway(w.url, "videos", "--json", "--limit", 1)
+        none = await taxiway(w.url, "videos", "--status", "cancelled")
+        colourful = await taxiway(w.url, "videos", NO_COLOR="", FORCE_COLOR="1", TERM="xterm")
+    assert wide.exit_code == narrow.exit_code == 0
+    short = ids_of(ids)
+    assert len(set(short)) == len(ids)
+    assert all(f"{one} " in wide.stdout for one in short)
+    assert "[red]a\\x1b[2J boat" in wide.stdout
+    assert "SUBMISSION_UNKNOWN: " in wide.stdout
+    assert "max 60" in wide.stdout
+    assert "\x1b" not in wide.stdout
+    assert "\x1b[2J" not in colourful.stdout
+    assert "\x1b[31mfailed" in colourful.stdout
+    assert max(map(len, narrow.stdout.splitlines())) <= 80
+    assert short[1] in narrow.stdout
+    assert json.loads(piped.stdout)["id"] == str(ids["queued"])
+    assert none.stdout == "no videos\n"
 
 
-async def test_retry_and_cancel_one(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        ids = await some(w)
-        [again] = printed(await taxiway(database_url, "retry", ids["failed"]))
-        assert (again["id"], again["status"]) == (str(ids["failed"]), "queued")
-        refused = complaint(await taxiway(database_url, "retry", ids["unknown"]))
-        assert f"taxiway attach {ids['unknown']} TASK" in refused
-        assert "--accept-double-charge" in refused
-        with terminal(monkeypatch):
-            done = await taxiway(database_url, "retry", ids["unknown"], "--accept-double-charge")
-            assert done.stdout == f"{ids['unknown']} is queued again\n"
-            gone = await taxiway(database_url, "cancel", ids["processing"])
-            assert gone.stdout == f"{ids['processing']} is cancelled\n"
-        assert "only a failed video" in complaint(await taxiway(database_url, "retry", ids["completed"]))
-        assert "has ended" in complaint(await taxiway(database_url, "cancel", ids["completed"]))
-        [entry] = await w.ledger(ids["processing"])
-        assert entry["cancel_due"] is not None
+async def test_show_tells_all_of_one_video(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = await some(w)
+    await execute(w.url, "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 hour', progress = 0.4")
+    [completed] = printed(await taxiway(w.url, "show", ids["completed"]))
+    assert completed["video"]["status"] == "completed"
+    assert completed["verdict"] == "paid once (25 credits)"
+    assert (completed["paid_credits"], completed["most_credits"]) == (25, 25)
+    assert [entry["outcome"] for entry in completed["submissions"]] == ["accepted"]
+    assert completed["events"][0]["event"] == "enqueued"
+    with terminal(monkeypatch):
+        pages = {name: (await taxiway(w.url, "show", video_id)).stdout for name, video_id in ids.items()}
+    assert "paid once (25 credits)" in pages["completed"]
+    assert ".mp4" in pages["completed"]
+    assert "SUBMISSION_UNKNOWN" in pages["unknown"]
+    assert "unknown (at most 25 credits)" in pages["unknown"]
+    assert "40%" in pages["processing"]
+    assert "rejected" in pages["failed"]
+    assert "run after" in pages["queued"]
+    assert "opened (UTC)" not in pages["queued"]
+    assert "Attempt 1: sending to Runway (gen4_turbo)" in pages["completed"]
+    missing = uuid4()
+    assert str(missing) in complaint(await taxiway(w.url, "show", missing))
+    assert (await taxiway(w.url, "show", "x")).exit_code == 2
 
 
-async def test_watch_prints_what_changes_until_ctrl_c(database_url: str, tmp_path: Path) -> None:
-    async with world(database_url) as w:
-        first = await w.enqueue()
-        with command(tmp_path, "videos", "--watch", "--every", 0.2, DATABASE_URL=database_url) as watch:
-            await asyncio.to_thread(watch.wait_for, str(first))
-            second = await w.enqueue()
-            await asyncio.to_thread(watch.wait_for, str(second))
-            assert await asyncio.to_thread(watch.end, signal.SIGINT) == 130
-            assert watch.log == ""
-        lines = [json.loads(line)["id"] for line in watch.said.splitlines()]
-        assert lines == [str(first), str(second)]
+async def test_retry_and_cancel_one(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = await some(w)
+    [again] = printed(await taxiway(w.url, "retry", ids["failed"]))
+    assert (again["id"], again["status"]) == (str(ids["failed"]), "queued")
+    refused = complaint(await taxiway(w.url, "retry", ids["unknown"]))
+    assert f"taxiway attach {ids['unknown']} TASK" in refused
+    assert "--accept-double-charge" in refused
+    with terminal(monkeypatch):
+        done = await taxiway(w.url, "retry", ids["unknown"], "--accept-double-charge")
+        assert done.stdout == f"{ids['unknown']} is queued again\n"
+        gone = await taxiway(w.url, "cancel", ids["processing"])
+        assert gone.stdout == f"{ids['processing']} is cancelled\n"
+    assert "only a failed video" in complaint(await taxiway(w.url, "retry", ids["completed"]))
+    assert "has ended" in complaint(await taxiway(w.url, "cancel", ids["completed"]))
+    [entry] = await w.ledger(ids["processing"])
+    assert entry["cancel_due"] is not None
 
 
-async def test_watch_at_a_terminal_keeps_a_table(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        looks: list[float] = []
-
-        async def sleep(seconds: float) -> None:
-            looks.append(seconds)
-            if len(looks) == 2:
-                raise KeyboardInterrupt
-
-        ctx = replace(w.ctx, sleep=sleep)
-        with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
-            result = await taxiway(database_url, "videos", "--watch", "--every", 0.2, FORCE_COLOR="1")
-        assert result.exit_code == 130
-        assert str(video_id)[:13] in result.stdout
-        assert "Traceback" not in result.output
+async def test_watch_prints_what_changes_until_ctrl_c(w: World, tmp_path: Path) -> None:
+    first = await w.enqueue()
+    with command(tmp_path, "videos", "--watch", "--every", 0.2, DATABASE_URL=w.url) as watch:
+        await asyncio.to_thread(watch.wait_for, str(first))
+        second = await w.enqueue()
+        await asyncio.to_thread(watch.wait_for, str(second))
+        assert await asyncio.to_thread(watch.end, signal.SIGINT) == 130
+        assert watch.log == ""
+    lines = [json.loads(line)["id"] for line in watch.said.splitlines()]
+    assert lines == [str(first), str(second)]
 
 
-async def test_show_is_watched_until_the_video_has_ended(database_url: str, tmp_path: Path) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        words = ("show", str(video_id)[:13], "--watch", "--every", 0.2)
-        with command(tmp_path, *words, DATABASE_URL=database_url) as watch:
-            await asyncio.to_thread(watch.wait_for, "No tick has run yet")
-            await w.api.post(f"/videos/{video_id}/cancel")
-            assert await asyncio.to_thread(watch.process.wait, 30) == 0
-        shown = [json.loads(line)["video"]["status"] for line in watch.said.splitlines()]
-        assert shown == ["queued", "cancelled"]
+async def test_watch_at_a_terminal_keeps_a_table(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await w.enqueue()
+    looks: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    ctx = replace(w.ctx, sleep=sleep)
+    with terminal(monkeypatch):
+        monkeypatch.setattr("service.commands.console.open_context", lambda: ctx)
+        result = await taxiway(w.url, "videos", "--watch", "--every", 0.2, FORCE_COLOR="1")
+    assert result.exit_code == 130
+    assert str(video_id)[:13] in result.stdout
+    assert "Traceback" not in result.output
 
 
-async def test_show_is_watched_at_a_terminal(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
+async def test_show_is_watched_until_the_video_has_ended(w: World, tmp_path: Path) -> None:
+    video_id = await w.enqueue()
+    words = ("show", str(video_id)[:13], "--watch", "--every", 0.2)
+    with command(tmp_path, *words, DATABASE_URL=w.url) as watch:
+        await asyncio.to_thread(watch.wait_for, "No tick has run yet")
+        await w.api.post(f"/videos/{video_id}/cancel")
+        assert await asyncio.to_thread(watch.process.wait, 30) == 0
+    shown = [json.loads(line)["video"]["status"] for line in watch.said.splitlines()]
+    assert shown == ["queued", "cancelled"]
 
-        async def sleep(_seconds: float) -> None:
-            await w.api.post(f"/videos/{video_id}/cancel")
 
-        with terminal(monkeypatch):
-            monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
-            result = await taxiway(database_url, "show", video_id, "--watch")
-        assert result.exit_code == 0, result.output
-        assert "Cancelled" in result.stdout
+async def test_show_is_watched_at_a_terminal(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await w.enqueue()
+
+    async def sleep(_seconds: float) -> None:
+        await w.api.post(f"/videos/{video_id}/cancel")
+
+    with terminal(monkeypatch):
+        monkeypatch.setattr("service.commands.console.open_context", lambda: replace(w.ctx, sleep=sleep))
+        result = await taxiway(w.url, "show", video_id, "--watch")
+    assert result.exit_code == 0, result.output
+    assert "Cancelled" in result.stdout
 
 
 @pytest.mark.parametrize("seconds", [0, 59, 60, 3_599, 86_400])

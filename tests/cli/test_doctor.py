@@ -38,7 +38,7 @@ from tests.database import connected, execute, renamed
 from tests.roles import role
 from tests.simulator_server import on_socket
 from tests.wire import refusing_port
-from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, world
+from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, RUNWAY_KEY, World, world
 from tests.world import settings as complete
 
 pytestmark = pytest.mark.anyio
@@ -234,19 +234,18 @@ class TestRootCauses:
         )
 
     @pytest.mark.parametrize("failures", [2, 3])
-    async def test_repeated_moderation_failures(self, database_url: str, failures: int) -> None:
+    async def test_repeated_moderation_failures(self, w: World, failures: int) -> None:
         codes = ("SAFETY.INPUT.TEXT", "INPUT_PREPROCESSING.SAFETY.THIRD_PARTY", "SAFETY.OUTPUT.VIDEO")
-        async with world(database_url) as w:
-            w.faults(*(f"fail={code}" for code in codes[:failures]))
-            for _ in range(3):
-                await w.enqueue()
-            await w.finish()
-            check = (await ask(w.ctx))["queue", "moderated"]
-            concerns = (await w.api.get("/health")).json()["concerns"]
-            assert (check.status is CheckStatus.WARNING) == (failures == 3)
-            assert any("moderation" in words for words in concerns) == (failures == 3)
-            await w.later(hours=2)
-            assert (await ask(w.ctx))["queue", "moderated"].status is CheckStatus.OK
+        w.faults(*(f"fail={code}" for code in codes[:failures]))
+        for _ in range(3):
+            await w.enqueue()
+        await w.finish()
+        check = (await ask(w.ctx))["queue", "moderated"]
+        concerns = (await w.api.get("/health")).json()["concerns"]
+        assert (check.status is CheckStatus.WARNING) == (failures == 3)
+        assert any("moderation" in words for words in concerns) == (failures == 3)
+        await w.later(hours=2)
+        assert (await ask(w.ctx))["queue", "moderated"].status is CheckStatus.OK
 
 
 class TestSettings:
@@ -419,13 +418,12 @@ class TestDatabase:
         assert "sslmode=require" in far["database", "TLS"].fix
         assert "pooler" in far["database", "pooler"].message
 
-    async def test_tls_is_reported(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_tls_is_reported(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
         async def server(_database: object) -> dict[str, Any]:
             return {"version": "15.1", "number": 150001, "tls": True, "read_only": False}
 
         monkeypatch.setattr(doctor_queries, "server", server)
-        async with world(database_url) as w:
-            assert (await ask(w.ctx))["database", "TLS"].message == "yes"
+        assert (await ask(w.ctx))["database", "TLS"].message == "yes"
 
     async def test_rights(self, database_url: str) -> None:
         name = f"poor_{os.urandom(4).hex()}"
@@ -529,16 +527,15 @@ class TestDatabase:
         assert check.status is CheckStatus.WARNING
         assert "GRANT EXECUTE ON FUNCTION pg_control_system() TO me" in check.fix
 
-    async def test_away_half_way(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_away_half_way(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
         async def gone(_database: object) -> Any:
             raise DatabaseUnavailable("gone") from asyncpg.InvalidPasswordError("x")
 
-        async with world(database_url) as w:
-            monkeypatch.setattr(doctor_queries, "clock", gone)
-            assert (await ask(w.ctx))["database", "server"].fix == "correct the user or the password in DATABASE_URL"
-            monkeypatch.undo()
-            monkeypatch.setattr(doctor_queries, "recent_ticks", gone)
-            assert "could not be checked" in (await ask(w.ctx))["queue", "check"].message
+        monkeypatch.setattr(doctor_queries, "clock", gone)
+        assert (await ask(w.ctx))["database", "server"].fix == "correct the user or the password in DATABASE_URL"
+        monkeypatch.undo()
+        monkeypatch.setattr(doctor_queries, "recent_ticks", gone)
+        assert "could not be checked" in (await ask(w.ctx))["queue", "check"].message
 
 
 class TestQueueAndCron:
@@ -566,18 +563,16 @@ class TestQueueAndCron:
         assert stopped["cron", "last tick"].message.startswith("the cron has stopped: 12 min ago")
         assert stopped["cron", "interval"].message == "every 60 s"
 
-    async def test_polls_alone_are_no_cron(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await w.enqueue()
-            await w.rows("INSERT INTO taxiway.ticks (kind, finished_at) VALUES ('poll', taxiway.now())")
-            assert (await ask(w.ctx))["cron", "last tick"].status is CheckStatus.ERROR
+    async def test_polls_alone_are_no_cron(self, w: World) -> None:
+        await w.enqueue()
+        await w.rows("INSERT INTO taxiway.ticks (kind, finished_at) VALUES ('poll', taxiway.now())")
+        assert (await ask(w.ctx))["cron", "last tick"].status is CheckStatus.ERROR
 
-    async def test_the_oldest(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await w.enqueue()
-            assert (await ask(w.ctx))["queue", "oldest queued"].status is CheckStatus.OK
-            await w.later(minutes=11)
-            assert (await ask(w.ctx))["queue", "oldest queued"].status is CheckStatus.WARNING
+    async def test_the_oldest(self, w: World) -> None:
+        await w.enqueue()
+        assert (await ask(w.ctx))["queue", "oldest queued"].status is CheckStatus.OK
+        await w.later(minutes=11)
+        assert (await ask(w.ctx))["queue", "oldest queued"].status is CheckStatus.WARNING
 
     def test_rhythms(self) -> None:
         def ticks(*ages: float, error: str | None = None) -> Found:
@@ -629,16 +624,15 @@ async def test_settings_do_not_reach_the_log(caplog: pytest.LogCaptureFixture) -
 class TestOutside:
     """`taxiway doctor --url`: the public address, as callers would reach it."""
 
-    async def test_all_is_well_and_nothing_is_set_going(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await w.enqueue()
-            found = by_name(await reachable("https://taxiway.example.com/", httpx.ASGITransport(create_app(w.ctx))))
-            assert {name: one.status for (_, name), one in found.items()} == dict.fromkeys(
-                ("TLS", "service", "cron route", "callbacks"), CheckStatus.OK
-            )
-            assert "refused" in found["outside", "callbacks"].message
-            assert await w.rows("SELECT FROM taxiway.ticks") == await w.rows("SELECT FROM taxiway.inbox") == []
-            assert w.creates == []
+    async def test_all_is_well_and_nothing_is_set_going(self, w: World) -> None:
+        await w.enqueue()
+        found = by_name(await reachable("https://taxiway.example.com/", httpx.ASGITransport(create_app(w.ctx))))
+        assert {name: one.status for (_, name), one in found.items()} == dict.fromkeys(
+            ("TLS", "service", "cron route", "callbacks"), CheckStatus.OK
+        )
+        assert "refused" in found["outside", "callbacks"].message
+        assert await w.rows("SELECT FROM taxiway.ticks") == await w.rows("SELECT FROM taxiway.inbox") == []
+        assert w.creates == []
 
     async def test_the_command_looks_at_a_real_socket(self, database_url: str) -> None:
         async with world(database_url, callback_secrets=()) as w, on_socket(create_app(w.ctx)) as url:

@@ -57,47 +57,43 @@ def test_each_kind_is_a_sentence(kind: Kind) -> None:
         assert "{" not in words
 
 
-async def test_an_event_holds_no_text_of_a_user(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("status=503", "fail=INTERNAL", "drop_after", "status=400")
-        body: dict[str, Any] = {
-            "input": {"promptText": f"a boat {TEXT}", "promptImage": f"{IMAGE}?{TEXT}"}, "user_id": TEXT,
-            "metadata": {"order": TEXT},
-        }  # fmt: skip
-        ids = [await w.enqueue(**body) for _ in range(5)]
-        for _ in range(3):
-            await w.finish()
-        await w.api.post(f"/videos/{ids[0]}/cancel")
-        await w.api.post("/bulk/retry", json={"filter": {"q": TEXT}})
-        await w.api.post("/bulk/cancel", json={"filter": {"q": TEXT}})
-        await pausing.pause(w.ctx, "gen4_turbo", 60, f"because of {TEXT}")
-        kept = await w.rows("SELECT to_jsonb(e)::text AS line FROM taxiway.events e")
-        assert len(kept) > 15
-        assert not [row["line"] for row in kept if TEXT in row["line"]]
-        seen = {json.loads(row["line"])["kind"] for row in kept}
-        assert {"enqueued", "accepted", "completed", "unknown", "failed", "paused"} <= seen
+async def test_an_event_holds_no_text_of_a_user(w: World) -> None:
+    w.faults("status=503", "fail=INTERNAL", "drop_after", "status=400")
+    body: dict[str, Any] = {
+        "input": {"promptText": f"a boat {TEXT}", "promptImage": f"{IMAGE}?{TEXT}"}, "user_id": TEXT,
+        "metadata": {"order": TEXT},
+    }  # fmt: skip
+    ids = [await w.enqueue(**body) for _ in range(5)]
+    for _ in range(3):
+        await w.finish()
+    await w.api.post(f"/videos/{ids[0]}/cancel")
+    await w.api.post("/bulk/retry", json={"filter": {"q": TEXT}})
+    await w.api.post("/bulk/cancel", json={"filter": {"q": TEXT}})
+    await pausing.pause(w.ctx, "gen4_turbo", 60, f"because of {TEXT}")
+    kept = await w.rows("SELECT to_jsonb(e)::text AS line FROM taxiway.events e")
+    assert len(kept) > 15
+    assert not [row["line"] for row in kept if TEXT in row["line"]]
+    seen = {json.loads(row["line"])["kind"] for row in kept}
+    assert {"enqueued", "accepted", "completed", "unknown", "failed", "paused"} <= seen
 
 
-async def test_decisions_name_who_made_them(database_url: str) -> None:
-    async with world(database_url) as w:
-        first, second, third = await w.enqueue_many(3)
-        await videos.cancel(w.ctx.database, first, "shop")
-        await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now() WHERE id = $1", second)
-        await videos.retry(w.ctx.database, second, consent=False, timeout_seconds=60, actor="blog")
-        await bulk.cancel(w.ctx.database, Wanted(), limit=10, dry_run=False, actor="ops")
-        await pausing.pause(w.ctx, "gen4_turbo", 60, "a test")
-        assert await pausing.resume(w.ctx, "gen4_turbo")
-        assert await done_by(w) == [
-            ("resumed", "taxiway"), ("paused", "taxiway"), ("bulk_cancelled", "ops"), ("retried", "blog"),
-            ("cancelled", "shop"),
-        ]  # fmt: skip
-        [one] = await events.actions(w.ctx.database, actor="ops")
-        assert one.words == "2 videos cancelled"
-        assert await events.actors(w.ctx.database) == ["blog", "ops", "shop", "taxiway"]
-        of_bulk = await w.rows(
-            "SELECT actor, code FROM taxiway.events WHERE video_id = $1 AND kind = 'cancelled'", third
-        )
-        assert [tuple(row) for row in of_bulk] == [("ops", "bulk")]
+async def test_decisions_name_who_made_them(w: World) -> None:
+    first, second, third = await w.enqueue_many(3)
+    await videos.cancel(w.ctx.database, first, "shop")
+    await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now() WHERE id = $1", second)
+    await videos.retry(w.ctx.database, second, consent=False, timeout_seconds=60, actor="blog")
+    await bulk.cancel(w.ctx.database, Wanted(), limit=10, dry_run=False, actor="ops")
+    await pausing.pause(w.ctx, "gen4_turbo", 60, "a test")
+    assert await pausing.resume(w.ctx, "gen4_turbo")
+    assert await done_by(w) == [
+        ("resumed", "taxiway"), ("paused", "taxiway"), ("bulk_cancelled", "ops"), ("retried", "blog"),
+        ("cancelled", "shop"),
+    ]  # fmt: skip
+    [one] = await events.actions(w.ctx.database, actor="ops")
+    assert one.words == "2 videos cancelled"
+    assert await events.actors(w.ctx.database) == ["blog", "ops", "shop", "taxiway"]
+    of_bulk = await w.rows("SELECT actor, code FROM taxiway.events WHERE video_id = $1 AND kind = 'cancelled'", third)
+    assert [tuple(row) for row in of_bulk] == [("ops", "bulk")]
 
 
 async def old(w: World, days: int) -> None:
@@ -132,21 +128,20 @@ def test_a_user_of_the_command_line_has_a_name(monkeypatch: pytest.MonkeyPatch) 
     assert cli_user() == "CLI user anna"
 
 
-async def test_the_command_line_lists_who_did_what(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with world(database_url) as w:
-        first, second = await w.enqueue_many(2)
-        await w.api.post(f"/videos/{first}/cancel")
-        await taxiway(database_url, "cancel", second)
-        rows = printed(await taxiway(database_url, "audit", "--actions"))
-        assert [(row["kind"], row["actor"], row["video_id"]) for row in rows] == [
-            ("cancelled", cli_user(), str(second)), ("cancelled", "api-key-1", str(first)),
-        ]  # fmt: skip
-        rows = printed(await taxiway(database_url, "audit", "--actions", "--actor", "api-key-1"))
-        assert [row["video_id"] for row in rows] == [str(first)]
-        with terminal(monkeypatch):
-            assert "api-key-1" in (await taxiway(database_url, "audit", "--actions")).stdout
-        for wrong in (("--actions", first), ("--actor", "shop")):
-            assert (await taxiway(database_url, "audit", *wrong)).exit_code == 2
+async def test_the_command_line_lists_who_did_what(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = await w.enqueue_many(2)
+    await w.api.post(f"/videos/{first}/cancel")
+    await taxiway(w.url, "cancel", second)
+    rows = printed(await taxiway(w.url, "audit", "--actions"))
+    assert [(row["kind"], row["actor"], row["video_id"]) for row in rows] == [
+        ("cancelled", cli_user(), str(second)), ("cancelled", "api-key-1", str(first)),
+    ]  # fmt: skip
+    rows = printed(await taxiway(w.url, "audit", "--actions", "--actor", "api-key-1"))
+    assert [row["video_id"] for row in rows] == [str(first)]
+    with terminal(monkeypatch):
+        assert "api-key-1" in (await taxiway(w.url, "audit", "--actions")).stdout
+    for wrong in (("--actions", first), ("--actor", "shop")):
+        assert (await taxiway(w.url, "audit", *wrong)).exit_code == 2
 
 
 async def test_the_page_lists_who_did_what(database_url: str) -> None:

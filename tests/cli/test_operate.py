@@ -54,68 +54,65 @@ async def history(w: World) -> dict[str, UUID]:
     return ids
 
 
-async def test_each_video_has_its_verdict(database_url: str) -> None:
-    async with world(database_url) as w:
-        ids = await history(w)
-        assert await verdicts(w) == {
-            ids["once"]: "paid once (25 credits)",
-            ids["nothing"]: "paid nothing",
-            ids["refunded"]: "paid nothing",
-            ids["charged"]: "paid nothing, but 25 credits for tasks that gave no file",
-            ids["unknown"]: "unknown (at most 25 credits)",
-            ids["twice"]: "unknown (at most 50 credits)",
-            ids["again"]: "paid once (25 credits), but 25 credits for tasks that gave no file",
-            ids["under way"]: "under way (at most 25 credits)",
-        }
-        totals = Totals()
-        async for audit in audits(w.ctx.database):
-            totals.add(audit)
-        assert totals == Totals(8, 10, Decimal(125), Decimal(200), Decimal(25), 2, 0)
-        await execute(
-            database_url,
-            "UPDATE taxiway.submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
-            "WHERE outcome = 'unknown'",
-            "UPDATE taxiway.submissions SET settled_at = taxiway.now()",
-        )
-        after = await verdicts(w)
-        assert after[ids["twice"]] == "paid more than once (at most 25 credits too many)"
+async def test_each_video_has_its_verdict(w: World) -> None:
+    ids = await history(w)
+    assert await verdicts(w) == {
+        ids["once"]: "paid once (25 credits)",
+        ids["nothing"]: "paid nothing",
+        ids["refunded"]: "paid nothing",
+        ids["charged"]: "paid nothing, but 25 credits for tasks that gave no file",
+        ids["unknown"]: "unknown (at most 25 credits)",
+        ids["twice"]: "unknown (at most 50 credits)",
+        ids["again"]: "paid once (25 credits), but 25 credits for tasks that gave no file",
+        ids["under way"]: "under way (at most 25 credits)",
+    }
+    totals = Totals()
+    async for audit in audits(w.ctx.database):
+        totals.add(audit)
+    assert totals == Totals(8, 10, Decimal(125), Decimal(200), Decimal(25), 2, 0)
+    await execute(
+        w.url,
+        "UPDATE taxiway.submissions SET outcome = 'accepted', error = NULL, task_id = id::text "
+        "WHERE outcome = 'unknown'",
+        "UPDATE taxiway.submissions SET settled_at = taxiway.now()",
+    )
+    after = await verdicts(w)
+    assert after[ids["twice"]] == "paid more than once (at most 25 credits too many)"
 
 
-async def test_the_audit_pages_through_the_ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_audit_pages_through_the_ledger(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.audit.PAGE", 2)
-    async with world(database_url) as w:
-        ids = {await w.enqueue() for _ in range(5)}
-        await w.tick()
-        assert set(await verdicts(w)) == ids
+    ids = {await w.enqueue() for _ in range(5)}
+    await w.tick()
+    assert set(await verdicts(w)) == ids
 
 
-async def test_taxiway_audit(database_url: str) -> None:
-    async with world(database_url) as w:
-        ids = await history(w)
-        everything = await taxiway(w, "audit")
-        assert everything.exit_code == 0
-        lines = everything.stdout.splitlines()
-        assert lines[-1] == (
-            "8 videos, 10 submissions: 125 credits paid, at most 200; 2 with an unknown outcome; "
-            "at most 25 credits paid twice, 0 videos of that without consent"
-        )
-        assert sorted(line.split()[0] for line in lines[:-1]) == sorted([str(ids["unknown"]), str(ids["twice"])])
-        one = await taxiway(w, "audit", str(ids["once"]))
-        first, entry = one.stdout.splitlines()
-        assert first.split(None, 2)[2].strip() == "1 submissions  paid once (25 credits)"
-        assert entry.endswith(" SUCCEEDED: 25 credits")
-        both = (await taxiway(w, "audit", str(ids["twice"]))).stdout.splitlines()
-        assert both[1].endswith(" unknown: at most 25 credits, consent: operator")
-        none = (await taxiway(w, "audit", str(ids["nothing"]))).stdout.splitlines()
-        assert none[1].endswith(" rejected: 0 credits")
-        await execute(database_url, "UPDATE taxiway.submissions SET quoted_credits = NULL WHERE outcome = 'unknown'")
-        unpriced = (await taxiway(w, "audit", str(ids["unknown"]))).stdout.splitlines()
-        assert unpriced[1].endswith(" unknown: unknown")
-        as_json = await taxiway(w, "audit", "--json")
-        rows = [json.loads(line) for line in as_json.stdout.splitlines()]
-        assert {row["video_id"]: row["verdict"] for row in rows}[str(ids["nothing"])] == "paid nothing"
-        unknown = await taxiway(w, "audit", str(uuid4()))
-        assert (unknown.exit_code, "no video has the id" in unknown.stderr) == (1, True)
+async def test_taxiway_audit(w: World) -> None:
+    ids = await history(w)
+    everything = await taxiway(w, "audit")
+    assert everything.exit_code == 0
+    lines = everything.stdout.splitlines()
+    assert lines[-1] == (
+        "8 videos, 10 submissions: 125 credits paid, at most 200; 2 with an unknown outcome; "
+        "at most 25 credits paid twice, 0 videos of that without consent"
+    )
+    assert sorted(line.split()[0] for line in lines[:-1]) == sorted([str(ids["unknown"]), str(ids["twice"])])
+    one = await taxiway(w, "audit", str(ids["once"]))
+    first, entry = one.stdout.splitlines()
+    assert first.split(None, 2)[2].strip() == "1 submissions  paid once (25 credits)"
+    assert entry.endswith(" SUCCEEDED: 25 credits")
+    both = (await taxiway(w, "audit", str(ids["twice"]))).stdout.splitlines()
+    assert both[1].endswith(" unknown: at most 25 credits, consent: operator")
+    none = (await taxiway(w, "audit", str(ids["nothing"]))).stdout.splitlines()
+    assert none[1].endswith(" rejected: 0 credits")
+    await execute(w.url, "UPDATE taxiway.submissions SET quoted_credits = NULL WHERE outcome = 'unknown'")
+    unpriced = (await taxiway(w, "audit", str(ids["unknown"]))).stdout.splitlines()
+    assert unpriced[1].endswith(" unknown: unknown")
+    as_json = await taxiway(w, "audit", "--json")
+    rows = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert {row["video_id"]: row["verdict"] for row in rows}[str(ids["nothing"])] == "paid nothing"
+    unknown = await taxiway(w, "audit", str(uuid4()))
+    assert (unknown.exit_code, "no video has the id" in unknown.stderr) == (1, True)
 
 
 async def test_taxiway_attach(database_url: str) -> None:
@@ -136,14 +133,13 @@ async def test_taxiway_attach(database_url: str) -> None:
         assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_models_are_paused_and_resumed(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        paused = await taxiway(w, "pause", "gen4_turbo", "--seconds", "60")
-        assert json.loads(paused.stdout) == {"model": "gen4_turbo", "paused": True, "seconds": 60}
-        assert (await w.tick())["submit"]["claimed"] == 0
-        assert json.loads((await taxiway(w, "resume", "gen4_turbo")).stdout) == {"model": "gen4_turbo", "paused": False}
-        assert (await w.tick())["submit"]["claimed"] == 1
-        assert (await taxiway(w, "resume")).exit_code == 1
-        unknown = await taxiway(w, "pause", "gen4-turbo")
-        assert (unknown.exit_code, "gen4_turbo" in unknown.stderr) == (1, True)
+async def test_models_are_paused_and_resumed(w: World) -> None:
+    await w.enqueue()
+    paused = await taxiway(w, "pause", "gen4_turbo", "--seconds", "60")
+    assert json.loads(paused.stdout) == {"model": "gen4_turbo", "paused": True, "seconds": 60}
+    assert (await w.tick())["submit"]["claimed"] == 0
+    assert json.loads((await taxiway(w, "resume", "gen4_turbo")).stdout) == {"model": "gen4_turbo", "paused": False}
+    assert (await w.tick())["submit"]["claimed"] == 1
+    assert (await taxiway(w, "resume")).exit_code == 1
+    unknown = await taxiway(w, "pause", "gen4-turbo")
+    assert (unknown.exit_code, "gen4_turbo" in unknown.stderr) == (1, True)

@@ -48,66 +48,61 @@ async def in_flight(w: World, count: int, model: str = "gen4_turbo") -> None:
 class TestReasons:
     """Each of them, and on which side of its threshold."""
 
-    async def test_no_tick_has_run_yet(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            body = {"input": {"promptText": "a boat", "promptImage": "https://a.example/b.jpg"}}
-            answered = (await w.api.post("/videos", json=body)).json()["waiting"]
-            assert answered["reason"] == "no_tick"
-            assert answered["detail"].startswith("No tick has run yet: start `taxiway worker`")
-            assert (answered["until"], answered["ahead"]) == (None, 0)
+    async def test_no_tick_has_run_yet(self, w: World) -> None:
+        body = {"input": {"promptText": "a boat", "promptImage": "https://a.example/b.jpg"}}
+        answered = (await w.api.post("/videos", json=body)).json()["waiting"]
+        assert answered["reason"] == "no_tick"
+        assert answered["detail"].startswith("No tick has run yet: start `taxiway worker`")
+        assert (answered["until"], answered["ahead"]) == (None, 0)
 
     @pytest.mark.parametrize(("interval", "age", "late"), [
         (1, 59, False), (1, 62, True), (60, 295, False), (60, 305, True), (3_600, 17_900, False), (3_600, 18_100, True),
     ])  # fmt: skip
-    async def test_no_tick_by_the_rhythm(self, database_url: str, interval: int, age: int, late: bool) -> None:
-        async with world(database_url) as w:
-            for number in (3, 2, 1, 0):
-                await ticked(w, age + number * interval)
-            shown = await why(w, await w.enqueue())
-            assert shown is not None
-            assert shown["reason"] == ("no_tick" if late else "next_tick")
-            if late:
-                assert f"No tick for {rhythm.span(age)} (usually every {rhythm.span(interval)})" in shown["detail"]
+    async def test_no_tick_by_the_rhythm(self, w: World, interval: int, age: int, late: bool) -> None:
+        for number in (3, 2, 1, 0):
+            await ticked(w, age + number * interval)
+        shown = await why(w, await w.enqueue())
+        assert shown is not None
+        assert shown["reason"] == ("no_tick" if late else "next_tick")
+        if late:
+            assert f"No tick for {rhythm.span(age)} (usually every {rhythm.span(interval)})" in shown["detail"]
 
-    async def test_a_poll_is_no_tick(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticks.record(w.ctx.database, "poll", 1.0, {}, None)
-            shown = await why(w, await w.enqueue())
-            assert shown is not None
-            assert shown["reason"] == "no_tick"
+    async def test_a_poll_is_no_tick(self, w: World) -> None:
+        await ticks.record(w.ctx.database, "poll", 1.0, {}, None)
+        shown = await why(w, await w.enqueue())
+        assert shown is not None
+        assert shown["reason"] == "no_tick"
 
-    async def test_its_model_is_paused(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            first, other = await w.enqueue(), await w.enqueue(
-                operation="text_to_video", input={"promptText": "a", "model": "gen4.5"}
-            )  # fmt: skip
-            await pausing.pause(w.ctx, "gen4_turbo", 600, "the price is being checked")
-            shown = await why(w, first)
-            assert shown is not None
-            assert (shown["reason"], shown["ahead"]) == ("model_paused", 0)
-            assert shown["detail"] == "gen4_turbo is paused (manual): the price is being checked."
-            assert shown["until"] is not None
-            still = await why(w, other)
-            assert still is not None
-            assert still["reason"] == "next_tick"
-            await w.later(minutes=11)
-            await ticked(w)
-            shown = await why(w, first)
-            assert shown is not None
-            assert shown["until"] is None
-            assert "one video is tried with the next tick" in shown["detail"]
+    async def test_its_model_is_paused(self, w: World) -> None:
+        await ticked(w)
+        first, other = await w.enqueue(), await w.enqueue(
+            operation="text_to_video", input={"promptText": "a", "model": "gen4.5"}
+        )  # fmt: skip
+        await pausing.pause(w.ctx, "gen4_turbo", 600, "the price is being checked")
+        shown = await why(w, first)
+        assert shown is not None
+        assert (shown["reason"], shown["ahead"]) == ("model_paused", 0)
+        assert shown["detail"] == "gen4_turbo is paused (manual): the price is being checked."
+        assert shown["until"] is not None
+        still = await why(w, other)
+        assert still is not None
+        assert still["reason"] == "next_tick"
+        await w.later(minutes=11)
+        await ticked(w)
+        shown = await why(w, first)
+        assert shown is not None
+        assert shown["until"] is None
+        assert "one video is tried with the next tick" in shown["detail"]
 
-    async def test_all_models_are_paused_and_until_an_operator_says_so(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            video_id = await w.enqueue()
-            await pausing.pause(w.ctx, "all", 600, "a fair")
-            await execute(database_url, "UPDATE taxiway.models SET paused_until = 'infinity' WHERE model = 'all'")
-            shown = await why(w, video_id)
-            assert shown is not None
-            assert (shown["reason"], shown["until"]) == ("all_paused", None)
-            assert shown["detail"] == "All models are paused (manual): a fair; it goes on when you resume it."
+    async def test_all_models_are_paused_and_until_an_operator_says_so(self, w: World) -> None:
+        await ticked(w)
+        video_id = await w.enqueue()
+        await pausing.pause(w.ctx, "all", 600, "a fair")
+        await execute(w.url, "UPDATE taxiway.models SET paused_until = 'infinity' WHERE model = 'all'")
+        shown = await why(w, video_id)
+        assert shown is not None
+        assert (shown["reason"], shown["until"]) == ("all_paused", None)
+        assert shown["detail"] == "All models are paused (manual): a fair; it goes on when you resume it."
 
     async def test_the_budget_of_the_day(self, database_url: str) -> None:
         async with world(database_url, max_credits_per_day=30) as w:
@@ -120,105 +115,98 @@ class TestReasons:
             assert "MAX_CREDITS_PER_DAY leaves for today" in shown["detail"]
             assert shown["until"] is not None
 
-    async def test_slots_and_how_many_are_ahead(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            ids = await w.enqueue_many(4)
-            await in_flight(w, 1)
-            found = await waiting(w.ctx.database, [await videos.get(w.ctx.database, one) for one in ids])
-            assert [found[one].reason for one in ids] == [Reason.NEXT_TICK, *[Reason.SLOTS] * 3]
-            assert [found[one].ahead for one in ids] == [0, 1, 2, 3]
-            assert found[ids[3]].detail == "1 of 2 gen4_turbo slots are busy, 3 videos ahead."
-            await in_flight(w, 1)
-            shown = await why(w, ids[0])
-            assert shown is not None
-            assert shown["detail"] == "2 of 2 gen4_turbo slots are busy, no video ahead."
+    async def test_slots_and_how_many_are_ahead(self, w: World) -> None:
+        await ticked(w)
+        ids = await w.enqueue_many(4)
+        await in_flight(w, 1)
+        found = await waiting(w.ctx.database, [await videos.get(w.ctx.database, one) for one in ids])
+        assert [found[one].reason for one in ids] == [Reason.NEXT_TICK, *[Reason.SLOTS] * 3]
+        assert [found[one].ahead for one in ids] == [0, 1, 2, 3]
+        assert found[ids[3]].detail == "1 of 2 gen4_turbo slots are busy, 3 videos ahead."
+        await in_flight(w, 1)
+        shown = await why(w, ids[0])
+        assert shown is not None
+        assert shown["detail"] == "2 of 2 gen4_turbo slots are busy, no video ahead."
 
-    async def test_priority_and_what_waits_for_later_decide_who_is_ahead(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            late = await w.enqueue()
-            await w.enqueue(priority=-50)
-            early = await w.enqueue(priority=50)
-            await execute(
-                database_url,
-                f"UPDATE taxiway.videos SET run_after = taxiway.now() + interval '1 h' WHERE id = '{early}'",
-            )
-            shown = await why(w, late)
-            assert shown is not None
-            assert shown["ahead"] == 0
+    async def test_priority_and_what_waits_for_later_decide_who_is_ahead(self, w: World) -> None:
+        await ticked(w)
+        late = await w.enqueue()
+        await w.enqueue(priority=-50)
+        early = await w.enqueue(priority=50)
+        await execute(
+            w.url,
+            f"UPDATE taxiway.videos SET run_after = taxiway.now() + interval '1 h' WHERE id = '{early}'",
+        )
+        shown = await why(w, late)
+        assert shown is not None
+        assert shown["ahead"] == 0
 
-    async def test_its_own_time(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            asked = await w.enqueue(run_after="2099-01-01T00:00:00Z")
-            w.faults("status=503, body=runway")
-            sent_back = await w.enqueue()
-            await w.tick()
-            shown = await why(w, asked)
-            assert shown is not None
-            assert (shown["reason"], shown["ahead"]) == ("run_after", None)
-            assert shown["detail"] == "It was asked to be sent later."
-            assert shown["until"].startswith("2099-01-01")
-            shown = await why(w, sent_back)
-            assert shown is not None
-            assert shown["reason"] == "run_after"
-            assert shown["detail"].startswith("It is tried again after a pause: ")
-            # A pause that ends before its own time is not what it waits for; one that lasts longer is.
-            await pausing.pause(w.ctx, "gen4_turbo", 3_600, "a while")
-            before, after = await why(w, asked), await why(w, sent_back)
-            assert before is not None
-            assert after is not None
-            assert (before["reason"], after["reason"]) == ("run_after", "model_paused")
+    async def test_its_own_time(self, w: World) -> None:
+        asked = await w.enqueue(run_after="2099-01-01T00:00:00Z")
+        w.faults("status=503, body=runway")
+        sent_back = await w.enqueue()
+        await w.tick()
+        shown = await why(w, asked)
+        assert shown is not None
+        assert (shown["reason"], shown["ahead"]) == ("run_after", None)
+        assert shown["detail"] == "It was asked to be sent later."
+        assert shown["until"].startswith("2099-01-01")
+        shown = await why(w, sent_back)
+        assert shown is not None
+        assert shown["reason"] == "run_after"
+        assert shown["detail"].startswith("It is tried again after a pause: ")
+        # A pause that ends before its own time is not what it waits for; one that lasts longer is.
+        await pausing.pause(w.ctx, "gen4_turbo", 3_600, "a while")
+        before, after = await why(w, asked), await why(w, sent_back)
+        assert before is not None
+        assert after is not None
+        assert (before["reason"], after["reason"]) == ("run_after", "model_paused")
 
-    async def test_an_earlier_submission(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            video_id = await w.enqueue()
-            await execute(
-                database_url,
-                f"""INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at)
-                    VALUES ('{video_id}', 'gen4_turbo', taxiway.now() + interval '1 min',
-                            taxiway.now() + interval '2 min', 'unknown', taxiway.now())
-                """,
-            )
-            shown = await why(w, video_id)
-            assert shown is not None
-            assert shown["reason"] == "earlier_submission"
+    async def test_an_earlier_submission(self, w: World) -> None:
+        await ticked(w)
+        video_id = await w.enqueue()
+        await execute(
+            w.url,
+            f"""INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline, outcome, closed_at)
+                VALUES ('{video_id}', 'gen4_turbo', taxiway.now() + interval '1 min',
+                        taxiway.now() + interval '2 min', 'unknown', taxiway.now())
+            """,
+        )
+        shown = await why(w, video_id)
+        assert shown is not None
+        assert shown["reason"] == "earlier_submission"
 
-    async def test_a_row_that_was_inserted_with_sql(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            [row] = await w.rows("INSERT INTO taxiway.videos (prompt, origin) VALUES ('a boat', 'table') RETURNING id")
-            shown = await why(w, row["id"])
-            assert shown is not None
-            assert (shown["reason"], shown["ahead"]) == ("next_tick", None)
+    async def test_a_row_that_was_inserted_with_sql(self, w: World) -> None:
+        await ticked(w)
+        [row] = await w.rows("INSERT INTO taxiway.videos (prompt, origin) VALUES ('a boat', 'table') RETURNING id")
+        shown = await why(w, row["id"])
+        assert shown is not None
+        assert (shown["reason"], shown["ahead"]) == ("next_tick", None)
 
-    async def test_accepted_and_not_started(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            video_id = await w.enqueue()
-            await w.tick()
-            sql = "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 h', task_status = '%s'"
-            await execute(database_url, sql % "THROTTLED")
-            shown = await why(w, video_id)
-            assert shown is not None
-            assert shown["reason"] == "runway_slot"
-            assert shown["detail"] == "Accepted by Runway, waiting for a free slot."
-            facts = """'{"credits": 1, "models": {"gen4_turbo": {"at_once": 5.0}}}'"""
-            await execute(database_url, f"UPDATE taxiway.maintenance SET facts = {facts} WHERE name = 'account'")
-            shown = await why(w, video_id)
-            assert shown is not None
-            assert shown["detail"] == "Accepted by Runway, waiting for a free slot (5 at once)."
-            await execute(database_url, sql % "RUNNING")
-            assert await why(w, video_id) is None
+    async def test_accepted_and_not_started(self, w: World) -> None:
+        video_id = await w.enqueue()
+        await w.tick()
+        sql = "UPDATE taxiway.videos SET poll_after = taxiway.now() + interval '1 h', task_status = '%s'"
+        await execute(w.url, sql % "THROTTLED")
+        shown = await why(w, video_id)
+        assert shown is not None
+        assert shown["reason"] == "runway_slot"
+        assert shown["detail"] == "Accepted by Runway, waiting for a free slot."
+        facts = """'{"credits": 1, "models": {"gen4_turbo": {"at_once": 5.0}}}'"""
+        await execute(w.url, f"UPDATE taxiway.maintenance SET facts = {facts} WHERE name = 'account'")
+        shown = await why(w, video_id)
+        assert shown is not None
+        assert shown["detail"] == "Accepted by Runway, waiting for a free slot (5 at once)."
+        await execute(w.url, sql % "RUNNING")
+        assert await why(w, video_id) is None
 
-    async def test_what_has_ended_waits_for_nothing(self, database_url: str) -> None:
-        async with world(database_url) as w:
-            video_id = await w.enqueue()
-            await w.finish()
-            assert await why(w, video_id) is None
-            found = await w.api.get("/videos")
-            assert found.json()["videos"][0]["waiting"] is None
-            assert await waiting(w.ctx.database, []) == {}
+    async def test_what_has_ended_waits_for_nothing(self, w: World) -> None:
+        video_id = await w.enqueue()
+        await w.finish()
+        assert await why(w, video_id) is None
+        found = await w.api.get("/videos")
+        assert found.json()["videos"][0]["waiting"] is None
+        assert await waiting(w.ctx.database, []) == {}
 
 
 def test_the_documentation_has_every_reason() -> None:
@@ -231,34 +219,32 @@ class TestCost:
     """One statement, and a bound for what it reads."""
 
     async def test_one_statement_for_a_list_and_none_where_nothing_waits(
-        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+        self, w: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with world(database_url) as w:
-            ids = await w.enqueue_many(5)
-            those = [await videos.get(w.ctx.database, one) for one in ids]
-            statements: list[str] = []
-            fetch = w.ctx.database.fetch
+        ids = await w.enqueue_many(5)
+        those = [await videos.get(w.ctx.database, one) for one in ids]
+        statements: list[str] = []
+        fetch = w.ctx.database.fetch
 
-            async def counted(sql: str, *arguments: object) -> Any:
-                statements.append(sql)
-                return await fetch(sql, *arguments)
+        async def counted(sql: str, *arguments: object) -> Any:
+            statements.append(sql)
+            return await fetch(sql, *arguments)
 
-            monkeypatch.setattr(w.ctx.database, "fetch", counted)
-            assert len(await waiting(w.ctx.database, those)) == 5
-            assert len(statements) == 1
-            assert await waiting(w.ctx.database, [replace(one, status=Status.FAILED) for one in those]) == {}
-            assert len(statements) == 1
+        monkeypatch.setattr(w.ctx.database, "fetch", counted)
+        assert len(await waiting(w.ctx.database, those)) == 5
+        assert len(statements) == 1
+        assert await waiting(w.ctx.database, [replace(one, status=Status.FAILED) for one in those]) == {}
+        assert len(statements) == 1
 
-    async def test_ahead_is_counted_up_to_a_bound(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_ahead_is_counted_up_to_a_bound(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(store, "_FACTS", store._FACTS.replace(f"{store.MOST_AHEAD}", "3"))
         monkeypatch.setattr(store, "MOST_AHEAD", 3)
-        async with world(database_url) as w:
-            await ticked(w)
-            ids = await w.enqueue_many(6)
-            those: list[Video] = [await videos.get(w.ctx.database, one) for one in ids]
-            found = await waiting(w.ctx.database, those)
-            assert [found[one].ahead for one in ids] == [0, 1, 2, 3, 3, 3]
-            assert found[ids[5]].detail == "0 of 2 gen4_turbo slots are busy, 3 or more videos ahead."
+        await ticked(w)
+        ids = await w.enqueue_many(6)
+        those: list[Video] = [await videos.get(w.ctx.database, one) for one in ids]
+        found = await waiting(w.ctx.database, those)
+        assert [found[one].ahead for one in ids] == [0, 1, 2, 3, 3, 3]
+        assert found[ids[5]].detail == "0 of 2 gen4_turbo slots are busy, 3 or more videos ahead."
 
 
 class TestEverywhere:
@@ -275,19 +261,18 @@ class TestEverywhere:
             assert words in shown
             assert "It goes on in 10 min" in shown
 
-    async def test_the_command_line(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        async with world(database_url) as w:
-            await ticked(w)
-            await pausing.pause(w.ctx, "gen4_turbo", 600, "a fair")
-            words = "gen4_turbo is paused (manual): a fair."
-            image = "https://a.example/b.jpg"
-            with terminal(monkeypatch):
-                made = await taxiway(database_url, "enqueue", "--prompt", "a", "--image", image, "--no-wait")
-                assert made.stdout.strip().endswith(f"is queued: {words}")
-                [row] = await w.rows("SELECT id FROM taxiway.videos")
-                assert words in (await taxiway(database_url, "show", row["id"])).stdout
-                assert words in (await taxiway(database_url, "videos")).stdout
-            [listed] = printed(await taxiway(database_url, "videos"))
-            assert listed["waiting"]["reason"] == "model_paused"
-            [whole] = printed(await taxiway(database_url, "show", row["id"]))
-            assert whole["video"]["waiting"]["detail"] == words
+    async def test_the_command_line(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        await ticked(w)
+        await pausing.pause(w.ctx, "gen4_turbo", 600, "a fair")
+        words = "gen4_turbo is paused (manual): a fair."
+        image = "https://a.example/b.jpg"
+        with terminal(monkeypatch):
+            made = await taxiway(w.url, "enqueue", "--prompt", "a", "--image", image, "--no-wait")
+            assert made.stdout.strip().endswith(f"is queued: {words}")
+            [row] = await w.rows("SELECT id FROM taxiway.videos")
+            assert words in (await taxiway(w.url, "show", row["id"])).stdout
+            assert words in (await taxiway(w.url, "videos")).stdout
+        [listed] = printed(await taxiway(w.url, "videos"))
+        assert listed["waiting"]["reason"] == "model_paused"
+        [whole] = printed(await taxiway(w.url, "show", row["id"]))
+        assert whole["video"]["waiting"]["detail"] == words

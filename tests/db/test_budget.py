@@ -9,7 +9,7 @@ import pytest
 
 from service.store import models, spending
 from tests.database import execute
-from tests.world import world
+from tests.world import World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -74,13 +74,12 @@ async def test_an_unknown_outcome_counts_with_its_bound(database_url: str) -> No
     [(25, None, None, 25), (25, 40, None, 40), (25, 10, None, 25), (None, 40, None, 40), (25, 40, 30, 30)],
 )
 async def test_until_the_cost_is_known_the_higher_of_both_prices_counts(
-    database_url: str, quoted: int | None, estimated: int | None, cost: int | None, counted: int
+    w: World, quoted: int | None, estimated: int | None, cost: int | None, counted: int
 ) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.tick()
-        await w.rows(
-            "UPDATE taxiway.submissions SET quoted_credits = $1, estimated_credits = $2, cost_credits = $3",
-            quoted, estimated, cost,
-        )  # fmt: skip
-        assert await spending.today(w.ctx.database) == {"gen4_turbo": Decimal(counted)}
+    await w.enqueue()
+    await w.tick()
+    await w.rows(
+        "UPDATE taxiway.submissions SET quoted_credits = $1, estimated_credits = $2, cost_credits = $3",
+        quoted, estimated, cost,
+    )  # fmt: skip
+    assert await spending.today(w.ctx.database) == {"gen4_turbo": Decimal(counted)}

@@ -60,13 +60,12 @@ async def test_it_begins_at_two_and_grows_by_one_per_window(database_url: str) -
         assert grown == 0
 
 
-async def test_what_no_claim_was_limited_by_does_not_grow(database_url: str) -> None:
-    async with world(database_url) as w:
-        await warm(w.url, 10)
-        for _ in range(3):
-            await w.enqueue()
-            await w.tick()
-        assert await state(w) == (10, 10, 0, None)
+async def test_what_no_claim_was_limited_by_does_not_grow(w: World) -> None:
+    await warm(w.url, 10)
+    for _ in range(3):
+        await w.enqueue()
+        await w.tick()
+    assert await state(w) == (10, 10, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +82,15 @@ async def test_what_no_claim_was_limited_by_does_not_grow(database_url: str) -> 
     ],
 )
 async def test_how_the_size_changes(
-    database_url: str, before: tuple[int, int, int], change: Change, after: tuple[int, int, int]
+    w: World, before: tuple[int, int, int], change: Change, after: tuple[int, int, int]
 ) -> None:
-    async with world(database_url) as w:
-        await execute(
-            database_url,
-            f"INSERT INTO taxiway.models (model, max_in_flight, held, grown) VALUES ('{MODEL}', {before[0]},"
-            f" {before[1]}, {before[2]})",
-        )
-        assert await circuit.change(w.ctx.database, change) == 0.0
-        assert (await state(w))[:3] == after
+    await execute(
+        w.url,
+        f"INSERT INTO taxiway.models (model, max_in_flight, held, grown) VALUES ('{MODEL}', {before[0]},"
+        f" {before[1]}, {before[2]})",
+    )
+    assert await circuit.change(w.ctx.database, change) == 0.0
+    assert (await state(w))[:3] == after
 
 
 async def test_it_survives_restarts_and_halves_with_each_idle_hour(database_url: str) -> None:
@@ -107,21 +105,20 @@ async def test_it_survives_restarts_and_halves_with_each_idle_hour(database_url:
         assert (await state(w))[0] > 20, "up to the last size that held it grows with each create"
 
 
-async def test_three_in_a_row_must_be_of_three_videos(database_url: str) -> None:
-    async with world(database_url) as w:
-        await warm(w.url, 8)
-        one, two, three = uuid4(), uuid4(), uuid4()
+async def test_three_in_a_row_must_be_of_three_videos(w: World) -> None:
+    await warm(w.url, 8)
+    one, two, three = uuid4(), uuid4(), uuid4()
 
-        async def unknown(*videos: UUID, is_known: bool = False) -> float | None:
-            change = Change(MODEL, unknown=videos, is_known=is_known, has_unknown=True, detail="HTTP 500")
-            return await circuit.change(w.ctx.database, change)
+    async def unknown(*videos: UUID, is_known: bool = False) -> float | None:
+        change = Change(MODEL, unknown=videos, is_known=is_known, has_unknown=True, detail="HTTP 500")
+        return await circuit.change(w.ctx.database, change)
 
-        assert await unknown(one, two) == 0.0
-        assert await unknown(one) == 0.0, "the same again"
-        assert await unknown(three, is_known=True) == 0.0, "an answer came between"
-        assert await unknown(one) == 0.0
-        assert await unknown(two) == 30.0
-        assert (await state(w))[3] == "circuit"
+    assert await unknown(one, two) == 0.0
+    assert await unknown(one) == 0.0, "the same again"
+    assert await unknown(three, is_known=True) == 0.0, "an answer came between"
+    assert await unknown(one) == 0.0
+    assert await unknown(two) == 30.0
+    assert (await state(w))[3] == "circuit"
 
 
 async def away(_: Runway) -> None:
@@ -175,17 +172,16 @@ async def test_consent_to_another_create_is_not_used_up_by_an_outage(database_ur
         assert {row["status"] for row in await w.rows("SELECT status FROM taxiway.videos")} == {"completed"}
 
 
-async def test_two_claims_at_once_never_see_the_same_room(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue_many(40)
-        await warm(w.url, 5)
-        every = [w.ctx, *others(w, 5)]
-        try:
-            claims = await asyncio.gather(*(budget.claim(ctx, 48, 30.0) for ctx in every for _ in range(3)))
-        finally:
-            for ctx in every[1:]:
-                await ctx.database.close()
-        assert sum(map(len, claims)) == 5
+async def test_two_claims_at_once_never_see_the_same_room(w: World) -> None:
+    await w.enqueue_many(40)
+    await warm(w.url, 5)
+    every = [w.ctx, *others(w, 5)]
+    try:
+        claims = await asyncio.gather(*(budget.claim(ctx, 48, 30.0) for ctx in every for _ in range(3)))
+    finally:
+        for ctx in every[1:]:
+            await ctx.database.close()
+    assert sum(map(len, claims)) == 5
 
 
 async def test_a_held_row_means_no_claim_of_this_model_and_no_wait_for_a_save(database_url: str) -> None:

@@ -20,7 +20,7 @@ from service.store.driver_errors import (
 )
 from service.worker import Stop, work_forever
 from tests.database import connected, renamed
-from tests.world import IMAGE, world
+from tests.world import IMAGE, World
 
 
 def error(code: str, words: str = "words") -> asyncpg.PostgresError:
@@ -132,28 +132,27 @@ def test_which_refusals_are_rather_the_servers(code: str, wide: bool) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_database_that_takes_no_connections_is_waited_for(database_url: str, server_url: str) -> None:
-    name = database_url.partition("?")[0].rpartition("/")[2]
-    async with world(database_url) as w:
-        await w.enqueue()
-        stop = Stop()
-        working = asyncio.create_task(work_forever(w.ctx, every=0.05, stop=stop))
-        async with connected(renamed(server_url, "postgres")) as admin:
-            await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-            await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-            try:
-                for method, path in (
-                    ("GET", "/videos"), ("GET", "/health"), ("GET", "/health/ready"), ("GET", "/models"),
-                    ("POST", "/videos"), ("POST", "/bulk/cancel"),
-                ):  # fmt: skip
-                    body = {"input": {"promptText": "a boat", "promptImage": IMAGE}} if path == "/videos" else FILTER
-                    answer = await w.api.request(method, path, json=body if method == "POST" else None)
-                    assert answer.status_code == 503, (path, answer.text)
-                assert (await w.cron.post("/process-queued")).status_code == 503
-                assert not working.done()
-            finally:
-                await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-        assert (await w.api.get("/videos")).status_code == 200
-        stop.set()
-        await working
-        await w.finish()
+async def test_a_database_that_takes_no_connections_is_waited_for(w: World, server_url: str) -> None:
+    name = w.url.partition("?")[0].rpartition("/")[2]
+    await w.enqueue()
+    stop = Stop()
+    working = asyncio.create_task(work_forever(w.ctx, every=0.05, stop=stop))
+    async with connected(renamed(server_url, "postgres")) as admin:
+        await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        try:
+            for method, path in (
+                ("GET", "/videos"), ("GET", "/health"), ("GET", "/health/ready"), ("GET", "/models"),
+                ("POST", "/videos"), ("POST", "/bulk/cancel"),
+            ):  # fmt: skip
+                body = {"input": {"promptText": "a boat", "promptImage": IMAGE}} if path == "/videos" else FILTER
+                answer = await w.api.request(method, path, json=body if method == "POST" else None)
+                assert answer.status_code == 503, (path, answer.text)
+            assert (await w.cron.post("/process-queued")).status_code == 503
+            assert not working.done()
+        finally:
+            await admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    assert (await w.api.get("/videos")).status_code == 200
+    stop.set()
+    await working
+    await w.finish()

@@ -60,36 +60,34 @@ async def replace_and_tick(w: World, database: Database) -> None:
     await replace(w, ctx=replace(w.ctx, database=database)).tick()
 
 
-async def test_an_idle_tick_asks_little(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.tick()  # the first one ever writes down which database this is
-        assert await statements_of_a_tick(w) <= 4
-        await w.enqueue()
-        await w.finish()
-        assert await statements_of_a_tick(w) <= 4
+async def test_an_idle_tick_asks_little(w: World) -> None:
+    await w.tick()  # the first one ever writes down which database this is
+    assert await statements_of_a_tick(w) <= 4
+    await w.enqueue()
+    await w.finish()
+    assert await statements_of_a_tick(w) <= 4
 
 
-async def test_the_overview_names_each_step_that_has_something_to_do(database_url: str) -> None:
-    async with world(database_url) as w:
+async def test_the_overview_names_each_step_that_has_something_to_do(w: World) -> None:
 
-        async def due() -> set[str]:
-            found = await pending_work(w.ctx.database, 86_400.0)
-            return {name for name, value in vars(found).items() if value}
+    async def due() -> set[str]:
+        found = await pending_work(w.ctx.database, 86_400.0)
+        return {name for name, value in vars(found).items() if value}
 
-        # The template of this database may have been migrated long ago: its walks would be due.
-        await w.rows(
-            "UPDATE taxiway.maintenance SET due_at = taxiway.now() + interval '10 minutes' WHERE due_at < 'infinity'"
-        )
-        assert await due() == set()
-        await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
-        assert await due() == {"intake"}
-        await w.tick()
-        assert await due() == set()
-        await w.later(seconds=6)
-        assert await due() == {"poll"}
-        await w.finish()
-        await w.later(days=2)
-        assert await due() == {"prune"}
+    # The template of this database may have been migrated long ago: its walks would be due.
+    await w.rows(
+        "UPDATE taxiway.maintenance SET due_at = taxiway.now() + interval '10 minutes' WHERE due_at < 'infinity'"
+    )
+    assert await due() == set()
+    await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
+    assert await due() == {"intake"}
+    await w.tick()
+    assert await due() == set()
+    await w.later(seconds=6)
+    assert await due() == {"poll"}
+    await w.finish()
+    await w.later(days=2)
+    assert await due() == {"prune"}
 
 
 PLANS = {
@@ -131,61 +129,58 @@ async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
         assert "Seq Scan on submissions" not in text
 
 
-async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(database_url: str) -> None:
-    async with world(database_url) as w:
-        stop = Stop()
-        working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
-        async with connected(database_url) as connection:
+async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(w: World) -> None:
+    stop = Stop()
+    working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
+    async with connected(w.url) as connection:
 
-            async def ticks() -> int:
-                found: int = await connection.fetchval("SELECT count(*) FROM taxiway.ticks")
-                return found
+        async def ticks() -> int:
+            found: int = await connection.fetchval("SELECT count(*) FROM taxiway.ticks")
+            return found
 
-            while await ticks() == 0:  # noqa: ASYNC110  # another process's work, as it were
-                await asyncio.sleep(0)
-            video_id = await w.enqueue()
-            await until(lambda: len(w.creates) == 1)
-            while (await w.row(video_id))["runway_video_id"] is None:  # noqa: ASYNC110  # likewise
-                await asyncio.sleep(0)
-            assert await ticks() == 1  # by itself, without a tick
-        stop.set()
-        await working
+        while await ticks() == 0:  # noqa: ASYNC110  # another process's work, as it were
+            await asyncio.sleep(0)
+        video_id = await w.enqueue()
+        await until(lambda: len(w.creates) == 1)
+        while (await w.row(video_id))["runway_video_id"] is None:  # noqa: ASYNC110  # likewise
+            await asyncio.sleep(0)
+        assert await ticks() == 1  # by itself, without a tick
+    stop.set()
+    await working
 
 
-async def test_what_was_submitted_between_two_ticks_is_reported_with_the_second(database_url: str) -> None:
-    async with world(database_url) as w:
-        beside = SubmitLoop()
-        beside.add(submit.NOTHING | {"claimed": 1, "accepted": 1})
-        beside.add(submit.NOTHING | {"claimed": 1, "rejected": 1})
-        counts = await w.tick(beside=beside)
-        assert counts["submit"] == {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
-        assert (await w.tick(beside=beside))["submit"] == submit.NOTHING
+async def test_what_was_submitted_between_two_ticks_is_reported_with_the_second(w: World) -> None:
+    beside = SubmitLoop()
+    beside.add(submit.NOTHING | {"claimed": 1, "accepted": 1})
+    beside.add(submit.NOTHING | {"claimed": 1, "rejected": 1})
+    counts = await w.tick(beside=beside)
+    assert counts["submit"] == {"claimed": 2, "accepted": 1, "not_sent": 0, "rejected": 1, "unknown": 0}
+    assert (await w.tick(beside=beside))["submit"] == submit.NOTHING
 
 
 async def test_a_worker_goes_on_submitting_while_a_poll_takes_its_time(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.tick()
-        await w.later(minutes=1)
-        looking, seen = asyncio.Event(), asyncio.Event()
+    await w.enqueue()
+    await w.tick()
+    await w.later(minutes=1)
+    looking, seen = asyncio.Event(), asyncio.Event()
 
-        async def look(*_: object, **__: object) -> dict[str, int]:
-            looking.set()
-            await seen.wait()
-            return dict(poll.NOTHING)
+    async def look(*_: object, **__: object) -> dict[str, int]:
+        looking.set()
+        await seen.wait()
+        return dict(poll.NOTHING)
 
-        monkeypatch.setattr(poll, "run_once", look)
-        stop = Stop()
-        working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
-        await looking.wait()
-        await w.enqueue()
-        await until(lambda: len(w.creates) == 2)
-        seen.set()
-        stop.set()
-        await working
-        assert len(await w.rows("SELECT FROM taxiway.submissions WHERE task_id IS NOT NULL")) == 2
+    monkeypatch.setattr(poll, "run_once", look)
+    stop = Stop()
+    working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
+    await looking.wait()
+    await w.enqueue()
+    await until(lambda: len(w.creates) == 2)
+    seen.set()
+    stop.set()
+    await working
+    assert len(await w.rows("SELECT FROM taxiway.submissions WHERE task_id IS NOT NULL")) == 2
 
 
 async def test_a_worker_without_a_key_submits_nothing_when_it_is_woken(database_url: str) -> None:
@@ -209,26 +204,24 @@ async def test_a_worker_that_is_woken_without_a_key_stays(database_url: str) -> 
         assert not await w.rows("SELECT FROM taxiway.submissions")
 
 
-async def test_a_worker_probes_a_model_whose_pause_is_over(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await models.pause(w.ctx.database, "all", 60, "no_credits", "there were none")
-        await w.later(minutes=2)
-        stop = Stop()
-        working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
-        await until(lambda: len(w.creates) == 1)
-        stop.set()
-        await working
-        assert not await w.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL")
+async def test_a_worker_probes_a_model_whose_pause_is_over(w: World) -> None:
+    await w.enqueue()
+    await models.pause(w.ctx.database, "all", 60, "no_credits", "there were none")
+    await w.later(minutes=2)
+    stop = Stop()
+    working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
+    await until(lambda: len(w.creates) == 1)
+    stop.set()
+    await working
+    assert not await w.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL")
 
 
-async def test_a_worker_tells_that_the_database_is_away(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with world(database_url) as w:
-        nowhere = Database(normalise("postgresql://postgres@127.0.0.1:1/nowhere"), pool_size=1)
-        ctx = replace(w.ctx, database=nowhere)
-        assert await submit_now(ctx, stopping=Stop(), wake=Wake()) == submit.NOTHING
-        assert "submit_failed" in [record.__dict__.get("event") for record in caplog.records]
-        await nowhere.close()
+async def test_a_worker_tells_that_the_database_is_away(w: World, caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = Database(normalise("postgresql://postgres@127.0.0.1:1/nowhere"), pool_size=1)
+    ctx = replace(w.ctx, database=nowhere)
+    assert await submit_now(ctx, stopping=Stop(), wake=Wake()) == submit.NOTHING
+    assert "submit_failed" in [record.__dict__.get("event") for record in caplog.records]
+    await nowhere.close()
 
 
 def test_a_claim_is_a_little_smaller_than_what_is_free() -> None:
@@ -238,23 +231,30 @@ def test_a_claim_is_a_little_smaller_than_what_is_free() -> None:
     assert len(set(sizes.values())) < 20
 
 
-async def test_postgresql_keeps_the_plan_of_a_claim(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.rows(
-            "INSERT INTO taxiway.videos (model, operation, input, status)"
-            " SELECT 'gen4_turbo', 'image_to_video', '{}', 'queued' FROM generate_series(1, 5000)"
+async def test_postgresql_keeps_the_plan_of_a_claim(w: World) -> None:
+    await w.enqueue()
+    await w.rows(
+        "INSERT INTO taxiway.videos (model, operation, input, status)"
+        " SELECT 'gen4_turbo', 'image_to_video', '{}', 'queued' FROM generate_series(1, 5000)"
+    )
+    await w.rows("ANALYZE taxiway.videos")
+    async with w.ctx.database.connection() as connection:
+        for _ in range(8):
+            await claims.claim(w.ctx.database, 1, 60.0)
+        planned = await connection.fetchrow(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
+            claims.claim_statement(1),
         )
-        await w.rows("ANALYZE taxiway.videos")
-        async with w.ctx.database.connection() as connection:
-            for _ in range(8):
-                await claims.claim(connection, 1, 60.0)
-            planned = await connection.fetchrow(
-                "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
-                claims.claim_statement(1),
-            )
-        assert planned
-        assert planned["generic_plans"] >= 3
+    await w.rows("ANALYZE taxiway.videos")
+    async with w.ctx.database.connection() as connection:
+        for _ in range(8):
+            await claims.claim(connection, 1, 60.0)
+        planned = await connection.fetchrow(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
+            claims.claim_statement(1),
+        )
+    assert planned
+    assert planned["generic_plans"] >= 3
 
 
 def test_a_process_that_stays_has_its_client_before_its_first_submission() -> None:
@@ -349,75 +349,70 @@ def accepted(submission: claims.OpenSubmission) -> submissions.OutcomeRow:
     return as_outcome_row(submission.submission_id, submission.video_id, outcome, Decision(Status.PROCESSING))
 
 
-async def test_saving_an_id_writes_to_no_index_of_videos(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        [submission] = await claims.claim(w.ctx.database, 1, 60.0)
-        async with w.ctx.database.transaction() as tx:
-            before = await tx.fetchrow(WRITTEN)
-            await submissions.save(tx, [accepted(submission)])
-            after = await tx.fetchrow(WRITTEN)
-        assert before
-        assert after
-        assert [after[name] - before[name] for name in ("updated", "hot")] == [1, 1]
+async def test_saving_an_id_writes_to_no_index_of_videos(w: World) -> None:
+    await w.enqueue()
+    [submission] = await claims.claim(w.ctx.database, 1, 60.0)
+    async with w.ctx.database.transaction() as tx:
+        before = await tx.fetchrow(WRITTEN)
+        await submissions.save(tx, [accepted(submission)])
+        after = await tx.fetchrow(WRITTEN)
+    assert before
+    assert after
+    assert [after[name] - before[name] for name in ("updated", "hot")] == [1, 1]
 
 
 @pytest.mark.parametrize(("took", "first_look"), [(0.0, 5.0), (2.0, 3.0), (3.0, 5.0), (50.0, 5.0)])
 async def test_the_first_poll_is_five_seconds_after_the_claim_or_the_late_answer(
-    database_url: str, took: float, first_look: float
+    w: World, took: float, first_look: float
 ) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        [submission] = await claims.claim(w.ctx.database, 1, 60.0)
-        await w.later(seconds=took)
-        await submissions.save(w.ctx.database, [accepted(submission)])
-        [row] = await w.rows(
-            "SELECT extract(epoch FROM poll_after - taxiway.now())::float8 AS left FROM taxiway.videos WHERE id = $1",
-            video_id,
-        )
-        assert row["left"] == pytest.approx(first_look, abs=0.4)
+    video_id = await w.enqueue()
+    [submission] = await claims.claim(w.ctx.database, 1, 60.0)
+    await w.later(seconds=took)
+    await submissions.save(w.ctx.database, [accepted(submission)])
+    [row] = await w.rows(
+        "SELECT extract(epoch FROM poll_after - taxiway.now())::float8 AS left FROM taxiway.videos WHERE id = $1",
+        video_id,
+    )
+    assert row["left"] == pytest.approx(first_look, abs=0.4)
 
 
 @pytest.mark.parametrize("whose", ["nobody's", "another video's"])
-async def test_an_open_submission_is_its_own_videos(database_url: str, whose: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        [submission] = await claims.claim(w.ctx.database, 1, 60.0)
-        number = submission.submission_id + (whose == "nobody's")
-        other = await w.enqueue()
-        with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_open_submission"):
-            await w.rows(
-                "UPDATE taxiway.videos SET status = 'processing', open_submission_id = $2 WHERE id = $1", other, number
-            )
+async def test_an_open_submission_is_its_own_videos(w: World, whose: str) -> None:
+    await w.enqueue()
+    [submission] = await claims.claim(w.ctx.database, 1, 60.0)
+    number = submission.submission_id + (whose == "nobody's")
+    other = await w.enqueue()
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="videos_open_submission"):
+        await w.rows(
+            "UPDATE taxiway.videos SET status = 'processing', open_submission_id = $2 WHERE id = $1", other, number
+        )
 
 
-async def test_a_client_that_cannot_be_made_leaves_nothing_running(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
+async def test_a_client_that_cannot_be_made_leaves_nothing_running(w: World) -> None:
+    await w.enqueue()
 
-        def broken() -> Any:
-            raise RuntimeError("no client")
+    def broken() -> Any:
+        raise RuntimeError("no client")
 
-        ctx = replace(w.ctx, transport=broken)
-        before = asyncio.all_tasks()
-        with pytest.raises(RuntimeError):
-            await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
-        assert asyncio.all_tasks() == before
-        assert [row["status"] for row in await w.rows("SELECT status FROM taxiway.videos")] == ["queued"]
+    ctx = replace(w.ctx, transport=broken)
+    before = asyncio.all_tasks()
+    with pytest.raises(RuntimeError):
+        await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
+    assert asyncio.all_tasks() == before
+    assert [row["status"] for row in await w.rows("SELECT status FROM taxiway.videos")] == ["queued"]
 
 
 async def test_a_defect_while_a_model_is_paused_ends_the_step_and_loses_no_id(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object, **__: object) -> bool:
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(saving, "pause_model", broken)
-    async with world(database_url) as w:
-        w.faults("status=401")
-        for _ in range(3):
-            await w.enqueue()
-        async with asyncio.timeout(30):
-            assert (await tick(w.ctx)).errors["submit"] == "RuntimeError"
-        saved = await w.rows("SELECT task_id FROM taxiway.submissions WHERE outcome = 'accepted'")
-        assert {row["task_id"] for row in saved} == {one.task_id for one in w.creates if one.task_id}
+    w.faults("status=401")
+    for _ in range(3):
+        await w.enqueue()
+    async with asyncio.timeout(30):
+        assert (await tick(w.ctx)).errors["submit"] == "RuntimeError"
+    saved = await w.rows("SELECT task_id FROM taxiway.submissions WHERE outcome = 'accepted'")
+    assert {row["task_id"] for row in saved} == {one.task_id for one in w.creates if one.task_id}

@@ -17,7 +17,7 @@ from service.store import videos as store
 from service.store.tasks import PollResult
 from service.videos import Status, new_id
 from tests.database import connected, execute
-from tests.world import World, world
+from tests.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -60,19 +60,18 @@ async def live(w: World, count: int) -> None:
         assert len(await tasks.finalize(w.ctx.database, ended)) == len(claimed)
 
 
-async def test_a_history_costs_few_bytes(database_url: str) -> None:
-    async with world(database_url) as w:
-        await execute(w.url, "INSERT INTO taxiway.models (model, max_in_flight, held) VALUES ('gen4_turbo', 200, 200)")
-        await live(w, VIDEOS)
-        kinds = await w.rows("SELECT kind, count(*) AS n FROM taxiway.events GROUP BY 1 ORDER BY 1")
-        assert [tuple(row) for row in kinds] == [("accepted", VIDEOS), ("completed", VIDEOS), ("enqueued", VIDEOS)]
-        async with connected(w.url) as connection:
-            times = await connection.fetch("SELECT DISTINCT at FROM taxiway.events ORDER BY at")
-            await connection.execute("CREATE TABLE again (LIKE taxiway.events INCLUDING ALL)")
-            await connection.execute(FILL)
-            before = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
-            async with connection.transaction():  # its commit is left out: each change has one of its own
-                for row in times:
-                    await connection.execute("INSERT INTO again SELECT * FROM taxiway.events WHERE at = $1", row["at"])
-                cost = await connection.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)", before)
-        assert 0 < cost / VIDEOS <= MOST_BYTES
+async def test_a_history_costs_few_bytes(w: World) -> None:
+    await execute(w.url, "INSERT INTO taxiway.models (model, max_in_flight, held) VALUES ('gen4_turbo', 200, 200)")
+    await live(w, VIDEOS)
+    kinds = await w.rows("SELECT kind, count(*) AS n FROM taxiway.events GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in kinds] == [("accepted", VIDEOS), ("completed", VIDEOS), ("enqueued", VIDEOS)]
+    async with connected(w.url) as connection:
+        times = await connection.fetch("SELECT DISTINCT at FROM taxiway.events ORDER BY at")
+        await connection.execute("CREATE TABLE again (LIKE taxiway.events INCLUDING ALL)")
+        await connection.execute(FILL)
+        before = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
+        async with connection.transaction():  # its commit is left out: each change has one of its own
+            for row in times:
+                await connection.execute("INSERT INTO again SELECT * FROM taxiway.events WHERE at = $1", row["at"])
+            cost = await connection.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)", before)
+    assert 0 < cost / VIDEOS <= MOST_BYTES

@@ -18,7 +18,7 @@ from service.store.links import open_links
 from tests.app_tables import BASE, link, linked
 from tests.database import connected, execute
 from tests.db.test_link_intake import context, intake
-from tests.world import world
+from tests.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -145,10 +145,10 @@ async def test_one_slow_look_makes_no_table_slow_and_a_fast_one_ends_it(
 
 
 async def test_an_idle_tick_after_a_slow_look_writes_nothing_of_the_link(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await execute(database_url, BASE)
-    await link(database_url)
+    await execute(w.url, BASE)
+    await link(w.url)
     seen: list[str] = []
     run, ask = Database._run, links.ask
 
@@ -163,13 +163,12 @@ async def test_an_idle_tick_after_a_slow_look_writes_nothing_of_the_link(
     monkeypatch.setattr(Database, "_run", counting)
     monkeypatch.setattr("service.store.link_intake.ask", counted)
     monkeypatch.setattr("service.store.link_recall.ask", counted)
-    async with world(database_url) as w:
+    await w.tick()
+    await slow(w.ctx, monkeypatch, 0.6)
+    assert (await linked(w.ctx.database)).sweep_seconds > 0
+    await w.tick()  # a fast look, of which is noted that it was
+    for _ in range(2):
+        seen.clear()
         await w.tick()
-        await slow(w.ctx, monkeypatch, 0.6)
-        assert (await linked(w.ctx.database)).sweep_seconds > 0
-        await w.tick()  # a fast look, of which is noted that it was
-        for _ in range(2):
-            seen.clear()
-            await w.tick()
-            assert len(seen) <= 4 + 2, seen
-            assert not any("UPDATE taxiway.links" in sql for sql in seen)
+        assert len(seen) <= 4 + 2, seen
+        assert not any("UPDATE taxiway.links" in sql for sql in seen)

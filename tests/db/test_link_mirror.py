@@ -55,18 +55,17 @@ async def test_a_row_follows_its_video_from_queued_to_completed(database_url: st
         assert await w.rows("SELECT FROM taxiway.mirror_queue") == []
 
 
-async def test_a_prismas_table_is_shown_in_its_own_words(database_url: str) -> None:
-    await execute(database_url, PRISMA)
-    await link(database_url, 'public."Video"', columns=PRISMA_COLUMNS, words=PRISMA_WORDS, search_path="pg_catalog")
-    async with world(database_url) as w:
-        await w.rows("""INSERT INTO public."Video" (id, prompt, "updatedAt") VALUES ('cm1', 'a', '2020-01-01')""")
-        await w.rows("""INSERT INTO public."Video" (id, prompt, "updatedAt") VALUES ('cm2', '', '2020-01-01')""")
-        await w.finish()
-        [good, bad] = await w.rows("""SELECT *, "updatedAt" > '2021-01-01' AS is_new FROM public."Video" ORDER BY id""")
-        assert (good["status"], good["is_new"]) == ("COMPLETED", True)
-        assert good["videoUrl"]
-        assert bad["status"] == "FAILED"
-        assert "no valid request" in bad["errorMessage"]
+async def test_a_prismas_table_is_shown_in_its_own_words(w: World) -> None:
+    await execute(w.url, PRISMA)
+    await link(w.url, 'public."Video"', columns=PRISMA_COLUMNS, words=PRISMA_WORDS, search_path="pg_catalog")
+    await w.rows("""INSERT INTO public."Video" (id, prompt, "updatedAt") VALUES ('cm1', 'a', '2020-01-01')""")
+    await w.rows("""INSERT INTO public."Video" (id, prompt, "updatedAt") VALUES ('cm2', '', '2020-01-01')""")
+    await w.finish()
+    [good, bad] = await w.rows("""SELECT *, "updatedAt" > '2021-01-01' AS is_new FROM public."Video" ORDER BY id""")
+    assert (good["status"], good["is_new"]) == ("COMPLETED", True)
+    assert good["videoUrl"]
+    assert bad["status"] == "FAILED"
+    assert "no valid request" in bad["errorMessage"]
 
 
 async def test_a_row_that_refuses_is_reported_and_tried_again_and_others_go_on(database_url: str) -> None:
@@ -165,52 +164,49 @@ INSTEAD = """
 
 @pytest.mark.parametrize("sql", [VIEW, VIEW.split("CREATE VIEW")[0] + INSTEAD], ids=["updatable", "instead of"])
 @pytest.mark.parametrize("gated", [False, True])
-async def test_a_view_is_written_as_a_table(database_url: str, sql: str, gated: bool) -> None:
-    await execute(database_url, sql)
+async def test_a_view_is_written_as_a_table(w: World, sql: str, gated: bool) -> None:
+    await execute(w.url, sql)
     columns = dict.fromkeys(("image", "user_id", "created_at", "runway_video_id", "error_message", "updated_at"))
-    await link(database_url, "public.jobs", columns=columns, gate=gated)
-    async with world(database_url) as w:
-        await w.rows("INSERT INTO public.base VALUES (1, 'a', 'queued'), (2, '', 'queued'), (3, 'c', 'draft')")
-        await w.finish()
-        rows = await w.rows("SELECT * FROM public.base ORDER BY key")
-        assert [row["state"] for row in rows] == ["completed", "failed", "draft"]
-        assert rows[0]["url"]
+    await link(w.url, "public.jobs", columns=columns, gate=gated)
+    await w.rows("INSERT INTO public.base VALUES (1, 'a', 'queued'), (2, '', 'queued'), (3, 'c', 'draft')")
+    await w.finish()
+    rows = await w.rows("SELECT * FROM public.base ORDER BY key")
+    assert [row["state"] for row in rows] == ["completed", "failed", "draft"]
+    assert rows[0]["url"]
 
 
 @pytest.mark.parametrize("by", ["RANGE (created_at)", "LIST (status)"])
-async def test_a_partitioned_table_is_written(database_url: str, by: str) -> None:
+async def test_a_partitioned_table_is_written(w: World, by: str) -> None:
     key = "created_at" if "created" in by else "status"
     await execute(
-        database_url,
+        w.url,
         BASE.replace("id uuid PRIMARY KEY", "id uuid").rstrip().rstrip(")")
         + f"), PRIMARY KEY (id, {key})) PARTITION BY {by}",
         "CREATE TABLE public.videos_all PARTITION OF public.videos DEFAULT",
     )
     if key == "status":
-        await execute(database_url, "CREATE TABLE public.done PARTITION OF public.videos FOR VALUES IN ('completed')")
-    await link(database_url)
-    async with world(database_url) as w:
-        row = await insert(w)
-        await w.finish()
-        assert (await app_row(w, row))["status"] == "completed"
+        await execute(w.url, "CREATE TABLE public.done PARTITION OF public.videos FOR VALUES IN ('completed')")
+    await link(w.url)
+    row = await insert(w)
+    await w.finish()
+    assert (await app_row(w, row))["status"] == "completed"
 
 
-async def test_lengths_and_values_that_do_not_fit(database_url: str) -> None:
+async def test_lengths_and_values_that_do_not_fit(w: World) -> None:
     await execute(
-        database_url,
+        w.url,
         BASE.replace("error_message text", "error_message varchar(20)").replace(
             "video_url text", "video_url varchar(9)"
         ),
     )
-    await link(database_url)
-    async with world(database_url) as w:
-        refused, fine = await insert(w, prompt=""), await insert(w)
-        await w.finish()
-        row = await app_row(w, refused)
-        assert (row["status"], len(row["error_message"])) == ("failed", 20)
-        assert (await app_row(w, fine))["status"] == "processing"  # an address that is cut leads nowhere
-        [bad] = await w.rows("SELECT sqlstate FROM taxiway.rows WHERE error IS NOT NULL")
-        assert bad["sqlstate"] == "22001"
+    await link(w.url)
+    refused, fine = await insert(w, prompt=""), await insert(w)
+    await w.finish()
+    row = await app_row(w, refused)
+    assert (row["status"], len(row["error_message"])) == ("failed", 20)
+    assert (await app_row(w, fine))["status"] == "processing"  # an address that is cut leads nowhere
+    [bad] = await w.rows("SELECT sqlstate FROM taxiway.rows WHERE error IS NOT NULL")
+    assert bad["sqlstate"] == "22001"
 
 
 async def test_a_row_that_another_transaction_holds_is_passed_over(database_url: str) -> None:

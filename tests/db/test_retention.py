@@ -14,7 +14,7 @@ from service.steps import prune
 from service.store import blanking, retention
 from service.store.pending_work import pending_work
 from tests.database import connected
-from tests.world import World, world
+from tests.world import World
 
 pytestmark = pytest.mark.anyio
 
@@ -59,37 +59,35 @@ async def walked(w: World, limit: int = 10) -> int:
     raise AssertionError("the walks do not come to an end")
 
 
-async def test_polls_go_and_the_cost_stays(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await completed(w)
-        before = await entry(w, video_id)
-        assert json.loads(before["recent_polls"])
-        await w.later(days=retention.KEEP_DAYS - 1)
-        assert (await w.tick())["prune"]["pruned"] == 0
-        assert json.loads((await entry(w, video_id))["recent_polls"])
-        await w.later(days=1, minutes=1)
-        assert (await w.tick())["prune"]["pruned"] > 0
-        after = await entry(w, video_id)
-        moved = {name for name, value in before.items() if after[name] != value}
-        times = {"opened_at", "call_deadline", "deadline", "closed_at", "settled_at"}  # this test turned them
-        assert (after["recent_polls"], moved) == (None, times | {"recent_polls"})
-        assert after["cost_credits"] > 0
-        story = (await w.api.get(f"/videos/{video_id}/events")).json()["events"]
-        [polled] = [one for one in story if one["event"] == "polled"]
-        assert (polled["polls"], polled["task_status"]) == (before["polls"], None)
+async def test_polls_go_and_the_cost_stays(w: World) -> None:
+    video_id = await completed(w)
+    before = await entry(w, video_id)
+    assert json.loads(before["recent_polls"])
+    await w.later(days=retention.KEEP_DAYS - 1)
+    assert (await w.tick())["prune"]["pruned"] == 0
+    assert json.loads((await entry(w, video_id))["recent_polls"])
+    await w.later(days=1, minutes=1)
+    assert (await w.tick())["prune"]["pruned"] > 0
+    after = await entry(w, video_id)
+    moved = {name for name, value in before.items() if after[name] != value}
+    times = {"opened_at", "call_deadline", "deadline", "closed_at", "settled_at"}  # this test turned them
+    assert (after["recent_polls"], moved) == (None, times | {"recent_polls"})
+    assert after["cost_credits"] > 0
+    story = (await w.api.get(f"/videos/{video_id}/events")).json()["events"]
+    [polled] = [one for one in story if one["event"] == "polled"]
+    assert (polled["polls"], polled["task_status"]) == (before["polls"], None)
 
 
-async def test_what_was_pruned_is_not_looked_at_again(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await completed(w)
-        await w.later(days=retention.KEEP_DAYS, minutes=1)
-        await w.tick()
-        assert (await position(w, "ledger_walk"))[1]
-        assert not (await pending_work(w.ctx.database)).prune
-        assert (await entry(w, video_id))["recent_polls"] is None
-        await w.rows("UPDATE taxiway.submissions SET recent_polls = '[[0, null, null]]'")
-        await w.rows(DUE)
-        assert await walked(w) == 0
+async def test_what_was_pruned_is_not_looked_at_again(w: World) -> None:
+    video_id = await completed(w)
+    await w.later(days=retention.KEEP_DAYS, minutes=1)
+    await w.tick()
+    assert (await position(w, "ledger_walk"))[1]
+    assert not (await pending_work(w.ctx.database)).prune
+    assert (await entry(w, video_id))["recent_polls"] is None
+    await w.rows("UPDATE taxiway.submissions SET recent_polls = '[[0, null, null]]'")
+    await w.rows(DUE)
+    assert await walked(w) == 0
 
 
 OPENED = """
@@ -118,112 +116,103 @@ async def kept(w: World) -> set[int]:
     return {row["id"] for row in await w.rows("SELECT id FROM taxiway.submissions WHERE recent_polls <> '[]'")}
 
 
-async def test_the_walk_waits_at_what_is_under_way(database_url: str) -> None:
-    async with world(database_url) as w:
-        await opened(w, "accepted", 20, 19)
-        await opened(w, "unknown", 20, None)  # for good: nothing would ever follow it
-        under_way = await opened(w, "accepted", 19, None)
-        behind = [await opened(w, "accepted", age, 8) for age in (18.99, 18)]
-        await w.rows(FROM_THE_BEGINNING)
-        assert await walked(w) == 2
-        assert await kept(w) == {under_way, *behind}
-        await w.rows("UPDATE taxiway.submissions SET settled_at = taxiway.now() WHERE id = $1", under_way)
-        await w.rows(DUE)
-        assert await walked(w) == 0
-        await w.rows(
-            "UPDATE taxiway.submissions SET settled_at = taxiway.now() - interval '7 days' WHERE id = $1", under_way
-        )
-        await w.rows(DUE)
-        assert await walked(w) == 3
-        assert await kept(w) == set()
+async def test_the_walk_waits_at_what_is_under_way(w: World) -> None:
+    await opened(w, "accepted", 20, 19)
+    await opened(w, "unknown", 20, None)  # for good: nothing would ever follow it
+    under_way = await opened(w, "accepted", 19, None)
+    behind = [await opened(w, "accepted", age, 8) for age in (18.99, 18)]
+    await w.rows(FROM_THE_BEGINNING)
+    assert await walked(w) == 2
+    assert await kept(w) == {under_way, *behind}
+    await w.rows("UPDATE taxiway.submissions SET settled_at = taxiway.now() WHERE id = $1", under_way)
+    await w.rows(DUE)
+    assert await walked(w) == 0
+    await w.rows(
+        "UPDATE taxiway.submissions SET settled_at = taxiway.now() - interval '7 days' WHERE id = $1", under_way
+    )
+    await w.rows(DUE)
+    assert await walked(w) == 3
+    assert await kept(w) == set()
 
 
 @pytest.mark.parametrize("outcome", ["accepted", "unknown", None])
-async def test_the_walk_stops_at_what_is_young(database_url: str, outcome: str | None) -> None:
-    async with world(database_url) as w:
-        old = await opened(w, outcome, retention.KEEP_DAYS + 0.01, None)
-        young = await opened(w, outcome, retention.KEEP_DAYS - 0.01, None)
-        await w.rows(FROM_THE_BEGINNING)
-        passed = {old} if outcome == "unknown" else set()
-        assert await walked(w) == len(passed)
-        assert await kept(w) == {old, young} - passed
-        await w.rows(
-            "UPDATE taxiway.submissions "
-            "SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = taxiway.now()"
-        )
-        await w.later(days=7, hours=1)
-        assert await walked(w) == 2 - len(passed)
-        assert await kept(w) == set()
+async def test_the_walk_stops_at_what_is_young(w: World, outcome: str | None) -> None:
+    old = await opened(w, outcome, retention.KEEP_DAYS + 0.01, None)
+    young = await opened(w, outcome, retention.KEEP_DAYS - 0.01, None)
+    await w.rows(FROM_THE_BEGINNING)
+    passed = {old} if outcome == "unknown" else set()
+    assert await walked(w) == len(passed)
+    assert await kept(w) == {old, young} - passed
+    await w.rows(
+        "UPDATE taxiway.submissions "
+        "SET outcome = 'accepted', closed_at = opened_at, task_id = id::text, settled_at = taxiway.now()"
+    )
+    await w.later(days=7, hours=1)
+    assert await walked(w) == 2 - len(passed)
+    assert await kept(w) == set()
 
 
-async def test_a_task_that_never_ends_does_not_hold_the_walk_up_for_ever(database_url: str) -> None:
-    async with world(database_url) as w:
-        for age in (retention.WAIT_DAYS + 0.01, retention.WAIT_DAYS - 0.01):
-            await opened(w, "accepted", age, None)
-        behind = await opened(w, "accepted", retention.WAIT_DAYS - 1, 10)
-        await w.rows(FROM_THE_BEGINNING)
-        assert await walked(w) == 1
-        await w.later(days=1)
-        assert await walked(w) == 2
-        assert behind not in await kept(w)
+async def test_a_task_that_never_ends_does_not_hold_the_walk_up_for_ever(w: World) -> None:
+    for age in (retention.WAIT_DAYS + 0.01, retention.WAIT_DAYS - 0.01):
+        await opened(w, "accepted", age, None)
+    behind = await opened(w, "accepted", retention.WAIT_DAYS - 1, 10)
+    await w.rows(FROM_THE_BEGINNING)
+    assert await walked(w) == 1
+    await w.later(days=1)
+    assert await walked(w) == 2
+    assert behind not in await kept(w)
 
 
-async def test_a_walk_goes_on_with_the_next_tick_until_its_end(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_walk_goes_on_with_the_next_tick_until_its_end(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
-    async with world(database_url) as w:
-        at = retention.KEEP_DAYS + 0.1
-        await w.rows(OPENED.replace("AS opened", "AS opened, generate_series(1, 5)"), "accepted", days(at), days(8))
-        await w.rows(FROM_THE_BEGINNING)
-        await w.rows(
-            "UPDATE taxiway.maintenance SET taken_at = taxiway.now() - interval '8 days' WHERE name = 'ledger_walk'"
-        )
-        counts = [(await w.tick())["prune"]["pruned"] for _ in range(8)]
-        assert [n for n in counts if n] == [2, 2, 1]  # all of one moment, and none twice
-        assert (await position(w, "ledger_walk"))[1]
-        assert not (await pending_work(w.ctx.database)).prune
+    at = retention.KEEP_DAYS + 0.1
+    await w.rows(OPENED.replace("AS opened", "AS opened, generate_series(1, 5)"), "accepted", days(at), days(8))
+    await w.rows(FROM_THE_BEGINNING)
+    await w.rows(
+        "UPDATE taxiway.maintenance SET taken_at = taxiway.now() - interval '8 days' WHERE name = 'ledger_walk'"
+    )
+    counts = [(await w.tick())["prune"]["pruned"] for _ in range(8)]
+    assert [n for n in counts if n] == [2, 2, 1]  # all of one moment, and none twice
+    assert (await position(w, "ledger_walk"))[1]
+    assert not (await pending_work(w.ctx.database)).prune
 
 
-async def test_an_entry_that_somebody_holds_is_not_waited_for(database_url: str) -> None:
-    async with world(database_url) as w:
-        held, free = await opened(w, "accepted", 9, 9), await opened(w, "accepted", 9, 9)
-        await w.rows(FROM_THE_BEGINNING)
-        async with connected(database_url) as other, other.transaction():
-            await other.execute("SELECT FROM taxiway.submissions WHERE id = $1 FOR UPDATE", held)
-            async with asyncio.timeout(5):
-                assert await walked(w) == 1
-        assert await kept(w) == {held}
-        assert free not in await kept(w)
+async def test_an_entry_that_somebody_holds_is_not_waited_for(w: World) -> None:
+    held, free = await opened(w, "accepted", 9, 9), await opened(w, "accepted", 9, 9)
+    await w.rows(FROM_THE_BEGINNING)
+    async with connected(w.url) as other, other.transaction():
+        await other.execute("SELECT FROM taxiway.submissions WHERE id = $1 FOR UPDATE", held)
+        async with asyncio.timeout(5):
+            assert await walked(w) == 1
+    assert await kept(w) == {held}
+    assert free not in await kept(w)
 
 
-async def test_a_walk_has_one_walker_at_a_time(database_url: str) -> None:
-    async with world(database_url) as w:
-        for age in range(8, 12):
-            await opened(w, "accepted", age, 8)
-        await w.rows(FROM_THE_BEGINNING)
-        async with connected(database_url) as other, other.transaction():
-            await other.execute("SELECT FROM taxiway.maintenance FOR UPDATE")
-            async with asyncio.timeout(5):
-                assert await retention.walk(w.ctx.database, 10) == 0
-        assert sum(await asyncio.gather(*(walked(w) for _ in range(4)))) == 4
+async def test_a_walk_has_one_walker_at_a_time(w: World) -> None:
+    for age in range(8, 12):
+        await opened(w, "accepted", age, 8)
+    await w.rows(FROM_THE_BEGINNING)
+    async with connected(w.url) as other, other.transaction():
+        await other.execute("SELECT FROM taxiway.maintenance FOR UPDATE")
+        async with asyncio.timeout(5):
+            assert await retention.walk(w.ctx.database, 10) == 0
+    assert sum(await asyncio.gather(*(walked(w) for _ in range(4)))) == 4
 
 
-async def test_what_is_searched_goes_after_its_video(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_searched_goes_after_its_video(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH", 2)
-    async with world(database_url) as w:
-        ids = [await w.enqueue() for _ in range(5)]
-        await w.finish()
-        await w.later(days=30)
-        for _ in range(4):
-            await w.tick()
-        await w.rows("DELETE FROM taxiway.videos WHERE id = ANY($1)", ids[:4])
-        assert len(await w.rows("SELECT FROM taxiway.search")) == 5
-        assert (await w.tick())["prune"]["pruned"] == 0  # it rests
-        await w.later(days=1, minutes=1)
-        pruned = [(await w.tick())["prune"]["pruned"] for _ in range(4)]
-        assert sum(pruned) == 4
-        assert [row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway.search")] == [ids[4]]
-        assert await position(w, "search_walk") == (str(UUID(int=0)), True)
-        assert len(await w.rows("SELECT FROM taxiway.submissions")) == 5
-        assert (await w.tick())["prune"]["pruned"] == 0
+    ids = [await w.enqueue() for _ in range(5)]
+    await w.finish()
+    await w.later(days=30)
+    for _ in range(4):
+        await w.tick()
+    await w.rows("DELETE FROM taxiway.videos WHERE id = ANY($1)", ids[:4])
+    assert len(await w.rows("SELECT FROM taxiway.search")) == 5
+    assert (await w.tick())["prune"]["pruned"] == 0  # it rests
+    await w.later(days=1, minutes=1)
+    pruned = [(await w.tick())["prune"]["pruned"] for _ in range(4)]
+    assert sum(pruned) == 4
+    assert [row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway.search")] == [ids[4]]
+    assert await position(w, "search_walk") == (str(UUID(int=0)), True)
+    assert len(await w.rows("SELECT FROM taxiway.submissions")) == 5
+    assert (await w.tick())["prune"]["pruned"] == 0

@@ -62,49 +62,45 @@ ACCEPT = Decision(Status.PROCESSING)
 # Claim
 
 
-async def test_claims_take_the_highest_priority_and_then_the_oldest(database_url: str) -> None:
-    async with world(database_url) as w:
-        await warm(w.url, 8)
-        low, first, second, high = (
-            await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
-        )  # fmt: skip
-        assert [submission.video_id for submission in await claim(w, 2)] != []
-        taken = {row["id"] for row in await w.rows("SELECT id FROM taxiway.videos WHERE status = 'processing'")}
-        assert taken == {high, first}
-        assert {submission.video_id for submission in await claim(w, 1)} == {second}
-        assert {submission.video_id for submission in await claim(w, 1)} == {low}
-        assert await claim(w) == []
+async def test_claims_take_the_highest_priority_and_then_the_oldest(w: World) -> None:
+    await warm(w.url, 8)
+    low, first, second, high = (
+        await w.enqueue(priority=-1), await w.enqueue(), await w.enqueue(), await w.enqueue(priority=5),
+    )  # fmt: skip
+    assert [submission.video_id for submission in await claim(w, 2)] != []
+    taken = {row["id"] for row in await w.rows("SELECT id FROM taxiway.videos WHERE status = 'processing'")}
+    assert taken == {high, first}
+    assert {submission.video_id for submission in await claim(w, 1)} == {second}
+    assert {submission.video_id for submission in await claim(w, 1)} == {low}
+    assert await claim(w) == []
 
 
-async def test_nothing_is_claimed_before_its_time_or_twice(database_url: str) -> None:
-    async with world(database_url) as w:
-        await warm(w.url, 40)
-        await w.enqueue(run_after="2099-01-01T00:00:00Z")
-        for _ in range(20):
-            await w.enqueue()
-        claims = await asyncio.gather(*(claim(w, 4) for _ in range(8)))
-        ids = [submission.video_id for claims in claims for submission in claims]
-        assert len(ids) == len(set(ids)) == 20
+async def test_nothing_is_claimed_before_its_time_or_twice(w: World) -> None:
+    await warm(w.url, 40)
+    await w.enqueue(run_after="2099-01-01T00:00:00Z")
+    for _ in range(20):
+        await w.enqueue()
+    claims = await asyncio.gather(*(claim(w, 4) for _ in range(8)))
+    ids = [submission.video_id for claims in claims for submission in claims]
+    assert len(ids) == len(set(ids)) == 20
 
 
-async def test_a_claim_does_not_wait_for_a_row_that_is_held(database_url: str) -> None:
-    async with world(database_url) as w:
-        held, free = await w.enqueue(), await w.enqueue()
-        async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
-            assert [submission.video_id for submission in await claim(w)] == [free]
+async def test_a_claim_does_not_wait_for_a_row_that_is_held(w: World) -> None:
+    held, free = await w.enqueue(), await w.enqueue()
+    async with connected(w.url) as app, app.transaction():
+        await app.execute("SELECT FROM taxiway.videos WHERE id = $1 FOR UPDATE", held)
+        assert [submission.video_id for submission in await claim(w)] == [free]
 
 
 # Submit
 
 
-async def test_two_creates_are_never_sent_for_one_submission(database_url: str) -> None:
-    async with world(database_url) as w:
-        for _ in range(30):
-            await w.enqueue()
-        await asyncio.gather(*(w.tick() for _ in range(6)))
-        assert len(w.creates) == 30
-        assert len({entry.task_id for entry in w.creates}) == 30
+async def test_two_creates_are_never_sent_for_one_submission(w: World) -> None:
+    for _ in range(30):
+        await w.enqueue()
+    await asyncio.gather(*(w.tick() for _ in range(6)))
+    assert len(w.creates) == 30
+    assert len({entry.task_id for entry in w.creates}) == 30
 
 
 @pytest.mark.parametrize(("budget", "hard_limit", "creates"), [(0.001, None, 1), (20, None, 3), (20, 25, 3)])
@@ -144,21 +140,19 @@ async def test_a_call_ends_before_the_platform_kills() -> None:
     assert deadline(60, hard=40).call_seconds(60) == 35
 
 
-async def test_stopping_claims_nothing_more(database_url: str) -> None:
-    async with world(database_url) as w:
+async def test_stopping_claims_nothing_more(w: World) -> None:
+    await w.enqueue()
+    counts = await w.tick(stopping=lambda: True)
+    assert counts["submit"]["claimed"] == 0
+
+
+async def test_the_usual_time_of_a_create_is_read_from_the_ledger(w: World) -> None:
+    assert await claims.p95_seconds(w.ctx.database) is None
+    for _ in range(3):
         await w.enqueue()
-        counts = await w.tick(stopping=lambda: True)
-        assert counts["submit"]["claimed"] == 0
-
-
-async def test_the_usual_time_of_a_create_is_read_from_the_ledger(database_url: str) -> None:
-    async with world(database_url) as w:
-        assert await claims.p95_seconds(w.ctx.database) is None
-        for _ in range(3):
-            await w.enqueue()
-        await w.tick()
-        await execute(database_url, "UPDATE taxiway.submissions SET opened_at = closed_at - interval '4 s'")
-        assert await claims.p95_seconds(w.ctx.database) == pytest.approx(4)
+    await w.tick()
+    await execute(w.url, "UPDATE taxiway.submissions SET opened_at = closed_at - interval '4 s'")
+    assert await claims.p95_seconds(w.ctx.database) == pytest.approx(4)
 
 
 async def test_what_was_not_sent_waits_and_is_sent_once(database_url: str) -> None:
@@ -177,112 +171,104 @@ async def test_what_was_not_sent_waits_and_is_sent_once(database_url: str) -> No
         assert len(w.creates) == 1
 
 
-async def test_a_refusal_fails_with_runways_words(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("status=403, body=runway")
-        video_id = await w.enqueue()
-        await w.tick()
-        row = await w.row(video_id)
-        assert (row["status"], row["error_code"]) == ("failed", "REJECTED")
-        assert row["error_message"].startswith("Runway refused the request: ")
+async def test_a_refusal_fails_with_runways_words(w: World) -> None:
+    w.faults("status=403, body=runway")
+    video_id = await w.enqueue()
+    await w.tick()
+    row = await w.row(video_id)
+    assert (row["status"], row["error_code"]) == ("failed", "REJECTED")
+    assert row["error_message"].startswith("Runway refused the request: ")
 
 
-async def test_one_task_id_for_two_submissions_is_stored_once(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue(), await w.enqueue()
-        one, two = await claim(w)
-        outcome = await send(w, one)
-        answers = [
-            as_outcome_row(submission.submission_id, submission.video_id, outcome, ACCEPT) for submission in (one, two)
-        ]
-        await submissions.save_each(w.ctx.database, answers)
-        ledger = await w.rows("SELECT outcome FROM taxiway.submissions ORDER BY id")
-        assert [row["outcome"] for row in ledger] == ["accepted", "unknown"]
-        assert (await w.row(two.video_id))["error_code"] == "SUBMISSION_UNKNOWN"
+async def test_one_task_id_for_two_submissions_is_stored_once(w: World) -> None:
+    await w.enqueue(), await w.enqueue()
+    one, two = await claim(w)
+    outcome = await send(w, one)
+    answers = [
+        as_outcome_row(submission.submission_id, submission.video_id, outcome, ACCEPT) for submission in (one, two)
+    ]
+    await submissions.save_each(w.ctx.database, answers)
+    ledger = await w.rows("SELECT outcome FROM taxiway.submissions ORDER BY id")
+    assert [row["outcome"] for row in ledger] == ["accepted", "unknown"]
+    assert (await w.row(two.video_id))["error_code"] == "SUBMISSION_UNKNOWN"
 
 
-async def test_saving_goes_on_until_the_database_is_back(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        waits: list[float] = []
+async def test_saving_goes_on_until_the_database_is_back(w: World) -> None:
+    video_id = await w.enqueue()
+    waits: list[float] = []
 
-        async def sleep(seconds: float) -> None:
-            waits.append(seconds)
-            if len(waits) == 3:
-                await execute(database_url, "ALTER TABLE taxiway.gone RENAME TO submissions")
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            await execute(w.url, "ALTER TABLE taxiway.gone RENAME TO submissions")
 
-        [submission] = await claim(w)
-        outcome = await send(w, submission)
-        await execute(database_url, "ALTER TABLE taxiway.submissions RENAME TO gone")
-        patient = replace(w.ctx, sleep=sleep)
-        with pytest.raises(NotConfigured):
-            await ledger.of_video(w.ctx.database, video_id)
-        await saving.save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
-        assert waits == [0.2, 0.4, 0.8]
-        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+    [submission] = await claim(w)
+    outcome = await send(w, submission)
+    await execute(w.url, "ALTER TABLE taxiway.submissions RENAME TO gone")
+    patient = replace(w.ctx, sleep=sleep)
+    with pytest.raises(NotConfigured):
+        await ledger.of_video(w.ctx.database, video_id)
+    await saving.save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
+    assert waits == [0.2, 0.4, 0.8]
+    assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
 
-async def test_however_long_the_database_is_away_an_answer_is_saved(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        [submission] = await claim(w)
-        outcome = await send(w, submission)
-        waits: list[float] = []
-        save_each = submissions.save_each
+async def test_however_long_the_database_is_away_an_answer_is_saved(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await w.enqueue()
+    [submission] = await claim(w)
+    outcome = await send(w, submission)
+    waits: list[float] = []
+    save_each = submissions.save_each
 
-        async def sleep(seconds: float) -> None:
-            waits.append(seconds)
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
 
-        async def away(*arguments: Any) -> Any:
-            if len(waits) < 10 * saving.HELD_TRIES:
-                raise DatabaseUnavailable("no answer")
-            return await save_each(*arguments)
+    async def away(*arguments: Any) -> Any:
+        if len(waits) < 10 * saving.HELD_TRIES:
+            raise DatabaseUnavailable("no answer")
+        return await save_each(*arguments)
 
-        monkeypatch.setattr(submissions, "save_each", away)
-        row = as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)
-        left = await saving.save_together(replace(w.ctx, sleep=sleep), [row], Grace(w.ctx.monotonic))
-        assert list(left.answers) == []
-        assert max(waits) == saving.SAVE_AGAIN_CAP_SECONDS
-        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+    monkeypatch.setattr(submissions, "save_each", away)
+    row = as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)
+    left = await saving.save_together(replace(w.ctx, sleep=sleep), [row], Grace(w.ctx.monotonic))
+    assert list(left.answers) == []
+    assert max(waits) == saving.SAVE_AGAIN_CAP_SECONDS
+    assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
 
 # A row that is held while its answer arrives
 
 
-async def test_an_answer_for_a_held_row_goes_to_the_ledger_and_rescue_completes_it(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        [submission] = await claim(w)
-        outcome = await send(w, submission)
-        async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
-            assert await save(w, submission, outcome, ACCEPT) == "locked"
-            assert (await rescue.run_once(w.ctx))["completed"] == 0
-            assert (await w.ledger(video_id))[0]["task_id"] == outcome.task_id
-        assert (await w.row(video_id))["open_submission_id"] == submission.submission_id
-        assert (await rescue.run_once(w.ctx))["completed"] == 1
-        row = await w.row(video_id)
-        assert (row["status"], row["runway_video_id"]) == ("processing", outcome.task_id)
-        assert (await w.ledger(video_id))[0]["unsaved"] is None
-        await w.finish()
-        assert len(w.creates) == 1
+async def test_an_answer_for_a_held_row_goes_to_the_ledger_and_rescue_completes_it(w: World) -> None:
+    video_id = await w.enqueue()
+    [submission] = await claim(w)
+    outcome = await send(w, submission)
+    async with connected(w.url) as app, app.transaction():
+        await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
+        assert await save(w, submission, outcome, ACCEPT) == "locked"
+        assert (await rescue.run_once(w.ctx))["completed"] == 0
+        assert (await w.ledger(video_id))[0]["task_id"] == outcome.task_id
+    assert (await w.row(video_id))["open_submission_id"] == submission.submission_id
+    assert (await rescue.run_once(w.ctx))["completed"] == 1
+    row = await w.row(video_id)
+    assert (row["status"], row["runway_video_id"]) == ("processing", outcome.task_id)
+    assert (await w.ledger(video_id))[0]["unsaved"] is None
+    await w.finish()
+    assert len(w.creates) == 1
 
 
 # Rescue, late answers, adoption
 
 
-async def test_a_lapsed_submission_is_unknown_and_not_before_its_deadline(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await claim(w)
-        await w.later(seconds=85)
-        assert (await rescue.run_once(w.ctx))["lapsed"] == 0
-        await w.later(seconds=6)
-        assert (await rescue.run_once(w.ctx))["lapsed"] == 1
-        row = await w.row(video_id)
-        assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
+async def test_a_lapsed_submission_is_unknown_and_not_before_its_deadline(w: World) -> None:
+    video_id = await w.enqueue()
+    await claim(w)
+    await w.later(seconds=85)
+    assert (await rescue.run_once(w.ctx))["lapsed"] == 0
+    await w.later(seconds=6)
+    assert (await rescue.run_once(w.ctx))["lapsed"] == 1
+    row = await w.row(video_id)
+    assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
 
 
 @pytest.mark.parametrize(
@@ -294,18 +280,17 @@ async def test_a_lapsed_submission_is_unknown_and_not_before_its_deadline(databa
     ],
 )
 async def test_a_late_answer_resolves_an_unknown(
-    database_url: str, outcome: Outcome, decision: Decision, status: str, settled: bool
+    w: World, outcome: Outcome, decision: Decision, status: str, settled: bool
 ) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        [submission] = await claim(w)
-        await w.later(minutes=2)
-        await rescue.run_once(w.ctx)
-        await save(w, submission, outcome, decision)
-        assert (await w.row(video_id))["status"] == status
-        [entry] = await w.ledger(video_id)
-        assert (entry["settled_at"] is not None) is settled
-        assert entry["outcome"] == outcome.kind.value
+    video_id = await w.enqueue()
+    [submission] = await claim(w)
+    await w.later(minutes=2)
+    await rescue.run_once(w.ctx)
+    await save(w, submission, outcome, decision)
+    assert (await w.row(video_id))["status"] == status
+    [entry] = await w.ledger(video_id)
+    assert (entry["settled_at"] is not None) is settled
+    assert entry["outcome"] == outcome.kind.value
 
 
 async def lapse(w: World) -> tuple[UUID, OpenSubmission, Outcome]:
@@ -318,48 +303,44 @@ async def lapse(w: World) -> tuple[UUID, OpenSubmission, Outcome]:
     return video_id, submission, outcome
 
 
-async def test_a_late_id_is_attached(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id, submission, outcome = await lapse(w)
-        assert await save(w, submission, outcome, ACCEPT) == "moved"
-        assert await save(w, submission, outcome, ACCEPT) == "nothing"
-        await w.finish()
-        assert (await w.row(video_id))["status"] == "completed"
-        assert len(w.creates) == 1
+async def test_a_late_id_is_attached(w: World) -> None:
+    video_id, submission, outcome = await lapse(w)
+    assert await save(w, submission, outcome, ACCEPT) == "moved"
+    assert await save(w, submission, outcome, ACCEPT) == "nothing"
+    await w.finish()
+    assert (await w.row(video_id))["status"] == "completed"
+    assert len(w.creates) == 1
 
 
-async def test_a_late_id_takes_a_video_out_of_the_queue_again(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id, submission, outcome = await lapse(w)
-        await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
-        assert await save(w, submission, outcome, ACCEPT) == "moved"
-        await w.finish()
-        assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
-        assert len(w.creates) == 1
+async def test_a_late_id_takes_a_video_out_of_the_queue_again(w: World) -> None:
+    video_id, submission, outcome = await lapse(w)
+    await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
+    assert await save(w, submission, outcome, ACCEPT) == "moved"
+    await w.finish()
+    assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
+    assert len(w.creates) == 1
 
 
-async def test_a_late_id_for_a_video_that_is_with_runway_again_is_a_surplus(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id, submission, outcome = await lapse(w)
-        await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
-        await w.tick()
-        assert await save(w, submission, outcome, ACCEPT) == "elsewhere"
-        assert (await w.tick())["cancel"]["deleted"] == 1
-        await w.finish()
-        first, second = await w.ledger(video_id)
-        assert (first["consent"], first["cancel_reason"], first["task_status"]) == ("operator", "surplus", "DELETED")
-        assert second["task_status"] == "SUCCEEDED"
-        assert (await w.row(video_id))["status"] == "completed"
+async def test_a_late_id_for_a_video_that_is_with_runway_again_is_a_surplus(w: World) -> None:
+    video_id, submission, outcome = await lapse(w)
+    await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
+    await w.tick()
+    assert await save(w, submission, outcome, ACCEPT) == "elsewhere"
+    assert (await w.tick())["cancel"]["deleted"] == 1
+    await w.finish()
+    first, second = await w.ledger(video_id)
+    assert (first["consent"], first["cancel_reason"], first["task_status"]) == ("operator", "surplus", "DELETED")
+    assert second["task_status"] == "SUCCEEDED"
+    assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_the_answer_for_a_video_cancelled_meanwhile_is_a_surplus(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        [submission] = await claim(w)
-        await w.api.post(f"/videos/{video_id}/cancel")
-        assert await save(w, submission, await send(w, submission), ACCEPT) == "elsewhere"
-        assert (await w.tick())["cancel"]["deleted"] == 1
-        assert (await w.row(video_id))["status"] == "cancelled"
+async def test_the_answer_for_a_video_cancelled_meanwhile_is_a_surplus(w: World) -> None:
+    video_id = await w.enqueue()
+    [submission] = await claim(w)
+    await w.api.post(f"/videos/{video_id}/cancel")
+    assert await save(w, submission, await send(w, submission), ACCEPT) == "elsewhere"
+    assert (await w.tick())["cancel"]["deleted"] == 1
+    assert (await w.row(video_id))["status"] == "cancelled"
 
 
 async def test_the_policy_resubmits_at_most_so_often(database_url: str) -> None:
@@ -384,29 +365,27 @@ async def test_the_policy_resubmits_what_lapsed(database_url: str) -> None:
         assert (await w.ledger(video_id))[0]["consent"] == "policy"
 
 
-async def test_an_operator_attaches_a_task(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id, _, outcome = await lapse(w)
-        other = await w.enqueue()
-        assert outcome.task_id is not None
-        with pytest.raises(Conflict, match="does not know the task"):
-            await attaching.attach(w.ctx, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
-        with pytest.raises(Conflict, match="no submission of video"):
-            await attaching.attach(w.ctx, other, outcome.task_id)
-        assert await attaching.attach(w.ctx, video_id, outcome.task_id) == "moved"
-        assert await attaching.attach(w.ctx, video_id, outcome.task_id) == "held"
-        await w.finish()
-        assert (await w.row(video_id))["status"] == "completed"
+async def test_an_operator_attaches_a_task(w: World) -> None:
+    video_id, _, outcome = await lapse(w)
+    other = await w.enqueue()
+    assert outcome.task_id is not None
+    with pytest.raises(Conflict, match="does not know the task"):
+        await attaching.attach(w.ctx, video_id, "5b3a2f0e-0000-4000-8000-000000000001")
+    with pytest.raises(Conflict, match="no submission of video"):
+        await attaching.attach(w.ctx, other, outcome.task_id)
+    assert await attaching.attach(w.ctx, video_id, outcome.task_id) == "moved"
+    assert await attaching.attach(w.ctx, video_id, outcome.task_id) == "held"
+    await w.finish()
+    assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_a_task_from_outside_the_submissions_window_is_not_attached(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id, _, outcome = await lapse(w)
-        [task] = w.runway.state.runway.tasks.values()
-        task.created_at = "2020-01-01T00:00:00.000Z"
-        assert outcome.task_id is not None
-        with pytest.raises(Conflict, match="no submission"):
-            await attaching.attach(w.ctx, video_id, outcome.task_id)
+async def test_a_task_from_outside_the_submissions_window_is_not_attached(w: World) -> None:
+    video_id, _, outcome = await lapse(w)
+    [task] = w.runway.state.runway.tasks.values()
+    task.created_at = "2020-01-01T00:00:00.000Z"
+    assert outcome.task_id is not None
+    with pytest.raises(Conflict, match="no submission"):
+        await attaching.attach(w.ctx, video_id, outcome.task_id)
 
 
 # Poll and finalize
@@ -445,16 +424,15 @@ async def test_progress_and_throttling_are_shown(database_url: str) -> None:
         ("fail=NEW.CODE", "NEW.CODE"),
     ],
 )
-async def test_tasks_that_end_badly(database_url: str, fault: str, code: str) -> None:
-    async with world(database_url) as w:
-        w.faults(fault)
-        video_id = await w.enqueue()
-        await w.finish()
-        row = await w.row(video_id)
-        assert (row["status"], row["error_code"]) == ("failed", code)
-        assert row["error_message"]
-        [entry] = await w.ledger(video_id)
-        assert (entry["settled_at"] is None) == (code == "TASK_VANISHED")  # which may have been charged
+async def test_tasks_that_end_badly(w: World, fault: str, code: str) -> None:
+    w.faults(fault)
+    video_id = await w.enqueue()
+    await w.finish()
+    row = await w.row(video_id)
+    assert (row["status"], row["error_code"]) == ("failed", code)
+    assert row["error_message"]
+    [entry] = await w.ledger(video_id)
+    assert (entry["settled_at"] is None) == (code == "TASK_VANISHED")  # which may have been charged
 
 
 @pytest.mark.parametrize(("retries", "creates"), [(0, 1), (2, 3)])
@@ -493,31 +471,29 @@ async def test_a_finished_task_counts_although_it_took_too_long(database_url: st
         assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_a_poll_that_fails_is_taken_again(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        w.faults({"simulate": "status=500", "on": "retrieve"})
-        await w.later(minutes=1)
-        assert (await w.tick())["poll"]["unreachable"] == 1
-        await w.later(seconds=31)
-        assert (await w.tick())["poll"]["completed"] == 1
-        assert (await w.row(video_id))["status"] == "completed"
+async def test_a_poll_that_fails_is_taken_again(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    w.faults({"simulate": "status=500", "on": "retrieve"})
+    await w.later(minutes=1)
+    assert (await w.tick())["poll"]["unreachable"] == 1
+    await w.later(seconds=31)
+    assert (await w.tick())["poll"]["completed"] == 1
+    assert (await w.row(video_id))["status"] == "completed"
 
 
-async def test_a_held_row_is_finalized_later(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        await w.later(minutes=1)
-        [due] = await tasks.claim_due(w.ctx.database, 10)
-        async with connected(database_url) as app, app.transaction():
-            await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
-            assert (await poll.run_once(w.ctx))["polled"] == 0
-        assert due.video.id == video_id
-        await w.later(seconds=31)
-        await w.tick()
-        assert (await w.row(video_id))["status"] == "completed"
+async def test_a_held_row_is_finalized_later(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    await w.later(minutes=1)
+    [due] = await tasks.claim_due(w.ctx.database, 10)
+    async with connected(w.url) as app, app.transaction():
+        await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
+        assert (await poll.run_once(w.ctx))["polled"] == 0
+    assert due.video.id == video_id
+    await w.later(seconds=31)
+    await w.tick()
+    assert (await w.row(video_id))["status"] == "completed"
 
 
 async def seen_of(w: World) -> PollResult:
@@ -530,75 +506,70 @@ async def seen_of(w: World) -> PollResult:
     return seen
 
 
-async def test_finalizing_twice_changes_nothing(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        seen = await seen_of(w)
-        first = await asyncio.gather(*(tasks.finalize(w.ctx.database, [seen]) for _ in range(4)))
-        assert sorted(map(len, first)) == [0, 0, 0, 1]
-        row = await w.row(video_id)
-        late = replace(seen, next_status="failed", error_code="X", output=None)
-        assert await tasks.finalize(w.ctx.database, [late]) == set()
-        assert await w.row(video_id) == row
+async def test_finalizing_twice_changes_nothing(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    seen = await seen_of(w)
+    first = await asyncio.gather(*(tasks.finalize(w.ctx.database, [seen]) for _ in range(4)))
+    assert sorted(map(len, first)) == [0, 0, 0, 1]
+    row = await w.row(video_id)
+    late = replace(seen, next_status="failed", error_code="X", output=None)
+    assert await tasks.finalize(w.ctx.database, [late]) == set()
+    assert await w.row(video_id) == row
 
 
-async def test_what_is_said_of_an_earlier_task_changes_nothing(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("fail=INTERNAL")
-        video_id = await w.enqueue()
-        await w.tick()
-        seen = await seen_of(w)
-        assert await tasks.finalize(w.ctx.database, [seen]) == {video_id}, "queued again"
-        await w.later(minutes=1)
-        await w.tick()
-        row = await w.row(video_id)
-        assert row["runway_video_id"] not in (None, seen.task_id)
-        film = "https://films.example.com/another.mp4"
-        late = replace(seen, next_status="completed", error_code=None, output=[film], video_url=film)
-        assert await tasks.finalize(w.ctx.database, [late]) == set()
-        assert await w.row(video_id) == row
+async def test_what_is_said_of_an_earlier_task_changes_nothing(w: World) -> None:
+    w.faults("fail=INTERNAL")
+    video_id = await w.enqueue()
+    await w.tick()
+    seen = await seen_of(w)
+    assert await tasks.finalize(w.ctx.database, [seen]) == {video_id}, "queued again"
+    await w.later(minutes=1)
+    await w.tick()
+    row = await w.row(video_id)
+    assert row["runway_video_id"] not in (None, seen.task_id)
+    film = "https://films.example.com/another.mp4"
+    late = replace(seen, next_status="completed", error_code=None, output=[film], video_url=film)
+    assert await tasks.finalize(w.ctx.database, [late]) == set()
+    assert await w.row(video_id) == row
 
 
-async def test_polling_alone(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        await w.later(minutes=1)
-        counts = (await poll_only(w.ctx)).as_json()
-        assert set(counts) == {"poll", "seconds", "ref"}
-        assert (await w.row(video_id))["status"] == "completed"
-        assert (await w.rows("SELECT kind FROM taxiway.ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
+async def test_polling_alone(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    await w.later(minutes=1)
+    counts = (await poll_only(w.ctx)).as_json()
+    assert set(counts) == {"poll", "seconds", "ref"}
+    assert (await w.row(video_id))["status"] == "completed"
+    assert (await w.rows("SELECT kind FROM taxiway.ticks ORDER BY id DESC LIMIT 1"))[0]["kind"] == "poll"
 
 
 # Cancel
 
 
-async def test_a_delete_that_fails_is_sent_again(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        await w.api.post(f"/videos/{video_id}/cancel")
-        w.faults({"simulate": "status=502", "on": "delete"})
-        assert (await w.tick())["cancel"]["deleted"] == 0
-        await w.later(seconds=31)
-        assert (await w.tick())["cancel"]["deleted"] == 1
+async def test_a_delete_that_fails_is_sent_again(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    await w.api.post(f"/videos/{video_id}/cancel")
+    w.faults({"simulate": "status=502", "on": "delete"})
+    assert (await w.tick())["cancel"]["deleted"] == 0
+    await w.later(seconds=31)
+    assert (await w.tick())["cancel"]["deleted"] == 1
 
 
-async def test_a_task_that_is_gone_already_counts_as_deleted(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        await w.api.post(f"/videos/{video_id}/cancel")
-        async with w.ctx.runway() as runway:
-            assert await runway.delete((await w.row(video_id))["runway_video_id"])
-        assert (await w.tick())["cancel"]["deleted"] == 0  # one 404 proves nothing
-        for _ in range(2):
-            await w.later(seconds=160)
-            assert (await w.ledger(video_id))[0]["settled_at"] is None
-            deleted = (await w.tick())["cancel"]["deleted"]
-        assert deleted == 1
-        assert (await w.ledger(video_id))[0]["settled_at"] is not None
+async def test_a_task_that_is_gone_already_counts_as_deleted(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    await w.api.post(f"/videos/{video_id}/cancel")
+    async with w.ctx.runway() as runway:
+        assert await runway.delete((await w.row(video_id))["runway_video_id"])
+    assert (await w.tick())["cancel"]["deleted"] == 0  # one 404 proves nothing
+    for _ in range(2):
+        await w.later(seconds=160)
+        assert (await w.ledger(video_id))[0]["settled_at"] is None
+        deleted = (await w.tick())["cancel"]["deleted"]
+    assert deleted == 1
+    assert (await w.ledger(video_id))[0]["settled_at"] is not None
 
 
 # Models
@@ -641,29 +612,27 @@ async def test_a_model_pauses_and_resumes_on_a_probe(database_url: str, fault: s
         assert {(await w.row(video_id))["status"] for video_id in [*ids, text]} == {"completed"}
 
 
-async def test_a_model_is_resumed_by_hand(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        assert await models.pause(w.ctx.database, "gen4_turbo", 900, "daily_limit", "words")
-        assert not await models.pause(w.ctx.database, "gen4_turbo", 60, "daily_limit", "words")
-        assert (await w.tick())["submit"]["claimed"] == 0
-        assert await models.resume(w.ctx.database, "gen4_turbo")
-        assert not await models.resume(w.ctx.database, "gen4_turbo")
-        assert (await w.tick())["submit"]["claimed"] == 1
+async def test_a_model_is_resumed_by_hand(w: World) -> None:
+    await w.enqueue()
+    assert await models.pause(w.ctx.database, "gen4_turbo", 900, "daily_limit", "words")
+    assert not await models.pause(w.ctx.database, "gen4_turbo", 60, "daily_limit", "words")
+    assert (await w.tick())["submit"]["claimed"] == 0
+    assert await models.resume(w.ctx.database, "gen4_turbo")
+    assert not await models.resume(w.ctx.database, "gen4_turbo")
+    assert (await w.tick())["submit"]["claimed"] == 1
 
 
 # The tick
 
 
-async def test_a_tick_is_written_down_and_an_old_one_removed(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.tick()
-        await w.later(days=8)
-        counts = await w.tick()
-        assert counts["prune"]["pruned"] == 1
-        assert await prune.run_once(w.ctx) == {"pruned": 0, "removed": 0}
-        [row] = await w.rows("SELECT * FROM taxiway.ticks")
-        assert (row["kind"], row["error"]) == ("tick", None)
+async def test_a_tick_is_written_down_and_an_old_one_removed(w: World) -> None:
+    await w.tick()
+    await w.later(days=8)
+    counts = await w.tick()
+    assert counts["prune"]["pruned"] == 1
+    assert await prune.run_once(w.ctx) == {"pruned": 0, "removed": 0}
+    [row] = await w.rows("SELECT * FROM taxiway.ticks")
+    assert (row["kind"], row["error"]) == ("tick", None)
 
 
 async def test_a_tick_without_a_key_says_so(database_url: str) -> None:
@@ -673,90 +642,85 @@ async def test_a_tick_without_a_key_says_so(database_url: str) -> None:
 
 
 async def test_a_step_that_fails_is_named_and_costs_the_others_nothing(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object, **__: object) -> dict[str, int]:
         raise RuntimeError("a defect")
 
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.tick()
-        await w.later(minutes=1)
-        monkeypatch.setattr(poll, "run_once", broken)
-        await w.enqueue()
-        counts = (await tick(w.ctx)).as_json()
-        assert counts["submit"]["accepted"] == 1
-        assert counts["errors"] == {"poll": "RuntimeError"}
-        assert (await w.rows("SELECT error FROM taxiway.ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"
+    await w.enqueue()
+    await w.tick()
+    await w.later(minutes=1)
+    monkeypatch.setattr(poll, "run_once", broken)
+    await w.enqueue()
+    counts = (await tick(w.ctx)).as_json()
+    assert counts["submit"]["accepted"] == 1
+    assert counts["errors"] == {"poll": "RuntimeError"}
+    assert (await w.rows("SELECT error FROM taxiway.ticks ORDER BY id DESC"))[0]["error"] == "poll: RuntimeError"
 
 
 async def test_a_tick_that_cannot_be_written_down_still_tells_what_it_did(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
         raise DatabaseUnavailable("gone")
 
-    async with world(database_url) as w:
-        monkeypatch.setattr(ticks, "record", away)
-        await w.enqueue()
-        answer = await w.cron.get("/process-queued")
-        assert (answer.status_code, answer.json()["submit"]["accepted"]) == (200, 1)
-        assert answer.json()["errors"] == {"record": "gone"}
+    monkeypatch.setattr(ticks, "record", away)
+    await w.enqueue()
+    answer = await w.cron.get("/process-queued")
+    assert (answer.status_code, answer.json()["submit"]["accepted"]) == (200, 1)
+    assert answer.json()["errors"] == {"record": "gone"}
 
 
-async def test_a_create_that_comes_too_late_is_not_sent(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        [submission] = await claim(w)
-        runway = Runway(w.ctx.settings, monotonic=lambda: 10.0)
-        result = await runway.create(submission.operation, submission.input, give_up_at=10.0)
-        await runway.aclose()
-        assert result.sent is False  # type: ignore[union-attr]
-        assert w.creates == []
+async def test_a_create_that_comes_too_late_is_not_sent(w: World) -> None:
+    await w.enqueue()
+    [submission] = await claim(w)
+    runway = Runway(w.ctx.settings, monotonic=lambda: 10.0)
+    result = await runway.create(submission.operation, submission.input, give_up_at=10.0)
+    await runway.aclose()
+    assert result.sent is False  # type: ignore[union-attr]
+    assert w.creates == []
 
 
-async def test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim(database_url: str) -> None:
+async def test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim(w: World) -> None:
     """The monotonic clock stands still meanwhile, and the lease is long over."""
-    async with world(database_url) as w:
-        await w.enqueue()
-        slept = [0.0]
-        ctx = replace(w.ctx, now=lambda: w.clock() + slept[0])
-        of_claim = budget.claim
+    await w.enqueue()
+    slept = [0.0]
+    ctx = replace(w.ctx, now=lambda: w.clock() + slept[0])
+    of_claim = budget.claim
 
-        async def suspended(*arguments: Any) -> list[OpenSubmission]:
-            permitted = await of_claim(*arguments)
-            slept[0] = 28 * 60.0
-            return permitted
+    async def suspended(*arguments: Any) -> list[OpenSubmission]:
+        permitted = await of_claim(*arguments)
+        slept[0] = 28 * 60.0
+        return permitted
 
-        with patch.object(budget, "claim", suspended):
-            counts = await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
-        assert (counts["claimed"], counts["not_sent"], w.creates) == (1, 1, [])
+    with patch.object(budget, "claim", suspended):
+        counts = await submit.run_once(ctx, Deadline(ctx.monotonic, ctx.monotonic() + 20))
+    assert (counts["claimed"], counts["not_sent"], w.creates) == (1, 1, [])
 
 
-async def test_polls_by_the_client_of_production(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        task_id = (await w.row(video_id))["runway_video_id"]
-        ctx = replace(w.ctx, transport=None)
-        url = f"{w.ctx.settings.runway_url}/v1/tasks/{task_id}"
-        task = {"id": task_id, "createdAt": "2026-01-01T00:00:00.000Z"}
-        answers: list[tuple[Any, dict[str, int]]] = [
-            (httpx.ReadTimeout, {"polled": 1, "unreachable": 1}),
-            (httpx.Response(500, json={"error": "Oops"}), {"polled": 1, "unreachable": 1}),
-            (httpx.Response(200, json=task | {"status": "RUNNING", "progress": 0.5}), {"polled": 1, "unreachable": 0}),
-            (
-                httpx.Response(200, json=task | {"status": "SUCCEEDED", "output": ["https://example.com/a.mp4"]}),
-                {"polled": 1, "completed": 1},
-            ),
-        ]
-        for answer, counted in answers:
-            await w.later(minutes=5)
-            with mocked() as routes:
-                routes.get(url).mock(side_effect=[answer])
-                counts = await poll.run_once(ctx)
-            assert counted.items() <= counts.items()
-        assert (await w.row(video_id))["video_url"] == "https://example.com/a.mp4"
+async def test_polls_by_the_client_of_production(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    task_id = (await w.row(video_id))["runway_video_id"]
+    ctx = replace(w.ctx, transport=None)
+    url = f"{w.ctx.settings.runway_url}/v1/tasks/{task_id}"
+    task = {"id": task_id, "createdAt": "2026-01-01T00:00:00.000Z"}
+    answers: list[tuple[Any, dict[str, int]]] = [
+        (httpx.ReadTimeout, {"polled": 1, "unreachable": 1}),
+        (httpx.Response(500, json={"error": "Oops"}), {"polled": 1, "unreachable": 1}),
+        (httpx.Response(200, json=task | {"status": "RUNNING", "progress": 0.5}), {"polled": 1, "unreachable": 0}),
+        (
+            httpx.Response(200, json=task | {"status": "SUCCEEDED", "output": ["https://example.com/a.mp4"]}),
+            {"polled": 1, "completed": 1},
+        ),
+    ]
+    for answer, counted in answers:
+        await w.later(minutes=5)
+        with mocked() as routes:
+            routes.get(url).mock(side_effect=[answer])
+            counts = await poll.run_once(ctx)
+        assert counted.items() <= counts.items()
+    assert (await w.row(video_id))["video_url"] == "https://example.com/a.mp4"
 
 
 async def test_a_task_that_runway_cannot_be_asked_about_ends_all_the_same(database_url: str) -> None:
@@ -772,15 +736,14 @@ async def test_a_task_that_runway_cannot_be_asked_about_ends_all_the_same(databa
         assert (await w.tick())["cancel"]["deleted"] == 1
 
 
-async def test_the_part_of_a_code_that_is_for_diagnosis_is_not_in_the_message(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("fail=SAFETY.INPUT.TEXT", "fail=ASSET.INVALID")
-        refused = await w.enqueue()
-        await w.finish()
-        unfit = await w.enqueue()
-        await w.finish()
-        assert (await w.row(refused))["error_message"].endswith("[SAFETY.INPUT]")
-        assert (await w.row(unfit))["error_message"].endswith("[ASSET.INVALID]")
+async def test_the_part_of_a_code_that_is_for_diagnosis_is_not_in_the_message(w: World) -> None:
+    w.faults("fail=SAFETY.INPUT.TEXT", "fail=ASSET.INVALID")
+    refused = await w.enqueue()
+    await w.finish()
+    unfit = await w.enqueue()
+    await w.finish()
+    assert (await w.row(refused))["error_message"].endswith("[SAFETY.INPUT]")
+    assert (await w.row(unfit))["error_message"].endswith("[ASSET.INVALID]")
 
 
 async def test_no_statement_makes_asyncpg_change_the_session(
@@ -809,22 +772,21 @@ async def test_no_statement_makes_asyncpg_change_the_session(
         assert (await w.anyone.get("/health")).status_code == 200
 
 
-async def test_what_cannot_be_stored_costs_the_others_nothing(database_url: str) -> None:
-    async with world(database_url) as w:
-        bad, good = await w.enqueue(), await w.enqueue()
-        await w.tick()
-        await w.later(minutes=1)
-        due = await tasks.claim_due(w.ctx.database, 10)
-        async with w.ctx.runway() as runway:
-            looks = [(await polling.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(one)).result for one in due]
-        broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
-        assert await finalize(w.ctx, broken) == {good}
-        assert (await w.row(good))["status"] == "completed"
-        await w.finish()
-        assert (await w.row(bad))["status"] == "completed"
+async def test_what_cannot_be_stored_costs_the_others_nothing(w: World) -> None:
+    bad, good = await w.enqueue(), await w.enqueue()
+    await w.tick()
+    await w.later(minutes=1)
+    due = await tasks.claim_due(w.ctx.database, 10)
+    async with w.ctx.runway() as runway:
+        looks = [(await polling.Poller(w.ctx, runway, unlimited(w.ctx.monotonic)).poll(one)).result for one in due]
+    broken = [replace(seen, video_url="\x00") if seen.video_id == bad else seen for seen in looks if seen]
+    assert await finalize(w.ctx, broken) == {good}
+    assert (await w.row(good))["status"] == "completed"
+    await w.finish()
+    assert (await w.row(bad))["status"] == "completed"
 
 
-async def test_a_claim_whose_answer_is_lost_is_taken_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_claim_whose_answer_is_lost_is_taken_back(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     claim_for_real = claims.claim
 
     async def lose(*arguments: object, **options: object) -> list[OpenSubmission]:
@@ -835,22 +797,19 @@ async def test_a_claim_whose_answer_is_lost_is_taken_back(database_url: str, mon
     async def no_time(_: float) -> None:
         return
 
-    async with world(database_url) as w:
-        hasty = replace(w.ctx, sleep=no_time)
-        ids = [await w.enqueue() for _ in range(3)]
-        await warm(w.url, 3)
-        monkeypatch.setattr(claims, "claim", lose)
-        with pytest.raises(DatabaseUnavailable):  # nothing else was due: the tick did nothing
-            await tick(hasty)
-        assert [(await w.row(one))["status"] for one in ids] == ["queued"] * 3
-        assert {(await w.ledger(one))[0]["outcome"] for one in ids} == {"not_sent"}
-        await w.finish()
-        assert len(w.creates) == 3
+    hasty = replace(w.ctx, sleep=no_time)
+    ids = [await w.enqueue() for _ in range(3)]
+    await warm(w.url, 3)
+    monkeypatch.setattr(claims, "claim", lose)
+    with pytest.raises(DatabaseUnavailable):  # nothing else was due: the tick did nothing
+        await tick(hasty)
+    assert [(await w.row(one))["status"] for one in ids] == ["queued"] * 3
+    assert {(await w.ledger(one))[0]["outcome"] for one in ids} == {"not_sent"}
+    await w.finish()
+    assert len(w.creates) == 3
 
 
-async def test_a_claim_that_cannot_be_taken_back_ends_as_unknown(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_claim_that_cannot_be_taken_back_ends_as_unknown(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -859,18 +818,17 @@ async def test_a_claim_that_cannot_be_taken_back_ends_as_unknown(
     async def away(*_: object, **__: object) -> list[OpenSubmission]:
         raise DatabaseUnavailable("gone")
 
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await claim(w)
-        monkeypatch.setattr(claims, "claim", away)
-        monkeypatch.setattr(claims, "of_claim", away)
-        with pytest.raises(DatabaseUnavailable):
-            await tick(replace(w.ctx, sleep=sleep))
-        assert waits == [0.2, 0.4, 0.8, 1.6, 3.2]
-        await w.later(minutes=2)
-        await rescue.run_once(w.ctx)
-        assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
-        assert w.creates == []
+    video_id = await w.enqueue()
+    await claim(w)
+    monkeypatch.setattr(claims, "claim", away)
+    monkeypatch.setattr(claims, "of_claim", away)
+    with pytest.raises(DatabaseUnavailable):
+        await tick(replace(w.ctx, sleep=sleep))
+    assert waits == [0.2, 0.4, 0.8, 1.6, 3.2]
+    await w.later(minutes=2)
+    await rescue.run_once(w.ctx)
+    assert (await w.row(video_id))["error_code"] == "SUBMISSION_UNKNOWN"
+    assert w.creates == []
 
 
 async def test_a_database_that_goes_between_two_claims_costs_no_count(

@@ -38,141 +38,127 @@ async def insert(w: World, prompt: str | None = "a boat", image: str | None = IM
     return video_id
 
 
-async def test_a_row_that_the_app_inserts_is_a_video(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await insert(w)
-        counts = await w.tick()
-        assert (counts["intake"]["mapped"], counts["submit"]["accepted"]) == (1, 1)
-        await w.finish()
-        row = await w.row(video_id)
-        assert (row["status"], row["operation"], row["model"]) == ("completed", "image_to_video", "gen4_turbo")
+async def test_a_row_that_the_app_inserts_is_a_video(w: World) -> None:
+    video_id = await insert(w)
+    counts = await w.tick()
+    assert (counts["intake"]["mapped"], counts["submit"]["accepted"]) == (1, 1)
+    await w.finish()
+    row = await w.row(video_id)
+    assert (row["status"], row["operation"], row["model"]) == ("completed", "image_to_video", "gen4_turbo")
 
 
-async def test_without_an_image_it_is_a_text_to_video(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await insert(w, image=None)
-        await w.finish()
-        row = await w.row(video_id)
-        assert (row["status"], row["operation"], row["model"]) == ("completed", "text_to_video", "gen4.5")
+async def test_without_an_image_it_is_a_text_to_video(w: World) -> None:
+    video_id = await insert(w, image=None)
+    await w.finish()
+    row = await w.row(video_id)
+    assert (row["status"], row["operation"], row["model"]) == ("completed", "text_to_video", "gen4.5")
 
 
 @pytest.mark.parametrize(
     ("prompt", "image"), [(None, None), ("", "  "), ("a boat", "http://10.0.0.1/a.jpg"), ("x" * 1001, None)]
 )
 async def test_a_row_that_makes_no_request_fails_and_delays_nobody(
-    database_url: str, prompt: str | None, image: str | None
+    w: World, prompt: str | None, image: str | None
 ) -> None:
-    async with world(database_url) as w:
-        bad = await insert(w, prompt, image)
-        good = await insert(w)
-        counts = await w.tick()
-        assert counts["intake"] | {"refused": 1, "mapped": 1} == counts["intake"]
-        assert counts["submit"]["accepted"] == 1
-        row = await w.row(bad)
-        assert (row["status"], row["error_code"]) == ("failed", "INVALID_REQUEST")
-        assert row["error_message"].startswith("The row makes no valid request: /input/")
-        assert (await w.row(good))["status"] == "processing"
-        assert len(w.creates) == 1
+    bad = await insert(w, prompt, image)
+    good = await insert(w)
+    counts = await w.tick()
+    assert counts["intake"] | {"refused": 1, "mapped": 1} == counts["intake"]
+    assert counts["submit"]["accepted"] == 1
+    row = await w.row(bad)
+    assert (row["status"], row["error_code"]) == ("failed", "INVALID_REQUEST")
+    assert row["error_message"].startswith("The row makes no valid request: /input/")
+    assert (await w.row(good))["status"] == "processing"
+    assert len(w.creates) == 1
 
 
-async def test_an_app_with_a_column_model_chooses_its_model(database_url: str) -> None:
-    async with world(database_url) as w:
-        sql = (
-            "INSERT INTO taxiway.videos (prompt, image_url, model, status) VALUES ('a', $1, $2, 'queued') RETURNING id"
-        )
-        [good] = await w.rows(sql, IMAGE, "gen4.5")
-        [bad] = await w.rows(sql, IMAGE, "sora")
-        await w.finish()
-        assert (await w.row(good["id"]))["model"] == "gen4.5"
-        assert (await w.row(bad["id"]))["error_code"] == "INVALID_REQUEST"
+async def test_an_app_with_a_column_model_chooses_its_model(w: World) -> None:
+    sql = "INSERT INTO taxiway.videos (prompt, image_url, model, status) VALUES ('a', $1, $2, 'queued') RETURNING id"
+    [good] = await w.rows(sql, IMAGE, "gen4.5")
+    [bad] = await w.rows(sql, IMAGE, "sora")
+    await w.finish()
+    assert (await w.row(good["id"]))["model"] == "gen4.5"
+    assert (await w.row(bad["id"]))["error_code"] == "INVALID_REQUEST"
 
 
-async def test_a_row_dragged_back_while_its_task_runs_returns_to_its_task(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        task_id = (await w.row(video_id))["runway_video_id"]
-        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued', runway_video_id = NULL")
-        assert (await w.tick())["rescue"]["restored"] == 1
-        assert (await w.row(video_id))["runway_video_id"] == task_id
-        await w.finish()
-        assert (await w.row(video_id))["status"] == "completed"
-        assert len(w.creates) == 1
+async def test_a_row_dragged_back_while_its_task_runs_returns_to_its_task(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    task_id = (await w.row(video_id))["runway_video_id"]
+    await execute(w.url, "UPDATE taxiway.videos SET status = 'queued', runway_video_id = NULL")
+    assert (await w.tick())["rescue"]["restored"] == 1
+    assert (await w.row(video_id))["runway_video_id"] == task_id
+    await w.finish()
+    assert (await w.row(video_id))["status"] == "completed"
+    assert len(w.creates) == 1
 
 
-async def test_a_row_dragged_back_after_an_unknown_outcome_is_not_sent_again(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("drop_after")
-        video_id = await w.enqueue()
-        await w.tick()
-        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued'")
-        await w.tick()
-        row = await w.row(video_id)
-        assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
-        assert len(w.creates) == 1
+async def test_a_row_dragged_back_after_an_unknown_outcome_is_not_sent_again(w: World) -> None:
+    w.faults("drop_after")
+    video_id = await w.enqueue()
+    await w.tick()
+    await execute(w.url, "UPDATE taxiway.videos SET status = 'queued'")
+    await w.tick()
+    row = await w.row(video_id)
+    assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
+    assert len(w.creates) == 1
 
 
-async def test_a_row_dragged_back_after_a_settled_failure_is_sent_again_with_its_new_prompt(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("fail=SAFETY.INPUT.TEXT")
-        video_id = await insert(w, prompt="something refused")
-        await w.finish()
-        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued', prompt = 'a boat'")
-        await w.finish()
-        row = await w.row(video_id)
-        assert row["status"] == "completed"
-        assert [entry.prompt for entry in w.creates] == ["something refused", "a boat"]
+async def test_a_row_dragged_back_after_a_settled_failure_is_sent_again_with_its_new_prompt(w: World) -> None:
+    w.faults("fail=SAFETY.INPUT.TEXT")
+    video_id = await insert(w, prompt="something refused")
+    await w.finish()
+    await execute(w.url, "UPDATE taxiway.videos SET status = 'queued', prompt = 'a boat'")
+    await w.finish()
+    row = await w.row(video_id)
+    assert row["status"] == "completed"
+    assert [entry.prompt for entry in w.creates] == ["something refused", "a boat"]
 
 
-async def test_an_api_row_dragged_back_keeps_its_request(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("fail=SAFETY.INPUT.TEXT")
-        await w.enqueue(input={"promptText": "a boat", "promptImage": IMAGE, "duration": 3})
-        await w.finish()
-        await execute(database_url, "UPDATE taxiway.videos SET status = 'queued'")
-        await w.finish()
-        assert [entry.charged for entry in w.creates] == [15, 15]
+async def test_an_api_row_dragged_back_keeps_its_request(w: World) -> None:
+    w.faults("fail=SAFETY.INPUT.TEXT")
+    await w.enqueue(input={"promptText": "a boat", "promptImage": IMAGE, "duration": 3})
+    await w.finish()
+    await execute(w.url, "UPDATE taxiway.videos SET status = 'queued'")
+    await w.finish()
+    assert [entry.charged for entry in w.creates] == [15, 15]
 
 
-async def test_a_row_dragged_back_with_its_submission_open_poisons_nobody(database_url: str) -> None:
-    async with world(database_url) as w:
-        dragged = await w.enqueue()
-        # A process that claimed and then died: the submission is open, and the app has cancelled and re-queued the row.
-        await w.rows(
-            "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
-            "taxiway.now() + interval '60 s', taxiway.now() + interval '90 s') RETURNING id", dragged,
-        )  # fmt: skip
-        other = await w.enqueue()
-        counts = await w.tick()
-        assert counts["submit"]["accepted"] == 1
-        assert (await w.row(other))["status"] == "processing"
-        assert (await w.row(dragged))["status"] == "queued"
-        await w.finish()
-        assert (await w.row(dragged))["error_code"] == "SUBMISSION_UNKNOWN"
-        assert len(w.creates) == 1
+async def test_a_row_dragged_back_with_its_submission_open_poisons_nobody(w: World) -> None:
+    dragged = await w.enqueue()
+    # A process that claimed and then died: the submission is open, and the app has cancelled and re-queued the row.
+    await w.rows(
+        "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) VALUES ($1, 'gen4_turbo', "
+        "taxiway.now() + interval '60 s', taxiway.now() + interval '90 s') RETURNING id", dragged,
+    )  # fmt: skip
+    other = await w.enqueue()
+    counts = await w.tick()
+    assert counts["submit"]["accepted"] == 1
+    assert (await w.row(other))["status"] == "processing"
+    assert (await w.row(dragged))["status"] == "queued"
+    await w.finish()
+    assert (await w.row(dragged))["error_code"] == "SUBMISSION_UNKNOWN"
+    assert len(w.creates) == 1
 
 
-async def test_the_app_cannot_store_a_stuck_row(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        with pytest.raises(Exception, match="videos_never_stuck"):
-            await execute(database_url, "UPDATE taxiway.videos SET status = 'processing'")
+async def test_the_app_cannot_store_a_stuck_row(w: World) -> None:
+    await w.enqueue()
+    with pytest.raises(Exception, match="videos_never_stuck"):
+        await execute(w.url, "UPDATE taxiway.videos SET status = 'processing'")
 
 
-async def test_what_may_have_been_paid_is_not_claimed_although_it_says_queued(database_url: str) -> None:
+async def test_what_may_have_been_paid_is_not_claimed_although_it_says_queued(w: World) -> None:
     """The claim itself sees to it: a worker's submit step runs beside the rescue that puts such a row back."""
-    async with world(database_url) as w:
-        w.faults("drop_after")
-        await w.enqueue()
-        await w.tick()
-        await execute(
-            database_url,
-            "UPDATE taxiway.videos SET status = 'queued', finished_at = NULL, error_code = NULL, "
-            "run_after = taxiway.now()",
-        )
-        assert await claims.claim(w.ctx.database, 10, 30.0) == []
-        await execute(database_url, "UPDATE taxiway.submissions SET consent = 'operator', consented_at = taxiway.now()")
-        assert len(await claims.claim(w.ctx.database, 10, 30.0)) == 1
+    w.faults("drop_after")
+    await w.enqueue()
+    await w.tick()
+    await execute(
+        w.url,
+        "UPDATE taxiway.videos SET status = 'queued', finished_at = NULL, error_code = NULL, run_after = taxiway.now()",
+    )
+    assert await claims.claim(w.ctx.database, 10, 30.0) == []
+    await execute(w.url, "UPDATE taxiway.submissions SET consent = 'operator', consented_at = taxiway.now()")
+    assert len(await claims.claim(w.ctx.database, 10, 30.0)) == 1
 
 
 # What each says that the ledger must never hold.
@@ -188,31 +174,28 @@ FROM taxiway.submissions
 """
 
 
-async def test_two_permissions_at_once_cannot_be_stored(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await claim_by_hand(w)
-        with pytest.raises(Exception, match="submissions_one_open"):
-            await execute(database_url, SECOND_PERMISSION)
+async def test_two_permissions_at_once_cannot_be_stored(w: World) -> None:
+    await w.enqueue()
+    await claim_by_hand(w)
+    with pytest.raises(Exception, match="submissions_one_open"):
+        await execute(w.url, SECOND_PERMISSION)
 
 
-async def test_one_task_of_two_submissions_cannot_be_stored(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.tick()
-        with pytest.raises(Exception, match="submissions_task"):
-            await execute(database_url, SECOND_SUBMISSION_OF_A_TASK)
+async def test_one_task_of_two_submissions_cannot_be_stored(w: World) -> None:
+    await w.enqueue()
+    await w.tick()
+    with pytest.raises(Exception, match="submissions_task"):
+        await execute(w.url, SECOND_SUBMISSION_OF_A_TASK)
 
 
-async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(database_url: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        [submission] = await claim_by_hand(w)
-        await execute(database_url, "DELETE FROM taxiway.videos")
-        await w.later(minutes=5)
-        counts = await w.tick()
-        assert counts["rescue"]["lapsed"] == 1
-        assert submission == (await w.rows("SELECT id FROM taxiway.submissions WHERE outcome = 'unknown'"))[0]["id"]
+async def test_a_video_that_the_app_deletes_leaves_a_surplus_that_is_deleted(w: World) -> None:
+    await w.enqueue()
+    [submission] = await claim_by_hand(w)
+    await execute(w.url, "DELETE FROM taxiway.videos")
+    await w.later(minutes=5)
+    counts = await w.tick()
+    assert counts["rescue"]["lapsed"] == 1
+    assert submission == (await w.rows("SELECT id FROM taxiway.submissions WHERE outcome = 'unknown'"))[0]["id"]
 
 
 # Another entry of the same book, which is closed.
@@ -234,19 +217,18 @@ SELECT id, model, taxiway.now() - interval '1 hour', taxiway.now() - interval '5
         ("UPDATE taxiway.videos SET status = 'completed'", False),
     ],
 )
-async def test_a_task_that_nobody_waits_for_any_more_is_ended(database_url: str, sql: str, deleted: bool) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await execute(database_url, REJECTED_BEFORE)
-        await w.tick()
-        [before, _] = await w.ledger(video_id)
-        await execute(database_url, sql)
-        assert (await w.tick())["rescue"]["orphaned"] == 1
-        assert w.creates[0].deleted is deleted
-        [untouched, entry] = await w.ledger(video_id)
-        assert untouched == before
-        assert entry["settled_at"] is not None
-        assert (await w.tick())["rescue"]["orphaned"] == 0
+async def test_a_task_that_nobody_waits_for_any_more_is_ended(w: World, sql: str, deleted: bool) -> None:
+    video_id = await w.enqueue()
+    await execute(w.url, REJECTED_BEFORE)
+    await w.tick()
+    [before, _] = await w.ledger(video_id)
+    await execute(w.url, sql)
+    assert (await w.tick())["rescue"]["orphaned"] == 1
+    assert w.creates[0].deleted is deleted
+    [untouched, entry] = await w.ledger(video_id)
+    assert untouched == before
+    assert entry["settled_at"] is not None
+    assert (await w.tick())["rescue"]["orphaned"] == 0
 
 
 async def claim_by_hand(w: World) -> list[int]:
@@ -311,19 +293,17 @@ async def test_build_takes_what_the_url_says(database_url: str) -> None:
     await ctx.database.close()
 
 
-async def test_a_row_with_a_model_that_was_never_seen_is_sent(database_url: str) -> None:
-    async with world(database_url) as w:
-        assert not await w.rows("SELECT FROM taxiway.models")
-        sql = "INSERT INTO taxiway.videos (prompt, image_url, model) VALUES ('a boat', $1, 'gen4.5') RETURNING id"
-        [row] = await w.rows(sql, IMAGE)
-        assert (await w.tick())["submit"]["accepted"] == 1
-        assert (await w.row(row["id"]))["status"] == "processing"
+async def test_a_row_with_a_model_that_was_never_seen_is_sent(w: World) -> None:
+    assert not await w.rows("SELECT FROM taxiway.models")
+    sql = "INSERT INTO taxiway.videos (prompt, image_url, model) VALUES ('a boat', $1, 'gen4.5') RETURNING id"
+    [row] = await w.rows(sql, IMAGE)
+    assert (await w.tick())["submit"]["accepted"] == 1
+    assert (await w.row(row["id"]))["status"] == "processing"
 
 
-async def test_a_row_whose_image_can_no_longer_be_fetched_is_refused(database_url: str) -> None:
+async def test_a_row_whose_image_can_no_longer_be_fetched_is_refused(w: World) -> None:
     ended = "https://bucket.example.com/a.jpg?X-Amz-Date=20200101T000000Z&X-Amz-Expires=3600"
-    async with world(database_url) as w:
-        video_id = await insert(w, image=ended)
-        assert (await w.tick())["intake"]["refused"] == 1
-        assert "its signature ends at 2020-01-01 01:00:00 UTC" in (await w.row(video_id))["error_message"]
-        assert not w.creates
+    video_id = await insert(w, image=ended)
+    assert (await w.tick())["intake"]["refused"] == 1
+    assert "its signature ends at 2020-01-01 01:00:00 UTC" in (await w.row(video_id))["error_message"]
+    assert not w.creates

@@ -13,7 +13,7 @@ import pytest
 
 from service import webhooks
 from service.app import create_app
-from tests.world import API_KEY, CALLBACK_SECRET, World, world
+from tests.world import API_KEY, CALLBACK_SECRET, World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.load]
 
@@ -66,29 +66,28 @@ def signed(w: World, n: int) -> tuple[dict[str, str], bytes]:
 
 
 async def test_ten_thousand_callbacks_are_kept_while_other_routes_answer(
-    database_url: str, record_property: Callable[[str, object], None]
+    w: World, record_property: Callable[[str, object], None]
 ) -> None:
     """R18."""
-    async with world(database_url) as w:
-        app, path = create_app(w.ctx), f"/videos/{await w.enqueue()}"
-        messages = iter([signed(w, n) for n in range(CALLBACKS)])
-        answers: list[tuple[int, float]] = []
+    app, path = create_app(w.ctx), f"/videos/{await w.enqueue()}"
+    messages = iter([signed(w, n) for n in range(CALLBACKS)])
+    answers: list[tuple[int, float]] = []
 
-        async def send() -> None:
-            for headers, raw in messages:
-                answers.append(await call(app, "POST", "/callbacks/runway", headers, raw))
+    async def send() -> None:
+        for headers, raw in messages:
+            answers.append(await call(app, "POST", "/callbacks/runway", headers, raw))
 
-        await another(app, path, lambda: False)  # what is slow for the first time only
-        alone = await another(app, path, lambda: False)
-        senders = [asyncio.create_task(send()) for _ in range(SENDERS)]
-        beside = await another(app, path, lambda: not all(sender.done() for sender in senders))
-        await asyncio.gather(*senders)
-        assert {status for status, _ in answers} == {202}
-        [kept] = await w.rows("SELECT count(*) AS n FROM taxiway.inbox")
-        assert kept["n"] == CALLBACKS
-        waits = [seconds for _, seconds in answers]
-        figures = f"kept after p50 {share(waits, 0.5):.3f} s, p99 {share(waits, 0.99):.3f} s; another route took p95 "
-        figures += f"{share(alone, 0.95):.4f} s before and {share(beside, 0.95):.4f} s meanwhile"
-        record_property("storm", figures)
-        print(figures)  # noqa: T201  # shown with -s
-        assert len(beside) > 50  # it went on being answered, all the time
+    await another(app, path, lambda: False)  # what is slow for the first time only
+    alone = await another(app, path, lambda: False)
+    senders = [asyncio.create_task(send()) for _ in range(SENDERS)]
+    beside = await another(app, path, lambda: not all(sender.done() for sender in senders))
+    await asyncio.gather(*senders)
+    assert {status for status, _ in answers} == {202}
+    [kept] = await w.rows("SELECT count(*) AS n FROM taxiway.inbox")
+    assert kept["n"] == CALLBACKS
+    waits = [seconds for _, seconds in answers]
+    figures = f"kept after p50 {share(waits, 0.5):.3f} s, p99 {share(waits, 0.99):.3f} s; another route took p95 "
+    figures += f"{share(alone, 0.95):.4f} s before and {share(beside, 0.95):.4f} s meanwhile"
+    record_property("storm", figures)
+    print(figures)  # noqa: T201  # shown with -s
+    assert len(beside) > 50  # it went on being answered, all the time

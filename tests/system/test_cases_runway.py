@@ -2,7 +2,7 @@
 
 Others of these cases are tested where they belong:
 
-* R1, an outage: test_circuit.test_an_outage_costs_a_handful_from_cold and …_a_window_and_a_handful_when_warm
+* R1, an outage: test_outages.test_an_outage_costs_a_handful_from_cold and …_a_window_and_a_handful_when_warm
 * R4, R5, kept connections: test_client.TestConnections
 * R13, R14, R21, durability: test_durable, and on a cluster cluster/test_failover
 * R16, a suspended machine: test_steps.test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim
@@ -91,52 +91,47 @@ async def test_an_html_page_to_every_create_pauses_the_model_and_fails_nothing(d
 
 
 @pytest.mark.parametrize(("status", "tries"), [(403, 3), (413, 1)])
-async def test_what_a_gateway_refuses_of_one_video_alone_costs_no_other(
-    database_url: str, status: int, tries: int
-) -> None:
+async def test_what_a_gateway_refuses_of_one_video_alone_costs_no_other(w: World, status: int, tries: int) -> None:
     """R2b: it stands first in the queue each time."""
-    async with world(database_url) as w:
-        await backlog(w, 100)
-        await backlog(w, 1, "'; DROP TABLE x; -- ")
-        first = "UPDATE taxiway.videos SET priority = 100 WHERE input ->> 'promptText' LIKE '%DROP%' RETURNING id"
-        [bad] = await w.rows(first)
-        behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, status)))
-        await behind.finish(rounds=25)
-        assert await by_status(w) == {"completed": 100, "failed": 1}
-        row = await w.row(bad["id"])
-        assert (row["error_code"], row["finished_at"] is not None) == ("REFUSED_BY_GATEWAY", True)
-        assert "nothing paid" in row["error_message"]
-        assert [entry["http_status"] for entry in await w.ledger(bad["id"])] == [status] * tries
-        assert [entry["outcome"] for entry in await w.ledger(bad["id"])] == ["rejected"] * tries
-        assert len(w.creates) == 100
+    await backlog(w, 100)
+    await backlog(w, 1, "'; DROP TABLE x; -- ")
+    first = "UPDATE taxiway.videos SET priority = 100 WHERE input ->> 'promptText' LIKE '%DROP%' RETURNING id"
+    [bad] = await w.rows(first)
+    behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, status)))
+    await behind.finish(rounds=25)
+    assert await by_status(w) == {"completed": 100, "failed": 1}
+    row = await w.row(bad["id"])
+    assert (row["error_code"], row["finished_at"] is not None) == ("REFUSED_BY_GATEWAY", True)
+    assert "nothing paid" in row["error_message"]
+    assert [entry["http_status"] for entry in await w.ledger(bad["id"])] == [status] * tries
+    assert [entry["outcome"] for entry in await w.ledger(bad["id"])] == ["rejected"] * tries
+    assert len(w.creates) == 100
 
 
-async def test_several_that_a_gateway_refuses_do_not_probe_in_turn_while_good_ones_wait(database_url: str) -> None:
+async def test_several_that_a_gateway_refuses_do_not_probe_in_turn_while_good_ones_wait(w: World) -> None:
     """R2b: a probe takes one that was never refused, not only another than the last."""
-    async with world(database_url) as w:
-        await backlog(w, 20)
-        await backlog(w, 4, "'; DROP TABLE x; -- ")
-        await w.rows("UPDATE taxiway.videos SET priority = 100 WHERE input ->> 'promptText' LIKE '%DROP%'")
-        behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, 403)))
-        for _ in range(8):
-            await behind.tick()
-            await w.later(minutes=2)
-        assert (await by_status(w)).get("completed", 0) > 0
-
-
-async def test_a_video_alone_waits_for_its_gateway(database_url: str) -> None:
-    """R2b: without others that pass, nothing says that it is the video; it waits until its time is over."""
-    async with world(database_url) as w:
-        await backlog(w, 1, "'; DROP TABLE x; -- ")
-        behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, 403)))
-        for _ in range(12):
-            await behind.tick()
-            await w.later(minutes=10)
-        assert await by_status(w) == {"queued": 1}
-        await w.later(days=8)
+    await backlog(w, 20)
+    await backlog(w, 4, "'; DROP TABLE x; -- ")
+    await w.rows("UPDATE taxiway.videos SET priority = 100 WHERE input ->> 'promptText' LIKE '%DROP%'")
+    behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, 403)))
+    for _ in range(8):
         await behind.tick()
-        [video] = await w.rows("SELECT error_code FROM taxiway.videos")
-        assert video["error_code"] == "EXPIRED"
+        await w.later(minutes=2)
+    assert (await by_status(w)).get("completed", 0) > 0
+
+
+async def test_a_video_alone_waits_for_its_gateway(w: World) -> None:
+    """R2b: without others that pass, nothing says that it is the video; it waits until its time is over."""
+    await backlog(w, 1, "'; DROP TABLE x; -- ")
+    behind = replace(w, ctx=replace(w.ctx, transport=lambda: Gateway(w, 403)))
+    for _ in range(12):
+        await behind.tick()
+        await w.later(minutes=10)
+    assert await by_status(w) == {"queued": 1}
+    await w.later(days=8)
+    await behind.tick()
+    [video] = await w.rows("SELECT error_code FROM taxiway.videos")
+    assert video["error_code"] == "EXPIRED"
 
 
 @asynccontextmanager

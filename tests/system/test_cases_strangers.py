@@ -44,18 +44,17 @@ pytestmark = pytest.mark.anyio
 MEGABYTES = 4_400_000
 
 
-async def test_s1_a_million_wrong_entries(database_url: str) -> None:
-    async with world(database_url) as w:
-        body = b'{"filter": {"status": [' + b'"x",' * 1_100_000 + b'"x"]}}'
-        response = await w.api.post("/bulk/cancel", content=body)
-        assert (response.status_code, len(response.content) < 1_000) == (413, True)
-        few = json.dumps({"filter": {"status": ["x"] * 5_000}}).encode()
-        response = await w.api.post("/bulk/cancel", content=few)
-        assert (response.status_code, len(response.content) < 64_000) == (422, True)
-        problem = response.json()
-        assert len(problem["errors"]) == 21
-        assert problem["errors"][-1]["detail"].startswith("and ")
-        assert problem["errors"][-1]["detail"].endswith(" more")
+async def test_s1_a_million_wrong_entries(w: World) -> None:
+    body = b'{"filter": {"status": [' + b'"x",' * 1_100_000 + b'"x"]}}'
+    response = await w.api.post("/bulk/cancel", content=body)
+    assert (response.status_code, len(response.content) < 1_000) == (413, True)
+    few = json.dumps({"filter": {"status": ["x"] * 5_000}}).encode()
+    response = await w.api.post("/bulk/cancel", content=few)
+    assert (response.status_code, len(response.content) < 64_000) == (422, True)
+    problem = response.json()
+    assert len(problem["errors"]) == 21
+    assert problem["errors"][-1]["detail"].startswith("and ")
+    assert problem["errors"][-1]["detail"].endswith(" more")
 
 
 async def test_s2_a_login_takes_four_kilobytes_and_five_seconds(
@@ -117,7 +116,7 @@ async def _gone(reader: asyncio.StreamReader) -> None:
         return
 
 
-async def test_s3_sixty_clients_of_health_share_one_report(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_s3_sixty_clients_of_health_share_one_report(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now, made = [0.0], []
     real, shown = health._facts, frozenset({"status", "counts", "counted_at"})
 
@@ -126,18 +125,17 @@ async def test_s3_sixty_clients_of_health_share_one_report(database_url: str, mo
         return await real(database)
 
     monkeypatch.setattr(health, "_facts", counted)
-    async with world(database_url) as w:
-        ctx = replace(w.ctx, monotonic=lambda: now[0], report_seconds=2.0)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(ctx)), base_url=SITE) as client:
-            for seconds in (0.0, 1.9, 2.0):
-                now[0] = seconds
-                answers = await asyncio.gather(*(client.get("/health") for _ in range(60)))
-                assert {answer.status_code for answer in answers} == {200}
-                assert {frozenset(answer.json()) for answer in answers} == {shown}
-            assert made == [0.0, 2.0]
-            with_token = await client.get("/health", headers={"authorization": f"Bearer {API_KEY}"})
-            assert {"concerns", "models_paused", "last_tick", "missing_settings"} <= with_token.json().keys()
-            assert "doctor" not in with_token.json()
+    ctx = replace(w.ctx, monotonic=lambda: now[0], report_seconds=2.0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(ctx)), base_url=SITE) as client:
+        for seconds in (0.0, 1.9, 2.0):
+            now[0] = seconds
+            answers = await asyncio.gather(*(client.get("/health") for _ in range(60)))
+            assert {answer.status_code for answer in answers} == {200}
+            assert {frozenset(answer.json()) for answer in answers} == {shown}
+        assert made == [0.0, 2.0]
+        with_token = await client.get("/health", headers={"authorization": f"Bearer {API_KEY}"})
+        assert {"concerns", "models_paused", "last_tick", "missing_settings"} <= with_token.json().keys()
+        assert "doctor" not in with_token.json()
 
 
 async def test_a_report_that_could_not_be_made_is_shared_as_well() -> None:
@@ -322,27 +320,26 @@ SIGNED = f"{IMAGE}?X-Amz-Signature=c0ffee01c0ffee&X-Amz-Credential=c0ffee02&sig=
 
 
 async def test_s5_a_user_in_an_image_address_is_refused_and_a_signature_is_shown_nowhere(
-    database_url: str, lines: io.StringIO
+    w: World, lines: io.StringIO
 ) -> None:
-    async with world(database_url) as w:
-        for image in ("https://user:c0ffee@example.com/x.jpg", "https://c0ffee@example.com/x.jpg"):
-            for uri in (image, [{"uri": image, "position": "first"}]):
-                response = await w.api.post("/videos", json={"input": {"promptText": "a", "promptImage": uri}})
-                assert (response.status_code, "c0ffee" in response.text) == (422, False)
-                assert "user or a password" in response.json()["detail"]
+    for image in ("https://user:c0ffee@example.com/x.jpg", "https://c0ffee@example.com/x.jpg"):
+        for uri in (image, [{"uri": image, "position": "first"}]):
+            response = await w.api.post("/videos", json={"input": {"promptText": "a", "promptImage": uri}})
+            assert (response.status_code, "c0ffee" in response.text) == (422, False)
+            assert "user or a password" in response.json()["detail"]
 
-        def refuse(request: httpx.Request) -> httpx.Response:
-            return httpx.Response(400, json={"error": f"cannot fetch {json.loads(request.content)['promptImage']}"})
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, json={"error": f"cannot fetch {json.loads(request.content)['promptImage']}"})
 
-        video_id = await w.enqueue(input={"promptText": "a boat", "promptImage": SIGNED})
-        await tick(replace(w.ctx, transport=lambda: httpx.MockTransport(refuse)))
-        row = await w.row(video_id)
-        assert row["error_message"].count("[secret]") == 4
-        assert "width=5" in row["error_message"]
-        shown = [(await w.api.get(f"/videos/{video_id}/{part}")).text for part in ("events", "submissions")]
-        shown += [lines.getvalue(), *(line["error"] for line in await w.ledger(video_id))]
-        assert [text for text in shown if "c0ffee" in text] == []
-        assert (await w.api.get(f"/videos/{video_id}")).json()["error"]["message"] == row["error_message"]
+    video_id = await w.enqueue(input={"promptText": "a boat", "promptImage": SIGNED})
+    await tick(replace(w.ctx, transport=lambda: httpx.MockTransport(refuse)))
+    row = await w.row(video_id)
+    assert row["error_message"].count("[secret]") == 4
+    assert "width=5" in row["error_message"]
+    shown = [(await w.api.get(f"/videos/{video_id}/{part}")).text for part in ("events", "submissions")]
+    shown += [lines.getvalue(), *(line["error"] for line in await w.ledger(video_id))]
+    assert [text for text in shown if "c0ffee" in text] == []
+    assert (await w.api.get(f"/videos/{video_id}")).json()["error"]["message"] == row["error_message"]
 
 
 def test_s5_a_log_line_names_no_signature() -> None:

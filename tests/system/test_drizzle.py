@@ -10,7 +10,7 @@ import pytest
 
 from tests.invoking import taxiway
 from tests.node import installed, run
-from tests.world import IMAGE, World, world
+from tests.world import IMAGE, World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.node]
 
@@ -51,19 +51,18 @@ async def film(w: World) -> str:
     return f"{shown['status']} {'with a file' if shown['video_url'] else 'without'}"
 
 
-async def test_a_push_touches_nothing_of_taxiways(app: Path, database_url: str) -> None:
-    async with world(database_url) as w:
-        push(app, database_url)
-        linked = await taxiway(database_url, "link", "videos", "--yes")
-        assert linked.exit_code == 0, linked.output
-        assert await film(w) == "completed with a file"
-        before = await ours(w)
-        push(app, database_url)
-        assert await ours(w) == before
-        schema = app / "schema.ts"
-        changed = schema.read_text(encoding="utf-8").replace("  status:", '  title: text("title"),\n  status:')
-        schema.write_text(changed, encoding="utf-8")
-        push(app, database_url)
-        assert await ours(w) == before
-        assert await w.rows("SELECT title FROM public.videos")
-        assert await film(w) == "completed with a file"
+async def test_a_push_touches_nothing_of_taxiways(app: Path, w: World) -> None:
+    push(app, w.url)
+    linked = await taxiway(w.url, "link", "videos", "--yes")
+    assert linked.exit_code == 0, linked.output
+    assert await film(w) == "completed with a file"
+    before = await ours(w)
+    push(app, w.url)
+    assert await ours(w) == before
+    schema = app / "schema.ts"
+    changed = schema.read_text(encoding="utf-8").replace("  status:", '  title: text("title"),\n  status:')
+    schema.write_text(changed, encoding="utf-8")
+    push(app, w.url)
+    assert await ours(w) == before
+    assert await w.rows("SELECT title FROM public.videos")
+    assert await film(w) == "completed with a file"

@@ -338,10 +338,9 @@ class TestCommands:
         assert worked & {"tick", "worker"}
 
     @pytest.mark.parametrize("name", ["heroku", "systemd"])  # with a budget and without; processes are slow
-    async def test_its_tick_submits_once(self, name: str, database_url: str) -> None:
+    async def test_its_tick_submits_once(self, name: str, w: World) -> None:
         [line] = [line for line in command_lines(name) if " service tick" in line]
-        async with world(database_url) as w:
-            await check_tick(w, line)
+        await check_tick(w, line)
 
     async def test_what_the_image_holds_is_enough(self, empty_database_url: str, tmp_path: Path) -> None:
         copied = [source for *sources, _ in dockerfile()["COPY"] for source in sources]

@@ -37,89 +37,80 @@ async def story(w: World, video_id: UUID) -> dict[str, dict[str, Any]]:
     return {entry["event"]: entry for entry in answer.json()["events"]}
 
 
-async def test_no_linked_table_needs_nothing(database_url: str) -> None:
-    async with world(database_url) as w:
-        assert [(one.name, one.status, one.message) for one in (await checks(w)).values()] == [
-            ("linked", CheckStatus.OK, "none")
-        ]
+async def test_no_linked_table_needs_nothing(w: World) -> None:
+    assert [(one.name, one.status, one.message) for one in (await checks(w)).values()] == [
+        ("linked", CheckStatus.OK, "none")
+    ]
 
 
-async def test_a_row_that_refuses_to_show_its_video(database_url: str) -> None:
-    await execute(database_url, BASE, REFUSED)
-    await link(database_url)
-    async with world(database_url) as w:
-        key = await insert(w, prompt="bad")
-        await w.finish()
-        found = (await checks(w))["public.videos, refused"]
-        assert found.status is CheckStatus.WARNING
-        for words in ("videos: 1, the first", key, "violates check constraint", "SQLSTATE 23514"):
-            assert words in found.message
-        assert "change the constraint" in found.fix
-        health = await w.api.get("/health")
-        assert health.status_code == 200
-        assert health.json()["status"] == "attention"
-        assert health.json()["links"][0]["refusing_rows"] == 1
-        assert "public.videos, refused: `taxiway doctor` says why" in str(health.json())
-        assert "violates" not in health.text  # what an app's table says is not for every caller
-        [video] = await w.rows("SELECT id FROM taxiway.videos")
-        refusal = (await story(w, video["id"]))["mirror_refused"]
-        assert refusal["error"] == "23514: check violation"
-        assert (await w.anyone.get("/health/live")).status_code == 200
+async def test_a_row_that_refuses_to_show_its_video(w: World) -> None:
+    await execute(w.url, BASE, REFUSED)
+    await link(w.url)
+    key = await insert(w, prompt="bad")
+    await w.finish()
+    found = (await checks(w))["public.videos, refused"]
+    assert found.status is CheckStatus.WARNING
+    for words in ("videos: 1, the first", key, "violates check constraint", "SQLSTATE 23514"):
+        assert words in found.message
+    assert "change the constraint" in found.fix
+    health = await w.api.get("/health")
+    assert health.status_code == 200
+    assert health.json()["status"] == "attention"
+    assert health.json()["links"][0]["refusing_rows"] == 1
+    assert "public.videos, refused: `taxiway doctor` says why" in str(health.json())
+    assert "violates" not in health.text  # what an app's table says is not for every caller
+    [video] = await w.rows("SELECT id FROM taxiway.videos")
+    refusal = (await story(w, video["id"]))["mirror_refused"]
+    assert refusal["error"] == "23514: check violation"
+    assert (await w.anyone.get("/health/live")).status_code == 200
 
 
-async def test_a_video_that_the_gate_refused(database_url: str) -> None:
-    await execute(database_url, CREDITS.replace("CREATE TABLE", BASE + "; CREATE TABLE", 1),
+async def test_a_video_that_the_gate_refused(w: World) -> None:
+    await execute(w.url, CREDITS.replace("CREATE TABLE", BASE + "; CREATE TABLE", 1),
                   "INSERT INTO public.users VALUES (1, 0)")  # fmt: skip
-    await link(database_url, gate=True)
-    async with world(database_url) as w:
-        await insert(w, 1)
-        await w.finish()
-        found = (await checks(w))["public.videos, gate"]
-        assert "not sent and not paid within a day: 1" in found.message
-        assert "violates check constraint" in found.message
-        [video] = await w.rows("SELECT id FROM taxiway.videos")
-        assert str(video["id"]) in found.fix
-        refusal = (await story(w, video["id"]))["gate_refused"]
-        assert "nothing was sent" in refusal["words"]
-        assert refusal["error"] == "23514: check violation"
+    await link(w.url, gate=True)
+    await insert(w, 1)
+    await w.finish()
+    found = (await checks(w))["public.videos, gate"]
+    assert "not sent and not paid within a day: 1" in found.message
+    assert "violates check constraint" in found.message
+    [video] = await w.rows("SELECT id FROM taxiway.videos")
+    assert str(video["id"]) in found.fix
+    refusal = (await story(w, video["id"]))["gate_refused"]
+    assert "nothing was sent" in refusal["words"]
+    assert refusal["error"] == "23514: check violation"
 
 
-async def test_a_row_that_cannot_be_read(database_url: str) -> None:
+async def test_a_row_that_cannot_be_read(w: World) -> None:
     from service.doctor.queue import refused_rows
     from service.store import parked
 
-    await execute(
-        database_url, BASE, "CREATE VIEW public.jobs AS SELECT *, 'm' || (1 / user_id) AS image FROM public.videos"
-    )
-    await link(database_url, "public.jobs", columns={"image": None, "model": "image"})
-    async with world(database_url) as w:
-        key = await insert(w, 0)
-        await w.tick()
-        [video] = await w.rows("SELECT id FROM taxiway.videos")
-        refusal = (await story(w, video["id"]))["refused_row"]
-        assert refusal["words"] == "The database cannot read or store its row of public.jobs"
-        assert refusal["error"] == "22012: division by zero"  # the name of that SQLSTATE
-        found = refused_rows(await parked.newest(w.ctx.database))
-        assert "division by zero; the log has its words (public.jobs)" in found.message
-        [event] = await w.rows("SELECT detail ->> 'key' AS key FROM taxiway.events WHERE kind = 'refused_row'")
-        assert event["key"] == key
+    await execute(w.url, BASE, "CREATE VIEW public.jobs AS SELECT *, 'm' || (1 / user_id) AS image FROM public.videos")
+    await link(w.url, "public.jobs", columns={"image": None, "model": "image"})
+    key = await insert(w, 0)
+    await w.tick()
+    [video] = await w.rows("SELECT id FROM taxiway.videos")
+    refusal = (await story(w, video["id"]))["refused_row"]
+    assert refusal["words"] == "The database cannot read or store its row of public.jobs"
+    assert refusal["error"] == "22012: division by zero"  # the name of that SQLSTATE
+    found = refused_rows(await parked.newest(w.ctx.database))
+    assert "division by zero; the log has its words (public.jobs)" in found.message
+    [event] = await w.rows("SELECT detail ->> 'key' AS key FROM taxiway.events WHERE kind = 'refused_row'")
+    assert event["key"] == key
 
 
-async def test_a_paused_link(database_url: str) -> None:
-    await execute(database_url, BASE)
-    await link(database_url)
-    async with world(database_url) as w:
-        await execute(database_url, "ALTER TABLE public.videos RENAME prompt TO text")
-        await w.tick()
-        found = (await checks(w))["public.videos, paused"]
-        assert found.status is CheckStatus.ERROR
-        assert "is called text now" in found.message
-        assert "`taxiway link public.videos`" in found.fix
-        health = (await w.api.get("/health")).json()
-        assert health["links"] == [
-            {"link": "public.videos", "is_paused": True, "refusing_rows": 0, "refusing_since": None}
-        ]
-        assert "public.videos, paused: `taxiway doctor` says why" in health["concerns"]
+async def test_a_paused_link(w: World) -> None:
+    await execute(w.url, BASE)
+    await link(w.url)
+    await execute(w.url, "ALTER TABLE public.videos RENAME prompt TO text")
+    await w.tick()
+    found = (await checks(w))["public.videos, paused"]
+    assert found.status is CheckStatus.ERROR
+    assert "is called text now" in found.message
+    assert "`taxiway link public.videos`" in found.fix
+    health = (await w.api.get("/health")).json()
+    assert health["links"] == [{"link": "public.videos", "is_paused": True, "refusing_rows": 0, "refusing_since": None}]
+    assert "public.videos, paused: `taxiway doctor` says why" in health["concerns"]
 
 
 @pytest.mark.parametrize("after", [None, 600.0])
@@ -135,27 +126,26 @@ async def test_rows_that_the_app_left_at_processing(database_url: str, after: fl
         assert ("LINK_RESCUE_AFTER" in found.fix) is (after is None)
 
 
-async def test_a_role_of_its_own_is_made_by_the_sql_that_doctor_prints(database_url: str) -> None:
-    await execute(database_url, BASE)
-    await number_links_apart(database_url)
-    role = ROLE.format(id=await link(database_url))
-    async with world(database_url) as w:
-        assert "public.videos, role" not in await checks(w), "a table without triggers runs no code"
-        trigger = "BEFORE UPDATE ON public.videos FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
-        await execute(database_url, f"CREATE TRIGGER own {trigger}")
-        found = (await checks(w))["public.videos, role"]
-        assert found.status is CheckStatus.WARNING
-        made, _, rest = found.fix.rpartition("; and ")
-        assert rest == f"what the table's triggers need, to {role}"
-        await execute(database_url, *made.split("; "))
-        try:
-            assert "public.videos, role" not in await checks(w)
-            await insert(w)
-            await w.finish()
-            [row] = await w.rows("SELECT status, video_url FROM public.videos")
-            assert (row["status"], bool(row["video_url"])) == ("completed", True)
-        finally:
-            await execute(database_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+async def test_a_role_of_its_own_is_made_by_the_sql_that_doctor_prints(w: World) -> None:
+    await execute(w.url, BASE)
+    await number_links_apart(w.url)
+    role = ROLE.format(id=await link(w.url))
+    assert "public.videos, role" not in await checks(w), "a table without triggers runs no code"
+    trigger = "BEFORE UPDATE ON public.videos FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    await execute(w.url, f"CREATE TRIGGER own {trigger}")
+    found = (await checks(w))["public.videos, role"]
+    assert found.status is CheckStatus.WARNING
+    made, _, rest = found.fix.rpartition("; and ")
+    assert rest == f"what the table's triggers need, to {role}"
+    await execute(w.url, *made.split("; "))
+    try:
+        assert "public.videos, role" not in await checks(w)
+        await insert(w)
+        await w.finish()
+        [row] = await w.rows("SELECT status, video_url FROM public.videos")
+        assert (row["status"], bool(row["video_url"])) == ("completed", True)
+    finally:
+        await execute(w.url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 @pytest.mark.parametrize(
@@ -166,18 +156,15 @@ async def test_a_role_of_its_own_is_made_by_the_sql_that_doctor_prints(database_
         ('{"kind": "index", "name": "look", "sql_name": "public.\\"look\\""}', "DROP INDEX public.look", "--index"),
     ],
 )  # fmt: skip
-async def test_what_was_added_with_consent_and_was_dropped_since(
-    database_url: str, made: str, sql: str, wanted: str
-) -> None:
-    await execute(database_url, BASE, "CREATE INDEX look ON public.videos (status)")
-    await link(database_url)
-    await execute(database_url, f"UPDATE taxiway.links SET made = '[{made}]'")
-    async with world(database_url) as w:
-        assert not any("index" in name or "column" in name for name in await checks(w))
-        await execute(database_url, sql)
-        [found] = [one for name, one in (await checks(w)).items() if "index" in name or "column" in name]
-        assert "was dropped since" in found.message
-        assert wanted in found.fix
+async def test_what_was_added_with_consent_and_was_dropped_since(w: World, made: str, sql: str, wanted: str) -> None:
+    await execute(w.url, BASE, "CREATE INDEX look ON public.videos (status)")
+    await link(w.url)
+    await execute(w.url, f"UPDATE taxiway.links SET made = '[{made}]'")
+    assert not any("index" in name or "column" in name for name in await checks(w))
+    await execute(w.url, sql)
+    [found] = [one for name, one in (await checks(w)).items() if "index" in name or "column" in name]
+    assert "was dropped since" in found.message
+    assert wanted in found.fix
 
 
 async def test_the_overview_shows_what_linked_tables_refuse(database_url: str) -> None:

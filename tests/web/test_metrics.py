@@ -295,71 +295,67 @@ async def test_what_moves_is_exact_and_what_has_ended_is_as_the_last_count_had_i
 
 
 @pytest.mark.usefixtures("everything_is_large")
-async def test_the_oldest_is_found_in_every_model_and_priority(database_url: str) -> None:
+async def test_the_oldest_is_found_in_every_model_and_priority(w: World) -> None:
     rows = """
         INSERT INTO taxiway.videos (status, model, input, priority, run_after)
         SELECT 'queued', model, '{}', priority, taxiway.now() - make_interval(secs => age)
         FROM (VALUES ('gen4_turbo', 0, 10), ('gen4_turbo', -5, 500), ('gen4_turbo', 7, 30), ('gen4.5', 3, 90),
                      ('gen4.5', 3, -60)) AS v(model, priority, age)
     """
-    async with world(database_url) as w:
-        await execute(database_url, "INSERT INTO taxiway.models (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
-        assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(500, abs=30)
-        await execute(
-            database_url,
-            "INSERT INTO taxiway.videos (status, run_after) VALUES ('queued', taxiway.now() - interval '1 h')",
-        )
-        assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(3600, abs=30)
-        await execute(database_url, "UPDATE taxiway.videos SET run_after = taxiway.now() + interval '1 h'")
-        assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] is None
+    await execute(w.url, "INSERT INTO taxiway.models (model) VALUES ('gen4_turbo'), ('gen4.5')", rows)
+    assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(500, abs=30)
+    await execute(
+        w.url,
+        "INSERT INTO taxiway.videos (status, run_after) VALUES ('queued', taxiway.now() - interval '1 h')",
+    )
+    assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] == pytest.approx(3600, abs=30)
+    await execute(w.url, "UPDATE taxiway.videos SET run_after = taxiway.now() + interval '1 h'")
+    assert (await queue_stats.report(w.ctx.database))["oldest_queued_seconds"] is None
 
 
 @pytest.mark.usefixtures("everything_is_large")
-async def test_a_long_queue_is_not_counted_to_its_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_queue_is_not_counted_to_its_end(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_stats, "_REPORT", queue_stats._REPORT.replace(str(queue_stats.MOST_COUNTED), "2"))
-    async with world(database_url) as w:
-        for _ in range(5):
-            await w.enqueue()
-        assert (await queue_stats.report(w.ctx.database))["counts"] == {"queued": 3}
-        await maintenance.count(w.ctx.database)
-        assert (await queue_stats.report(w.ctx.database))["counts"] == {"queued": 5}
+    for _ in range(5):
+        await w.enqueue()
+    assert (await queue_stats.report(w.ctx.database))["counts"] == {"queued": 3}
+    await maintenance.count(w.ctx.database)
+    assert (await queue_stats.report(w.ctx.database))["counts"] == {"queued": 5}
 
 
 @pytest.mark.usefixtures("everything_is_large")
-async def test_one_tick_counts_and_the_next_waits(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_tick_counts_and_the_next_waits(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
 
     async def count(*_: object) -> None:
         counted.append(1)
 
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.tick()
-        await w.later(minutes=2)
-        assert [await maintenance.take_turn(w.ctx.database, "counts") for _ in range(2)] == [True, False]
-        monkeypatch.setattr(maintenance, "count", count)
-        await w.tick()
-        assert counted == []
-        await w.later(minutes=3)
-        await w.tick()
-        assert counted == [1]
+    await w.enqueue()
+    await w.tick()
+    await w.later(minutes=2)
+    assert [await maintenance.take_turn(w.ctx.database, "counts") for _ in range(2)] == [True, False]
+    monkeypatch.setattr(maintenance, "count", count)
+    await w.tick()
+    assert counted == []
+    await w.later(minutes=3)
+    await w.tick()
+    assert counted == [1]
 
 
-async def test_a_large_table_is_never_read_whole(database_url: str) -> None:
-    async with world(database_url) as w:
-        await execute(
-            database_url,
-            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
-            "SELECT 'completed', repeat('x', 1500), taxiway.now(), taxiway.now() FROM generate_series(1, 25000) g",
-            "VACUUM ANALYZE taxiway.videos",
-        )
-        await maintenance.count(w.ctx.database)
-        plan = [line for (line,) in await w.ctx.database.fetch(f"EXPLAIN ANALYZE {queue_stats._REPORT}")]
-        scans = [line for line in plan if "Seq Scan on videos" in line]
-        assert all("never executed" in line for line in scans)
-        reported = await queue_stats.report(w.ctx.database)
-        assert reported["counts"] == {"completed": 25_000}
-        assert reported["counted_at"] is not None
+async def test_a_large_table_is_never_read_whole(w: World) -> None:
+    await execute(
+        w.url,
+        "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
+        "SELECT 'completed', repeat('x', 1500), taxiway.now(), taxiway.now() FROM generate_series(1, 25000) g",
+        "VACUUM ANALYZE taxiway.videos",
+    )
+    await maintenance.count(w.ctx.database)
+    plan = [line for (line,) in await w.ctx.database.fetch(f"EXPLAIN ANALYZE {queue_stats._REPORT}")]
+    scans = [line for line in plan if "Seq Scan on videos" in line]
+    assert all("never executed" in line for line in scans)
+    reported = await queue_stats.report(w.ctx.database)
+    assert reported["counts"] == {"completed": 25_000}
+    assert reported["counted_at"] is not None
 
 
 async def test_a_count_that_fails_costs_the_tick_nothing(

@@ -138,11 +138,10 @@ async def test_ticks_say_what_each_did(database_url: str) -> None:
         assert (await ask(w, "GET", "/ticks?last=1")).json()["errors"][0]["pointer"] == "/last"
 
 
-async def test_a_row_of_an_older_version_is_a_tick_too(database_url: str) -> None:
-    async with world(database_url) as w:
-        await execute(database_url, "INSERT INTO taxiway.ticks (kind) VALUES ('tick')")
-        [row] = await ticks.recent(w.ctx.database, 5)
-        assert (row["ref"], row["counts"], row["seconds"]) == (None, {}, None)
+async def test_a_row_of_an_older_version_is_a_tick_too(w: World) -> None:
+    await execute(w.url, "INSERT INTO taxiway.ticks (kind) VALUES ('tick')")
+    [row] = await ticks.recent(w.ctx.database, 5)
+    assert (row["ref"], row["counts"], row["seconds"]) == (None, {}, None)
 
 
 # Statistics
@@ -160,7 +159,7 @@ async def test_a_window_is_full_of_buckets(database_url: str, window: str, count
         assert (await ask(w, "GET", "/stats?window=year")).status_code == 422
 
 
-async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_url: str) -> None:
+async def test_what_enters_and_what_ends_is_counted_where_it_belongs(w: World) -> None:
     rows = """
         INSERT INTO taxiway.videos (status, created_at, submitted_at, finished_at)
         SELECT status, at - make_interval(secs => done), at - make_interval(secs => done - submit), at
@@ -168,21 +167,20 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(database_ur
                  AS v(status, submit, done),
              (SELECT date_trunc('hour', now()) - interval '26 hours 30 minutes') AS t(at)
     """
-    async with world(database_url) as w:
-        under_way = (
-            "INSERT INTO taxiway.videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
-        )
-        await execute(database_url, rows, "INSERT INTO taxiway.videos (status) VALUES ('queued')", under_way)
-        week = await stats.series(w.ctx.database, "week")
-        [ended] = [bucket for bucket in week if bucket.completed]
-        assert (ended.completed, ended.failed, ended.enqueued) == (2, 1, 4)
-        assert (ended.submit_p50, ended.done_p50) == (20, 90)
-        assert ended.submit_p95 == pytest.approx(20 + 0.9 * 880)
-        assert ended.done_p95 == pytest.approx(117)
-        assert sum(bucket.enqueued for bucket in week) == 6
-        assert week[-1].enqueued == 2
-        day = await stats.series(w.ctx.database, "day")
-        assert sum(bucket.enqueued for bucket in day) == 2
+    under_way = (
+        "INSERT INTO taxiway.videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
+    )
+    await execute(w.url, rows, "INSERT INTO taxiway.videos (status) VALUES ('queued')", under_way)
+    week = await stats.series(w.ctx.database, "week")
+    [ended] = [bucket for bucket in week if bucket.completed]
+    assert (ended.completed, ended.failed, ended.enqueued) == (2, 1, 4)
+    assert (ended.submit_p50, ended.done_p50) == (20, 90)
+    assert ended.submit_p95 == pytest.approx(20 + 0.9 * 880)
+    assert ended.done_p95 == pytest.approx(117)
+    assert sum(bucket.enqueued for bucket in week) == 6
+    assert week[-1].enqueued == 2
+    day = await stats.series(w.ctx.database, "day")
+    assert sum(bucket.enqueued for bucket in day) == 2
 
 
 async def test_in_flight_by_model(database_url: str) -> None:
@@ -201,22 +199,21 @@ async def test_in_flight_by_model(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("window", ["hour", "day", "week"])
-async def test_statistics_come_from_indexes_alone(database_url: str, window: str) -> None:
-    async with world(database_url) as w:
-        await execute(
-            database_url,
-            "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
-            "SELECT 'completed', repeat('x', 500), now() - g * interval '4 min', now() - g * interval '4 min' "
-            "FROM generate_series(1, 20000) g",
-            "VACUUM ANALYZE taxiway.videos",
-        )
-        seconds, count = stats.BUCKETS[stats.Span(window)]
-        plan = await w.ctx.database.fetch(f"EXPLAIN {stats._SERIES}", seconds, count)
-        lines = [line for (line,) in plan if " on videos" in line]
-        assert [line.split("->")[1].split("(")[0].strip().split(" on videos")[0] for line in lines] == [
-            "Index Scan using videos_poll", "Index Only Scan using videos_listed",
-            "Index Only Scan using videos_finished",
-        ]  # fmt: skip
+async def test_statistics_come_from_indexes_alone(w: World, window: str) -> None:
+    await execute(
+        w.url,
+        "INSERT INTO taxiway.videos (status, prompt, created_at, finished_at) "
+        "SELECT 'completed', repeat('x', 500), now() - g * interval '4 min', now() - g * interval '4 min' "
+        "FROM generate_series(1, 20000) g",
+        "VACUUM ANALYZE taxiway.videos",
+    )
+    seconds, count = stats.BUCKETS[stats.Span(window)]
+    plan = await w.ctx.database.fetch(f"EXPLAIN {stats._SERIES}", seconds, count)
+    lines = [line for (line,) in plan if " on videos" in line]
+    assert [line.split("->")[1].split("(")[0].strip().split(" on videos")[0] for line in lines] == [
+        "Index Scan using videos_poll", "Index Only Scan using videos_listed",
+        "Index Only Scan using videos_finished",
+    ]  # fmt: skip
 
 
 # Adoption

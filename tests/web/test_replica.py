@@ -51,11 +51,10 @@ async def test_all_that_only_reads_works_without_a_runway_key(database_url: str)
                 assert (await client.get(path)).status_code == 200, path
 
 
-async def test_what_would_write_says_that_it_cannot(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        async with await reader(w) as client:
-            client.headers["authorization"] = f"Bearer {API_KEY}"
-            answers = [await client.post("/videos", json=VIDEO), await client.get(f"/videos/{video_id}")]
-            answers.append(await client.post(f"/videos/{video_id}/cancel"))
-        assert [(one.status_code, "retry-after" in one.headers) for one in answers] == [(503, True)] * 3
+async def test_what_would_write_says_that_it_cannot(w: World) -> None:
+    video_id = await w.enqueue()
+    async with await reader(w) as client:
+        client.headers["authorization"] = f"Bearer {API_KEY}"
+        answers = [await client.post("/videos", json=VIDEO), await client.get(f"/videos/{video_id}")]
+        answers.append(await client.post(f"/videos/{video_id}/cancel"))
+    assert [(one.status_code, "retry-after" in one.headers) for one in answers] == [(503, True)] * 3

@@ -28,37 +28,35 @@ async def found(w: World, **query: str) -> list[str]:
     return [video["id"] for video in response.json()["videos"]]
 
 
-async def test_words_of_prompt_and_metadata_newest_first(database_url: str) -> None:
-    async with world(database_url) as w:
-        boat = await enqueue(w, "A small boat leaves the harbour", metadata={"order": 4711, "who": {"name": "Ada"}})
-        ship = await enqueue(w, "A ship in the HARBOUR at night")
-        assert await found(w, q="harbour") == [ship, boat]
-        assert await found(w, q="harbour boat") == [boat]
-        assert await found(w, q="harbour -boat") == [ship]
-        assert await found(w, q='"the harbour"') == [ship, boat]
-        assert await found(w, q='"harbour the"') == []
-        assert await found(w, q="boat or night") == [ship, boat]
-        assert await found(w, q="4711") == [boat]
-        assert await found(w, q="ada") == [boat]
-        assert await found(w, q="name") == []  # of metadata the values are searched, not the names
-        assert await found(w, q="zebra") == []
-        assert await found(w, q="!?") == []
-        odd = await enqueue(w, "from <day>/night to dusk", metadata={"file": "a/b.png"})
-        assert await found(w, q="day") == [odd]
-        assert await found(w, q="day/night") == [odd]
-        assert await found(w, q="a/b.png") == [odd]
-        assert await found(w, q="</>") == []
+async def test_words_of_prompt_and_metadata_newest_first(w: World) -> None:
+    boat = await enqueue(w, "A small boat leaves the harbour", metadata={"order": 4711, "who": {"name": "Ada"}})
+    ship = await enqueue(w, "A ship in the HARBOUR at night")
+    assert await found(w, q="harbour") == [ship, boat]
+    assert await found(w, q="harbour boat") == [boat]
+    assert await found(w, q="harbour -boat") == [ship]
+    assert await found(w, q='"the harbour"') == [ship, boat]
+    assert await found(w, q='"harbour the"') == []
+    assert await found(w, q="boat or night") == [ship, boat]
+    assert await found(w, q="4711") == [boat]
+    assert await found(w, q="ada") == [boat]
+    assert await found(w, q="name") == []  # of metadata the values are searched, not the names
+    assert await found(w, q="zebra") == []
+    assert await found(w, q="!?") == []
+    odd = await enqueue(w, "from <day>/night to dusk", metadata={"file": "a/b.png"})
+    assert await found(w, q="day") == [odd]
+    assert await found(w, q="day/night") == [odd]
+    assert await found(w, q="a/b.png") == [odd]
+    assert await found(w, q="</>") == []
 
 
-async def test_the_last_word_may_be_a_beginning(database_url: str) -> None:
-    async with world(database_url) as w:
-        boat = await enqueue(w, "A small boat leaves the harbour")
-        assert await found(w, q="small harb") == [boat]
-        assert await found(w, q="harb") == [boat]
-        assert await found(w, q="smal harbour") == []
-        assert await found(w, q='"small harb"') == []
-        assert await found(w, q="zebra or harb") == []
-        assert await found(w, q="zebra or harbour") == [boat]
+async def test_the_last_word_may_be_a_beginning(w: World) -> None:
+    boat = await enqueue(w, "A small boat leaves the harbour")
+    assert await found(w, q="small harb") == [boat]
+    assert await found(w, q="harb") == [boat]
+    assert await found(w, q="smal harbour") == []
+    assert await found(w, q='"small harb"') == []
+    assert await found(w, q="zebra or harb") == []
+    assert await found(w, q="zebra or harbour") == [boat]
 
 
 @pytest.mark.parametrize(
@@ -79,102 +77,94 @@ def test_only_a_plain_last_word_is_a_beginning(text: str, bound: list[str]) -> N
     assert arguments == bound
 
 
-async def test_by_id_by_task_and_by_a_task_that_it_had(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("fail=INTERNAL")
-        first, other = await enqueue(w, "a boat"), await enqueue(w, "a ship")
-        await w.finish()
-        tasks = [entry["task_id"] for entry in await w.ledger(UUID(first))]
-        assert len(tasks) == 2
-        assert await found(w, q=first) == [first]
-        assert await found(w, q=first.upper()) == [first]
-        assert [await found(w, q=task) for task in tasks] == [[first], [first]]
-        assert await found(w, q=tasks[1], status="completed") == [first]
-        assert await found(w, q=tasks[1], status="failed") == []
-        assert await found(w, q=str(uuid4())) == []
-        # An id that is only in metadata is a word.
-        noted = await enqueue(w, "a raft", metadata={"of": (order := str(uuid4()))})
-        assert await found(w, q=order) == [noted]
-        assert other in await found(w)
+async def test_by_id_by_task_and_by_a_task_that_it_had(w: World) -> None:
+    w.faults("fail=INTERNAL")
+    first, other = await enqueue(w, "a boat"), await enqueue(w, "a ship")
+    await w.finish()
+    tasks = [entry["task_id"] for entry in await w.ledger(UUID(first))]
+    assert len(tasks) == 2
+    assert await found(w, q=first) == [first]
+    assert await found(w, q=first.upper()) == [first]
+    assert [await found(w, q=task) for task in tasks] == [[first], [first]]
+    assert await found(w, q=tasks[1], status="completed") == [first]
+    assert await found(w, q=tasks[1], status="failed") == []
+    assert await found(w, q=str(uuid4())) == []
+    # An id that is only in metadata is a word.
+    noted = await enqueue(w, "a raft", metadata={"of": (order := str(uuid4()))})
+    assert await found(w, q=order) == [noted]
+    assert other in await found(w)
 
 
-async def test_words_with_filters(database_url: str) -> None:
-    async with world(database_url) as w:
-        kept, gone = await enqueue(w, "a boat"), await enqueue(w, "a boat")
-        text = await enqueue(w, "x", operation="text_to_video", input={"promptText": "a boat"})
-        await w.api.post(f"/videos/{gone}/cancel")
-        assert await found(w, q="boat") == [text, gone, kept]
-        assert await found(w, q="boat", status="queued") == [text, kept]
-        assert await found(w, q="boat", status="queued", model="gen4.5") == [text]
-        assert await found(w, q="boat", status="completed") == []
-        assert await found(w, model="gen4.5") == [text]
-        assert await found(w, model="gen4_turbo", status="cancelled") == [gone]
-        assert await found(w, model="gen4.5", status="cancelled") == []
-        assert await found(w, q="boat", error_code="EXPIRED") == []
+async def test_words_with_filters(w: World) -> None:
+    kept, gone = await enqueue(w, "a boat"), await enqueue(w, "a boat")
+    text = await enqueue(w, "x", operation="text_to_video", input={"promptText": "a boat"})
+    await w.api.post(f"/videos/{gone}/cancel")
+    assert await found(w, q="boat") == [text, gone, kept]
+    assert await found(w, q="boat", status="queued") == [text, kept]
+    assert await found(w, q="boat", status="queued", model="gen4.5") == [text]
+    assert await found(w, q="boat", status="completed") == []
+    assert await found(w, model="gen4.5") == [text]
+    assert await found(w, model="gen4_turbo", status="cancelled") == [gone]
+    assert await found(w, model="gen4.5", status="cancelled") == []
+    assert await found(w, q="boat", error_code="EXPIRED") == []
 
 
-async def test_the_apps_own_rows_once_they_are_mapped(database_url: str) -> None:
-    async with world(database_url) as w:
-        insert = (
-            "INSERT INTO taxiway.videos (prompt, image_url, status, metadata) "
-            "VALUES ($1, $2, 'queued', $3) RETURNING id"
-        )
-        [good] = await w.rows(insert, "a boat", IMAGE, json.dumps({"order": 12}))
-        [bad] = await w.rows(insert, "a boat without an image that can be had", "ftp://x", None)
-        assert await found(w, q="boat") == []
-        await w.tick()
-        assert await found(w, q="boat") == [str(bad["id"]), str(good["id"])]
-        assert await found(w, q="order") == []
-        assert await found(w, q="12") == [str(good["id"])]
-        # An UPDATE that puts a row back in the queue makes it be mapped again.
-        await w.rows(
-            "UPDATE taxiway.videos SET status = 'queued', prompt = 'a ship', image_url = $2 WHERE id = $1",
-            bad["id"],
-            IMAGE,
-        )
-        await w.tick()
-        assert await found(w, q="boat") == [str(good["id"])]
-        assert await found(w, q="ship") == [str(bad["id"])]
+async def test_the_apps_own_rows_once_they_are_mapped(w: World) -> None:
+    insert = (
+        "INSERT INTO taxiway.videos (prompt, image_url, status, metadata) VALUES ($1, $2, 'queued', $3) RETURNING id"
+    )
+    [good] = await w.rows(insert, "a boat", IMAGE, json.dumps({"order": 12}))
+    [bad] = await w.rows(insert, "a boat without an image that can be had", "ftp://x", None)
+    assert await found(w, q="boat") == []
+    await w.tick()
+    assert await found(w, q="boat") == [str(bad["id"]), str(good["id"])]
+    assert await found(w, q="order") == []
+    assert await found(w, q="12") == [str(good["id"])]
+    # An UPDATE that puts a row back in the queue makes it be mapped again.
+    await w.rows(
+        "UPDATE taxiway.videos SET status = 'queued', prompt = 'a ship', image_url = $2 WHERE id = $1",
+        bad["id"],
+        IMAGE,
+    )
+    await w.tick()
+    assert await found(w, q="boat") == [str(good["id"])]
+    assert await found(w, q="ship") == [str(bad["id"])]
 
 
-async def test_metadata_and_prompts_of_any_size_delay_nobody(database_url: str) -> None:
-    async with world(database_url) as w:
-        insert = "INSERT INTO taxiway.videos (prompt, status, metadata) VALUES ($1, 'queued', $2) RETURNING id"
-        large = json.dumps({str(n): f"word{n}" for n in range(200_000)})
-        [one] = await w.rows(insert, "boat " * 400_000, large)
-        [two] = await w.rows(insert, "a boat", None)
-        await w.tick()
-        assert set(await found(w, q="boat")) == {str(one["id"]), str(two["id"])}
+async def test_metadata_and_prompts_of_any_size_delay_nobody(w: World) -> None:
+    insert = "INSERT INTO taxiway.videos (prompt, status, metadata) VALUES ($1, 'queued', $2) RETURNING id"
+    large = json.dumps({str(n): f"word{n}" for n in range(200_000)})
+    [one] = await w.rows(insert, "boat " * 400_000, large)
+    [two] = await w.rows(insert, "a boat", None)
+    await w.tick()
+    assert set(await found(w, q="boat")) == {str(one["id"]), str(two["id"])}
 
 
-async def test_pages_of_every_kind_go_through_everything_once(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pages_of_every_kind_go_through_everything_once(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "WALK_ROWS", 3)
     monkeypatch.setattr(listing, "FILTERED_WALK_ROWS", 3)
-    async with world(database_url) as w:
-        ids = [await enqueue(w, "a boat" if n % 4 else "a rare ship") for n in range(12)]
-        for video_id in ids[::3]:
-            await w.api.post(f"/videos/{video_id}/cancel")
-        ships = ids[::4]
-        for query, wanted in [
-            ({}, ids),
-            ({"status": "queued,cancelled"}, ids),
-            ({"status": "cancelled"}, ids[::3]),
-            ({"model": "gen4_turbo"}, ids),
-            ({"q": "ship"}, ships),
-            ({"q": "boat"}, [one for one in ids if one not in ships]),
-            ({"q": "boat", "status": "queued"}, [one for one in ids if one not in ships and one not in ids[::3]]),
-        ]:
-            seen: list[str] = []
-            cursor = ""
-            for _ in range(12):
-                params = query | {"limit": "2"} | ({"cursor": cursor} if cursor else {})
-                page = (await w.api.get("/videos", params=params)).json()
-                seen += [video["id"] for video in page["videos"]]
-                if not (cursor := page["next"]):
-                    break
-            assert seen == wanted[::-1], query
+    ids = [await enqueue(w, "a boat" if n % 4 else "a rare ship") for n in range(12)]
+    for video_id in ids[::3]:
+        await w.api.post(f"/videos/{video_id}/cancel")
+    ships = ids[::4]
+    for query, wanted in [
+        ({}, ids),
+        ({"status": "queued,cancelled"}, ids),
+        ({"status": "cancelled"}, ids[::3]),
+        ({"model": "gen4_turbo"}, ids),
+        ({"q": "ship"}, ships),
+        ({"q": "boat"}, [one for one in ids if one not in ships]),
+        ({"q": "boat", "status": "queued"}, [one for one in ids if one not in ships and one not in ids[::3]]),
+    ]:
+        seen: list[str] = []
+        cursor = ""
+        for _ in range(12):
+            params = query | {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+            page = (await w.api.get("/videos", params=params)).json()
+            seen += [video["id"] for video in page["videos"]]
+            if not (cursor := page["next"]):
+                break
+        assert seen == wanted[::-1], query
 
 
 FILL = """

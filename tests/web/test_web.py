@@ -19,7 +19,7 @@ from service.errors import BadSettings
 from service.store import models
 from service.web import openapi
 from tests.database import connected, execute
-from tests.world import API_KEY, CRON_SECRET, settings, world
+from tests.world import API_KEY, CRON_SECRET, World, settings, world
 
 pytestmark = pytest.mark.anyio
 
@@ -29,27 +29,25 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_a_cron_call_is_a_tick(database_url: str, method: str, slash: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        response = await w.cron.request(method, f"/process-queued{slash}?budget=4")
-        assert response.status_code == 200
-        assert response.json()["submit"]["accepted"] == 1
-        await w.later(minutes=1)
-        response = await w.cron.request(method, f"/poll-processing{slash}")
-        assert response.json()["poll"]["completed"] == 1
-        assert (await w.row(video_id))["status"] == "completed"
+async def test_a_cron_call_is_a_tick(w: World, method: str, slash: str) -> None:
+    video_id = await w.enqueue()
+    response = await w.cron.request(method, f"/process-queued{slash}?budget=4")
+    assert response.status_code == 200
+    assert response.json()["submit"]["accepted"] == 1
+    await w.later(minutes=1)
+    response = await w.cron.request(method, f"/poll-processing{slash}")
+    assert response.json()["poll"]["completed"] == 1
+    assert (await w.row(video_id))["status"] == "completed"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/process-queued", "/process-queued/", "/poll-processing", "/poll-processing/"])
-async def test_looking_at_a_cron_route_processes_nothing(database_url: str, method: str, path: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        response = await w.cron.request(method, path)
-        assert (response.status_code, response.headers["allow"]) == (204, "GET, POST")
-        assert w.creates == []
-        assert await w.rows("SELECT FROM taxiway.ticks") == []
+async def test_looking_at_a_cron_route_processes_nothing(w: World, method: str, path: str) -> None:
+    await w.enqueue()
+    response = await w.cron.request(method, path)
+    assert (response.status_code, response.headers["allow"]) == (204, "GET, POST")
+    assert w.creates == []
+    assert await w.rows("SELECT FROM taxiway.ticks") == []
 
 
 @pytest.mark.parametrize("path", ["/process-queued", "/poll-processing"])
@@ -69,10 +67,9 @@ async def test_one_of_several_secrets_will_do(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "x", "nan", "3601", "inf", ""])
-async def test_a_budget_is_a_number_of_seconds(database_url: str, budget: str) -> None:
-    async with world(database_url) as w:
-        response = await w.cron.get("/process-queued", params={"budget": budget})
-        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "?budget")
+async def test_a_budget_is_a_number_of_seconds(w: World, budget: str) -> None:
+    response = await w.cron.get("/process-queued", params={"budget": budget})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "?budget")
 
 
 async def test_a_tick_that_cannot_run_says_why(database_url: str) -> None:
@@ -89,23 +86,21 @@ async def test_a_tick_that_cannot_run_says_why(database_url: str) -> None:
         assert (response.status_code, response.json()["missing"]) == (503, ["DATABASE_URL"])
 
 
-async def test_a_tick_answers_200_when_there_was_nothing_or_runway_was_down(database_url: str) -> None:
-    async with world(database_url) as w:
-        nothing = await w.cron.get("/process-queued")
-        assert nothing.status_code == 200
+async def test_a_tick_answers_200_when_there_was_nothing_or_runway_was_down(w: World) -> None:
+    nothing = await w.cron.get("/process-queued")
+    assert nothing.status_code == 200
+    await w.enqueue()
+    w.faults({"simulate": "status=503, body=runway"})
+    down = await w.cron.get("/process-queued")
+    assert (down.status_code, down.json()["submit"]["rejected"]) == (200, 1)
+
+
+async def test_overlapping_ticks_share_the_work(w: World) -> None:
+    for _ in range(25):
         await w.enqueue()
-        w.faults({"simulate": "status=503, body=runway"})
-        down = await w.cron.get("/process-queued")
-        assert (down.status_code, down.json()["submit"]["rejected"]) == (200, 1)
-
-
-async def test_overlapping_ticks_share_the_work(database_url: str) -> None:
-    async with world(database_url) as w:
-        for _ in range(25):
-            await w.enqueue()
-        answers = await asyncio.gather(*(w.cron.post("/process-queued") for _ in range(5)))
-        assert sum(answer.json()["submit"]["accepted"] for answer in answers) == 25
-        assert len(w.creates) == 25
+    answers = await asyncio.gather(*(w.cron.post("/process-queued") for _ in range(5)))
+    assert sum(answer.json()["submit"]["accepted"] for answer in answers) == 25
+    assert len(w.creates) == 25
 
 
 # Health
@@ -137,17 +132,16 @@ async def test_health_tells_the_truth(database_url: str) -> None:
 
 
 async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_still_have_cost(
-    database_url: str,
+    w: World,
 ) -> None:
-    async with world(database_url) as w:
-        w.faults("drop_after")
-        video_id = await w.enqueue()
-        await w.tick()
-        for consented, open_questions in ((False, 1), (True, 0)):
-            if consented:
-                await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
-            report = (await w.api.get("/health")).json()
-            assert (report["unknown"], report["unknown_credits"]) == (open_questions, 25)
+    w.faults("drop_after")
+    video_id = await w.enqueue()
+    await w.tick()
+    for consented, open_questions in ((False, 1), (True, 0)):
+        if consented:
+            await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})
+        report = (await w.api.get("/health")).json()
+        assert (report["unknown"], report["unknown_credits"]) == (open_questions, 25)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +153,13 @@ async def test_an_unknown_outcome_with_consent_is_no_question_any_more_and_may_s
         "UPDATE taxiway.videos SET poll_after = taxiway.now() - interval '2 h'",
     ],
 )
-async def test_what_is_stuck_is_counted(database_url: str, sql: str) -> None:
-    async with world(database_url) as w:
-        await w.enqueue()
-        await w.tick()
-        await execute(database_url, sql)
-        report = (await w.api.get("/health")).json()
-        assert report["stuck"] == 1
-        assert any(concern.startswith("stuck: ") and "1 under way" in concern for concern in report["concerns"])
+async def test_what_is_stuck_is_counted(w: World, sql: str) -> None:
+    await w.enqueue()
+    await w.tick()
+    await execute(w.url, sql)
+    report = (await w.api.get("/health")).json()
+    assert report["stuck"] == 1
+    assert any(concern.startswith("stuck: ") and "1 under way" in concern for concern in report["concerns"])
 
 
 async def test_health_without_a_database(database_url: str, empty_database_url: str) -> None:
@@ -182,17 +175,14 @@ async def test_health_without_a_database(database_url: str, empty_database_url: 
         assert (await w.anyone.get("/health/ready")).json() == {"status": "ready"}
 
 
-async def test_readiness_does_not_wait_for_a_database_that_hangs(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_readiness_does_not_wait_for_a_database_that_hangs(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.web.health.READY_SECONDS", 0.05)
-    async with world(database_url) as w:
 
-        async def hang(*_: object) -> None:
-            await asyncio.Event().wait()
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
 
-        monkeypatch.setattr(w.ctx.database, "fetchval", hang)
-        assert (await w.anyone.get("/health/ready")).status_code == 503
+    monkeypatch.setattr(w.ctx.database, "fetchval", hang)
+    assert (await w.anyone.get("/health/ready")).status_code == 503
 
 
 # OpenAPI
@@ -222,13 +212,12 @@ async def test_the_version_is_reported_without_an_installation(monkeypatch: pyte
 # The app
 
 
-async def test_what_is_not_served_is_a_problem(database_url: str) -> None:
-    async with world(database_url) as w:
-        for method, path, status in (("GET", "/nothing", 404), ("DELETE", "/videos", 405), ("GET", "/videos/", 404)):
-            response = await w.api.request(method, path)
-            assert response.status_code == status
-            assert response.headers["content-type"] == "application/problem+json"
-            assert set(response.json()) == {"type", "title", "status", "detail"}
+async def test_what_is_not_served_is_a_problem(w: World) -> None:
+    for method, path, status in (("GET", "/nothing", 404), ("DELETE", "/videos", 405), ("GET", "/videos/", 404)):
+        response = await w.api.request(method, path)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert set(response.json()) == {"type", "title", "status", "detail"}
 
 
 async def test_a_defect_is_reported_without_its_trace(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

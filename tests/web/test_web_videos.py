@@ -21,24 +21,22 @@ def pointers(response: Any) -> list[str]:
     return [error["pointer"] for error in response.json()["errors"]]
 
 
-async def test_a_request_is_accepted_with_everything_that_was_assumed(database_url: str) -> None:
-    async with world(database_url) as w:
-        response = await w.api.post("/videos", json=GOOD | {"metadata": {"order": 7}, "priority": 3})
-        video = response.json()
-        assert response.status_code == 202
-        assert response.headers["location"] == f"/videos/{video['id']}"
-        assert response.headers["retry-after"] == "5"
-        assert video["status"] == "queued"
-        assert video["input"] == GOOD["input"] | {"model": "gen4_turbo", "ratio": "1280:720", "duration": 5}
-        assert (video["quoted_credits"], video["metadata"], video["priority"]) == (25, {"order": 7}, 3)
-        row = await w.row(video["id"])
-        assert (row["prompt"], row["image_url"]) == ("a boat", IMAGE)
+async def test_a_request_is_accepted_with_everything_that_was_assumed(w: World) -> None:
+    response = await w.api.post("/videos", json=GOOD | {"metadata": {"order": 7}, "priority": 3})
+    video = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/videos/{video['id']}"
+    assert response.headers["retry-after"] == "5"
+    assert video["status"] == "queued"
+    assert video["input"] == GOOD["input"] | {"model": "gen4_turbo", "ratio": "1280:720", "duration": 5}
+    assert (video["quoted_credits"], video["metadata"], video["priority"]) == (25, {"order": 7}, 3)
+    row = await w.row(video["id"])
+    assert (row["prompt"], row["image_url"]) == ("a boat", IMAGE)
 
 
-async def test_the_text_model_is_the_default_for_text(database_url: str) -> None:
-    async with world(database_url) as w:
-        response = await w.api.post("/videos", json={"operation": "text_to_video", "input": {"promptText": "a boat"}})
-        assert response.json()["model"] == "gen4.5"
+async def test_the_text_model_is_the_default_for_text(w: World) -> None:
+    response = await w.api.post("/videos", json={"operation": "text_to_video", "input": {"promptText": "a boat"}})
+    assert response.json()["model"] == "gen4.5"
 
 
 @pytest.mark.parametrize(
@@ -64,22 +62,18 @@ async def test_the_text_model_is_the_default_for_text(database_url: str) -> None
         ({"input": {"promptImage": IMAGE, "model": "gen3a_turbo"}}, "/input/model"),
     ],
 )
-async def test_bad_input_names_the_field_and_stores_nothing(
-    database_url: str, body: dict[str, Any], pointer: str
-) -> None:
-    async with world(database_url) as w:
-        response = await w.api.post("/videos", json=body)
-        assert response.status_code == 422
-        assert pointers(response) == [pointer]
-        assert await w.rows("SELECT FROM taxiway.videos") == []
+async def test_bad_input_names_the_field_and_stores_nothing(w: World, body: dict[str, Any], pointer: str) -> None:
+    response = await w.api.post("/videos", json=body)
+    assert response.status_code == 422
+    assert pointers(response) == [pointer]
+    assert await w.rows("SELECT FROM taxiway.videos") == []
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"x"', b"\xff", b"null", b"[" * 100_000])
-async def test_what_is_not_a_json_object_is_malformed(database_url: str, raw: bytes) -> None:
-    async with world(database_url) as w:
-        response = await w.api.post("/videos", content=raw)
-        assert response.status_code == 400
-        assert response.json()["type"] == "urn:taxiway:problem:malformed"
+async def test_what_is_not_a_json_object_is_malformed(w: World, raw: bytes) -> None:
+    response = await w.api.post("/videos", content=raw)
+    assert response.status_code == 400
+    assert response.json()["type"] == "urn:taxiway:problem:malformed"
 
 
 @pytest.mark.parametrize(("size", "status"), [(1_000, 202), (1_001, 413)])
@@ -96,84 +90,78 @@ async def test_bodies_are_bounded(database_url: str, size: int, status: int) -> 
         assert (announced.status_code, streamed.status_code) == (status, status)
 
 
-async def test_the_same_idempotency_key_returns_the_first_video(database_url: str) -> None:
-    async with world(database_url) as w:
-        headers = {"idempotency-key": "order-7"}
-        answers = await asyncio.gather(*(w.api.post("/videos", json=GOOD, headers=headers) for _ in range(8)))
-        assert {answer.status_code for answer in answers} == {202}
-        assert len({answer.json()["id"] for answer in answers}) == 1
-        other = await w.api.post("/videos", json=GOOD | {"priority": 1}, headers=headers)
-        assert (other.status_code, pointers(other)) == (422, ["Idempotency-Key"])
-        bad = await w.api.post("/videos", json=GOOD, headers={"idempotency-key": "k" * 256})
-        assert (bad.status_code, pointers(bad)) == (422, ["Idempotency-Key"])
-        assert len(await w.rows("SELECT FROM taxiway.videos")) == 1
+async def test_the_same_idempotency_key_returns_the_first_video(w: World) -> None:
+    headers = {"idempotency-key": "order-7"}
+    answers = await asyncio.gather(*(w.api.post("/videos", json=GOOD, headers=headers) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    other = await w.api.post("/videos", json=GOOD | {"priority": 1}, headers=headers)
+    assert (other.status_code, pointers(other)) == (422, ["Idempotency-Key"])
+    bad = await w.api.post("/videos", json=GOOD, headers={"idempotency-key": "k" * 256})
+    assert (bad.status_code, pointers(bad)) == (422, ["Idempotency-Key"])
+    assert len(await w.rows("SELECT FROM taxiway.videos")) == 1
 
 
-async def test_reading_one(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        first = await w.api.get(f"/videos/{video_id}")
-        assert first.headers["retry-after"] == "5"
-        etag = first.headers["etag"]
-        again = await w.api.get(f"/videos/{video_id}", headers={"if-none-match": f'"other", W/{etag}'})
-        assert (again.status_code, again.content) == (304, b"")
-        await w.api.post(f"/videos/{video_id}/cancel")
-        changed = await w.api.get(f"/videos/{video_id}", headers={"if-none-match": etag})
-        assert (changed.status_code, changed.json()["status"]) == (200, "cancelled")
-        assert "retry-after" not in changed.headers
-        for unknown in (uuid4(), "7", "%00"):
-            assert (await w.api.get(f"/videos/{unknown}")).status_code == 404
+async def test_reading_one(w: World) -> None:
+    video_id = await w.enqueue()
+    first = await w.api.get(f"/videos/{video_id}")
+    assert first.headers["retry-after"] == "5"
+    etag = first.headers["etag"]
+    again = await w.api.get(f"/videos/{video_id}", headers={"if-none-match": f'"other", W/{etag}'})
+    assert (again.status_code, again.content) == (304, b"")
+    await w.api.post(f"/videos/{video_id}/cancel")
+    changed = await w.api.get(f"/videos/{video_id}", headers={"if-none-match": etag})
+    assert (changed.status_code, changed.json()["status"]) == (200, "cancelled")
+    assert "retry-after" not in changed.headers
+    for unknown in (uuid4(), "7", "%00"):
+        assert (await w.api.get(f"/videos/{unknown}")).status_code == 404
 
 
-async def test_whoever_reads_does_not_wait_for_the_cron(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        statuses = []
-        for _ in range(8):
-            statuses.append((await w.api.get(f"/videos/{video_id}")).json()["status"])
-            await w.later(seconds=30)
-        assert statuses[0] == "processing"
-        assert statuses[-1] == "completed"
+async def test_whoever_reads_does_not_wait_for_the_cron(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    statuses = []
+    for _ in range(8):
+        statuses.append((await w.api.get(f"/videos/{video_id}")).json()["status"])
+        await w.later(seconds=30)
+    assert statuses[0] == "processing"
+    assert statuses[-1] == "completed"
 
 
-async def test_data_uris_are_not_read_back(database_url: str) -> None:
-    async with world(database_url) as w:
-        image = "data:image/png;base64,iVBORw0KGgo" + "A" * 400
-        response = await w.api.post("/videos", json={"input": {"promptImage": image}})
-        assert response.json()["input"]["promptImage"] == "data:image/png;base64,[…]"
-        row = await w.row(response.json()["id"])
-        assert row["image_url"] is None
+async def test_data_uris_are_not_read_back(w: World) -> None:
+    image = "data:image/png;base64,iVBORw0KGgo" + "A" * 400
+    response = await w.api.post("/videos", json={"input": {"promptImage": image}})
+    assert response.json()["input"]["promptImage"] == "data:image/png;base64,[…]"
+    row = await w.row(response.json()["id"])
+    assert row["image_url"] is None
 
 
-async def test_pages_follow_one_another(database_url: str) -> None:
-    async with world(database_url) as w:
-        ids = [str(await w.enqueue(metadata={"n": n})) for n in range(5)]
-        seen: list[str] = []
-        url = "/videos?limit=2"
-        while True:
-            page = (await w.api.get(url)).json()
-            seen += [video["id"] for video in page["videos"]]
-            if page["next"] is None:
-                break
-            url = f"/videos?limit=2&cursor={page['next']}"
-        assert seen == ids[::-1]
+async def test_pages_follow_one_another(w: World) -> None:
+    ids = [str(await w.enqueue(metadata={"n": n})) for n in range(5)]
+    seen: list[str] = []
+    url = "/videos?limit=2"
+    while True:
+        page = (await w.api.get(url)).json()
+        seen += [video["id"] for video in page["videos"]]
+        if page["next"] is None:
+            break
+        url = f"/videos?limit=2&cursor={page['next']}"
+    assert seen == ids[::-1]
 
 
-async def test_lists_are_filtered(database_url: str) -> None:
-    async with world(database_url) as w:
-        kept, cancelled = await w.enqueue(), await w.enqueue()
-        await w.api.post(f"/videos/{cancelled}/cancel")
+async def test_lists_are_filtered(w: World) -> None:
+    kept, cancelled = await w.enqueue(), await w.enqueue()
+    await w.api.post(f"/videos/{cancelled}/cancel")
 
-        async def ids(query: str) -> set[str]:
-            return {video["id"] for video in (await w.api.get(f"/videos?{query}")).json()["videos"]}
+    async def ids(query: str) -> set[str]:
+        return {video["id"] for video in (await w.api.get(f"/videos?{query}")).json()["videos"]}
 
-        assert await ids("status=queued") == {str(kept)}
-        assert await ids("status=queued,cancelled") == {str(kept), str(cancelled)}
-        assert await ids("model=gen4.5") == set()
-        assert await ids("error_code=EXPIRED") == set()
-        bad = await w.api.get("/videos?state=x&status=done&limit=0&cursor=!&model=%00")
-        assert pointers(bad) == ["/status/0", "/model", "/cursor", "/limit", "/state"]
+    assert await ids("status=queued") == {str(kept)}
+    assert await ids("status=queued,cancelled") == {str(kept), str(cancelled)}
+    assert await ids("model=gen4.5") == set()
+    assert await ids("error_code=EXPIRED") == set()
+    bad = await w.api.get("/videos?state=x&status=done&limit=0&cursor=!&model=%00")
+    assert pointers(bad) == ["/status/0", "/model", "/cursor", "/limit", "/state"]
 
 
 async def _completed(w: World) -> str:
@@ -182,88 +170,83 @@ async def _completed(w: World) -> str:
     return str(video_id)
 
 
-async def test_the_file_redirects_to_a_live_url(database_url: str) -> None:
-    async with world(database_url) as w:
-        queued = await w.enqueue()
-        assert (await w.api.get(f"/videos/{queued}/file")).status_code == 409
-        await w.api.post(f"/videos/{queued}/cancel")
-        video_id = await _completed(w)
-        first = await w.api.get(f"/videos/{video_id}/file")
-        assert first.status_code == 302
-        await w.later(hours=23, minutes=58)
-        again = await w.api.get(f"/videos/{video_id}/file")
-        assert again.headers["location"] == first.headers["location"]
-        await w.later(minutes=10)
-        renewed = await w.api.get(f"/videos/{video_id}/file")
-        assert renewed.headers["location"] != first.headers["location"]
-        row = await w.row(UUID(video_id))
-        assert row["video_url"] == renewed.headers["location"]
-        assert row["video_url_expires_at"] > datetime.now(UTC) + timedelta(hours=23)
-        w.runway.state.runway.reset()
-        await w.later(hours=30)
-        assert (await w.api.get(f"/videos/{video_id}/file")).status_code == 410
+async def test_the_file_redirects_to_a_live_url(w: World) -> None:
+    queued = await w.enqueue()
+    assert (await w.api.get(f"/videos/{queued}/file")).status_code == 409
+    await w.api.post(f"/videos/{queued}/cancel")
+    video_id = await _completed(w)
+    first = await w.api.get(f"/videos/{video_id}/file")
+    assert first.status_code == 302
+    await w.later(hours=23, minutes=58)
+    again = await w.api.get(f"/videos/{video_id}/file")
+    assert again.headers["location"] == first.headers["location"]
+    await w.later(minutes=10)
+    renewed = await w.api.get(f"/videos/{video_id}/file")
+    assert renewed.headers["location"] != first.headers["location"]
+    row = await w.row(UUID(video_id))
+    assert row["video_url"] == renewed.headers["location"]
+    assert row["video_url_expires_at"] > datetime.now(UTC) + timedelta(hours=23)
+    w.runway.state.runway.reset()
+    await w.later(hours=30)
+    assert (await w.api.get(f"/videos/{video_id}/file")).status_code == 410
 
 
-async def test_cancelling_deletes_the_task_at_runway(database_url: str) -> None:
-    async with world(database_url) as w:
-        video_id = await w.enqueue()
-        await w.tick()
-        response = await w.api.post(f"/videos/{video_id}/cancel")
-        assert response.json()["status"] == "cancelled"
-        assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 409
-        assert (await w.api.post(f"/videos/{video_id}/retry")).status_code == 409
-        assert (await w.tick())["cancel"] == {"deleted": 1, "erased": 0}
-        assert w.creates[0].deleted
-        [entry] = await w.ledger(video_id)
-        assert (entry["task_status"], entry["cancel_due"]) == ("DELETED", None)
-        assert entry["settled_at"] is not None
+async def test_cancelling_deletes_the_task_at_runway(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.tick()
+    response = await w.api.post(f"/videos/{video_id}/cancel")
+    assert response.json()["status"] == "cancelled"
+    assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 409
+    assert (await w.api.post(f"/videos/{video_id}/retry")).status_code == 409
+    assert (await w.tick())["cancel"] == {"deleted": 1, "erased": 0}
+    assert w.creates[0].deleted
+    [entry] = await w.ledger(video_id)
+    assert (entry["task_status"], entry["cancel_due"]) == ("DELETED", None)
+    assert entry["settled_at"] is not None
 
 
-async def test_retrying_a_failed_video_makes_a_new_submission(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("fail=ASSET.INVALID")
-        video_id = await w.enqueue()
-        await w.finish()
-        row = await w.row(video_id)
-        assert (row["status"], row["error_code"]) == ("failed", "ASSET.INVALID")
-        assert (await w.api.post(f"/videos/{video_id}/retry", json={"force": True})).status_code == 422
-        retried = await w.api.post(f"/videos/{video_id}/retry")
-        assert (retried.status_code, retried.json()["error"]) == (202, None)
-        await w.finish()
-        assert (await w.row(video_id))["status"] == "completed"
-        account = (await w.api.get(f"/videos/{video_id}/submissions")).json()
-        assert [entry["task_status"] for entry in account.pop("submissions")] == ["FAILED", "SUCCEEDED"]
-        assert account == {
-            "verdict": "paid once (25 credits)", "paid_credits": 25, "most_credits": 25, "twice_credits": 0,
-        }  # fmt: skip
-        waiting = (await w.api.get(f"/videos/{await w.enqueue()}/submissions")).json()
-        assert (waiting["verdict"], waiting["submissions"]) == ("paid nothing", [])
-        assert (await w.api.get(f"/videos/{uuid4()}/submissions")).status_code == 404
+async def test_retrying_a_failed_video_makes_a_new_submission(w: World) -> None:
+    w.faults("fail=ASSET.INVALID")
+    video_id = await w.enqueue()
+    await w.finish()
+    row = await w.row(video_id)
+    assert (row["status"], row["error_code"]) == ("failed", "ASSET.INVALID")
+    assert (await w.api.post(f"/videos/{video_id}/retry", json={"force": True})).status_code == 422
+    retried = await w.api.post(f"/videos/{video_id}/retry")
+    assert (retried.status_code, retried.json()["error"]) == (202, None)
+    await w.finish()
+    assert (await w.row(video_id))["status"] == "completed"
+    account = (await w.api.get(f"/videos/{video_id}/submissions")).json()
+    assert [entry["task_status"] for entry in account.pop("submissions")] == ["FAILED", "SUCCEEDED"]
+    assert account == {
+        "verdict": "paid once (25 credits)", "paid_credits": 25, "most_credits": 25, "twice_credits": 0,
+    }  # fmt: skip
+    waiting = (await w.api.get(f"/videos/{await w.enqueue()}/submissions")).json()
+    assert (waiting["verdict"], waiting["submissions"]) == ("paid nothing", [])
+    assert (await w.api.get(f"/videos/{uuid4()}/submissions")).status_code == 404
 
 
-async def test_an_unknown_outcome_is_retried_only_with_consent(database_url: str) -> None:
-    async with world(database_url) as w:
-        w.faults("drop_after")
-        video_id = await w.enqueue()
-        await w.tick()
-        row = await w.row(video_id)
-        assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
-        assert "25 credits" in row["error_message"]
-        refused = await w.api.post(f"/videos/{video_id}/retry")
-        assert refused.status_code == 409
-        assert "accept_double_charge" in refused.json()["detail"]
-        assert (await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})).status_code == 202
-        await w.finish()
-        assert (await w.row(video_id))["status"] == "completed"
-        assert [entry["consent"] for entry in await w.ledger(video_id)] == ["operator", None]
+async def test_an_unknown_outcome_is_retried_only_with_consent(w: World) -> None:
+    w.faults("drop_after")
+    video_id = await w.enqueue()
+    await w.tick()
+    row = await w.row(video_id)
+    assert (row["status"], row["error_code"]) == ("failed", "SUBMISSION_UNKNOWN")
+    assert "25 credits" in row["error_message"]
+    refused = await w.api.post(f"/videos/{video_id}/retry")
+    assert refused.status_code == 409
+    assert "accept_double_charge" in refused.json()["detail"]
+    assert (await w.api.post(f"/videos/{video_id}/retry", json={"accept_double_charge": True})).status_code == 202
+    await w.finish()
+    assert (await w.row(video_id))["status"] == "completed"
+    assert [entry["consent"] for entry in await w.ledger(video_id)] == ["operator", None]
 
 
-async def test_an_image_whose_signature_ends_before_run_after_is_refused(database_url: str) -> None:
+async def test_an_image_whose_signature_ends_before_run_after_is_refused(w: World) -> None:
     now = datetime.now(UTC)
     signed = f"https://bucket.example.com/a.jpg?X-Amz-Date={now:%Y%m%dT%H%M%SZ}&X-Amz-Expires=3600"
     body = GOOD | {"input": {"promptText": "a boat", "promptImage": signed}}
-    async with world(database_url) as w:
-        late = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(hours=2)).isoformat()})
-        assert (late.status_code, pointers(late)) == (422, ["/input/promptImage"])
-        in_time = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(minutes=50)).isoformat()})
-        assert in_time.status_code == 202
+    late = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(hours=2)).isoformat()})
+    assert (late.status_code, pointers(late)) == (422, ["/input/promptImage"])
+    in_time = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(minutes=50)).isoformat()})
+    assert in_time.status_code == 202
