@@ -76,7 +76,7 @@ async def test_what_is_reported(database_url: str) -> None:
         await history(w)
         reported = await samples(w)
     assert {key[1][0]: value for key, value in reported.items() if key[0] == "videos"} == {
-        "queued": 1, "processing": 1, "completed": 1, "failed": 1, "cancelled": 0,
+        "queued": 1, "processing": 1, "completed": 1, "failed": 1, "cancelled": 0, "erased": 0,
     }  # fmt: skip
     assert reported["model_paused", ("all", "")] == 0
     assert reported["model_paused", ("gen4.5", "no_credits")] == 1
