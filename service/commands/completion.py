@@ -22,10 +22,9 @@ def operations(incomplete: str) -> list[str]:
 
 def reasons(incomplete: str) -> list[str]:
     """Taxiway's own error codes that begin so; Runway's failureCodes are not a closed list."""
-    from service import videos
+    from service.videos import FailureCode
 
-    own = [name for name, value in vars(videos).items() if name.isupper() and name == value]
-    return [name for name in sorted(own) if name.startswith(incomplete)]
+    return [code for code in sorted(FailureCode) if code.startswith(incomplete)]
 
 
 def known_models() -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from service.context import Context
-from service.operations.reading import check_visible, find, read
+from service.operations.reading import check_visible, read
 from service.operations.waiting import Waiting, waiting
-from service.store import audit, ledger, resubmissions, timeline
+from service.store import audit, ledger, resubmissions, timeline, videos
 from service.store.audit import Audit
 from service.store.timeline import Entry
 from service.videos import Status, Video
@@ -41,8 +41,8 @@ async def cost_report(ctx: Context, video_id: UUID) -> CostReport:
     cost = await _cost(ctx, video_id)
     if cost.submissions:
         return cost
-    video = await find(ctx, video_id)
-    return CostReport(replace(cost.account, status=video.status.value), [])
+    status, _ = await videos.state_of(ctx.database, video_id)
+    return CostReport(replace(cost.account, status=status.value), [])
 
 
 async def _cost(ctx: Context, video_id: UUID) -> CostReport:

@@ -122,7 +122,8 @@ async def request(
     that is waited for a little; raises Conflict.
     """
     given, locked = json.dumps([str(one) for one in ids]), "SKIP LOCKED" if pass_over else ""
-    async with database.transaction() as raw:
+    async with database.transaction() as tx:
+        raw = tx.raw
         await _wait_a_little(raw)
         try:
             await raw.execute(_CANCEL.format(which=_GIVEN, limit="", locked=locked), given, actor)
@@ -139,7 +140,8 @@ async def finish(database: Database, limit: int, actor: str) -> list[UUID]:
     What was put back in the queue meanwhile, or got its task, is cancelled once more. Where another transaction holds
     what belongs to one of them, nothing is done: the next tick comes again.
     """
-    async with database.transaction() as raw:
+    async with database.transaction() as tx:
+        raw = tx.raw
         await _wait_a_little(raw)
         try:
             await raw.execute(_CANCEL_PENDING, limit, actor)

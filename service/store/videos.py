@@ -144,16 +144,15 @@ async def get(database: Database, video_id: UUID) -> Video:
     return _there(Video.from_row(row))
 
 
-_MODEL = "SELECT model FROM taxiway.videos WHERE id = $1"
+_STATE = "SELECT status, model FROM taxiway.videos WHERE id = $1"
 
 
-async def model_of(database: Database, video_id: UUID) -> str | None:
-    """The model of a video, also of one that was erased. Raises NotFound."""
-    row = await database.fetchrow(_MODEL, video_id)
+async def state_of(database: Database, video_id: UUID) -> tuple[Status, str | None]:
+    """The status and the model of a video, also of one that was erased. Raises NotFound."""
+    row = await database.fetchrow(_STATE, video_id)
     if row is None:
         raise NotFound(f"no video has the id {video_id}")
-    model: str | None = row["model"]
-    return model
+    return Status(row["status"]), row["model"]
 
 
 _BY_TASK = f"""

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import tick
-from service.context import Counts
 from service.doctor.queue import cron
 from service.store import doctor_queries, queue_stats, ticks
 from service.tick_report import TickReport
@@ -75,7 +74,8 @@ def grouped(recent: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return groups
 
 
-def did(counts: Mapping[str, Counts]) -> str:
-    """What a tick did, as `3 accepted, 1 poll failed`; empty if nothing."""
-    done = [(name, value) for step in counts.values() for name, value in step.items() if value]
+def did(counts: Mapping[str, Any]) -> str:
+    """What a tick did, as `3 accepted, 1 poll failed`; empty if nothing. The counts may be another version's."""
+    steps = [step for step in counts.values() if isinstance(step, Mapping)]
+    done = [(name, value) for step in steps for name, value in step.items() if value]
     return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in done)
