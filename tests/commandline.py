@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import typer.main
@@ -14,6 +15,7 @@ from service.__main__ import cli
 LAUNCHERS = (("taxiway",), (".venv/bin/taxiway",), ("python", "-m", "service"))
 
 
+@cache
 def commands() -> dict[str, Any]:
     """Every command by its name, as the parser knows it."""
     group: Any = typer.main.get_command(cli)

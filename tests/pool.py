@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.database import Connection
 
 MOST_USES = 50  # what was deleted stays in the files until a vacuum
-LARGEST_BYTES = 128 * 1024  # of a table or an index: a larger one would show in plans
+LARGEST_BYTES = 128 * 1024  # of a table with its TOAST, or of an index: a larger one would show in plans
 
 # Where DDL leaves its traces: a row of a copied catalogue bears the transaction that made the template, until it is
 # written.
@@ -48,7 +48,7 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() A
                AND backend_type = 'client backend')
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
     OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind IN ('r', 'i')
-               AND pg_relation_size(oid) > {LARGEST_BYTES})
+               AND pg_table_size(oid) > {LARGEST_BYTES})
 """
 # Of the schema: its tables, those that others refer to last, and a call that sets all its sequences back.
 _TABLES = """
@@ -96,7 +96,12 @@ class _Fresh:
             if await connection.fetchval(_TIME) != self.time:
                 await connection.execute(SET_TIME.format("pg_catalog.now()"))
             return await connection.fetchval(_TIME) == self.time and not await self._changed(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # a test ended its connection, or its schema
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            OSError,
+            TimeoutError,
+        ):  # a test ended its connection, or its schema
             return False
 
     async def _changed(self, connection: Connection) -> list[str]:

@@ -58,6 +58,7 @@ def test_what_a_test_has_stored_is_gone_and_the_database_is_used_again(fresh: Po
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''1MB''', current_database()); END $$",
         "DROP SCHEMA taxiway CASCADE",
         "INSERT INTO taxiway.videos (prompt) SELECT repeat('x', 500) FROM generate_series(1, 500)",
+        "INSERT INTO taxiway.videos (prompt) SELECT string_agg(md5(n::text), '') FROM generate_series(1, 9999) AS n",
     ],
 )
 def test_a_database_in_which_anything_else_has_changed_is_dropped(fresh: Pool, change: str) -> None:
