@@ -130,7 +130,7 @@ CREATE TABLE taxiway.videos (
     -- 'erased': all that a user wrote is gone; what is left says that there was a video, and what it cost.
     CONSTRAINT videos_status_known
         CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'cancelled', 'erased')),
-    -- Erased is erased: no statement that comes late can write any of it again (service/store/erasing.py).
+    -- Erased is erased: no statement that comes late can write any of it again (service/store/erasure.py).
     CONSTRAINT videos_erased_is_empty
         CHECK (status <> 'erased'
                OR num_nonnulls(user_id, prompt, image_url, metadata, input, error_code, error_message, output,
@@ -242,7 +242,7 @@ CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, cr
     WHERE finished_at IS NOT NULL;
 
 -- A model's state, or that of 'all' of them: paused until when, and why; and how many creates may be in flight at once,
--- over all processes, which is learned (service/store/circuit.py).
+-- over all processes, which is learned (service/store/circuit_state.py).
 -- 'restored' on 'all' means that this database is a copy, or went back in time: it lasts until `taxiway resume all`.
 CREATE TABLE taxiway.models (
     model           text        PRIMARY KEY,

@@ -28,21 +28,22 @@ cli = typer.Typer(
 if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
     from service.commands import (
         change,
-        docs,
         enqueue,
         erase,
         install,
         link,
-        models,
         operate,
+        pause,
+        print_docs,
         recipe,
         running,
         show,
         stats,
     )
-    from service.commands import videos as listing
+    from service.commands import list_videos as listing
 
-    for group in (listing, show, enqueue, change, erase, running, models, stats, install, link, operate, recipe, docs):
+    groups = (listing, show, enqueue, change, erase, running, pause, stats, install, link, operate, recipe, print_docs)
+    for group in groups:
         cli.add_typer(group.cli)
 
 

@@ -25,18 +25,18 @@ from service.web import (
     cron,
     docs,
     health,
-    limits,
     metrics,
     openapi,
     operations,
     page,
     problems,
-    videos,
+    request_limits,
+    video_routes,
 )
 from service.web.attempts import Attempts, RefusedLog
 from service.web.auth import CHANGE, CREATE, CRON, OPERATE, PUBLIC, READ, SIGNED, VIEW
 from service.web.endpoint import JSON, Endpoint, routes
-from service.web.limits import Kinds, Limits
+from service.web.request_limits import Kinds, Limits
 from service.web.schemas import (
     CallbackHint,
     ListQuery,
@@ -66,52 +66,52 @@ IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
 # it answers. The page has its own table (service/web/page/__init__.py).
 ENDPOINTS = (
     Endpoint(
-        "POST", "/videos", videos.enqueue, CREATE,
+        "POST", "/videos", video_routes.enqueue, CREATE,
         "Queue a video; the answer has its address in Location",
-        body=VideoRequest, parameters=(videos.IDEMPOTENCY_KEY,),
+        body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY,),
         responses={202: ("Accepted", VideoView)}, problems=(409, 410, 429),
     ),
     Endpoint(
-        "GET", "/videos", videos.listing, READ,
+        "GET", "/videos", video_routes.listing, READ,
         "List videos, newest first",
         query=ListQuery,
         responses={200: ("A page", VideoPage)},
     ),
     Endpoint(
-        "GET", "/videos/{id}", videos.read, READ,
+        "GET", "/videos/{id}", video_routes.read, READ,
         "Read one video, with an ETag; its task is polled if that is due",
         responses={200: ("The video", VideoView), 304: ("Unchanged since the ETag in If-None-Match", None)},
         problems=(410,),
     ),
     Endpoint(
-        "DELETE", "/videos/{id}", videos.erase, CHANGE,
+        "DELETE", "/videos/{id}", video_routes.erase, CHANGE,
         "Erase what a user wrote: cancels the video, deletes its tasks at Runway, keeps the ledger",
         responses={204: ("Erased", None), 202: ("The ticks erase it; send it again to see", ErasureView)},
         problems=(409,),
     ),
     Endpoint(
-        "GET", "/videos/{id}/file", videos.file, READ,
+        "GET", "/videos/{id}/file", video_routes.file, READ,
         "Redirect to a live address of the file; 410 when Runway no longer has it",
         responses={302: ("A live URL", None)}, problems=(409, 410),
     ),
     Endpoint(
-        "GET", "/videos/{id}/submissions", videos.ledger_of, READ,
+        "GET", "/videos/{id}/submissions", video_routes.ledger_of, READ,
         "List the submissions of a video, oldest first, each with its outcome and its cost",
         responses={200: ("Oldest first", SubmissionList)},
     ),
     Endpoint(
-        "GET", "/videos/{id}/events", videos.events_of, READ,
+        "GET", "/videos/{id}/events", video_routes.events_of, READ,
         "Everything that happened to a video, in order, and who did it; errors in full",
         responses={200: ("Oldest first", EventList)},
     ),
     Endpoint(
-        "POST", "/videos/{id}/retry", videos.retry, CHANGE,
+        "POST", "/videos/{id}/retry", video_routes.retry, CHANGE,
         "Queue a failed video again; it needs your consent where it may cost twice",
         body=RetryRequest, body_required=False,
         responses={202: ("Queued", VideoView)}, problems=(409, 410, 429),
     ),
     Endpoint(
-        "POST", "/videos/{id}/cancel", videos.cancel, CHANGE,
+        "POST", "/videos/{id}/cancel", video_routes.cancel, CHANGE,
         "Cancel a video; its task at Runway is deleted too",
         responses={200: ("Cancelled", VideoView)}, problems=(409, 410),
     ),
@@ -181,25 +181,25 @@ ENDPOINTS = (
     Endpoint(
         "POST|GET", "/process-queued", cron.process_queued, CRON,
         "Run one tick, and answer with its counts",
-        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=limits.CRON,
+        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=request_limits.CRON,
         responses={200: ("What was done", TickCounts)},
     ),
     Endpoint(
         "POST|GET", "/poll-processing", cron.poll_processing, CRON,
         "Poll the tasks that are due, and do nothing else",
-        parameters=(cron.BUDGET,), also=("/poll-processing/",), kind=limits.CRON,
+        parameters=(cron.BUDGET,), also=("/poll-processing/",), kind=request_limits.CRON,
         responses={200: ("What was done", TickCounts)},
     ),
     Endpoint(
         "HEAD|OPTIONS", "/process-queued", cron.look_only, PUBLIC,
         "Do nothing: monitors and browsers send these by themselves",
-        also=("/process-queued/", "/poll-processing", "/poll-processing/"), kind=limits.CRON,
+        also=("/process-queued/", "/poll-processing", "/poll-processing/"), kind=request_limits.CRON,
         responses={204: ("Nothing was done", None)},
     ),
     Endpoint(
         "POST", "/callbacks/runway", callbacks.receive, SIGNED,
         "Take a signed hint that a task changed (Standard Webhooks)",
-        body=CallbackHint, kind=limits.CALLBACK,
+        body=CallbackHint, kind=request_limits.CALLBACK,
         responses={202: ("Kept: the next tick polls its task", JSON), 200: ("Kept before", JSON)}, problems=(409,),
     ),
     Endpoint(
@@ -207,32 +207,32 @@ ENDPOINTS = (
         "Health summary: whether all is well, and counts by status; with any token but the cron's also the oldest "
         "queued, what is stuck or unknown, the last tick, paused models, linked tables that are paused or refuse rows, "
         "missing settings; with a viewer token also what doctor says",
-        responses={200: ("Yes", JSON)}, problems=(503,), kind=limits.HEALTH,
+        responses={200: ("Yes", JSON)}, problems=(503,), kind=request_limits.HEALTH,
     ),
     Endpoint(
         "GET", "/health/live", health.live, PUBLIC,
         "Answer while the process does",
-        responses={200: ("Yes", JSON)}, kind=limits.HEALTH,
+        responses={200: ("Yes", JSON)}, kind=request_limits.HEALTH,
     ),
     Endpoint(
         "GET", "/health/ready", health.ready, PUBLIC,
         "Answer 200 while the database answers",
-        responses={200: ("Yes", JSON)}, problems=(503,), kind=limits.HEALTH,
+        responses={200: ("Yes", JSON)}, problems=(503,), kind=request_limits.HEALTH,
     ),
     Endpoint(
         "GET", "/openapi.json", openapi.document, PUBLIC,
         "All of this as OpenAPI 3.1, with the schema of each model",
-        responses={200: ("OpenAPI 3.1", JSON)}, kind=limits.OPEN,
+        responses={200: ("OpenAPI 3.1", JSON)}, kind=request_limits.OPEN,
     ),
     Endpoint(
         "GET", "/docs", docs.show, PUBLIC,
         "All of this as a page to read, with examples",
-        responses={200: ("A page", "text/html")}, kind=limits.OPEN,
+        responses={200: ("A page", "text/html")}, kind=request_limits.OPEN,
     ),
     Endpoint(
         "GET", "/docs/{name}", docs.show_page, PUBLIC,
         "A page of the documentation of this version",
-        responses={200: ("A page", "text/html")}, kind=limits.OPEN,
+        responses={200: ("A page", "text/html")}, kind=request_limits.OPEN,
     ),
 )  # fmt: skip
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.installer.answers import Answers
 from service.installer.inspect import Connection
 from service.installer.plan import Plan, Wishes, make_plan
+from service.installer.plan_answers import Answers
 from service.settings import Settings
 
 SETTINGS = Settings(_env_file=None)

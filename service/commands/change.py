@@ -11,8 +11,8 @@ import typer
 
 from service.commands import ids, output
 from service.commands.console import confirm, fail, may_be_paid, run_quietly
+from service.commands.list_videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.commands.output import AsJson, console, print_json, prints_table
-from service.commands.videos import ErrorCode, Model, Query, Statuses, wanted_of
 from service.context import Context
 from service.errors import NeedsConsent
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from service.commands import completion, ids, waiting
+from service.commands import completion, follow, ids
 from service.commands.console import CTRL_C, fail, may_be_paid, run_quietly
 from service.commands.output import AsJson, credits, print_json, prints_table, say
 from service.commands.request import Wishes, body_of
@@ -125,10 +125,10 @@ async def _follow(ctx: Context, video: Video, is_new: bool, output: Path | None,
     size = None
     if wait:
         try:
-            with waiting.bar() as show:
-                video = await waiting.until_it_ends(ctx, video, show)
+            with follow.bar() as show:
+                video = await follow.until_it_ends(ctx, video, show)
                 if output is not None and video.status is Status.COMPLETED:
-                    size = await waiting.download(ctx, video, output, show)
+                    size = await follow.download(ctx, video, output, show)
         except asyncio.CancelledError:  # Ctrl-C
             say(f"the video goes on without you: `taxiway show {video.id}`")
             raise typer.Exit(CTRL_C) from None

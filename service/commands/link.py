@@ -14,11 +14,11 @@ from service.context import Context
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.installer.answers import Answers, Question
     from service.installer.linking import Linked, LinkState, Unlinked
     from service.installer.plan import Plan, Wishes
+    from service.installer.plan_answers import Answers, Question
     from service.link_mapping import Mapping
-    from service.operations.link import Links
+    from service.operations.table_links import Links
 
 cli = typer.Typer()
 
@@ -70,7 +70,7 @@ def link(
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
-        from service.operations.link import links
+        from service.operations.table_links import links
 
         async with links(ctx) as known:
             name = wanted or await known.only_table()
@@ -93,8 +93,8 @@ def _answers(
     file: Path | None, column: list[str], word: list[str], where: str | None, zone: str | None, gate: bool | None,
     existing: Literal["take", "ignore"] | None,
 ) -> Answers:  # fmt: skip
-    from service.installer.answers import Answers, column_answers, word_answers
     from service.installer.inspect import LinkRefused
+    from service.installer.plan_answers import Answers, column_answers, word_answers
 
     try:
         given = Answers(column_answers(column), word_answers(word), where, zone, gate, existing)
@@ -190,7 +190,7 @@ def show_all(as_json: AsJson = False) -> None:
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> list[LinkState]:
-        from service.operations.link import links
+        from service.operations.table_links import links
 
         async with links(ctx) as known:
             return await known.every()
@@ -216,7 +216,7 @@ def unlink(
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> None:
-        from service.operations.link import links
+        from service.operations.table_links import links
 
         async with links(ctx) as known:
             state = await known.find(table)

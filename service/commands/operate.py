@@ -86,9 +86,9 @@ def _print_account(one: Audit, *, as_json: bool) -> None:
 def _actions(actor: str | None, limit: int, as_json: bool) -> None:
     """Who did what, newest first."""
     from service.commands.output import print_json, table
-    from service.store import events
+    from service.store import event_log
 
-    found = run_quietly(lambda ctx: events.actions(ctx.database, actor=actor, limit=limit))
+    found = run_quietly(lambda ctx: event_log.actions(ctx.database, actor=actor, limit=limit))
     if not prints_table(as_json):
         print_json(json.loads(json.dumps(dataclasses.asdict(one), default=str)) for one in found)
         return
@@ -154,7 +154,7 @@ def doctor(
     finally:
         logging.disable(logging.NOTSET)
     if prints_table(as_json):
-        from service.commands.checks import drawn
+        from service.commands.check_table import drawn
 
         console().print(drawn(checks))
     else:

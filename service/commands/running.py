@@ -38,7 +38,7 @@ def status(as_json: AsJson = False) -> None:
     checks: list[Check] = run_quietly(work)
     overall = worst(checks)
     if prints_table(as_json):
-        from service.commands.checks import drawn
+        from service.commands.check_table import drawn
 
         stack = beside.find()
         console().print(drawn(checks, heading=f"taxiway dev at {stack.url}" if stack else None))

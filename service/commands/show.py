@@ -10,6 +10,7 @@ import typer
 
 from service.commands import ids, output
 from service.commands.console import run_quietly
+from service.commands.list_videos import VideoId
 from service.commands.output import (
     AsJson,
     Every,
@@ -25,7 +26,6 @@ from service.commands.output import (
     table,
     until,
 )
-from service.commands.videos import VideoId
 from service.context import Context
 from service.operations.waiting import videos_ahead
 from service.videos import Status

@@ -9,7 +9,7 @@ import typer
 from service.commands.console import run_quietly
 from service.commands.output import AsJson, console, print_json, prints_table, span, table
 from service.context import Context
-from service.store.stats import Span
+from service.store.throughput import Span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,10 +30,10 @@ def stats(
     """
 
     async def work(ctx: Context) -> None:
-        from service.store import stats
+        from service.store import throughput
         from service.web.schemas_operations import BucketView, Stats
 
-        view = Stats.of(window, await stats.series(ctx.database, window), await stats.in_flight(ctx.database))
+        view = Stats.of(window, await throughput.series(ctx.database, window), await throughput.in_flight(ctx.database))
         buckets: list[BucketView] = view.buckets
         found = [bucket.model_dump(mode="json") for bucket in buckets]
         if not prints_table(as_json):

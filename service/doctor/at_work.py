@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.doctor import links
+from service.doctor import linked_tables
 from service.doctor.checks import Check, CheckStatus, missing, ranked
 from service.doctor.queue import cron, paused_model, queue
 from service.settings import Settings
@@ -62,7 +62,7 @@ def checks(settings: Settings, seen: Facts, now: float) -> list[Check]:
         *cron(seen.recent, seen.under_way),
         *queue(seen.report),
         *(paused_model(row, now) for row in seen.paused),
-        *links.troubles(seen.troubled, now),
+        *linked_tables.troubles(seen.troubled, now),
     ]
 
 

@@ -11,8 +11,8 @@ from service.doctor.checks import Check, CheckStatus
 from service.operations.budget import REASON as DAILY_BUDGET
 from service.operations.rhythm import late_after, span, usual
 from service.runway.outcomes import Reason
-from service.store.circuit import IN_A_ROW
-from service.store.circuit import REASON as CIRCUIT
+from service.store.circuit_state import IN_A_ROW
+from service.store.circuit_state import REASON as CIRCUIT
 from service.store.driver_errors import condition
 from service.store.identity import REASON as RESTORED
 

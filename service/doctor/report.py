@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from service import context as contexts
 from service.context import Context
-from service.doctor import at_work, links, storage
+from service.doctor import at_work, linked_tables, storage
 from service.doctor.checks import (
     Check,
     CheckStatus,
@@ -28,7 +28,7 @@ from service.installer import history as scripts
 from service.installer.closing import open_to
 from service.installer.history import History
 from service.installer.obstacles import OLDEST_POSTGRES, older_checkout
-from service.operations.account import ask
+from service.operations.accounting import ask
 from service.operations.rhythm import span
 from service.redaction import Redactor
 from service.store import doctor_queries, parked
@@ -135,7 +135,7 @@ async def _stored(ctx: Context) -> list[Check]:
     found += [storage.rights(missing, durable["role"]), storage.openness(is_open)]
     found.append(storage.identity(await doctor_queries.identity(ctx.database), durable["role"]))
     found += await _guarded("queue", lambda: _queue_and_cron(ctx))
-    return found + await _guarded(links.AREA, lambda: links.run(ctx))
+    return found + await _guarded(linked_tables.AREA, lambda: linked_tables.run(ctx))
 
 
 async def _server(ctx: Context, target: Target) -> list[Check]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.installer import vocabulary
-from service.installer.answers import KEYS, Question, question
 from service.installer.inspect import LinkRefused, Table, TableColumn
+from service.installer.plan_answers import KEYS, Question, question
 from service.installer.vocabulary import ALIKE, RESULT_IMAGE, SAME, bare
 from service.link_mapping import WRITTEN_KEYS
 from service.store.link_fit import FITTING, fits

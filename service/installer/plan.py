@@ -11,9 +11,9 @@ from typing import Any, Literal
 from service.errors import NotConfigured
 from service.installer import columns as mapped
 from service.installer import facts, proposal
-from service.installer.answers import Answers, Question
 from service.installer.check import Fit, fit
 from service.installer.inspect import Connection, LinkRefused, Table, inspect
+from service.installer.plan_answers import Answers, Question
 from service.installer.survey import Survey, survey
 from service.link_mapping import WRITTEN_KEYS, Column, Link, Mapping
 from service.settings import Settings

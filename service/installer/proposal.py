@@ -6,10 +6,10 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass
 
 from service.installer import words
-from service.installer.answers import Answers, Question, question
 from service.installer.columns import Columns
 from service.installer.facts import Facts, mark_of
 from service.installer.inspect import LinkRefused, Table
+from service.installer.plan_answers import Answers, Question, question
 from service.link_mapping import Mapping
 
 UTC = frozenset({"UTC", "Etc/UTC", "UCT", "Etc/UCT", "Zulu", "GMT", "Etc/GMT", "Universal", "Etc/Universal"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.installer.answers import ROLES, Question, question
 from service.installer.inspect import LinkRefused, Table, TableColumn
+from service.installer.plan_answers import ROLES, Question, question
 from service.installer.vocabulary import best, literals, role_of
 from service.link_mapping import Words
 

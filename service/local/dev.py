@@ -30,9 +30,9 @@ from service.installer.obstacles import left_by_older_checkout
 from service.installer.view import make_view
 from service.local import terminal
 from service.local.banner import Places, banner
-from service.local.cron import Cron
 from service.local.keys import kept_secrets
 from service.local.postgres import Server as Postgres
+from service.local.ticker import Cron
 from service.serving import MARGIN_SECONDS, listen, server
 from service.settings import Settings
 from service.store import identity

@@ -11,8 +11,8 @@ from uuid import UUID
 from service.context import Context
 from service.operations import limits
 from service.operations.reading import check_visible, visible
-from service.store import bulk, videos
-from service.store.bulk import Bulk
+from service.store import many_videos, video_rows
+from service.store.many_videos import Bulk
 from service.store.search import Wanted
 from service.videos import Video
 
@@ -26,15 +26,15 @@ async def retry(ctx: Context, video_id: UUID, *, consent: bool) -> Video:
     """
     await check_visible(ctx, video_id)
     if limits.is_limited(ctx):
-        await limits.check_credits(ctx, (await videos.get(ctx.database, video_id)).quoted_credits)
+        await limits.check_credits(ctx, (await video_rows.get(ctx.database, video_id)).quoted_credits)
     timeout = ctx.settings.queue_timeout
-    return await videos.retry(ctx.database, video_id, consent=consent, timeout_seconds=timeout, actor=ctx.actor)
+    return await video_rows.retry(ctx.database, video_id, consent=consent, timeout_seconds=timeout, actor=ctx.actor)
 
 
 async def cancel(ctx: Context, video_id: UUID) -> Video:
     """Cancel a queued or processing video; the next tick deletes its task. Raises NotFound, and Conflict."""
     await check_visible(ctx, video_id)
-    return await videos.cancel(ctx.database, video_id, ctx.actor)
+    return await video_rows.cancel(ctx.database, video_id, ctx.actor)
 
 
 async def change_many(ctx: Context, action: Action, wanted: Wanted, limit: int, *, dry_run: bool = False) -> Bulk:
@@ -44,9 +44,9 @@ async def change_many(ctx: Context, action: Action, wanted: Wanted, limit: int, 
     """
     mine = visible(ctx, wanted)
     if action == "cancel":
-        return await bulk.cancel(ctx.database, mine, limit=limit, dry_run=dry_run, actor=ctx.actor)
+        return await many_videos.cancel(ctx.database, mine, limit=limit, dry_run=dry_run, actor=ctx.actor)
     await limits.check_credits(ctx, None)
-    return await bulk.retry(
+    return await many_videos.retry(
         ctx.database, mine, limit=limit, timeout_seconds=ctx.settings.queue_timeout, dry_run=dry_run, actor=ctx.actor
     )
 

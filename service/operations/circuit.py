@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from service.runway.outcomes import Kind, Outcome
-from service.store.circuit import Change
+from service.store.circuit_state import Change
 from service.store.claim import OpenSubmission
 
 

@@ -16,9 +16,9 @@ from service.link_requests import checked
 from service.operations import limits
 from service.operations.finalize import now
 from service.runway.catalogue import Request
-from service.store import estimates, link_enqueue, resubmissions, videos
+from service.store import estimates, link_enqueue, resubmissions, video_rows
 from service.store.estimates import Eta
-from service.store.videos import NewVideo
+from service.store.video_rows import NewVideo
 from service.videos import Video, new_id
 
 LONGEST_KEY = 255  # characters of an Idempotency-Key
@@ -82,7 +82,7 @@ async def enqueue(
         await limits.check_queue(ctx)
         await limits.check_credits(ctx, new.quoted_credits)
     except OverLimit:
-        known = await videos.known(ctx.database, new)
+        known = await video_rows.known(ctx.database, new)
         if known is None:
             raise
         return known, False  # a repeat adds nothing
@@ -90,7 +90,7 @@ async def enqueue(
         return await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor)
     if spec.row is not None:
         return await link_enqueue.enqueue(ctx.database, new, *spec.row)
-    return await videos.enqueue(ctx.database, new)
+    return await video_rows.enqueue(ctx.database, new)
 
 
 async def needs_consent(ctx: Context, source: UUID) -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 from service.context import Context
 from service.errors import NotFound
 from service.logs import VIDEO, event
-from service.store import erasing, videos
+from service.store import erasure, video_rows
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class Erasure:
 
 async def erase(ctx: Context, video_id: UUID) -> Erasure:
     """Erase one video, or say what that waits for; any number of times. Raises NotFound, and Conflict if it is held."""
-    if ctx.owner is not None and await videos.created_by(ctx.database, video_id) != ctx.owner:
+    if ctx.owner is not None and await video_rows.created_by(ctx.database, video_id) != ctx.owner:
         raise NotFound(f"no video has the id {video_id}")
-    _, erased = await erasing.request(ctx.database, [video_id], ctx.actor)
+    _, erased = await erasure.request(ctx.database, [video_id], ctx.actor)
     _log(erased)
-    stands = await erasing.stands(ctx.database, video_id)
+    stands = await erasure.stands(ctx.database, video_id)
     if stands is None:
         raise NotFound(f"no video has the id {video_id}")
     is_erased, waits_for = stands
@@ -50,7 +50,7 @@ async def erase(ctx: Context, video_id: UUID) -> Erasure:
 
 async def of_user(ctx: Context, user_id: str) -> list[UUID]:
     """The videos of a user that are not erased yet."""
-    return await erasing.of_user(ctx.database, user_id)
+    return await erasure.of_user(ctx.database, user_id)
 
 
 async def erase_all(ctx: Context, ids: Sequence[UUID]) -> AsyncIterator[tuple[int, int]]:
@@ -59,7 +59,7 @@ async def erase_all(ctx: Context, ids: Sequence[UUID]) -> AsyncIterator[tuple[in
     A video that another transaction holds is left out. What a caller that is cut off has not reached is left as it was.
     """
     for start in range(0, len(ids), BATCH):
-        asked, erased = await erasing.request(ctx.database, ids[start : start + BATCH], ctx.actor, pass_over=True)
+        asked, erased = await erasure.request(ctx.database, ids[start : start + BATCH], ctx.actor, pass_over=True)
         _log(erased)
         yield len(asked), len(erased)
 
@@ -68,7 +68,7 @@ async def finish(ctx: Context, actor: str) -> int:
     """Erase what was asked for and waits for nothing any more; how many. For ticks."""
     total = 0
     while True:
-        erased = await erasing.finish(ctx.database, BATCH, actor)
+        erased = await erasure.finish(ctx.database, BATCH, actor)
         _log(erased)
         total += len(erased)
         if len(erased) < BATCH:

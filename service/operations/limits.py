@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from service.context import Context
 from service.errors import OverLimit
-from service.store import limits as store
+from service.store import key_usage as store
 
 FULL_QUEUE_SECONDS = 30.0  # a queue that is full has room again with the next video that is sent
 

@@ -10,7 +10,7 @@ import asyncpg
 from service.context import Context
 from service.errors import RunwayUnavailable, TaxiwayError
 from service.logs import RUNWAY, VIDEO, event
-from service.operations import account
+from service.operations import accounting
 from service.store import maintenance
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,6 @@ async def refresh(ctx: Context, due: Sequence[str]) -> None:
 
 async def _ask(ctx: Context) -> None:
     try:
-        await account.observe(ctx, ACCOUNT_TIMEOUT_SECONDS)
+        await accounting.observe(ctx, ACCOUNT_TIMEOUT_SECONDS)
     except RunwayUnavailable as exc:
         event(log, RUNWAY, "account_not_seen", f"Credits left are not known: {exc.detail}", level=logging.WARNING)

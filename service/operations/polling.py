@@ -15,7 +15,7 @@ from service.logs import RUNWAY, event
 from service.operations import missing
 from service.operations.finalize import evaluate, finalize, now, out_of_reach
 from service.runway.client import Runway
-from service.store import tasks, videos
+from service.store import tasks, video_rows
 from service.store.tasks import DuePoll, PollResult
 from service.store.vanished import DueLook
 from service.videos import Video
@@ -94,4 +94,4 @@ async def poll_now(ctx: Context, video_id: UUID) -> Video:
         async with ctx.runway() as runway:
             polled = await Poller(ctx, runway, unlimited(ctx.monotonic)).poll(due)
         await finalize(ctx, await judged(ctx, [polled]))
-    return await videos.get(ctx.database, video_id)
+    return await video_rows.get(ctx.database, video_id)

@@ -13,7 +13,7 @@ from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
 from service.runway.task import url_expiry
 from service.settings import need
-from service.store import listing, tasks, videos
+from service.store import listing, tasks, video_rows
 from service.store.search import Wanted
 from service.videos import Status, Video
 
@@ -22,14 +22,14 @@ FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone 
 
 async def check_visible(ctx: Context, video_id: UUID) -> None:
     """Who may see a video: every caller, but a key that sees its own alone. Raises NotFound."""
-    if ctx.owner is not None and await videos.created_by(ctx.database, video_id) != ctx.owner:
+    if ctx.owner is not None and await video_rows.created_by(ctx.database, video_id) != ctx.owner:
         raise NotFound(f"no video has the id {video_id}")
 
 
 async def find(ctx: Context, video_id: UUID) -> Video:
     """The video as the database has it. Raises NotFound."""
     await check_visible(ctx, video_id)
-    return await videos.get(ctx.database, video_id)
+    return await video_rows.get(ctx.database, video_id)
 
 
 async def read(ctx: Context, video_id: UUID) -> Video:

@@ -10,7 +10,7 @@ from uuid import UUID
 from service.context import Context
 from service.operations.reading import check_visible, read
 from service.operations.waiting import Waiting, waiting
-from service.store import audit, ledger, resubmissions, timeline, videos
+from service.store import audit, ledger, resubmissions, timeline, video_rows
 from service.store.audit import Audit
 from service.store.timeline import Entry
 from service.videos import Status, Video
@@ -41,7 +41,7 @@ async def cost_report(ctx: Context, video_id: UUID) -> CostReport:
     cost = await _cost(ctx, video_id)
     if cost.submissions:
         return cost
-    status, _ = await videos.state_of(ctx.database, video_id)
+    status, _ = await video_rows.state_of(ctx.database, video_id)
     return CostReport(replace(cost.account, status=status.value), [])
 
 

@@ -24,9 +24,9 @@ from service.errors import TaxiwayError
 from service.logs import VIDEO, event
 from service.operations.parking import ParkingLot
 from service.runway.outcomes import ALL_MODELS, Decision, Outcome, Pause
-from service.store import circuit, gateway, models, submissions
+from service.store import circuit_state, gateway, models, submissions
 from service.store.batches import Refusal
-from service.store.circuit import Change
+from service.store.circuit_state import Change
 from service.store.driver_errors import Meaning, is_unreachable, is_wide, meaning
 from service.store.submissions import OutcomeRow
 
@@ -154,13 +154,13 @@ async def change_circuit(ctx: Context, change: Change, grace: Grace, tries: int 
 
     async def write() -> bool:
         nonlocal seconds
-        seconds = await circuit.change(ctx.database, change)
+        seconds = await circuit_state.change(ctx.database, change)
         return seconds is not None
 
     if not await retry_until_saved(ctx, write, grace, tries):
         return False
     if seconds:
-        words = f"Model paused ({change.model}) for {seconds:g} s, {circuit.REASON}: {change.detail}"
+        words = f"Model paused ({change.model}) for {seconds:g} s, {circuit_state.REASON}: {change.detail}"
         event(log, VIDEO, "model_paused", words, level=logging.WARNING, model=change.model)
     return True
 

@@ -15,7 +15,7 @@ import asyncpg
 
 from service.operations import rhythm
 from service.operations.budget import REASON as DAILY_BUDGET
-from service.store import waiting as store
+from service.store import waiting_facts as store
 from service.store.database import Database
 from service.videos import Status, Video
 

@@ -14,10 +14,10 @@ from service.operations import linked_rows
 from service.operations.finalize import now
 from service.operations.parking import ParkingLot, each, repeated
 from service.settings import Settings
-from service.store import intake as store
-from service.store.intake import Mapped, Unmapped
+from service.store import sql_intake as store
 from service.store.linked_table import LinkedTable
-from service.store.videos import BLANKED_WORDS
+from service.store.sql_intake import Mapped, Unmapped
+from service.store.video_rows import BLANKED_WORDS
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from service.context import Context, Counts
 from service.logs import VIDEO, event
 from service.operations.linked_rows import each
-from service.store import link_closing, mirror
+from service.store import link_closing, mirror_rows
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
-from service.store.mirror import Note
+from service.store.mirror_rows import Note
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ async def run_once(
     async def one(table: LinkedTable) -> None:
         await _Mirror(ctx, table, can_continue, counts).run()
 
-    behind = await mirror.behind(ctx.database)
+    behind = await mirror_rows.behind(ctx.database)
     await each(ctx, [table for table in tables if table.id in behind], one)
     if any(table.link.state == "closing" for table in tables):
         await link_closing.close_finished(ctx.database)
@@ -43,12 +43,12 @@ class _Mirror:
         after, first = 0, True
         while first or self.can_continue():
             first = False
-            batch, last = await mirror.notes(self.ctx.database, self.table, after)
+            batch, last = await mirror_rows.notes(self.ctx.database, self.table, after)
             if last == after:
                 break
             after = last
             await self._write(batch)
-        for note in await mirror.due(self.ctx.database, self.table, DUE_BATCH):
+        for note in await mirror_rows.due(self.ctx.database, self.table, DUE_BATCH):
             if not self.can_continue():
                 return
             await self._alone(note)
@@ -58,7 +58,7 @@ class _Mirror:
         if not batch:
             return
         try:
-            result = await mirror.write(self.ctx.database, self.table, batch)
+            result = await mirror_rows.write(self.ctx.database, self.table, batch)
         except TableTrouble as exc:
             if len(batch) == 1:
                 await self._refused(batch[0], exc)
@@ -82,17 +82,17 @@ class _Mirror:
 
     async def _alone(self, note: Note) -> None:
         try:
-            result = await mirror.write(self.ctx.database, self.table, [note], alone=True)
+            result = await mirror_rows.write(self.ctx.database, self.table, [note], alone=True)
         except TableTrouble as exc:
             await self._refused(note, exc)
             return
         self.counts["mirrored"] += result.shown
-        for one, words in result.swallowed or ((one, mirror.SWALLOWED) for one in result.locked):
+        for one, words in result.swallowed or ((one, mirror_rows.SWALLOWED) for one in result.locked):
             await self._refused(one, TableTrouble(words))
 
     async def _refused(self, note: Note, exc: TableTrouble) -> None:
         self.counts["refused"] += 1
-        if await mirror.refused(self.ctx.database, self.table, note, exc):
+        if await mirror_rows.refused(self.ctx.database, self.table, note, exc):
             words = f"{self.table.link.name} refuses to show its video: {exc.message}"
             event(log, VIDEO, "mirror_refused", words, level=logging.WARNING, video=note.video_id)
 

@@ -1,7 +1,7 @@
 """Submit: claim, send, save. The commit of a claim permits one POST; every POST that was sent is seen to its end.
 
 One loop claims, as many as there are free slots. Each video that it got has a slot, and a task, until its call came
-back; the answer then goes into the saver's queue (operations/answers.py).
+back; the answer then goes into the saver's queue (operations/saver.py).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from service.errors import DatabaseUnavailable, RunwayUnavailable
 from service.logs import RUNWAY, VIDEO, event
 from service.operations import budget, saving
 from service.operations.admission import Admission
-from service.operations.answers import Answer, Saver
 from service.operations.parking import ParkingLot
+from service.operations.saver import Answer, Saver
 from service.operations.saving import SAVE_AGAIN_FIRST_SECONDS, as_outcome_row
 from service.runway import outcomes
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import LEASE_MARGIN_SECONDS
-from service.store import circuit, models, submissions
+from service.store import circuit_state, models, submissions
 from service.store import claim as claims
 from service.store.claim import OpenSubmission
 from service.store.link_recall import Stand
@@ -39,7 +39,7 @@ TAKE_BACK_ATTEMPTS = 5
 GATHER_SECONDS = 0.0005
 
 # Paused for these, it is not known whether Runway is there at all.
-PROVEN_FIRST = (circuit.REASON,)
+PROVEN_FIRST = (circuit_state.REASON,)
 
 NOTHING: Counts = {"claimed": 0, "accepted": 0, "not_sent": 0, "rejected": 0, "unknown": 0}
 

@@ -8,11 +8,11 @@ import asyncpg
 
 from service.errors import Conflict, InvalidRequest, Problem
 from service.store import link_statements as statements
-from service.store import videos as store
+from service.store import video_rows as store
 from service.store.database import Database, Raw
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, ask, open_links
-from service.store.videos import NewVideo
+from service.store.video_rows import NewVideo
 from service.videos import Video
 
 LOCK_MILLISECONDS = 2_000

@@ -22,7 +22,7 @@ from service.store.links import TableTrouble, ask, note, trouble
 from service.store.predicates import NEEDS_CONSENT
 from service.store.recordset import as_records
 from service.store.search import WORDS
-from service.store.videos import BLANKED_WORDS
+from service.store.video_rows import BLANKED_WORDS
 from service.videos import FailureCode
 
 CHUNK_BYTES = 8_000_000  # of prompts, images and inputs at once: on their way they are in memory six times

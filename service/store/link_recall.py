@@ -16,7 +16,7 @@ from service.store import link_statements as statements
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
 from service.store.links import ask
-from service.store.videos import CANCEL
+from service.store.video_rows import CANCEL
 
 # So many rows, and more than a fifth of those under way, gone at once: rather a restore or a TRUNCATE than a wish.
 MANY_ROWS, MANY_SHARE = 50, 0.2

@@ -14,7 +14,7 @@ from uuid import UUID
 from service.store import search
 from service.store.database import Database
 from service.store.search import Arguments, Wanted
-from service.store.videos import COLUMNS
+from service.store.video_rows import COLUMNS
 from service.videos import Video
 
 # Rows that are tried for a word before its index is asked: some 10 ms of work. They lie side by side; with filters each

@@ -9,7 +9,7 @@ import asyncpg
 from service.actors import TAXIWAY
 from service.store.database import Database, Queries
 from service.store.predicates import READY
-from service.store.stats import IN_FLIGHT
+from service.store.throughput import IN_FLIGHT
 
 # Pause; the longer of two pauses stands, and so does the reason of a database that was restored. True if the model was
 # open before.

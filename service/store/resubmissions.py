@@ -9,10 +9,10 @@ import asyncpg
 
 from service.errors import Conflict, NeedsConsent
 from service.events import Kind
-from service.store import videos
+from service.store import video_rows
 from service.store.database import Database
 from service.store.predicates import NEEDS_CONSENT
-from service.store.videos import LOCK_MILLISECONDS, NewVideo
+from service.store.video_rows import LOCK_MILLISECONDS, NewVideo
 from service.videos import Video
 
 _NEEDS_CONSENT = f"SELECT {NEEDS_CONSENT} FROM taxiway.videos v WHERE v.id = $1"
@@ -31,7 +31,7 @@ async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: 
 
     Raises NeedsConsent if that takes a consent which is not given.
     """
-    if (known := await videos.known(database, new)) is not None:
+    if (known := await video_rows.known(database, new)) is not None:
         return known, False  # a repeat pays nothing, and needs no second consent
     async with database.transaction() as tx:
         await tx.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
@@ -46,4 +46,4 @@ async def resubmit(database: Database, source: UUID, new: NewVideo, *, consent: 
             )
         if needed:
             await tx.execute(_CONSENT, source, actor, json.dumps({"video": str(new.id)}))
-        return await videos.enqueue(tx, new)
+        return await video_rows.enqueue(tx, new)

@@ -15,7 +15,7 @@ from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
 from service.store.recordset import as_records
-from service.store.videos import COLUMNS
+from service.store.video_rows import COLUMNS
 from service.videos import Video
 
 # Runway: "consumers should not expect updates more frequent than once every five seconds for a given task".

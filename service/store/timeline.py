@@ -19,7 +19,7 @@ import asyncpg
 
 from service.actors import TAXIWAY
 from service.events import ORDER, Kind, words_of
-from service.store import videos
+from service.store import video_rows
 from service.store.database import Database
 from service.store.driver_errors import condition
 
@@ -64,7 +64,7 @@ FROM taxiway.submissions WHERE video_id = $1 ORDER BY id
 
 async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     """Everything that happened to this video, in order, with the seconds between. Raises NotFound."""
-    _, model = await videos.state_of(database, video_id)
+    _, model = await video_rows.state_of(database, video_id)
     submissions = {row["id"]: row for row in await database.fetch(_SUBMISSIONS, video_id)}
     events = await database.fetch(_EVENTS, video_id)
     entries = [_of_event(row, submissions.get(row["submission_id"]), model) for row in events]

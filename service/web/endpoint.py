@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from service.context import Context
 from service.web.auth import Access, authorize
-from service.web.limits import ORDINARY
+from service.web.request_limits import ORDINARY
 
 JSON = "application/json"
 
@@ -52,7 +52,7 @@ class Endpoint:
     parameters: tuple[Parameter, ...] = ()
     responses: Mapping[int, tuple[str, Content]] = field(default_factory=dict)  # words and content, by status
     problems: tuple[int, ...] = ()
-    kind: str = ORDINARY  # among which requests it counts (service/web/limits.py)
+    kind: str = ORDINARY  # among which requests it counts (service/web/request_limits.py)
     also: tuple[str, ...] = ()  # other spellings of the path
 
     @property

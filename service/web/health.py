@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
-from service.doctor import at_work, links
+from service.doctor import at_work, linked_tables
 from service.doctor.checks import Check, CheckStatus, missing
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.operations.rhythm import late_after, usual
@@ -81,7 +81,7 @@ def _missing(ctx: Context, unused: frozenset[str]) -> list[str]:
 
 def _sentence(check: Check) -> str:
     """A check for every token. What stands in rows of a linked table is for viewers, whom `doctor` shows it."""
-    words = "`taxiway doctor` says why" if check.area == links.AREA else check.message
+    words = "`taxiway doctor` says why" if check.area == linked_tables.AREA else check.message
     return f"{check.name}: {words}"
 
 

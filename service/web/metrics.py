@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.context import Context
-from service.store import link_queries, maintenance, models, queue_stats, spending, stats, ticks
+from service.store import link_queries, maintenance, models, queue_stats, spending, throughput, ticks
 from service.store.link_queries import Troubled
-from service.store.stats import Hour
+from service.store.throughput import Hour
 from service.videos import Status
 from service.web.openapi import version_of_package
 
@@ -60,7 +60,7 @@ async def read(ctx: Context) -> Facts:
         tick_age_seconds=last[2] if last else None,
         models=[dict(row) for row in await models.every(database)],
         linked=await link_queries.troubled(database),
-        hour=await stats.last_hour(database),
+        hour=await throughput.last_hour(database),
         spent_today={model: float(credits) for model, credits in (await spending.today(database)).items()},
         account=await maintenance.account(database),
         now=await database.fetchval("SELECT taxiway.now()"),

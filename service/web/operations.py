@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from service.context import Context
 from service.operations import attaching, pausing, reading
-from service.operations.account import observe, spent
-from service.store import models, stats, ticks
-from service.store.stats import Span
+from service.operations.accounting import observe, spent
+from service.store import models, throughput, ticks
+from service.store.throughput import Span
 from service.web import bodies
 from service.web.schemas_operations import (
     AccountView,
@@ -26,7 +26,7 @@ from service.web.schemas_operations import (
     TickQuery,
     TickView,
 )
-from service.web.videos import video_id_of
+from service.web.video_routes import video_id_of
 from service.web.views import view
 
 M = TypeVar("M", bound=BaseModel)
@@ -79,8 +79,8 @@ async def list_ticks(ctx: Context, request: Request) -> Response:
 async def statistics(ctx: Context, request: Request) -> Response:
     """GET /stats"""
     window = Span(_query(request, StatsQuery).window)
-    buckets = await stats.series(ctx.database, window)
-    return _answer(Stats.of(window, buckets, await stats.in_flight(ctx.database)))
+    buckets = await throughput.series(ctx.database, window)
+    return _answer(Stats.of(window, buckets, await throughput.in_flight(ctx.database)))
 
 
 async def account(ctx: Context, _request: Request) -> Response:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from service.operations.account import Spending
+from service.operations.accounting import Spending
 from service.runway.account import Account
-from service.store.stats import BUCKETS, Bucket, Span
+from service.store.throughput import BUCKETS, Bucket, Span
 from service.web.schemas import PlainText, Schema
 
 LONGEST_PAUSE_SECONDS = 31 * 86_400.0

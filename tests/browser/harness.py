@@ -29,7 +29,7 @@ from starlette.applications import Starlette
 
 from service import context as contexts
 from service.app import create_app
-from service.local.cron import Cron
+from service.local.ticker import Cron
 from service.serving import listen, server
 from service.simulator.app import SimulatorOptions, create_simulator
 from service.simulator.ledger import iso

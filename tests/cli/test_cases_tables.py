@@ -30,7 +30,7 @@ from typing import Any
 
 import pytest
 
-from service.doctor.links import run
+from service.doctor.linked_tables import run
 from service.tick import tick
 from tests.app_tables import CREDITS
 from tests.database import execute

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from service.commands import ids as commands_ids
-from service.commands import output, videos
+from service.commands import list_videos, output
 from tests.commands import command
 from tests.database import execute
 from tests.invoking import complaint, printed, taxiway, terminal
@@ -46,7 +46,7 @@ def ids_of(videos: dict[str, UUID]) -> list[str]:
 
 
 async def test_videos_are_listed_newest_first_and_filtered(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(videos, "PAGE", 2)  # and so in several pages
+    monkeypatch.setattr(list_videos, "PAGE", 2)  # and so in several pages
     ids = await some(w)
     names = {str(video_id): name for name, video_id in ids.items()}
 

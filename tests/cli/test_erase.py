@@ -16,8 +16,8 @@ import pytest
 from service.errors import Gone
 from service.operations import erasing
 from service.store import claim as claims
-from service.store import submissions, tasks, videos
-from service.store.erasing import ERASED
+from service.store import submissions, tasks, video_rows
+from service.store.erasure import ERASED
 from service.store.submissions import OutcomeRow
 from tests.app_tables import BASE, link
 from tests.database import connected, execute
@@ -212,7 +212,7 @@ class TestAVideoThatIsErased:
             assert [one["event"] for one in story] == ["enqueued", "cancelled", "erase_requested", "erased"]
             assert {one["actor"] for one in story} == {"api-key-1"}
             with pytest.raises(Gone):
-                await videos.get(w.ctx.database, UUID(first))
+                await video_rows.get(w.ctx.database, UUID(first))
 
     async def test_and_one_that_never_was(self, database_url: str) -> None:
         async with world(database_url) as w:
@@ -397,7 +397,7 @@ class TestRaces:
         async with world(database_url) as w:
             video_id = await w.enqueue()
             await w.finish()
-            before = await videos.get(w.ctx.database, video_id)
+            before = await video_rows.get(w.ctx.database, video_id)
             await erase(w, video_id)
             await until_erased(w, video_id)
             assert before.video_url_expires_at is not None

@@ -14,7 +14,7 @@ import service
 from service.actors import cli_user
 from service.events import ACTIONS, ORDER, Kind, words_of
 from service.operations import pausing
-from service.store import bulk, events, videos
+from service.store import event_log, many_videos, video_rows
 from service.store.search import Wanted
 from tests.invoking import printed, taxiway, terminal
 from tests.pages import check, control
@@ -26,7 +26,7 @@ TEXT = "Xylophone7"  # stands in everything that a user writes
 
 
 async def done_by(w: World) -> list[tuple[str, str]]:
-    return [(one.kind, one.actor) for one in await events.actions(w.ctx.database)]
+    return [(one.kind, one.actor) for one in await event_log.actions(w.ctx.database)]
 
 
 def test_every_kind_that_a_statement_appends_is_known() -> None:
@@ -79,19 +79,19 @@ async def test_an_event_holds_no_text_of_a_user(w: World) -> None:
 
 async def test_decisions_name_who_made_them(w: World) -> None:
     first, second, third = await w.enqueue_many(3)
-    await videos.cancel(w.ctx.database, first, "shop")
+    await video_rows.cancel(w.ctx.database, first, "shop")
     await w.rows("UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now() WHERE id = $1", second)
-    await videos.retry(w.ctx.database, second, consent=False, timeout_seconds=60, actor="blog")
-    await bulk.cancel(w.ctx.database, Wanted(), limit=10, dry_run=False, actor="ops")
+    await video_rows.retry(w.ctx.database, second, consent=False, timeout_seconds=60, actor="blog")
+    await many_videos.cancel(w.ctx.database, Wanted(), limit=10, dry_run=False, actor="ops")
     await pausing.pause(w.ctx, "gen4_turbo", 60, "a test")
     assert await pausing.resume(w.ctx, "gen4_turbo")
     assert await done_by(w) == [
         ("resumed", "taxiway"), ("paused", "taxiway"), ("bulk_cancelled", "ops"), ("retried", "blog"),
         ("cancelled", "shop"),
     ]  # fmt: skip
-    [one] = await events.actions(w.ctx.database, actor="ops")
+    [one] = await event_log.actions(w.ctx.database, actor="ops")
     assert one.words == "2 videos cancelled"
-    assert await events.actors(w.ctx.database) == ["blog", "ops", "shop", "taxiway"]
+    assert await event_log.actors(w.ctx.database) == ["blog", "ops", "shop", "taxiway"]
     of_bulk = await w.rows("SELECT actor, code FROM taxiway.events WHERE video_id = $1 AND kind = 'cancelled'", third)
     assert [tuple(row) for row in of_bulk] == [("ops", "bulk")]
 

@@ -12,8 +12,8 @@ import pytest
 from service.docs import read
 from service.operations import pausing, rhythm
 from service.operations.waiting import Reason, waiting
-from service.store import ticks, videos
-from service.store import waiting as store
+from service.store import ticks, video_rows
+from service.store import waiting_facts as store
 from service.videos import Status, Video
 from tests.database import execute
 from tests.invoking import printed, taxiway, terminal
@@ -119,7 +119,7 @@ class TestReasons:
         await ticked(w)
         ids = await w.enqueue_many(4)
         await in_flight(w, 1)
-        found = await waiting(w.ctx.database, [await videos.get(w.ctx.database, one) for one in ids])
+        found = await waiting(w.ctx.database, [await video_rows.get(w.ctx.database, one) for one in ids])
         assert [found[one].reason for one in ids] == [Reason.NEXT_TICK, *[Reason.SLOTS] * 3]
         assert [found[one].ahead for one in ids] == [0, 1, 2, 3]
         assert found[ids[3]].detail == "1 of 2 gen4_turbo slots are busy, 3 videos ahead."
@@ -222,7 +222,7 @@ class TestCost:
         self, w: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ids = await w.enqueue_many(5)
-        those = [await videos.get(w.ctx.database, one) for one in ids]
+        those = [await video_rows.get(w.ctx.database, one) for one in ids]
         statements: list[str] = []
         fetch = w.ctx.database.fetch
 
@@ -241,7 +241,7 @@ class TestCost:
         monkeypatch.setattr(store, "MOST_AHEAD", 3)
         await ticked(w)
         ids = await w.enqueue_many(6)
-        those: list[Video] = [await videos.get(w.ctx.database, one) for one in ids]
+        those: list[Video] = [await video_rows.get(w.ctx.database, one) for one in ids]
         found = await waiting(w.ctx.database, those)
         assert [found[one].ahead for one in ids] == [0, 1, 2, 3, 3, 3]
         assert found[ids[5]].detail == "0 of 2 gen4_turbo slots are busy, 3 or more videos ahead."

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from service.installer.answers import Answers
 from service.installer.linking import apply
 from service.installer.plan import Wishes, make_plan
+from service.installer.plan_answers import Answers
 from tests.database import connected, execute
 from tests.linked import SETTINGS
 

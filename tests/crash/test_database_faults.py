@@ -27,7 +27,7 @@ from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.local.postgres_home import read_pid
 from service.store import database as database_module
-from service.store import videos as videos_module
+from service.store import video_rows as videos_module
 from service.store.database import Database
 from service.store.url import normalise
 from service.tick import tick

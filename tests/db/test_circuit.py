@@ -17,8 +17,8 @@ from service.operations import budget
 from service.operations.circuit import Circuit
 from service.runway.client import Runway
 from service.runway.outcomes import Kind, Outcome
-from service.store import circuit, models
-from service.store.circuit import Change
+from service.store import circuit_state, models
+from service.store.circuit_state import Change
 from service.store.claim import OpenSubmission
 from tests.database import connected, execute
 from tests.world import IMAGE, World, settings, warm, world
@@ -89,7 +89,7 @@ async def test_how_the_size_changes(
         f"INSERT INTO taxiway.models (model, max_in_flight, held, grown) VALUES ('{MODEL}', {before[0]},"
         f" {before[1]}, {before[2]})",
     )
-    assert await circuit.change(w.ctx.database, change) == 0.0
+    assert await circuit_state.change(w.ctx.database, change) == 0.0
     assert (await state(w))[:3] == after
 
 
@@ -98,7 +98,7 @@ async def test_it_survives_restarts_and_halves_with_each_idle_hour(database_url:
         await warm(w.url, 48)
     async with world(database_url) as w:
         for size in (48, 24, 12, 6, 3, 2, 2):
-            assert await circuit.size(w.ctx.database, MODEL) == size
+            assert await circuit_state.size(w.ctx.database, MODEL) == size
             await execute(database_url, "UPDATE taxiway.models SET used_at = used_at - interval '1 hour'")
         await w.enqueue_many(30)
         await w.tick()
@@ -111,7 +111,7 @@ async def test_three_in_a_row_must_be_of_three_videos(w: World) -> None:
 
     async def unknown(*videos: UUID, is_known: bool = False) -> float | None:
         change = Change(MODEL, unknown=videos, is_known=is_known, has_unknown=True, detail="HTTP 500")
-        return await circuit.change(w.ctx.database, change)
+        return await circuit_state.change(w.ctx.database, change)
 
     assert await unknown(one, two) == 0.0
     assert await unknown(one) == 0.0, "the same again"

@@ -13,7 +13,7 @@ from service.operations.saving import as_outcome_row, save_answers
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import claim as claims
 from service.store import tasks
-from service.store import videos as store
+from service.store import video_rows as store
 from service.store.tasks import PollResult
 from service.videos import Status, new_id
 from tests.database import connected, execute

@@ -10,11 +10,11 @@ import pytest
 
 from service.context import build
 from service.errors import Conflict, NotFound
-from service.installer.answers import Answers
 from service.installer.check import fit
 from service.installer.inspect import Connection, LinkRefused
 from service.installer.linking import Linked, apply, find, links, unlink
 from service.installer.plan import Wishes
+from service.installer.plan_answers import Answers
 from service.operations.linked_rows import Intake
 from service.steps import mirror
 from service.store.link_closing import close_finished

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.steps import mirror as step
-from service.store import mirror
+from service.store import mirror_rows
 from service.store.links import ROLE, TableTrouble, open_links
 from tests.app_tables import BASE, link, linked, number_links_apart
 from tests.database import connected, execute
@@ -104,14 +104,14 @@ async def test_a_refused_row_waits_longer_and_longer(database_url: str, tries: i
             "UPDATE taxiway.rows SET tries = $1, refused_at = taxiway.now() - make_interval(days => $2)", tries, days
         )
         [row] = await database.fetch("SELECT video_id FROM taxiway.rows")
-        note = mirror.Note(row["video_id"], ())
-        assert await mirror.refused(database, await linked(database), note, TableTrouble("no", "P0001"))
+        note = mirror_rows.Note(row["video_id"], ())
+        assert await mirror_rows.refused(database, await linked(database), note, TableTrouble("no", "P0001"))
         seconds = await database.fetchval("SELECT extract(epoch FROM due_at - taxiway.now())::float8 FROM taxiway.rows")
         assert wanted - 2 < seconds <= wanted
 
 
 OTHER_TABLES = {
-    "swallowed by a trigger": (SWALLOW, mirror.SWALLOWED),
+    "swallowed by a trigger": (SWALLOW, mirror_rows.SWALLOWED),
     "raised by a trigger": (
         """CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql
            AS $$ BEGIN RAISE 'not today' USING ERRCODE = 'U0001'; END $$;

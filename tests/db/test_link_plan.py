@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest, NotConfigured
-from service.installer.answers import Answers
 from service.installer.inspect import LinkRefused
 from service.installer.plan import Wishes, first_tick_credits
+from service.installer.plan_answers import Answers
 from service.installer.survey import INDEX_ROWS, offers_index, wait_seconds
 from service.link_requests import request_of
 from service.settings import Settings

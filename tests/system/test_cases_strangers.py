@@ -30,7 +30,7 @@ from service.doctor.report import run_checks
 from service.logs import ConsoleFormatter, JsonFormatter
 from service.redaction import Redactor
 from service.tick import tick
-from service.web import health, limits, page
+from service.web import health, page, request_limits
 from service.web.page import login, media
 from tests.commands import free_port, running
 from tests.database import connected
@@ -167,7 +167,7 @@ async def test_each_kind_of_request_has_its_own_limit_and_keeps_no_other_out(pat
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    limited = limits.Limits(app, limits.Kinds(KINDS), dict.fromkeys(limits.MOST, 2))
+    limited = request_limits.Limits(app, request_limits.Kinds(KINDS), dict.fromkeys(request_limits.MOST, 2))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=limited), base_url=SITE) as client:
         async with asyncio.TaskGroup() as group:
             two = [group.create_task(client.get(path)) for _ in range(2)]
@@ -184,14 +184,14 @@ async def test_each_kind_of_request_has_its_own_limit_and_keeps_no_other_out(pat
 
 
 async def test_s3_there_is_a_reserve_for_cron_and_health() -> None:
-    kinds = limits.Kinds(KINDS)
+    kinds = request_limits.Kinds(KINDS)
     for template in KINDS:
         path = template.replace("{id}", str(uuid4()))
         kind = kinds.of(path)
         is_reserved = path.startswith(("/process", "/poll", "/health"))
-        assert (kind in (limits.CRON, limits.HEALTH)) == is_reserved, path
+        assert (kind in (request_limits.CRON, request_limits.HEALTH)) == is_reserved, path
         is_streaming = path.startswith("/ui/") and path.endswith(("/events", "/media", "/image"))
-        assert (kind == limits.STREAM) == is_streaming, path
+        assert (kind == request_limits.STREAM) == is_streaming, path
 
 
 # Each secret is a marker, in no other text.

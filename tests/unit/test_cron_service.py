@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from service.local.cron import Cron
+from service.local.ticker import Cron
 
 pytestmark = pytest.mark.anyio
 
@@ -43,10 +43,10 @@ def cron(answers: Answers, slept: list[float], calls: list[httpx.Request], secon
 
 async def said_of(answers: Answers, caplog: pytest.LogCaptureFixture) -> list[str]:
     """What it logs while it gets these answers."""
-    caplog.set_level(logging.INFO, "service.local.cron")
+    caplog.set_level(logging.INFO, "service.local.ticker")
     with pytest.raises(asyncio.CancelledError):
         await cron(answers, [], []).run_forever()
-    return [record.getMessage() for record in caplog.records if record.name == "service.local.cron"]
+    return [record.getMessage() for record in caplog.records if record.name == "service.local.ticker"]
 
 
 async def test_it_posts_with_the_secret_and_keeps_its_rhythm() -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from service.doctor.checks import Check, CheckStatus
-from service.doctor.links import AREA, run
+from service.doctor.linked_tables import AREA, run
 from service.store.links import ROLE
 from tests.app_tables import BASE, CREDITS, link, number_links_apart
 from tests.database import execute

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from service.store import models, stats, ticks
+from service.store import models, throughput, ticks
 from tests.database import execute
 from tests.world import World, world
 
@@ -171,7 +171,7 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(w: World) -
         "INSERT INTO taxiway.videos (status, runway_video_id, submitted_at) VALUES ('processing', 'a task', now())"
     )
     await execute(w.url, rows, "INSERT INTO taxiway.videos (status) VALUES ('queued')", under_way)
-    week = await stats.series(w.ctx.database, "week")
+    week = await throughput.series(w.ctx.database, "week")
     [ended] = [bucket for bucket in week if bucket.completed]
     assert (ended.completed, ended.failed, ended.enqueued) == (2, 1, 4)
     assert (ended.submit_p50, ended.done_p50) == (20, 90)
@@ -179,7 +179,7 @@ async def test_what_enters_and_what_ends_is_counted_where_it_belongs(w: World) -
     assert ended.done_p95 == pytest.approx(117)
     assert sum(bucket.enqueued for bucket in week) == 6
     assert week[-1].enqueued == 2
-    day = await stats.series(w.ctx.database, "day")
+    day = await throughput.series(w.ctx.database, "day")
     assert sum(bucket.enqueued for bucket in day) == 2
 
 
@@ -194,7 +194,7 @@ async def test_in_flight_by_model(database_url: str) -> None:
             "INSERT INTO taxiway.submissions (video_id, model, call_deadline, deadline) "
             "VALUES (gen_random_uuid(), 'gen4.5', now() + interval '1 min', now() + interval '2 min')",
         )
-        assert await stats.in_flight(w.ctx.database) == {"gen4_turbo": 2, "gen4.5": 1}
+        assert await throughput.in_flight(w.ctx.database) == {"gen4_turbo": 2, "gen4.5": 1}
         assert (await ask(w, "GET", "/stats")).json()["in_flight"] == {"gen4_turbo": 2, "gen4.5": 1}
 
 
@@ -207,8 +207,8 @@ async def test_statistics_come_from_indexes_alone(w: World, window: str) -> None
         "FROM generate_series(1, 20000) g",
         "VACUUM ANALYZE taxiway.videos",
     )
-    seconds, count = stats.BUCKETS[stats.Span(window)]
-    plan = await w.ctx.database.fetch(f"EXPLAIN {stats._SERIES}", seconds, count)
+    seconds, count = throughput.BUCKETS[throughput.Span(window)]
+    plan = await w.ctx.database.fetch(f"EXPLAIN {throughput._SERIES}", seconds, count)
     lines = [line for (line,) in plan if " on videos" in line]
     assert [line.split("->")[1].split("(")[0].strip().split(" on videos")[0] for line in lines] == [
         "Index Scan using videos_poll", "Index Only Scan using videos_listed",

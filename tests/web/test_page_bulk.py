@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.web.page import bulk
+from service.web.page import selection
 from tests.pages import check, control
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_bulk_counts_first_and_goes_on_until_none_is_left(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(selection, "BATCH", 2)
     async with control(database_url) as c:
         for _ in range(5):
             await c.world.enqueue()

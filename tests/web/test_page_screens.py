@@ -16,9 +16,9 @@ import pytest
 
 from service.context import Context
 from service.store.database import Database
-from service.store.stats import BUCKETS, Bucket, Span
+from service.store.throughput import BUCKETS, Bucket, Span
 from service.store.url import normalise
-from service.web.page import account, formats, models, overview, plots, ticks
+from service.web.page import account_card, formats, model_list, overview, plots, tick_list
 from service.web.schemas_operations import PauseRequest
 from tests.pages import Control, check, control
 from tests.world import settings
@@ -204,7 +204,7 @@ class TestAccount:
             await asyncio.Event().wait()
             raise AssertionError
 
-        monkeypatch.setattr("service.operations.account.PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr("service.operations.accounting.PATIENCE_SECONDS", 0.01)
         async with control(database_url) as site:
             answering(site, never)
             text = check(await site.viewer.get("/ui/overview/account", part=True))
@@ -222,7 +222,7 @@ class TestAccount:
         url = "postgresql://nobody@127.0.0.1:1/nothing"
         transport = httpx.MockTransport(lambda _: httpx.Response(200, json=facts))
         ctx = Context(settings(url), Database(normalise(url)), transport=lambda: transport)
-        seen = await account.ask(ctx)
+        seen = await account_card.ask(ctx)
         assert set(seen.limits) == set(expected)
         assert seen.checks
 
@@ -242,7 +242,7 @@ class TestTicks:
                 assert ran == ["1 claimed, 1 accepted" if part else "nothing to do"]
             assert (await site.world.row(video))["status"] == "processing"
             kinds = [row["kind"] for row in await site.world.rows("SELECT kind FROM taxiway.ticks")]
-            assert kinds == [ticks.MANUAL] * 2
+            assert kinds == [tick_list.MANUAL] * 2
 
     async def test_a_step_that_fails_is_reported(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async def broken(*_: object, **__: object) -> dict[str, int]:
@@ -274,7 +274,7 @@ class TestTicks:
             return {"kind": kind, "counts": counts, "error": error}
 
         idle, worked = one("tick", {"poll": {"polled": 0}}), one("tick", {"poll": {"polled": 2, "not_found": 1}})
-        groups = ticks.grouped([idle, idle, worked, idle, one("poll", {}), one("tick", {}, "x"), idle, idle])
+        groups = tick_list.grouped([idle, idle, worked, idle, one("poll", {}), one("tick", {}, "x"), idle, idle])
         assert [len(group) for group in groups] == [2, 1, 1, 1, 1, 2]
         assert groups[1][0]["did"] == "2 polled, 1 not found"
 
@@ -325,7 +325,7 @@ class TestModels:
             assert await site.world.rows("SELECT FROM taxiway.models WHERE reason IS NOT NULL") == []
 
     def test_every_pause_on_offer_is_allowed(self) -> None:
-        for seconds in models.PAUSES_SECONDS:
+        for seconds in model_list.PAUSES_SECONDS:
             assert PauseRequest(seconds=seconds).seconds == seconds
 
 

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.web import problems
-from service.web.limits import OPEN, ORDINARY, STREAM
+from service.web.request_limits import OPEN, ORDINARY, STREAM
 
 PUBLIC, VIEWER, ADMIN = "public", "viewer", "admin"
 
@@ -38,7 +38,7 @@ class Screen:
     path: str
     target: str
     access: str = VIEWER
-    kind: str = ORDINARY  # among which requests it counts (service/web/limits.py)
+    kind: str = ORDINARY  # among which requests it counts (service/web/request_limits.py)
     has_file: bool = False
 
     @property
@@ -52,19 +52,19 @@ SCREENS = (
     Screen("GET", "/ui/overview/state", "overview.state"),
     Screen("GET", "/ui/overview/account", "overview.account"),
     Screen("GET", "/ui/overview/plots", "overview.plot"),
-    Screen("GET", "/ui/ticks", "ticks.show"),
-    Screen("GET", "/ui/ticks/list", "ticks.ticked"),
-    Screen("POST", "/ui/ticks/run", "ticks.run", ADMIN),
-    Screen("GET", "/ui/models", "models.show"),
-    Screen("GET", "/ui/models/list", "models.listed"),
-    Screen("GET", "/ui/models/limits", "models.limits"),
-    Screen("POST", "/ui/models/pause", "models.pause", ADMIN),
-    Screen("POST", "/ui/models/resume", "models.resume", ADMIN),
+    Screen("GET", "/ui/ticks", "tick_list.show"),
+    Screen("GET", "/ui/ticks/list", "tick_list.ticked"),
+    Screen("POST", "/ui/ticks/run", "tick_list.run", ADMIN),
+    Screen("GET", "/ui/models", "model_list.show"),
+    Screen("GET", "/ui/models/list", "model_list.listed"),
+    Screen("GET", "/ui/models/limits", "model_list.limits"),
+    Screen("POST", "/ui/models/pause", "model_list.pause", ADMIN),
+    Screen("POST", "/ui/models/resume", "model_list.resume", ADMIN),
     Screen("GET", "/ui/activity", "activity.show"),
-    Screen("GET", "/ui/videos", "videos.show"),
-    Screen("GET", "/ui/videos/events", "videos.events", kind=STREAM),
-    Screen("POST", "/ui/videos/bulk/count", "bulk.count", ADMIN),
-    Screen("POST", "/ui/videos/bulk", "bulk.batch", ADMIN),
+    Screen("GET", "/ui/videos", "video_list.show"),
+    Screen("GET", "/ui/videos/events", "video_list.events", kind=STREAM),
+    Screen("POST", "/ui/videos/bulk/count", "selection.count", ADMIN),
+    Screen("POST", "/ui/videos/bulk", "selection.batch", ADMIN),
     Screen("GET", "/ui/videos/{id}", "video.show"),
     Screen("GET", "/ui/videos/{id}/events", "video.events", kind=STREAM),
     Screen("GET", "/ui/videos/{id}/media", "media.file", kind=STREAM),

@@ -7,7 +7,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.store import events
+from service.store import event_log
 from service.web.auth import context_of
 from service.web.page import base
 
@@ -19,9 +19,9 @@ async def show(request: Request) -> Response:
     """GET /ui/activity: who did what, newest first; `actor` filters, `before` goes on."""
     database, params = context_of(request).database, request.query_params
     actor = params.get("actor", "").strip()[:LONGEST_NAME].replace("\x00", "") or None
-    found = await events.actions(database, actor=actor, before=_time(params.get("before", "")), limit=LISTED)
+    found = await event_log.actions(database, actor=actor, before=_time(params.get("before", "")), limit=LISTED)
     return base.render(
-        request, "activity.html", actions=found, actors=await events.actors(database), actor=actor or "",
+        request, "activity.html", actions=found, actors=await event_log.actors(database), actor=actor or "",
         older=found[-1].at.isoformat() if len(found) == LISTED else None,
     )  # fmt: skip
 

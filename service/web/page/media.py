@@ -24,7 +24,7 @@ from service.runway.transport import SocketTransport
 from service.videos import Video
 from service.web.auth import context_of
 from service.web.page import ssrf
-from service.web.videos import video_id_of
+from service.web.video_routes import video_id_of
 
 log = logging.getLogger(__name__)
 

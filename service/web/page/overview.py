@@ -11,13 +11,13 @@ from starlette.responses import Response
 
 from service.doctor import at_work
 from service.doctor.queue import cron
-from service.operations.account import spent
-from service.store import stats
-from service.store.stats import BUCKETS, Span
+from service.operations.accounting import spent
+from service.store import throughput
+from service.store.throughput import BUCKETS, Span
 from service.videos import LISTED, Status
 from service.web.auth import context_of
-from service.web.page import account as accounts
-from service.web.page import base, checks, plots
+from service.web.page import account_card as accounts
+from service.web.page import base, check_list, plots
 
 REFRESH_SECONDS = 3
 LARGEST_SHARE = 0.05  # of the time, at most, that the database counts for one page that is open
@@ -36,14 +36,14 @@ async def state(request: Request) -> Response:
 async def account(request: Request) -> Response:
     """GET /ui/overview/account: what Runway says of the account, or that it cannot be asked."""
     ctx = context_of(request)
-    flying = await stats.in_flight(ctx.database)
+    flying = await throughput.in_flight(ctx.database)
     return base.render(request, "overview_account.html", account=await accounts.ask(ctx), in_flight=flying)
 
 
 async def plot(request: Request) -> Response:
     """GET /ui/overview/plots: the plots of an hour, a day or a week, by `?window=`."""
     window = _window(request)
-    buckets = await stats.series(context_of(request).database, window)
+    buckets = await throughput.series(context_of(request).database, window)
     return base.render(
         request, "overview_plots.html", window=window, buckets=buckets, bucket_seconds=BUCKETS[window][0],
         enqueued=plots.enqueued(buckets, window), ended=plots.ended(buckets, window),
@@ -70,10 +70,10 @@ async def _state(request: Request) -> dict[str, Any]:
         "report": report,
         "counts": {name: report["counts"].get(name, 0) for name in statuses},
         "others": {name: count for name, count in report["counts"].items() if name not in set(Status)},
-        "summary": checks.summary(ctx.settings, seen, now),
-        "screen_of": checks.screen_of,
+        "summary": check_list.summary(ctx.settings, seen, now),
+        "screen_of": check_list.screen_of,
         "last_tick": recent[0] if recent else None,
-        "cron_kind": checks.KINDS[rhythm[0].status],
+        "cron_kind": check_list.KINDS[rhythm[0].status],
         "spent_today": credits.today,
         "most_a_day": credits.most,
         "refresh_seconds": max(REFRESH_SECONDS, math.ceil(took / LARGEST_SHARE)),

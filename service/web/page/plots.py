@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from service.store.stats import Bucket, Span
+from service.store.throughput import Bucket, Span
 from service.web.page.formats import duration, number
 
 WIDTH, HEIGHT = 480, 210

@@ -15,10 +15,10 @@ from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import base, studio_form
 from service.web.page.media import image_of
-from service.web.page.videos import prompt_of
+from service.web.page.video_list import prompt_of
 from service.web.schemas import VideoRequest
 from service.web.schemas_bulk import QuoteView
-from service.web.videos import video_id
+from service.web.video_routes import video_id
 
 # Of a form that is sent: base64 makes 4 bytes of 3, and a form's encoding 17 of 16.
 BYTES_OF_A_BYTE = 1.42

@@ -14,10 +14,10 @@ from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import base, live
 from service.web.page.media import image_of
-from service.web.page.videos import prompt_of
+from service.web.page.video_list import prompt_of
 from service.web.schemas import VideoView
 from service.web.schemas_operations import AttachRequest
-from service.web.videos import video_id_of
+from service.web.video_routes import video_id_of
 
 KINDS = {
     "completed": "ok", "failed": "bad", "expired": "bad", "consented": "warn", "callback": "info", "attached": "info",

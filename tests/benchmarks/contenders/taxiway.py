@@ -11,7 +11,7 @@ from service.operations import enqueuing
 from service.settings import Settings
 from service.store.database import Database
 from service.store.url import normalise
-from service.store.videos import NewVideo, enqueue
+from service.store.video_rows import NewVideo, enqueue
 from service.web.schemas import VideoRequest
 from tests.benchmarks.contenders.base import KEY, PAYLOAD, Command, Contender, Enqueuer, Site, scalar
 from tests.benchmarks.processes import cores, free_port, listening, spawn, stop, until

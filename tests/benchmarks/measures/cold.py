@@ -9,7 +9,7 @@ from contextlib import suppress
 from service.app import ENDPOINTS
 from service.installer.migrate import migrate
 from service.web import page
-from service.web.limits import STREAM
+from service.web.request_limits import STREAM
 from tests.benchmarks.contenders.taxiway import Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab

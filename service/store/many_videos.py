@@ -9,7 +9,7 @@ from service.store import search
 from service.store.database import Database
 from service.store.predicates import IS_WHOLE, NEEDS_CONSENT
 from service.store.search import Arguments, Wanted
-from service.store.videos import CANCEL, QUEUED_AGAIN
+from service.store.video_rows import CANCEL, QUEUED_AGAIN
 from service.videos import Event, sources
 
 

@@ -11,7 +11,7 @@ from service.doctor.queue import goes_on
 from service.operations import pausing
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.page import account as accounts
+from service.web.page import account_card as accounts
 from service.web.page import base
 from service.web.page.formats import duration, model_name
 from service.web.schemas_operations import PauseRequest

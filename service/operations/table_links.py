@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from service.context import Context
 from service.errors import NotConfigured
 from service.installer import linking
-from service.installer.answers import Answers
 from service.installer.inspect import Connection, LinkRefused, likely
 from service.installer.link_connection import connected
 from service.installer.linking import Linked, LinkState, Unlinked
 from service.installer.plan import IS_MIGRATED, Plan, Wishes, make_plan
+from service.installer.plan_answers import Answers
 from service.settings import Settings, need
 
 

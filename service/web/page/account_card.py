@@ -9,7 +9,7 @@ from service.context import Context
 from service.doctor import checks
 from service.doctor.checks import Check, CheckStatus
 from service.errors import RunwayUnavailable
-from service.operations import account
+from service.operations import accounting
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ async def ask(ctx: Context) -> Account:
         _, means, fix = checks.WANTED["runway_key"]
         return Account(None, checks=[Check("Runway", "RUNWAYML_API_SECRET", CheckStatus.ERROR, means, fix)])
     try:
-        seen = await account.ask(ctx)
+        seen = await accounting.ask(ctx)
     except RunwayUnavailable as exc:
         return Account(None, checks=_not_well(checks.no_account(ctx.settings, exc)))
     limits = {

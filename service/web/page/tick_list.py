@@ -13,7 +13,7 @@ from service.doctor.queue import cron
 from service.store import doctor_queries, queue_stats, ticks
 from service.tick_report import TickReport
 from service.web.auth import context_of
-from service.web.page import base, checks
+from service.web.page import base, check_list
 
 REFRESH_SECONDS = 5
 LISTED = 100
@@ -55,7 +55,7 @@ async def _ticks(request: Request) -> dict[str, Any]:
     rhythm_checks = cron(rhythm, counts.get("queued", 0) + counts.get("processing", 0))
     return {
         "groups": grouped(recent),
-        "checks": [(checks.KINDS[one.status], one) for one in rhythm_checks],
+        "checks": [(check_list.KINDS[one.status], one) for one in rhythm_checks],
         "refresh_seconds": REFRESH_SECONDS,
     }
 

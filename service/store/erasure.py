@@ -26,7 +26,7 @@ import asyncpg
 
 from service.errors import Conflict
 from service.store.database import Database, Raw
-from service.store.videos import CANCEL, LOCK_MILLISECONDS
+from service.store.video_rows import CANCEL, LOCK_MILLISECONDS
 
 ERASED = (
     "user_id", "prompt", "image_url", "metadata", "input", "error_code", "error_message", "output", "video_url",
