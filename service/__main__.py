@@ -32,6 +32,7 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
         erase,
         install,
         link,
+        list_videos,
         operate,
         pause,
         print_docs,
@@ -40,9 +41,22 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
         show,
         stats,
     )
-    from service.commands import list_videos as listing
 
-    groups = (listing, show, enqueue, change, erase, running, pause, stats, install, link, operate, recipe, print_docs)
+    groups = (
+        list_videos,
+        show,
+        enqueue,
+        change,
+        erase,
+        running,
+        pause,
+        stats,
+        install,
+        link,
+        operate,
+        recipe,
+        print_docs,
+    )
     for group in groups:
         cli.add_typer(group.cli)
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from service.context import Context
 from service.errors import OverLimit
-from service.store import key_usage as store
+from service.store import key_usage
 
 FULL_QUEUE_SECONDS = 30.0  # a queue that is full has room again with the next video that is sent
 
@@ -18,7 +18,7 @@ FULL_QUEUE_SECONDS = 30.0  # a queue that is full has room again with the next v
 async def check_queue(ctx: Context) -> None:
     """Raises OverLimit if MAX_QUEUED videos are queued."""
     most = ctx.settings.max_queued
-    if most is not None and await store.queued(ctx.database, most) >= most:
+    if most is not None and await key_usage.queued(ctx.database, most) >= most:
         raise OverLimit(f"{most} videos are queued, which is MAX_QUEUED: try again later", FULL_QUEUE_SECONDS)
 
 
@@ -32,7 +32,7 @@ async def check_credits(ctx: Context, credits: Decimal | None) -> None:
     most = ctx.settings.max_credits_per_day_by_key.get(ctx.actor)
     if most is None:
         return
-    asked, seconds_left = await store.credits_today(ctx.database, ctx.actor)
+    asked, seconds_left = await key_usage.credits_today(ctx.database, ctx.actor)
     if asked + (credits or 0) > most or asked >= most:
         raise OverLimit(
             f"the key {ctx.actor!r} has asked for {asked.normalize():f} of its {most.normalize():f} credits of today "

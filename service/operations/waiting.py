@@ -15,7 +15,7 @@ import asyncpg
 
 from service.operations import rhythm
 from service.operations.budget import REASON as DAILY_BUDGET
-from service.store import waiting_facts as store
+from service.store import waiting_facts
 from service.store.database import Database
 from service.videos import Status, Video
 
@@ -41,7 +41,7 @@ class Waiting:
     """What a video waits for, in a word and in a sentence.
 
     `until`: when it goes on, if that is known. `ahead`: how many videos of its model are sent before it, at most
-    `store.MOST_AHEAD`; None for what is not due, or at Runway.
+    `waiting_facts.MOST_AHEAD`; None for what is not due, or at Runway.
     """
 
     reason: Reason
@@ -62,12 +62,12 @@ async def waiting(database: Database, videos: Sequence[Video]) -> dict[UUID, Wai
     those = {video.id: video for video in videos if waits(video)}
     if not those:
         return {}
-    found = await store.facts(database, list(those))
+    found = await waiting_facts.facts(database, list(those))
     return {row["id"]: why(those[row["id"]], row) for row in found}
 
 
 def why(video: Video, facts: asyncpg.Record) -> Waiting:
-    """What stands in the way first. `facts`: a row of `store.waiting.facts`."""
+    """What stands in the way first. `facts`: a row of `waiting_facts.waiting.facts`."""
     if video.status is Status.PROCESSING:
         at_once = f" ({facts['at_once']:.0f} at once)" if facts["at_once"] is not None else ""
         return Waiting(Reason.RUNWAY_SLOT, f"Accepted by Runway, waiting for a free slot{at_once}.")
@@ -121,7 +121,7 @@ def _turn(video: Video, facts: asyncpg.Record) -> Waiting:
     if facts["is_blocked"]:
         return Waiting(Reason.EARLIER_SUBMISSION, "An earlier submission of this video is not settled yet.")
     if ahead is not None and allowed is not None and ahead >= allowed - busy:
-        many = f"{ahead:,} or more videos" if ahead >= store.MOST_AHEAD else videos_ahead(ahead)
+        many = f"{ahead:,} or more videos" if ahead >= waiting_facts.MOST_AHEAD else videos_ahead(ahead)
         words = f"{busy} of {allowed} {video.model} slots are busy, {many} ahead."
         return Waiting(Reason.SLOTS, words, ahead=ahead)
     return Waiting(Reason.NEXT_TICK, "The next tick takes it.", ahead=ahead)

@@ -14,7 +14,7 @@ from service.operations import linked_rows
 from service.operations.finalize import now
 from service.operations.parking import ParkingLot, each, repeated
 from service.settings import Settings
-from service.store import sql_intake as store
+from service.store import sql_intake
 from service.store.linked_table import LinkedTable
 from service.store.sql_intake import Mapped, Unmapped
 from service.store.video_rows import BLANKED_WORDS
@@ -63,7 +63,7 @@ async def _inserted(ctx: Context, can_continue: Callable[[], bool]) -> Counts:
         return mapped + refused_now
 
     written = repeated(write, can_continue)
-    expired = repeated(lambda: store.expire(ctx.database, BATCH, parking), can_continue)
+    expired = repeated(lambda: sql_intake.expire(ctx.database, BATCH, parking), can_continue)
     counts = await each({"written": written, "expired": expired})
     return NOTHING | {"mapped": counts["written"] - refused, "refused": refused, "expired": counts["expired"]}
 
@@ -71,9 +71,9 @@ async def _inserted(ctx: Context, can_continue: Callable[[], bool]) -> Counts:
 async def _map(ctx: Context) -> tuple[int, int]:
     """How many rows became requests, and how many make none."""
     parking = ParkingLot(ctx, "intake")
-    rows = await store.unmapped(ctx.database, BATCH, parking.passed_over("map_rows"))
+    rows = await sql_intake.unmapped(ctx.database, BATCH, parking.passed_over("map_rows"))
     mapped = [map_row(row, ctx.settings, now(ctx)) for row in rows]
-    written = await store.map_rows(ctx.database, mapped, ctx.settings.queue_timeout, parking)
+    written = await sql_intake.map_rows(ctx.database, mapped, ctx.settings.queue_timeout, parking)
     for row in written:
         if row["refusal"]:
             words = f"No valid request: {row['refusal']}"

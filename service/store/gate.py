@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from service.errors import DatabaseUnavailable
-from service.store import link_statements as statements
+from service.store import link_statements
 from service.store.database import Database, Raw
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, note, trouble
@@ -99,13 +99,13 @@ async def _pass(raw: Raw, table: LinkedTable, video_id: UUID) -> None:
         return
     if table.role is not None:
         await raw.fetch(AS_ROLE, table.role, timeout=CLIENT_SECONDS)
-    word = await raw.fetchval(statements.gate(table), held["app_id"], timeout=CLIENT_SECONDS)
+    word = await raw.fetchval(link_statements.gate(table), held["app_id"], timeout=CLIENT_SECONDS)
     if word is None and held["app_word"] in table.link.mapping.words.ended:
         # A retry that the mirror has not shown yet: the row goes back to the queue first, as the app would see it go.
-        await raw.fetchval(statements.requeue(table), held["app_id"], held["app_word"], timeout=CLIENT_SECONDS)
-        word = await raw.fetchval(statements.gate(table), held["app_id"], timeout=CLIENT_SECONDS)
+        await raw.fetchval(link_statements.requeue(table), held["app_id"], held["app_word"], timeout=CLIENT_SECONDS)
+        word = await raw.fetchval(link_statements.gate(table), held["app_id"], timeout=CLIENT_SECONDS)
     if word is None:
-        word = await raw.fetchval(statements.word_of(table), held["app_id"], timeout=CLIENT_SECONDS)
+        word = await raw.fetchval(link_statements.word_of(table), held["app_id"], timeout=CLIENT_SECONDS)
         _check_unwritten(table, word)
     elif word != table.link.mapping.words.processing:
         raise _Stop(Passage(Verdict.WAITS, f"{table.link.name} made {word!r} of the status that was to be written"))

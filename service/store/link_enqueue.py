@@ -7,8 +7,7 @@ from dataclasses import replace
 import asyncpg
 
 from service.errors import Conflict, InvalidRequest, Problem
-from service.store import link_statements as statements
-from service.store import video_rows as store
+from service.store import link_statements, video_rows
 from service.store.database import Database, Raw
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble, ask, open_links
@@ -62,12 +61,12 @@ async def enqueue(database: Database, new: NewVideo, link: str, app_id: str) -> 
                 await _take(tx.raw, table, linked, app_id, word)
             except asyncpg.LockNotAvailableError as exc:
                 raise Conflict("another transaction holds this row's video at the moment: try again") from exc
-            video, is_new = await store.enqueue(tx, linked)
+            video, is_new = await video_rows.enqueue(tx, linked)
             if not is_new:
                 raise _Known
             await tx.execute(_NOTE, table.id, new.id)
     except _Known:
-        return await store.enqueue(database, linked)
+        return await video_rows.enqueue(database, linked)
     return video, True
 
 
@@ -75,7 +74,7 @@ async def _take(raw: Raw, table: LinkedTable, new: NewVideo, app_id: str, word: 
     if await raw.fetchval(_ENTER, table.id, app_id, new.id, word) is not None:
         return
     held = await raw.fetchrow(_HELD, table.id, app_id)
-    key = store.key_hash(new.idempotency_key)
+    key = video_rows.key_hash(new.idempotency_key)
     if held["is_under_way"] and key is not None and held["idempotency_key"] == key:
         raise _Known
     if held["is_under_way"]:
@@ -105,7 +104,7 @@ async def _table(database: Database, name: str) -> LinkedTable:
 async def _row(database: Database, table: LinkedTable, app_id: str) -> tuple[str, str]:
     """The key as PostgreSQL writes it, and the word that stands in the row."""
     try:
-        rows = await ask(database, statements.one(table), app_id)
+        rows = await ask(database, link_statements.one(table), app_id)
     except TableTrouble as exc:
         if exc.is_of_a_row:
             raise InvalidRequest([Problem("/row/id", f"is no key of {table.link.name}: {exc.message}")]) from exc

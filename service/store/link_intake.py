@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from service.store import link_statements as statements
+from service.store import link_statements
 from service.store.batches import PARKED
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
@@ -50,13 +50,13 @@ class Look:
     @property
     def is_full(self) -> bool:
         """Whether there may be more."""
-        return len(self.unknown) >= statements.LOOK_LIMIT
+        return len(self.unknown) >= link_statements.LOOK_LIMIT
 
 
 async def look(database: Database, table: LinkedTable, *, window: bool) -> Look:
     """Rows that are to be taken. Raises TableTrouble."""
     arguments = [table.since] if window else []
-    rows = await ask(database, statements.look(table, window=window), *arguments)
+    rows = await ask(database, link_statements.look(table, window=window), *arguments)
     unknown = [Unknown(row["app_id"], row["size"], row["is_known"]) for row in rows if row["app_id"] is not None]
     return Look(unknown, rows[0]["newest"])
 
@@ -77,7 +77,7 @@ def chunks(rows: Sequence[Unknown]) -> Iterator[list[Unknown]]:
 
 async def read(database: Database, table: LinkedTable, app_ids: Sequence[str]) -> list[asyncpg.Record]:
     """The mapped columns of those rows that still say queued. Raises TableTrouble."""
-    return await ask(database, statements.read(table), json.dumps(list(app_ids)), seconds=READ_SECONDS)
+    return await ask(database, link_statements.read(table), json.dumps(list(app_ids)), seconds=READ_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,9 @@ async def take_again(
                     await raw.execute(_MODELS, json.dumps(models))
                 held = await raw.fetch(_HOLD, table.id, json.dumps([one.app_id for one in entries]))
                 known = {row["app_id"]: row["app_word"] for row in held}
-                now = await raw.fetch(statements.still_queued(table), json.dumps(list(known)), timeout=READ_SECONDS)
+                now = await raw.fetch(
+                    link_statements.still_queued(table), json.dumps(list(known)), timeout=READ_SECONDS
+                )
                 again = {row["app_id"] for row in now if row["word"] != known[row["app_id"]]}
                 wanted = [one for one in entries if one.app_id in again]
                 rows: list[asyncpg.Record] = await raw.fetch(
@@ -386,7 +388,7 @@ class Died:
 
 async def read_died(database: Database, table: LinkedTable, seconds: float, limit: int) -> list[asyncpg.Record]:
     """Rows at processing for longer than so many seconds that Taxiway does not know. Raises TableTrouble."""
-    sql = statements.died(table)
+    sql = link_statements.died(table)
     return [] if sql is None else await ask(database, sql, seconds, limit, seconds=READ_SECONDS)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from service.link_mapping import WRITTEN_KEYS
-from service.store import link_statements as statements
+from service.store import link_statements
 from service.store.database import Database
 from service.store.link_intake import READ_SECONDS
 from service.store.linked_table import LinkedTable
@@ -156,7 +156,7 @@ async def tables(database: Database) -> list[LinkedTable]:
 
 async def left_at_processing(database: Database, table: LinkedTable, seconds: float) -> LeftAtProcessing | None:
     """Rows of one table that were left for longer than so many seconds, if there are any. Raises TableTrouble."""
-    sql = statements.died(table, count=True)
+    sql = link_statements.died(table, count=True)
     if sql is None:
         return None
     [(rows, since)] = await ask(database, sql, seconds, seconds=READ_SECONDS)

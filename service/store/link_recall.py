@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from service.actors import LINKED_TABLE
-from service.store import link_statements as statements
+from service.store import link_statements
 from service.store.database import Database
 from service.store.linked_table import LinkedTable
 from service.store.links import ask
@@ -43,13 +43,13 @@ class Row:
 
 async def changed(database: Database, table: LinkedTable) -> list[Row]:
     """Rows of videos under way, or next to be claimed, that ask to cancel, are gone, or back. Raises TableTrouble."""
-    return [_row(row) for row in await ask(database, statements.recall(table))]
+    return [_row(row) for row in await ask(database, link_statements.recall(table))]
 
 
 async def stands(database: Database, table: LinkedTable, video_ids: Sequence[UUID]) -> dict[UUID, Stand]:
     """How the rows of these videos stand, right before they are sent. Raises TableTrouble."""
     given = json.dumps([str(one) for one in video_ids])
-    rows = await ask(database, statements.states(table), given, seconds=AFTER_CLAIM_SECONDS)
+    rows = await ask(database, link_statements.states(table), given, seconds=AFTER_CLAIM_SECONDS)
     found = [_row(row) for row in rows]
     return {one.video_id: one.stand for one in found if one.stand is not Stand.GONE or table.absence_counts}
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from service.link_mapping import Column, Link, Mapping
 from service.logs import VIDEO, event
-from service.store import link_statements as statements
+from service.store import link_statements
 from service.store.database import Database
 from service.store.link_catalogue import COLUMNS, FoundTable, column_of
 from service.store.link_fit import judge
@@ -134,7 +134,7 @@ async def ask(database: Database, sql: str, *arguments: object, seconds: float =
 async def answers(database: Database, table: LinkedTable) -> bool:
     """Whether the table can be read at this moment: no other transaction holds the whole of it."""
     try:
-        await ask(database, statements.nothing(table), seconds=ANSWER_SECONDS)
+        await ask(database, link_statements.nothing(table), seconds=ANSWER_SECONDS)
     except TableTrouble:
         return False
     return True

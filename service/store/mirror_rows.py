@@ -1,6 +1,6 @@
 """The mirror's transaction: the app's rows show how their videos stand.
 
-One transaction, explicitly READ COMMITTED, in separate statements. The transaction that holds a video's entry in
+One transaction, explicitly READ COMMITTED, in separate link_statements. The transaction that holds a video's entry in
 `taxiway.rows` is the only one that writes its row, and it reads the video's version after that: a row never goes
 backwards. Locks of others are passed over. Whatever fails is rolled back, and each row is tried alone.
 """
@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from service.store import link_statements as statements
+from service.store import link_statements
 from service.store.database import Database, Raw
 from service.store.gate import AS_ROLE
 from service.store.linked_table import LinkedTable
@@ -129,13 +129,13 @@ async def _write(raw: Raw, table: LinkedTable, batch: dict[UUID, Note], *, alone
     videos = {row["app_id"]: row for row in await raw.fetch(_VIDEOS, _json(held), timeout=CLIENT_SECONDS)}
     await _act_as(raw, table.role)
     records = [_record(row) for row in videos.values()]
-    own = await raw.fetch(statements.hold(table, alone=alone), _json(records), timeout=CLIENT_SECONDS)
+    own = await raw.fetch(link_statements.hold(table, alone=alone), _json(records), timeout=CLIENT_SECONDS)
     missing = set(videos) - {row["app_id"] for row in own}
     there = await _present(raw, table, missing)
     plan = _plan(table, videos, own)
     for sql, rows in ((True, plan.with_status), (False, plan.without_status)):
         if rows:
-            for row in await raw.fetch(statements.show(table, status=sql), _json(rows), timeout=CLIENT_SECONDS):
+            for row in await raw.fetch(link_statements.show(table, status=sql), _json(rows), timeout=CLIENT_SECONDS):
                 plan.stands[row["app_id"]] = row["word"]
     await raw.execute("SET CONSTRAINTS ALL IMMEDIATE", timeout=CLIENT_SECONDS)
     await _act_as(raw, "none" if table.role else None)
@@ -167,7 +167,7 @@ async def _present(raw: Raw, table: LinkedTable, missing: set[str]) -> set[str]:
     """Of the rows that could not be held, those that are there: another transaction holds them."""
     if not missing:
         return set()
-    rows = await raw.fetch(statements.present(table), _json(list(missing)), timeout=CLIENT_SECONDS)
+    rows = await raw.fetch(link_statements.present(table), _json(list(missing)), timeout=CLIENT_SECONDS)
     return {row["app_id"] for row in rows}
 
 

@@ -11,8 +11,7 @@ from service.doctor.queue import goes_on
 from service.operations import pausing
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.page import account_card as accounts
-from service.web.page import base
+from service.web.page import account_card, base
 from service.web.page.formats import duration, model_name
 from service.web.schemas_operations import PauseRequest
 
@@ -33,7 +32,7 @@ async def listed(request: Request) -> Response:
 
 async def limits(request: Request) -> Response:
     """GET /ui/models/limits: each model's limit, as Runway reports it."""
-    return base.render(request, "models_limits.html", account=await accounts.ask(context_of(request)))
+    return base.render(request, "models_limits.html", account=await account_card.ask(context_of(request)))
 
 
 async def pause(request: Request) -> Response:

@@ -16,8 +16,7 @@ from service.store import throughput
 from service.store.throughput import BUCKETS, Span
 from service.videos import LISTED, Status
 from service.web.auth import context_of
-from service.web.page import account_card as accounts
-from service.web.page import base, check_list, plots
+from service.web.page import account_card, base, check_list, plots
 
 REFRESH_SECONDS = 3
 LARGEST_SHARE = 0.05  # of the time, at most, that the database counts for one page that is open
@@ -37,7 +36,7 @@ async def account(request: Request) -> Response:
     """GET /ui/overview/account: what Runway says of the account, or that it cannot be asked."""
     ctx = context_of(request)
     flying = await throughput.in_flight(ctx.database)
-    return base.render(request, "overview_account.html", account=await accounts.ask(ctx), in_flight=flying)
+    return base.render(request, "overview_account.html", account=await account_card.ask(ctx), in_flight=flying)
 
 
 async def plot(request: Request) -> Response:
