@@ -17,8 +17,9 @@ from service.errors import DatabaseUnavailable, InvalidRequest
 from service.link_requests import request_of
 from service.logs import VIDEO, event
 from service.operations.finalize import now
-from service.store import link_intake, link_recall, links
-from service.store.link_intake import Died, Entry, Look, Unknown
+from service.store import link_intake, link_recall, link_rescue, links
+from service.store.link_intake import Entry, Look, Unknown
+from service.store.link_rescue import Died
 from service.store.linked_table import LinkedTable
 from service.store.links import TableTrouble
 from service.videos import new_id
@@ -198,13 +199,13 @@ class Intake:
 
     async def _take_over(self, table: LinkedTable, after: float) -> None:
         """Rows that the app's own code left at processing, as videos whose submission has no known outcome."""
-        rows = await link_intake.read_died(self.ctx.database, table, after, DIED_BATCH)
+        rows = await link_rescue.read_died(self.ctx.database, table, after, DIED_BATCH)
         died = []
         for row in rows:
             made = self.entry(row)
             fields = {name: getattr(made, name) for name in Died.__annotations__ if hasattr(made, name)}
             died.append(Died(**fields, since=row["since"]))
-        for video_id in await link_intake.take_died(self.ctx.database, table, died, DIED_WORDS):
+        for video_id in await link_rescue.take_died(self.ctx.database, table, died, DIED_WORDS):
             self.counts["taken_over"] += 1
             event(
                 log,
