@@ -7,6 +7,7 @@ that. Nothing is taken on trust: the catalogue must be untouched, and every row 
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -107,8 +108,8 @@ class _Fresh:
     async def _changed(self, connection: Connection) -> list[str]:
         """The tables whose rows are others than they were."""
         rows = [f"({_ROWS.format(table)}) IS DISTINCT FROM ${n}" for n, table in enumerate(self.rows, 1)]
-        differ = await connection.fetchval(f"SELECT ARRAY[{', '.join(rows)}]", *self.rows.values())
-        return [table for table, differs in zip(self.rows, differ, strict=True) if differs]
+        differ = await connection.fetchval(f"SELECT jsonb_build_array({', '.join(rows)})", *self.rows.values())
+        return [table for table, differs in zip(self.rows, json.loads(differ), strict=True) if differs]
 
 
 @dataclass

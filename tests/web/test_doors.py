@@ -29,8 +29,8 @@ READERS = {
     "audit.audits": "every account, for `taxiway audit`",
     "database.Database": "a type",
     "doctor_queries.recent_ticks": "the ticks of a screen",
-    "events.actions": "who did what",
-    "events.actors": "who did anything, for a filter",
+    "event_log.actions": "who did what",
+    "event_log.actors": "who did anything, for a filter",
     "failure_counts.MOST_COUNTED": "a number that is shown",
     "failure_counts.failure_counts": "the failures of a list",
     "inbox.Callback": "a shape",
@@ -43,13 +43,13 @@ READERS = {
     "search.beginning_with": "ids that are given in part",
     "sessions.has_ended": "whether the session of a browser has ended",
     "spending.today": "credits by model, for /metrics",
-    "stats.BUCKETS": "a table of lengths",
-    "stats.Bucket": "a shape",
-    "stats.Hour": "a shape",
-    "stats.Span": "a choice",
-    "stats.in_flight": "what is at Runway",
-    "stats.last_hour": "times of the last hour, for /metrics",
-    "stats.series": "what a plot shows",
+    "throughput.BUCKETS": "a table of lengths",
+    "throughput.Bucket": "a shape",
+    "throughput.Hour": "a shape",
+    "throughput.Span": "a choice",
+    "throughput.in_flight": "what is at Runway",
+    "throughput.last_hour": "times of the last hour, for /metrics",
+    "throughput.series": "what a plot shows",
     "status_counts.status_counts": "the tabs of a list",
     "ticks.last": "the age of the last tick",
     "ticks.recent": "the list of ticks",
@@ -60,7 +60,7 @@ WRITES = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM|FOR UPDATE)\b")
 
 
 def used(path: Path) -> Iterator[str]:
-    """What this module names of `service.store`, as `videos.retry`."""
+    """What this module names of `service.store`, as `video_rows.retry`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     modules = {
