@@ -14,7 +14,8 @@ from uuid import UUID
 from service.context import Context
 from service.errors import NotFound
 from service.logs import VIDEO, event
-from service.store import erasure, video_rows
+from service.operations.reading import check_visible
+from service.store import erasure
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,7 @@ class Erasure:
 
 async def erase(ctx: Context, video_id: UUID) -> Erasure:
     """Erase one video, or say what that waits for; any number of times. Raises NotFound, and Conflict if it is held."""
-    if ctx.owner is not None and await video_rows.created_by(ctx.database, video_id) != ctx.owner:
-        raise NotFound(f"no video has the id {video_id}")
+    await check_visible(ctx, video_id)
     _, erased = await erasure.request(ctx.database, [video_id], ctx.actor)
     _log(erased)
     stands = await erasure.stands(ctx.database, video_id)

@@ -173,12 +173,6 @@ class Left:
     may_pass: bool = False
 
 
-async def save_answers(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace | None = None) -> None:
-    """Save all of them: together, and then what is left of them for as long as that is worth it."""
-    grace = grace or Grace(ctx.monotonic)
-    await save_left(ctx, await save_together(ctx, answers, grace), grace)
-
-
 async def save_together(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace) -> Left:
     """Save these with as few statements as PostgreSQL allows; what is refused or held is left."""
     left = None

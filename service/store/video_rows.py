@@ -18,7 +18,7 @@ from service.store.database import Database, Queries
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
 from service.store.predicates import IS_WHOLE, NEEDS_CONSENT, UNCONSENTED
-from service.store.search import OF_TASK, WORDS
+from service.store.search import WORDS
 from service.videos import COLUMN_NAMES, Event, Status, Video, sources
 
 COLUMNS = ", ".join(f"v.{name}" for name in COLUMN_NAMES)
@@ -153,18 +153,6 @@ async def state_of(database: Database, video_id: UUID) -> tuple[Status, str | No
     if row is None:
         raise NotFound(f"no video has the id {video_id}")
     return Status(row["status"]), row["model"]
-
-
-_BY_TASK = f"""
-SELECT {COLUMNS} FROM taxiway.videos v
-WHERE v.id = ANY(ARRAY({OF_TASK.format(task="$1")})) AND v.runway_video_id = $1 LIMIT 1
-"""
-
-
-async def by_task(database: Database, task_id: str) -> Video | None:
-    """The video that holds this task, if any."""
-    row = await database.fetchrow(_BY_TASK, task_id)
-    return Video.from_row(row) if row else None
 
 
 # A request that waits for a locked row holds one of few connections; an app's transaction may sleep for hours.

@@ -8,7 +8,7 @@ from uuid import uuid4
 from service.context import Context
 from service.installer.migrate import migrate
 from service.operations import observe
-from service.operations.saving import as_outcome_row, save_answers
+from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import prune
 from service.store import claim as claims
@@ -21,6 +21,7 @@ from service.videos import FailureCode, Status
 from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.benchmarks.history import FINISHED
 from tests.database import connected, execute
+from tests.saved import save_answers
 
 CALL_SECONDS = 60.0
 UNKNOWN_EACH = 50  # one in so many of those that live their whole life ends with an outcome that stays unknown

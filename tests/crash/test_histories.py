@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service import tick, webhooks
-from service.operations.saving import as_outcome_row, save_answers
+from service.operations.saving import as_outcome_row
 from service.runway import outcomes
 from service.store import claim as claims
 from service.store import models
@@ -33,6 +33,7 @@ from service.store.database import Database
 from tests.crash.never import NEVER, NOBODYS
 from tests.crash.until_idle import judged, until_idle
 from tests.database import TABLES, connected, execute
+from tests.saved import save_answers
 from tests.world import CALLBACK_SECRET, IMAGE, World, world
 
 pytestmark = pytest.mark.crash

@@ -31,6 +31,7 @@ from service.videos import Status
 from tests.database import connected, execute
 from tests.db.test_driver_errors import error
 from tests.refusing import CODES, allow, codes_for, refuse, refusing
+from tests.saved import save_answers
 from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
@@ -404,7 +405,7 @@ async def test_a_value_that_the_ledger_refuses_is_left_out_and_the_id_saved(w: W
     [video_id] = await by_api(w, 1)
     [permitted] = await claims.claim(w.ctx.database, 1, 60)
     await execute(w.url, "ALTER TABLE taxiway.submissions ADD CHECK (http_status IS NULL)")
-    await saving.save_answers(w.ctx, [await answer_of_status(w, permitted)])
+    await save_answers(w.ctx, [await answer_of_status(w, permitted)])
     [entry] = await w.ledger(video_id)
     assert (entry["outcome"], entry["http_status"]) == ("accepted", None)
     assert entry["task_id"] == (await w.row(video_id))["runway_video_id"]
@@ -511,7 +512,7 @@ async def test_a_ledger_row_that_stays_held_ends_with_the_next_tick(database_url
         [permitted] = await claims.claim(w.ctx.database, 1, 60)
         async with psql.transaction():
             await psql.execute("SELECT FROM taxiway.submissions FOR UPDATE")
-            await saving.save_answers(ctx, [await answer_of(w, permitted)])
+            await save_answers(ctx, [await answer_of(w, permitted)])
             assert list(ctx.unsaved) == [permitted.submission_id]
         await w.later(minutes=2)
         await tick(ctx)
@@ -552,7 +553,7 @@ async def test_a_stop_gives_up_what_cannot_be_saved(w: World, caplog: pytest.Log
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(submissions, "save_each", away)
-        await saving.save_answers(ctx, [row], grace)
+        await save_answers(ctx, [row], grace)
     assert 10 <= now[0] <= 13
     [lost] = [one for one in caplog.records if one.__dict__.get("event") == "not_saved"]
     assert str(outcome.task_id) in lost.getMessage()

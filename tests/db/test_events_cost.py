@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.operations.saving import as_outcome_row, save_answers
+from service.operations.saving import as_outcome_row
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import claim as claims
 from service.store import tasks
@@ -18,6 +18,7 @@ from service.store import video_rows as store
 from service.store.tasks import PollResult
 from service.videos import Status, new_id
 from tests.database import connected, execute
+from tests.saved import save_answers
 from tests.world import World
 
 pytestmark = pytest.mark.anyio

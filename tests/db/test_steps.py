@@ -29,6 +29,7 @@ from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
 from tests.mocked import mocked
+from tests.saved import save_answers
 from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
@@ -208,7 +209,7 @@ async def test_saving_goes_on_until_the_database_is_back(w: World) -> None:
     patient = replace(w.ctx, sleep=sleep)
     with pytest.raises(NotConfigured):
         await ledger.of_video(w.ctx.database, video_id)
-    await saving.save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
+    await save_answers(patient, [as_outcome_row(submission.submission_id, video_id, outcome, ACCEPT)])
     assert waits == [0.2, 0.4, 0.8]
     assert (await w.row(video_id))["runway_video_id"] == outcome.task_id
 
