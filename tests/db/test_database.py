@@ -449,6 +449,20 @@ async def test_a_caller_that_gives_up_while_its_connection_is_given_back(databas
         assert await calling == 1
 
 
+async def test_a_connection_that_went_silent_under_a_statement_is_not_lent_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RELEASE_SECONDS", 0.2)
+    async with wire(database_url) as line, opened(line.url, pool_size=1) as database:
+        before = await database.fetchval(WHO)
+        line.swallow()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await database.fetchval(WHO)
+        async with asyncio.timeout(module.STATEMENT_SECONDS / 2):
+            assert await database.fetchval(WHO) != before
+
+
 # Dead connections in the pool.
 
 
