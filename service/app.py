@@ -19,6 +19,7 @@ from service import context as contexts
 from service import logs
 from service.context import Context
 from service.errors import BadSettings
+from service.operations.video_view import VideoView
 from service.web import (
     bulk,
     callbacks,
@@ -45,7 +46,6 @@ from service.web.schemas import (
     TickCounts,
     VideoPage,
     VideoRequest,
-    VideoView,
 )
 from service.web.schemas_bulk import BulkCounts, BulkRequest, ErasureView, EventList, QuoteView
 from service.web.schemas_operations import (
@@ -157,7 +157,7 @@ ENDPOINTS = (
     Endpoint(
         "GET", "/metrics", metrics.show, VIEW,
         "Metrics for Prometheus, as text or in the OpenMetrics form",
-        responses={200: ("Metrics", "text/plain, application/openmetrics-text")},
+        responses={200: ("Metrics", "text/plain, application/openmetrics-text")}, delivers=False,
     ),
     Endpoint(
         "POST", "/quotes", bulk.quote, CREATE,
@@ -181,7 +181,7 @@ ENDPOINTS = (
     Endpoint(
         "POST|GET", "/process-queued", cron.process_queued, CRON,
         "Run one tick, and answer with its counts",
-        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=request_limits.CRON,
+        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=request_limits.CRON, delivers=False,
         responses={200: ("What was done", TickCounts)},
     ),
     Endpoint(

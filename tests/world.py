@@ -133,13 +133,19 @@ async def warm(url: str, size: int, model: str = "gen4_turbo") -> None:
 
 
 @asynccontextmanager
-async def world(url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
-    """A Taxiway whose Runway is the simulator, in the same process and on a clock that the test sets."""
+async def world(
+    url: str, *, options: dict[str, Any] | None = None, receiver: Any = None, **changes: Any
+) -> AsyncIterator[World]:
+    """A Taxiway whose Runway is the simulator, in the same process and on a clock that the test sets.
+
+    `receiver`: an ASGI app that gets all its webhooks.
+    """
     clock = Clock()
     runway = create_simulator(SimulatorOptions(**(options or {})), clock=clock, random=Random(7))
     ctx = replace(
         contexts.build(settings(url, **changes)),
         transport=lambda: httpx.ASGITransport(app=runway),
+        webhook_transport=lambda: httpx.ASGITransport(app=receiver),
         now=clock,
         random=lambda: 0.0,
         report_seconds=0.0,  # a test asks again at once, and means now

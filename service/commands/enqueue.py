@@ -107,7 +107,7 @@ def _spec(body: dict[str, Any]) -> VideoSpec:
 
 
 def _print_price(request: Request, *, as_table: bool) -> None:
-    from service.web.schemas import shortened
+    from service.operations.video_view import shortened
 
     if as_table:
         print(f"{request.operation} with {request.model}: at most {credits(float(request.quoted_credits))} credits")

@@ -64,6 +64,13 @@ class Audit:
     consented: bool
 
     @property
+    def charge(self) -> str:
+        """The account in a word: 'paid', 'nothing', or 'unknown' while that may still change."""
+        if self.under_way or self.unknown:
+            return "unknown"
+        return "paid" if self.most else "nothing"
+
+    @property
     def verdict(self) -> str:
         """The account in words."""
         if self.under_way:

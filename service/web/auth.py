@@ -62,6 +62,12 @@ def name_of(request: Request) -> str | None:
     return key.name if key is not None and key.is_named else None
 
 
+def is_viewer(request: Request) -> bool:
+    """Whether the request bears a token with read-only access."""
+    key: Key | None = request.scope.get(_BEARER)
+    return key is not None and key in context_of(request).settings.viewer_tokens
+
+
 def authorize(request: Request, access: Access) -> Context:
     """Let the request pass if it shows the credentials of `access`: the context in the name of its token.
 

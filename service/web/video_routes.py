@@ -34,8 +34,10 @@ async def enqueue(ctx: Context, request: Request) -> Response:
     value = bodies.parse(raw)
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
     spec = bodies.validated(VideoRequest, value).spec()
-    video, _is_new = await enqueuing.enqueue(ctx, spec, key)
+    video, is_new = await enqueuing.enqueue(ctx, spec, key)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
+    if not is_new:
+        headers["Idempotent-Replayed"] = "true"
     return _json(await _body(ctx, video), status_code=202, headers=headers)
 
 
