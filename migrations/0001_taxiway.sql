@@ -504,6 +504,8 @@ CREATE INDEX deliveries_next ON taxiway.deliveries (due_at) WHERE state = 'due';
 CREATE INDEX deliveries_leased ON taxiway.deliveries (receiver) WHERE leased_until IS NOT NULL;
 CREATE INDEX deliveries_video ON taxiway.deliveries (video_id, id) WHERE video_id IS NOT NULL;
 CREATE INDEX deliveries_group ON taxiway.deliveries (group_id, id) WHERE group_id IS NOT NULL;
+-- What was not delivered, for lists: what was, which is most, writes nothing here.
+CREATE INDEX deliveries_undelivered ON taxiway.deliveries (id) WHERE state IN ('failed', 'superseded', 'disabled', 'dropped');
 
 -- The id of an event that happens for the first time; `_2` and so on follow if it has happened before.
 CREATE FUNCTION taxiway.webhook_id(base text, before bigint) RETURNS text LANGUAGE sql IMMUTABLE

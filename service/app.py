@@ -33,6 +33,7 @@ from service.web import (
     problems,
     request_limits,
     video_routes,
+    webhook_routes,
 )
 from service.web.attempts import Attempts, RefusedLog
 from service.web.auth import CHANGE, CREATE, CRON, OPERATE, PUBLIC, READ, SIGNED, VIEW
@@ -58,6 +59,15 @@ from service.web.schemas_operations import (
     StatsQuery,
     TickList,
     TickQuery,
+)
+from service.web.schemas_webhooks import (
+    DeliveryPage,
+    DeliveryQuery,
+    DeliveryReport,
+    EndpointList,
+    EndpointView,
+    TestRequest,
+    TestResults,
 )
 
 IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
@@ -153,6 +163,38 @@ ENDPOINTS = (
         "GET", "/account", operations.account, VIEW,
         "Credits left and limits by model, from Runway",
         responses={200: ("The account", AccountView)},
+    ),
+    Endpoint(
+        "GET", "/deliveries", webhook_routes.list_deliveries, VIEW,
+        "List webhooks that were sent, or are due: to whom, and what was answered, newest first",
+        query=DeliveryQuery,
+        responses={200: ("A page", DeliveryPage)},
+    ),
+    Endpoint(
+        "GET", "/deliveries/{id}", webhook_routes.read_delivery, VIEW,
+        "Read one delivery with what is sent, and every attempt",
+        responses={200: ("The delivery", DeliveryReport)},
+    ),
+    Endpoint(
+        "POST", "/deliveries/{id}/replay", webhook_routes.replay_delivery, OPERATE,
+        "Send a webhook again, now and under the same id; if that fails, the ticks try again",
+        responses={200: ("The delivery, after the attempt", DeliveryReport)}, problems=(409,),
+    ),
+    Endpoint(
+        "GET", "/webhooks", webhook_routes.list_endpoints, VIEW,
+        "List the endpoints of webhooks: since when one fails, what waits for it, whether it is disabled",
+        responses={200: ("Every endpoint", EndpointList)},
+    ),
+    Endpoint(
+        "POST", "/webhooks/test", webhook_routes.test_endpoints, OPERATE,
+        "Send a test event to one endpoint, or to all, once, and answer with what each said",
+        body=TestRequest, body_required=False,
+        responses={200: ("What each answered", TestResults)}, problems=(404, 409),
+    ),
+    Endpoint(
+        "POST", "/webhooks/{id}/enable", webhook_routes.enable_endpoint, OPERATE,
+        "Send to an endpoint again that was disabled, or has failed; what was held back is due at once",
+        responses={200: ("The endpoint", EndpointView)},
     ),
     Endpoint(
         "GET", "/metrics", metrics.show, VIEW,

@@ -10,9 +10,12 @@
     ├── Unauthorized              401: no valid key, secret or signature
     ├── Forbidden                 403: the key, the token or the form does not allow it
     ├── NotFound                  404: no such video
-    │   └── NoSuchModel            404: no such model; names those that there are
+    │   ├── NoSuchModel            404: no such model; names those that there are
+    │   ├── NoSuchDelivery         404: no such delivery of a webhook
+    │   └── NoSuchEndpoint         404: no such address of webhooks
     ├── Conflict                  409: the video's state does not allow it
-    │   └── NeedsConsent          409: Runway may have charged it already; a second payment needs consent
+    │   ├── NeedsConsent          409: Runway may have charged it already; a second payment needs consent
+    │   └── CannotReplay          409: a delivery cannot be sent again as it stands
     ├── Gone                      410: what was asked for existed once
     ├── Malformed                 400: the body cannot be read at all
     ├── TooLarge                  413: the body is larger than the setting allows
@@ -146,6 +149,14 @@ class NoSuchModel(NotFound):
     """There is no such model."""
 
 
+class NoSuchDelivery(NotFound):
+    """There is no such delivery."""
+
+
+class NoSuchEndpoint(NotFound):
+    """There is no such webhook endpoint."""
+
+
 class Conflict(TaxiwayError):
     """The state of the video does not allow this."""
 
@@ -155,6 +166,10 @@ class Conflict(TaxiwayError):
 
 class NeedsConsent(Conflict):
     """Runway may have charged this video already."""
+
+
+class CannotReplay(Conflict):
+    """This delivery cannot be sent again."""
 
 
 class Gone(TaxiwayError):

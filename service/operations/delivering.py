@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from service.context import Context, Counts
 from service.deadline import Share
@@ -28,6 +30,7 @@ SLOTS = 50  # attempts at once, in one process
 TIMEOUT_SECONDS = 15.0  # of one attempt
 CLAIM_AGAIN_SECONDS = 1.0  # a slow receiver keeps no other waiting for longer
 REQUEST_SECONDS = 2.0  # that a request may wait for what it delivers beside its own work
+Claim = Callable[[int], Awaitable[list[Due]]]  # leases at most so many deliveries to the caller
 _COUNTED = {"delivered": "delivered", "retry": "refused", "failed": "given_up", "disabled": "given_up"}
 
 
@@ -53,20 +56,71 @@ async def run(ctx: Context, share: Share, *, in_request: bool = False) -> Counts
     """
     if not ctx.settings.webhook_secrets:
         return dict(NOTHING)
-    first = await deliveries.claim(ctx.database, SLOTS, for_ticks=not in_request) if share.may_ask else []
+    if not share.may_ask:
+        return dict(NOTHING)
+
+    async def claim(most: int) -> list[Due]:
+        return await deliveries.claim(ctx.database, most, for_ticks=not in_request)
+
+    return await attempt(ctx, share, await claim(SLOTS), claim, in_request=in_request)
+
+
+async def nothing_more(_most: int) -> list[Due]:
+    """A `Claim` that claims nothing."""
+    return []
+
+
+async def attempt(
+    ctx: Context,
+    share: Share,
+    first: list[Due],
+    more: Claim = nothing_more,
+    *,
+    in_request: bool = False,
+    on_done: Callable[[Due, AttemptRow], None] | None = None,
+) -> Counts:
+    """Attempt what the caller has claimed, and what `more` claims while there are slots. `on_done` hears of each."""
     if not first:
         return dict(NOTHING)
     async with sending(ctx, SLOTS) as sender:
-        window = _Window(ctx, sender, share, in_request)
+        window = _Window(ctx, sender, share, more, in_request=in_request, on_done=on_done)
         await window.run(first)
     return NOTHING | window.counts
+
+
+async def bodies_of(ctx: Context, dues: Sequence[Due], *, ended: bool = False) -> dict[int, bytes | None]:
+    """By id, what each delivery sends; None where there is nothing to say. `ended`: also of one that is not due."""
+    videos = await deliveries.videos_of(ctx.database, [due.id for due in dues], ended=ended)
+    ids = {video.id for found in videos.values() for video in found}
+    accounts = {id: audit.nothing(id) for id in ids} | await audit.of_videos(ctx.database, list(ids))
+    bodies: dict[int, bytes | None] = {}
+    for due in dues:
+        data = data_of(due, videos.get(due.id, []), accounts)
+        bodies[due.id] = None if data is None else body_of(due, data)
+    return bodies
+
+
+def attempt_of(answer: Answer, began: str) -> dict[str, Any]:
+    """What is kept of an attempt; `began`: when, as the API writes it."""
+    kept = {"at": began, "ms": answer.milliseconds, "http_status": answer.status, "error": answer.error}
+    return kept | {"answer": answer.text}
 
 
 class _Window:
     """Attempts under way, as many as there are slots."""
 
-    def __init__(self, ctx: Context, sender: Sender, share: Share, in_request: bool) -> None:
-        self.ctx, self.sender, self.share, self.in_request = ctx, sender, share, in_request
+    def __init__(
+        self,
+        ctx: Context,
+        sender: Sender,
+        share: Share,
+        claim: Claim,
+        *,
+        in_request: bool,
+        on_done: Callable[[Due, AttemptRow], None] | None,
+    ) -> None:
+        self.ctx, self.sender, self.share, self.claim = ctx, sender, share, claim
+        self.in_request, self.on_done = in_request, on_done
         self.calls: set[asyncio.Task[AttemptRow]] = set()
         self.counts: Counter[str] = Counter()
 
@@ -80,7 +134,7 @@ class _Window:
                 await self._record([call.result() for call in done])
                 free = SLOTS - len(self.calls)
                 if free and self.share() and self.share.may_ask:
-                    await self._begin(await deliveries.claim(self.ctx.database, free, for_ticks=not self.in_request))
+                    await self._begin(await self.claim(free))
         finally:
             for call in self.calls:  # nothing is left running, whatever went wrong
                 call.cancel()
@@ -90,13 +144,15 @@ class _Window:
     async def _begin(self, claimed: list[Due]) -> None:
         if not claimed:
             return
-        videos = await deliveries.videos_of(self.ctx.database, [due.id for due in claimed])
-        ids = {video.id for found in videos.values() for video in found}
-        accounts = {id: audit.nothing(id) for id in ids} | await audit.of_videos(self.ctx.database, list(ids))
+        bodies = await bodies_of(self.ctx, claimed)
         for due in claimed:
-            data = data_of(due, videos.get(due.id, []), accounts)
-            body = None if data is None else body_of(due, data)
-            self.calls.add(asyncio.create_task(self._attempt(due, body)))
+            self.calls.add(asyncio.create_task(self._done(due, bodies[due.id])))
+
+    async def _done(self, due: Due, body: bytes | None) -> AttemptRow:
+        row = await self._attempt(due, body)
+        if self.on_done is not None:
+            self.on_done(due, row)
+        return row
 
     async def _attempt(self, due: Due, body: bytes | None) -> AttemptRow:
         """One attempt, and what it came to; whatever goes wrong costs this delivery alone a try."""
@@ -118,8 +174,7 @@ class _Window:
         return self._judged(due, answer, began)
 
     def _judged(self, due: Due, answer: Answer, began: str) -> AttemptRow:
-        attempt = {"at": began, "ms": answer.milliseconds, "http_status": answer.status, "error": answer.error}
-        attempt |= {"answer": answer.text}
+        attempt = attempt_of(answer, began)
         if answer.timed_out and self.in_request:
             return AttemptRow(due.id, due.endpoint_id, "cut", 0.0, attempt)
         is_own = due.endpoint_id is None

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 KEPT_CHARACTERS = 500  # of an answer
 READ_BYTES = 4 * KEPT_CHARACTERS
-USER_AGENT = f"Taxiway/{version('taxiway')}"
+# Of every webhook, beside the three that sign it.
+HEADERS = {
+    "content-type": "application/json", "user-agent": f"Taxiway/{version('taxiway')}", "accept-encoding": "identity",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,12 @@ def shown(video: Video, account: Audit) -> dict[str, Any]:
 
 
 def body_of(due: Due, data: Mapping[str, Any]) -> bytes:
-    """The body of a webhook; `timestamp`: when the event happened."""
+    """The body of a webhook; `timestamp`: when the event happened. The text of an alert stands outside, too: Slack and
+    what follows it show that.
+    """
     message = {"type": due.event, "timestamp": iso(due.created_at), "data": data}
+    if due.payload is not None and "text" in data:
+        message["text"] = data["text"]
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -72,11 +79,10 @@ class Sender:
         if why := ssrf.complaint(due.url, ctx.settings.webhook_private_hosts, any_port=True):
             return Answer(took(), error=f"not sent: the address {why}")
         signed = webhooks.headers(ctx.settings.webhook_secrets[0], due.webhook_id, int(ctx.now()), body)
-        headers = {"content-type": "application/json", "user-agent": USER_AGENT, "accept-encoding": "identity"} | signed
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._client.stream("POST", due.url, content=body, headers=headers) as response,
+                self._client.stream("POST", due.url, content=body, headers=HEADERS | signed) as response,
             ):
                 text = await self._beginning(response)
         except TimeoutError:

@@ -101,18 +101,18 @@ _VIDEOS = f"""
 SELECT d.id AS delivery_id, {COLUMNS} FROM taxiway.deliveries d JOIN taxiway.videos w ON w.id = d.video_id
     CROSS JOIN LATERAL jsonb_populate_record(w, d.snapshot) AS v
 WHERE d.id = ANY(ARRAY(SELECT CAST(value AS bigint) FROM jsonb_array_elements_text($1::jsonb)))
-  AND d.state = 'due' AND w.status <> 'erased'
+  AND (d.state = 'due' OR $2::boolean) AND w.status <> 'erased'
 UNION ALL
 SELECT d.id, {COLUMNS} FROM taxiway.deliveries d JOIN taxiway.videos v ON v.group_id = d.group_id
 WHERE d.id = ANY(ARRAY(SELECT CAST(value AS bigint) FROM jsonb_array_elements_text($1::jsonb)))
-  AND d.state = 'due' AND v.status <> 'erased'
+  AND (d.state = 'due' OR $2::boolean) AND v.status <> 'erased'
 """
 
 
-async def videos_of(database: Database, ids: Sequence[int]) -> dict[int, list[Video]]:
-    """By delivery, the videos that it reports; none where they are gone or erased."""
+async def videos_of(database: Database, ids: Sequence[int], *, ended: bool = False) -> dict[int, list[Video]]:
+    """By delivery, the videos that it reports; none where they are gone or erased. `ended`: also of what is not due."""
     found: dict[int, list[Video]] = {}
-    for row in await database.fetch(_VIDEOS, json.dumps(list(ids))):
+    for row in await database.fetch(_VIDEOS, json.dumps(list(ids)), ended):
         found.setdefault(row["delivery_id"], []).append(Video.from_row(row))
     return {id: sorted(videos, key=lambda video: video.id) for id, videos in found.items()}
 

@@ -32,28 +32,31 @@ from service.web.views import view
 M = TypeVar("M", bound=BaseModel)
 
 
-def _answer(shown: BaseModel) -> Response:
+def answer(shown: BaseModel) -> Response:
+    """JSON that no cache keeps."""
     return JSONResponse(shown.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
 
-def _query(request: Request, model: type[M]) -> M:
+def query_of(request: Request, model: type[M]) -> M:
+    """The parameters behind the path; an empty one is as good as none. Raises InvalidRequest."""
     given: dict[str, Any] = {name: value for name, value in request.query_params.items() if value}
     return bodies.validated(model, given)
 
 
-async def _body(request: Request, model: type[M], largest: int) -> M:
+async def body_of(request: Request, model: type[M], largest: int) -> M:
+    """The body, which may be empty. Raises InvalidRequest and Malformed."""
     raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, largest))
     return bodies.validated(model, bodies.parse(raw) if raw.strip() else {})
 
 
 async def list_models(ctx: Context, _request: Request) -> Response:
     """GET /models"""
-    return _answer(ModelList(models=[ModelView.of(dict(row)) for row in await models.every(ctx.database)]))
+    return answer(ModelList(models=[ModelView.of(dict(row)) for row in await models.every(ctx.database)]))
 
 
 async def pause_model(ctx: Context, request: Request) -> Response:
     """POST /models/{model}/pause"""
-    asked = await _body(request, PauseRequest, ctx.settings.max_body_bytes)
+    asked = await body_of(request, PauseRequest, ctx.settings.max_body_bytes)
     model = request.path_params["model"]
     await pausing.pause(ctx, model, asked.seconds, asked.why)
     return await _one_model(ctx, model)
@@ -67,31 +70,31 @@ async def resume_model(ctx: Context, request: Request) -> Response:
 
 
 async def _one_model(ctx: Context, model: str) -> Response:
-    return _answer(ModelView.of(await pausing.state_of(ctx, model)))
+    return answer(ModelView.of(await pausing.state_of(ctx, model)))
 
 
 async def list_ticks(ctx: Context, request: Request) -> Response:
     """GET /ticks"""
-    rows = await ticks.recent(ctx.database, _query(request, TickQuery).limit)
-    return _answer(TickList(ticks=[TickView(**row) for row in rows]))
+    rows = await ticks.recent(ctx.database, query_of(request, TickQuery).limit)
+    return answer(TickList(ticks=[TickView(**row) for row in rows]))
 
 
 async def statistics(ctx: Context, request: Request) -> Response:
     """GET /stats"""
-    window = Span(_query(request, StatsQuery).window)
+    window = Span(query_of(request, StatsQuery).window)
     buckets = await throughput.series(ctx.database, window)
-    return _answer(Stats.of(window, buckets, await throughput.in_flight(ctx.database)))
+    return answer(Stats.of(window, buckets, await throughput.in_flight(ctx.database)))
 
 
 async def account(ctx: Context, _request: Request) -> Response:
     """GET /account: asks Runway, which costs nothing, and remembers the answer for /metrics."""
     seen = await observe(ctx)
-    return _answer(AccountView.of(seen, await spent(ctx)))
+    return answer(AccountView.of(seen, await spent(ctx)))
 
 
 async def attach(ctx: Context, request: Request) -> Response:
     """POST /videos/{id}/attach"""
-    asked = await _body(request, AttachRequest, ctx.settings.max_body_bytes)
+    asked = await body_of(request, AttachRequest, ctx.settings.max_body_bytes)
     video_id = video_id_of(request)
     await attaching.attach(ctx, video_id, asked.task_id)
-    return _answer(await view(ctx, await reading.find(ctx, video_id)))
+    return answer(await view(ctx, await reading.find(ctx, video_id)))
