@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from starlette.responses import Response
 
 from service import webhooks
 from service.app import ENDPOINTS
@@ -28,6 +31,7 @@ from tests.world import CALLBACK_SECRET, CRON_SECRET, World, world
 
 FILE = Path(openapi.__file__).with_name("openapi_examples.json")
 ADMIN = "admin-token-for-tests-01"
+WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 TASK = "17f20503-6c24-4c16-946b-35dbbce2af2f"
 VIDEO = {
     "operation": "image_to_video",
@@ -50,6 +54,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /bulk/cancel": {
         "filter": {"status": "queued", "model": "gen4_turbo"}, "dry_run": True, "limit": 100,
     },
+    "POST /webhooks/test": {"endpoint_id": 1},
     "POST /callbacks/runway": {"task_id": TASK},
 }  # fmt: skip
 # Whose examples would be as long as the document.
@@ -176,12 +181,33 @@ async def answers(w: World) -> Answers:
     ):
         await call(f"GET /{path}")
     await call("GET /docs/{name}", name="quickstart")
+    await _webhooks(call)
     await call("DELETE /videos/{id}", id=video)  # the task of a finished video is still to be deleted
     return call.answers
 
 
+async def _webhooks(call: Caller) -> None:
+    """What was delivered meanwhile, which is something, and a test."""
+    for path in ("deliveries", "webhooks"):
+        found = await call(f"GET /{path}")
+    delivery = (await call("GET /deliveries"))["deliveries"][0]["id"]
+    await call("GET /deliveries/{id}", id=delivery)
+    await call("POST /deliveries/{id}/replay", id=delivery)
+    endpoint = found["endpoints"][0]["id"]
+    await call("POST /webhooks/test", {"endpoint_id": endpoint})
+    await call("POST /webhooks/{id}/enable", id=endpoint)
+
+
+@asynccontextmanager
+async def example_world(url: str) -> AsyncIterator[World]:
+    """A Taxiway that has what an operation needs."""
+    hooks: dict[str, Any] = {"webhook_secrets": (WEBHOOK_SECRET,), "webhook_url": ("https://app.example.com/hook",)}
+    async with world(url, admin_tokens=(ADMIN,), receiver=Response(status_code=204), **hooks) as w:
+        yield w
+
+
 async def _run(url: str) -> Examples:
-    async with world(url, admin_tokens=(ADMIN,)) as w:
+    async with example_world(url) as w:
         return examples(await answers(w))
 
 

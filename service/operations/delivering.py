@@ -17,9 +17,10 @@ from service.deadline import Share
 from service.logs import VIDEO, event
 from service.operations.delivery_rules import iso, result_of
 from service.operations.finalize import now
-from service.operations.sending import Answer, Sender, body_of, data_of, sending
+from service.operations.sending import Answer, Sender, body_of, data_of, sending, shown
 from service.settings import Settings
 from service.store import audit, deliveries, endpoints
+from service.store.audit import Until
 from service.store.deliveries import AttemptRow, Due
 from service.store.endpoints import Configured
 
@@ -91,11 +92,15 @@ async def attempt(
 async def bodies_of(ctx: Context, dues: Sequence[Due], *, ended: bool = False) -> dict[int, bytes | None]:
     """By id, what each delivery sends; None where there is nothing to say. `ended`: also of one that is not due."""
     videos = await deliveries.videos_of(ctx.database, [due.id for due in dues], ended=ended)
-    ids = {video.id for found in videos.values() for video in found}
-    accounts = {id: audit.nothing(id) for id in ids} | await audit.of_videos(ctx.database, list(ids))
+    wanted = [
+        Until(due.id, video.id, due.created_at if due.group_id is None else now(ctx))
+        for due in dues
+        for video in videos.get(due.id, ())
+    ]
+    accounts = await audit.until(ctx.database, wanted) if wanted else {}
     bodies: dict[int, bytes | None] = {}
     for due in dues:
-        data = data_of(due, videos.get(due.id, []), accounts)
+        data = data_of(due, [shown(video, accounts[due.id, video.id]) for video in videos.get(due.id, ())])
         bodies[due.id] = None if data is None else body_of(due, data)
     return bodies
 

@@ -18,7 +18,7 @@ from service.docs import NAMES, pages, read
 from service.web import docs, openapi
 from service.web.markdown import render
 from tests.commands import ROOT
-from tests.examples import ADMIN, BODIES, WITHOUT_EXAMPLE, answers, examples, is_up_to_date
+from tests.examples import BODIES, WITHOUT_EXAMPLE, answers, example_world, examples, is_up_to_date
 from tests.world import world
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ def test_every_example_is_what_its_schema_says(name: str) -> None:
 
 
 async def test_the_examples_do_what_they_say(database_url: str) -> None:
-    async with world(database_url, admin_tokens=(ADMIN,)) as w:
+    async with example_world(database_url) as w:
         given = await answers(w)
     assert set(given) == set(OPERATIONS)
     for name, answer in given.items():
