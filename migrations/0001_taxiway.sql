@@ -17,6 +17,7 @@
 --   mirror_queue   videos whose row in a linked table is behind
 --   endpoints      addresses to which every event of some kind is sent
 --   deliveries     what is to be sent to which address, and what came of it
+--   alerts         what is wrong, and was reported to ALERT_URL
 --
 -- The runner (service/installer/migrate.py) runs this file in one transaction, keeps its SHA-256, and closes the schema to
 -- everybody else: once applied, a file is never edited. `works with` names the oldest version that can work with the
@@ -399,6 +400,7 @@ INSERT INTO taxiway.maintenance (name, taken_at, due_at, facts) VALUES
     ('input_walk', NULL, taxiway.now() + interval '1 hour', '{}'),
     ('removal', NULL, taxiway.now() + interval '10 minutes', NULL),
     ('listener', NULL, 'infinity', NULL),
+    ('alerts', NULL, taxiway.now(), NULL),
     ('identity', NULL, 'infinity', NULL);
 
 -- Which row of a linked table is which video. It is written by intake, gate and mirror only, and outlives the link:
@@ -611,6 +613,13 @@ END $$;
 CREATE TRIGGER supersede AFTER INSERT ON taxiway.deliveries FOR EACH ROW
     WHEN (NEW.video_id IS NOT NULL AND NEW.endpoint_id IS NOT NULL)
     EXECUTE FUNCTION taxiway.supersede();
+
+-- What is wrong, by the name of the check. It is reported when it comes, and when it is over; not meanwhile.
+CREATE TABLE taxiway.alerts (
+    name       text        PRIMARY KEY,
+    raised_at  timestamptz NOT NULL DEFAULT taxiway.now(),
+    payload    jsonb       NOT NULL            -- what was reported
+);
 
 -- For the app to read; its columns stay as they are from version to version.
 CREATE VIEW taxiway.video_status WITH (security_invoker = true) AS

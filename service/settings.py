@@ -34,7 +34,7 @@ YEAR_SECONDS = 366 * 86_400.0
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[str, ...], NoDecode]
 SECRETS = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "viewer_tokens", "webhook_secrets")
-LISTS = (*SECRETS, "webhook_private_hosts", "webhook_url", "webhook_events")
+LISTS = (*SECRETS, "webhook_private_hosts", "webhook_url", "webhook_events", "alert_url")
 _env = AliasChoices
 
 
@@ -132,6 +132,14 @@ class Settings(BaseSettings):
         DEFAULT_EVENTS,
         description="what those addresses get, a list of the events in `taxiway docs webhooks`; all but "
         "`video.processing` and `video.progress` by default",
+    )
+    alert_url: Words = Field(
+        (),
+        description="addresses, a list, that are sent what goes wrong, once until it is over, as a webhook that Slack "
+        "shows as well; needs `WEBHOOK_SECRETS`; see `taxiway docs webhooks`",
+    )
+    alert_credits_under: Decimal | None = Field(
+        None, gt=0, description="fewer of Runway's credits than this are a problem, which `ALERT_URL` reports"
     )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
@@ -308,7 +316,7 @@ class Settings(BaseSettings):
         _refuse([*complaints, *_shared(value, info)])
         return value
 
-    @field_validator("webhook_private_hosts", "webhook_url", "webhook_events")
+    @field_validator("webhook_private_hosts", "webhook_url", "webhook_events", "alert_url")
     @classmethod
     def _webhooks(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         return env_parsing.of_webhooks(str(info.field_name), value, info.data)
@@ -349,7 +357,7 @@ class Settings(BaseSettings):
         urls = filter(None, [self.database_url, self.migrate_database_url])
         passwords = [password for url in urls for password in env_parsing.passwords(url)]
         headers = [part for value in self.custom_headers.values() for part in env_parsing.credentials(value)]
-        known = (self.heartbeat_url or "", *self.webhook_url)  # who knows such an address may call it
+        known = (self.heartbeat_url or "", *self.webhook_url, *self.alert_url)  # who knows such an address may call it
         places = [part for url in known for part in env_parsing.long_parts(url, SHORTEST_SECRET)]
         proxy = env_parsing.proxy_secrets(self.runway_proxy)
         found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords, *proxy)

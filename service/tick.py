@@ -15,7 +15,7 @@ from service.logs import VIDEO, as_tick, event, tick_ref
 from service.operations import delivering, observe
 from service.settings import need
 from service.steps import cancel, deliver, intake, mirror, poll, prune, rescue, submit
-from service.store import endpoints, ticks
+from service.store import alerts, endpoints, ticks
 from service.store.driver_errors import is_refusal
 from service.store.linked_table import LinkedTable
 from service.store.links import open_links
@@ -189,7 +189,12 @@ async def _finish(
     try:
         words = "; ".join(f"{name}: {text}" for name, text in report.errors.items()) or None
         due = await ticks.record(ctx.database, kind, report.seconds, report.counts, words, report.ref)
-        await observe.refresh(ctx, due if kind != "poll" else [])
+        if kind != "poll":
+            await observe.refresh(ctx, [name for name in due if name != alerts.NAME])
+            if alerts.NAME in due:
+                from service import alerting  # with the checks, which an idle tick does not load
+
+                await alerting.in_tick(ctx)
     except DatabaseUnavailable as exc:
         report.failed("record", exc)  # the work is done all the same, and so the caller gets its counts
     except Exception as exc:

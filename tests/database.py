@@ -34,6 +34,7 @@ TABLES = ", ".join(
         "mirror_queue",
         "endpoints",
         "deliveries",
+        "alerts",
     )
 )
 

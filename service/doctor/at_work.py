@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from service.doctor import linked_tables, webhooks_out
+from service.doctor import linked_tables, margins, webhooks_out
 from service.doctor.checks import Check, CheckStatus, missing, ranked
 from service.doctor.queue import cron, paused_model, queue
 from service.settings import Settings
-from service.store import deliveries, doctor_queries, endpoints, link_queries, models, queue_stats
+from service.store import alerts, deliveries, doctor_queries, endpoints, link_queries, models, queue_stats, spending
+from service.store.alerts import Margins
 from service.store.database import Database
 from service.store.endpoints import TroubledEndpoint
 from service.store.link_queries import Troubled
@@ -29,6 +31,8 @@ class Facts:
     troubled: Sequence[Troubled]
     endpoints: Sequence[TroubledEndpoint]
     unused: frozenset[str]
+    margins: Margins
+    spent: Mapping[str, Decimal]
 
     @property
     def under_way(self) -> int:
@@ -37,8 +41,9 @@ class Facts:
         return counts.get("queued", 0) + counts.get("processing", 0)
 
 
-async def facts(database: Database) -> Facts:
-    """All of it. Raises DatabaseUnavailable and NotConfigured."""
+async def facts(database: Database, settings: Settings) -> Facts:
+    """All of it, as far as it matters with these settings. Raises DatabaseUnavailable and NotConfigured."""
+    has_budget = settings.max_credits_per_day is not None or settings.max_credits_per_day_by_model
     recent = await doctor_queries.recent_ticks(database)
     return Facts(
         report=await queue_stats.report(database),
@@ -47,6 +52,8 @@ async def facts(database: Database) -> Facts:
         troubled=await link_queries.troubled(database),
         endpoints=await endpoints.troubled(database, deliveries.FAILING_AT),
         unused=await unused(database, recent),
+        margins=await alerts.margins(database),
+        spent=await spending.today(database) if has_budget else {},
     )
 
 
@@ -65,6 +72,9 @@ def checks(settings: Settings, seen: Facts, now: float) -> list[Check]:
         *cron(seen.recent, seen.under_way),
         *queue(seen.report),
         *(paused_model(row, now) for row in seen.paused),
+        *margins.failures(seen.margins),
+        *margins.credits(settings, seen.margins),
+        *margins.budgets(settings, seen.spent),
         *linked_tables.troubles(seen.troubled, now),
         *(webhooks_out.troubled(one, now) for one in seen.endpoints),
     ]

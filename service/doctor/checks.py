@@ -20,6 +20,7 @@ from pydantic import AliasChoices
 from service.env_parsing import RUNWAY_URL, WRONG_RUNWAY_HOST
 from service.environment import doubts
 from service.errors import RunwayUnavailable
+from service.redaction import Redactor
 from service.runway.account import Account, Limits
 from service.settings import ENV_NAMES, Settings
 
@@ -182,15 +183,16 @@ def account(loaded: Settings, seen: Account) -> list[Check]:
     found = [
         Check("Runway", "endpoint", CheckStatus.OK, f"{loaded.runway_url} answers"),
         Check("Runway", "key", CheckStatus.OK, "accepted"),
-        _credits(seen.credits),
+        credits(seen.credits, loaded.alert_credits_under or FEW_CREDITS),
     ]
     return found + [_limits(seen, model) for model in dict.fromkeys([loaded.image_model, loaded.text_model])]
 
 
-def _credits(left: Decimal | None) -> Check:
+def credits(left: Decimal | None, few: Decimal | int) -> Check:
+    """Credits left at Runway; None: its number cannot be read. Fewer than `few` are a warning."""
     if left is None:
         return unchecked("Runway", "credits", "Runway's number cannot be read")
-    status = CheckStatus.ERROR if left <= 0 else CheckStatus.WARNING if left < FEW_CREDITS else CheckStatus.OK
+    status = CheckStatus.ERROR if left <= 0 else CheckStatus.WARNING if left < few else CheckStatus.OK
     fix = "" if status is CheckStatus.OK else "buy credits at https://dev.runwayml.com"
     return Check("Runway", "credits", status, f"{left:f} left", fix)
 
@@ -248,6 +250,15 @@ def _refusal(loaded: Settings, answered: object, detail: str) -> tuple[str, Chec
 def as_json(checks: Sequence[Check]) -> str:
     """The checks as one JSON list."""
     return json.dumps([dataclasses.asdict(check) for check in checks], ensure_ascii=False)
+
+
+def fit_to_show(checks: Iterable[Check], redact: Redactor) -> list[Check]:
+    """Without secrets, and each on one line: some of the words are a stranger's."""
+
+    def shown(text: str) -> str:
+        return " ".join("".join(c if c.isprintable() else " " for c in redact(text)).split())
+
+    return [dataclasses.replace(check, message=shown(check.message), fix=shown(check.fix)) for check in checks]
 
 
 def ranked(checks: Iterable[Check]) -> list[Check]:

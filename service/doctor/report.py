@@ -6,17 +6,17 @@ Whatever cannot be reached, or is odd, becomes a check: nothing here raises.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 
 from service import context as contexts
 from service.context import Context
-from service.doctor import at_work, linked_tables, storage
+from service.doctor import at_work, linked_tables, margins, storage, webhooks_out
 from service.doctor.checks import (
     Check,
     CheckStatus,
     account,
     callbacks,
+    fit_to_show,
     no_account,
     refused,
     settings,
@@ -54,7 +54,7 @@ async def installation(
     except BadSettings as exc:
         why = "the settings contradict themselves"
         rest = [unchecked(area, "all of it", why) for area in ("Runway", "database", "queue", "cron", "callbacks")]
-        return _fit_to_show([*refused(exc.complaints), *rest], Redactor())
+        return fit_to_show([*refused(exc.complaints), *rest], Redactor())
     try:
         return await run_checks(ctx, environment)
     finally:
@@ -67,13 +67,13 @@ async def run_checks(ctx: Context, environment: Mapping[str, str]) -> list[Check
         _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx)), _unused(ctx)
     )
     found = [*settings(ctx.settings, environment, unused), *runway, *stored, callbacks(ctx.settings)]
-    return _fit_to_show(found, ctx.settings.redactor)
+    return fit_to_show(found, ctx.settings.redactor)
 
 
 async def status(ctx: Context) -> list[Check]:
     """Whether videos get through: the cheap checks. Raises DatabaseUnavailable and NotConfigured."""
-    found = at_work.checks(ctx.settings, await at_work.facts(ctx.database), ctx.now())
-    return _fit_to_show(found, ctx.settings.redactor)
+    found = at_work.checks(ctx.settings, await at_work.facts(ctx.database, ctx.settings), ctx.now())
+    return fit_to_show(found, ctx.settings.redactor)
 
 
 async def _unused(ctx: Context) -> frozenset[str]:
@@ -82,15 +82,6 @@ async def _unused(ctx: Context) -> frozenset[str]:
         return await at_work.unused(ctx.database, await doctor_queries.recent_ticks(ctx.database))
     except Exception:  # other checks say what is wrong
         return frozenset()
-
-
-def _fit_to_show(checks: Sequence[Check], redact: Redactor) -> list[Check]:
-    """Without secrets, and each on one line: some of the words are a stranger's."""
-
-    def shown(text: str) -> str:
-        return " ".join("".join(c if c.isprintable() else " " for c in redact(text)).split())
-
-    return [replace(check, message=shown(check.message), fix=shown(check.fix)) for check in checks]
 
 
 async def _guarded(area: str, work: Callable[[], Awaitable[list[Check]]]) -> list[Check]:
@@ -188,7 +179,9 @@ async def _schema(ctx: Context) -> tuple[History, Check, list[str]]:
 
 
 async def _queue_and_cron(ctx: Context) -> list[Check]:
-    seen = await at_work.facts(ctx.database)
+    seen = await at_work.facts(ctx.database, ctx.settings)
     refusals = refused_rows(await parked.newest(ctx.database))
     paused = [paused_model(row, ctx.now()) for row in seen.paused]
-    return [*queue(seen.report), refusals, *paused, *cron(seen.recent, seen.under_way)]
+    near = [*margins.failures(seen.margins), *margins.budgets(ctx.settings, seen.spent)]
+    away = [webhooks_out.troubled(one, ctx.now()) for one in seen.endpoints]
+    return [*queue(seen.report), refusals, *near, *paused, *cron(seen.recent, seen.under_way), *away]

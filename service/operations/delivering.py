@@ -27,6 +27,7 @@ from service.store.endpoints import Configured
 log = logging.getLogger(__name__)
 
 NOTHING: Counts = {"delivered": 0, "refused": 0, "given_up": 0}
+ALERTS = ("alert.raised", "alert.cleared")
 SLOTS = 50  # attempts at once, in one process
 TIMEOUT_SECONDS = 15.0  # of one attempt
 CLAIM_AGAIN_SECONDS = 1.0  # a slow receiver keeps no other waiting for longer
@@ -37,12 +38,13 @@ _COUNTED = {"delivered": "delivered", "retry": "refused", "failed": "given_up", 
 
 def configured(settings: Settings) -> list[Configured]:
     """The endpoints that the settings name."""
-    return [Configured("webhook", url, settings.webhook_events) for url in dict.fromkeys(settings.webhook_url)]
+    webhooks = [Configured("webhook", url, settings.webhook_events) for url in dict.fromkeys(settings.webhook_url)]
+    return webhooks + [Configured("alert", url, ALERTS) for url in dict.fromkeys(settings.alert_url)]
 
 
 async def configure(ctx: Context) -> None:
     """Let the database say which endpoints the settings name, before anything can end: once in a process."""
-    if ctx.outbox.is_configured or not ctx.settings.webhook_url:
+    if ctx.outbox.is_configured or not (ctx.settings.webhook_url or ctx.settings.alert_url):
         return
     named = configured(ctx.settings)
     if await endpoints.differ(ctx.database, named):

@@ -14,11 +14,13 @@ COUNTS_SHARE = 100  # ... or than so many times what counting takes, if that is 
 ACCOUNT_SECONDS = 300.0
 LEASE_SECONDS = 120.0  # a process that takes its turn and dies costs this much
 
-# Which of them are due: 'counts' only of a large table. The walks in there are no snapshots (retention.py).
+# Which of them are due: 'counts' only of a large table, 'alerts' (alerts.py) only with an ALERT_URL. The walks in there
+# are no snapshots (retention.py).
 DUE = f"""
 SELECT COALESCE(string_agg(name, ','), '') FROM taxiway.maintenance
 WHERE due_at <= taxiway.now() AND (
-    name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES})
+    name = 'account' OR name = 'counts' AND pg_relation_size(to_regclass('taxiway.videos')) > {LARGE_TABLE_BYTES}
+    OR name = 'alerts' AND EXISTS (SELECT FROM taxiway.endpoints WHERE kind = 'alert' AND removed_at IS NULL))
 """
 
 # One process takes it: for all others it is not due any more.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+ALERTS_SECONDS = 60.0
 ASK_SECONDS = 1.0  # a burst of requests asks once
 
 
@@ -13,11 +14,19 @@ class Outbox:
     def __init__(self) -> None:
         self.is_configured = False
         self._asked_at = -math.inf
+        self._alerts_at = -math.inf
         self._has_news = False
 
     def note(self) -> None:
         """Something has ended: ask again, however short the time since the last question."""
         self._has_news = True
+
+    def take_alerts(self, now: float) -> bool:
+        """Whether it is time to ask whether the ticks have stopped; the caller then does."""
+        if now - self._alerts_at < ALERTS_SECONDS:
+            return False
+        self._alerts_at = now
+        return True
 
     def take(self, now: float) -> bool:
         """Whether it is time to ask; `now`: monotonic seconds. The caller then does."""

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service import alerting
 from service.context import Context
 from service.operations import delivering
 from service.web.auth import Access, authorize, is_viewer
@@ -87,6 +88,8 @@ class Endpoint:
             return await self.handler(ctx, request)
         await delivering.configure(ctx)
         response = await self.handler(ctx, request)
+        if ctx.settings.alert_url:
+            await alerting.in_request(ctx)
         await delivering.within_request(ctx)
         return response
 

@@ -16,6 +16,7 @@ from service.doctor import at_work, linked_tables
 from service.doctor.checks import Check, CheckStatus, missing
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.operations.rhythm import late_after, usual
+from service.settings import Settings
 from service.store import ticks
 from service.store.database import Database
 from service.web.auth import READ, VIEW, has_token
@@ -51,7 +52,7 @@ class Reports:
             return Fresh(make, ctx.report_seconds, ctx.monotonic)
 
         self.ready = fresh(lambda: ctx.database.fetchval("SELECT 1"))
-        self.facts = fresh(lambda: _facts(ctx.database))
+        self.facts = fresh(lambda: _facts(ctx.database, ctx.settings))
 
 
 async def show(ctx: Context, request: Request) -> Response:
@@ -97,9 +98,9 @@ def _database_words(exc: DatabaseUnavailable | NotConfigured) -> str:
     return exc.detail if isinstance(exc, NotConfigured) else exc.title
 
 
-async def _facts(database: Database) -> tuple[at_work.Facts, dict[str, Any]]:
+async def _facts(database: Database, settings: Settings) -> tuple[at_work.Facts, dict[str, Any]]:
     """What the checks are made of, and what of it is shown as it is."""
-    seen = await at_work.facts(database)
+    seen = await at_work.facts(database, settings)
     last = await ticks.last(database)
     facts = dict(seen.report)
     facts["counted_at"] = facts["counted_at"] and facts["counted_at"].isoformat()

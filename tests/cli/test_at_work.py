@@ -36,7 +36,7 @@ async def test_each_door_shows_the_same_checks(database_url: str) -> None:
         await w.enqueue()
         await pausing.pause(w.ctx, "gen4_turbo", 7_200, "a fair")
         await w.later(minutes=31)
-        found = at_work.checks(w.ctx.settings, await at_work.facts(w.ctx.database), w.ctx.now())
+        found = at_work.checks(w.ctx.settings, await at_work.facts(w.ctx.database, w.ctx.settings), w.ctx.now())
         problems = at_work.problems(found)
         names = [one.name for one in problems]
         assert names == ["last tick", "oldest queued", "unknown", "paused, gen4_turbo"]

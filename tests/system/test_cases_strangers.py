@@ -120,9 +120,9 @@ async def test_s3_sixty_clients_of_health_share_one_report(w: World, monkeypatch
     now, made = [0.0], []
     real, shown = health._facts, frozenset({"status", "counts", "counted_at"})
 
-    async def counted(database: Any) -> Any:
+    async def counted(database: Any, settings: Any) -> Any:
         made.append(now[0])
-        return await real(database)
+        return await real(database, settings)
 
     monkeypatch.setattr(health, "_facts", counted)
     ctx = replace(w.ctx, monotonic=lambda: now[0], report_seconds=2.0)

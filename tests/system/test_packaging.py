@@ -56,7 +56,7 @@ LAYERS: tuple[set[str], ...] = (
     {"steps"},
     {"tick_report"},
     {"heartbeat"},
-    {"tick", "worker", "doctor"},
+    {"tick", "worker", "doctor", "alerting"},
     {"web"},
     {"app"},
     {"connections"},

@@ -59,7 +59,7 @@ async def _state(request: Request) -> dict[str, Any]:
     ctx = context_of(request)
     database, now = ctx.database, datetime.fromtimestamp(ctx.now(), UTC)
     before = ctx.monotonic()
-    seen = await at_work.facts(database)
+    seen = await at_work.facts(database, ctx.settings)
     took = ctx.monotonic() - before
     report, recent = seen.report, seen.recent
     credits = await spent(ctx)
