@@ -134,12 +134,10 @@ class Settings(BaseSettings):
         "`video.processing` and `video.progress` by default",
     )
     alert_url: Words = Field(
-        (),
-        description="addresses, a list, that are sent what goes wrong, once until it is over, as a webhook that Slack "
-        "shows as well; needs `WEBHOOK_SECRETS`; see `taxiway docs webhooks`",
+        (), description="addresses, a list, to which problems are reported; see `taxiway docs webhooks`"
     )
     alert_credits_under: Decimal | None = Field(
-        None, gt=0, description="fewer of Runway's credits than this are a problem, which `ALERT_URL` reports"
+        None, gt=0, description="fewer credits at Runway than this are a problem"
     )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 

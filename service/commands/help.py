@@ -10,11 +10,11 @@ from typer.core import TyperGroup
 GROUPS: dict[str, tuple[str, ...]] = {
     "Begin": ("dev", "open", "docs", "recipe"),
     "Videos": ("enqueue", "videos", "show", "retry", "cancel", "erase"),
-    "Is it well?": ("status", "doctor", "logs", "ticks", "models", "stats"),
+    "Is it well?": ("status", "doctor", "logs", "ticks", "models", "stats", "webhooks", "deliveries"),
     "Decide": ("pause", "resume", "audit", "attach"),
     "Your own table": ("link", "links", "unlink"),
     "Install": ("migrate", "grant"),
-    "Run": ("web", "worker", "tick", "poll", "simulate", "callback"),
+    "Run": ("web", "worker", "tick", "poll", "simulate", "callback", "listen"),
 }
 LONGEST_HELP = 120  # characters of a command in the list, over several lines
 EXAMPLES = """\b
@@ -25,6 +25,7 @@ Examples:
   taxiway show 0192abcd-1f2b --watch        the beginning of an id is enough
   taxiway pause gen4_turbo --for 1h         send nothing for an hour
   taxiway doctor                            what is wrong, and the fix
+  taxiway listen http://localhost:3000/hook webhooks, sent to your laptop
 
 Commands work on the database of DATABASE_URL; without it, on that of the `taxiway dev` which runs in this folder.
 `taxiway COMMAND --help` explains one command."""

@@ -40,7 +40,6 @@ class Tested:
 
 async def listed(ctx: Context) -> list[EndpointState]:
     """Every endpoint that is in use, or has something due to it."""
-    await delivering.configure(ctx)
     return await endpoint_states.every(ctx.database)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,40 @@ ORDER BY e.id
 async def every(database: Database) -> list[EndpointState]:
     """Every endpoint, the oldest first."""
     return [EndpointState(**row) for row in await database.fetch(_EVERY)]
+
+
+_LISTEN = """
+INSERT INTO taxiway.endpoints (kind, url, events, listen_until)
+SELECT 'listen', $1, ARRAY(SELECT jsonb_array_elements_text($2::jsonb)), taxiway.now() + make_interval(secs => $3)
+RETURNING id
+"""
+# Go on; and end it. What was not sent need not be any more.
+_RENEW = """
+UPDATE taxiway.endpoints SET listen_until = taxiway.now() + make_interval(secs => $2) WHERE id = $1
+"""
+_STOP = """
+WITH e AS (
+    DELETE FROM taxiway.endpoints WHERE id = $1 AND kind = 'listen' RETURNING id
+)
+UPDATE taxiway.deliveries d SET state = 'superseded', ended_at = taxiway.now(), leased_until = NULL
+FROM e WHERE d.endpoint_id = e.id AND d.state = 'due'
+"""
+
+
+async def listen(database: Database, url: str, events: Sequence[str], seconds: float) -> int:
+    """Let a laptop listen for so many seconds; the id of its endpoint. `url`: no other may have the same."""
+    made: int = await database.fetchval(_LISTEN, url, json.dumps(list(events)), seconds)
+    return made
+
+
+async def renew(database: Database, endpoint_id: int, seconds: float) -> bool:
+    """Let it listen for so many seconds from now; False if it has been removed meanwhile."""
+    return await database.execute(_RENEW, endpoint_id, seconds) > 0
+
+
+async def stop(database: Database, endpoint_id: int) -> None:
+    """It listens no more."""
+    await database.execute(_STOP, endpoint_id)
 
 
 # Send to it again: at once, and as if it had never failed. What ended because it was disabled is due again.

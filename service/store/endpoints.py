@@ -21,8 +21,11 @@ class Configured:
 
 _NAMED = "jsonb_to_recordset({given}::jsonb) AS c(kind text, url text, events text[])"
 
-# Whether what is named differs from what is there. A laptop that listens is not named anywhere.
+# Whether what is named differs from what is there. A laptop that listens is not named anywhere: it goes when it has not
+# been heard of for a while.
 DIFFERS = f"""EXISTS (
+    SELECT FROM taxiway.endpoints WHERE kind = 'listen' AND listen_until <= taxiway.now()
+) OR EXISTS (
     SELECT FROM (SELECT * FROM taxiway.endpoints WHERE kind <> 'listen') AS e
     FULL JOIN {_NAMED} ON c.kind = e.kind AND c.url = e.url
     WHERE e.id IS NULL OR (c.url IS NULL) <> (e.removed_at IS NOT NULL) OR c.events <> e.events)"""
@@ -35,6 +38,11 @@ WITH c AS MATERIALIZED (
     UPDATE taxiway.endpoints e SET removed_at = taxiway.now()
     WHERE e.kind <> 'listen' AND e.removed_at IS NULL
       AND NOT EXISTS (SELECT FROM c WHERE c.kind = e.kind AND c.url = e.url)
+), silent AS (
+    DELETE FROM taxiway.endpoints WHERE kind = 'listen' AND listen_until <= taxiway.now() RETURNING id
+), unsent AS (
+    UPDATE taxiway.deliveries d SET state = 'superseded', ended_at = taxiway.now(), leased_until = NULL
+    FROM silent WHERE d.endpoint_id = silent.id AND d.state = 'due'
 )
 INSERT INTO taxiway.endpoints AS e (kind, url, events) SELECT kind, url, events FROM c ORDER BY kind, url
 ON CONFLICT (kind, url) DO UPDATE SET events = EXCLUDED.events, removed_at = NULL,

@@ -406,7 +406,7 @@ async def test_doctor_names_endpoints_that_fail_and_those_that_are_gone(database
 
 
 async def webhook_checks(w: World) -> list[Check]:
-    checks = at_work.checks(w.ctx.settings, await at_work.facts(w.ctx.database), w.clock())
+    checks = at_work.checks(w.ctx.settings, await at_work.facts(w.ctx.database, w.ctx.settings), w.clock())
     return [one for one in checks if one.area == "webhooks"]
 
 
