@@ -10,10 +10,13 @@ from uuid import UUID
 from service.context import Context
 from service.operations.reading import check_visible, read
 from service.operations.waiting import Waiting, waiting
-from service.store import audit, ledger, resubmissions, timeline, video_rows
+from service.store import audit, delivery_log, ledger, resubmissions, timeline, video_rows
 from service.store.audit import Audit
+from service.store.delivery_log import Delivery, WantedDeliveries
 from service.store.timeline import Entry
 from service.videos import Status, Video
+
+MOST_DELIVERIES = 20  # of one video, the newest
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,13 @@ class CostReport:
 
 @dataclass(frozen=True)
 class VideoReport:
-    """One video, whole. `needs_consent`: a retry of it may be paid a second time."""
+    """One video, whole. `deliveries`: of webhooks, the newest; `needs_consent`: a retry may be paid a second time."""
 
     video: Video
     waiting: Waiting | None
     cost: CostReport
     events: Sequence[Entry]
+    deliveries: Sequence[Delivery]
     needs_consent: bool
 
 
@@ -64,6 +68,9 @@ async def video_report(ctx: Context, video_id: UUID) -> VideoReport:
         video=video,
         waiting=(await waiting(ctx.database, [video])).get(video.id),
         cost=await _cost(ctx, video.id),
+        deliveries=await delivery_log.page(
+            ctx.database, WantedDeliveries(video.id), before=None, limit=MOST_DELIVERIES
+        ),
         events=await timeline.timeline(ctx.database, video.id),
         needs_consent=video.status is Status.FAILED and await resubmissions.needs_consent(ctx.database, video.id),
     )

@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 
 SCREENS = [
     "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/videos?status=failed", "/ui/studio", "/ui/ticks",
-    "/ui/models", "/ui/nowhere", "/docs", "/docs/operating", "/docs/speed", "/docs/routes", "/docs/nowhere",
+    "/ui/models", "/ui/webhooks", "/ui/nowhere", "/docs", "/docs/operating", "/docs/speed", "/docs/routes",
+    "/docs/nowhere",
 ]  # fmt: skip
 Scheme = Literal["light", "dark"]
 RULES: dict[Scheme, str | None] = {"light": None, "dark": "color-contrast"}  # nothing else differs between them

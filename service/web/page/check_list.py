@@ -17,6 +17,7 @@ TITLES = {"ok": "All is well", "warn": "Worth a look", "bad": "This needs you"}
 SCREENS = {
     "cron": "/ui/ticks",
     "models": "/ui/models",
+    "webhooks": "/ui/webhooks",
     "oldest queued": "/ui/videos?status=queued",
     "stuck": "/ui/videos?status=processing",
     "unknown": f"/ui/videos?status=failed&error_code={FailureCode.SUBMISSION_UNKNOWN}",

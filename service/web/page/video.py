@@ -13,7 +13,7 @@ from service.operations.reporting import VideoReport, video_report
 from service.operations.video_view import VideoView
 from service.web import bodies
 from service.web.auth import context_of
-from service.web.page import base, live
+from service.web.page import base, live, webhook_list
 from service.web.page.media import image_of
 from service.web.page.video_list import prompt_of
 from service.web.schemas_operations import AttachRequest
@@ -93,6 +93,9 @@ def _parts(request: Request, report: VideoReport) -> dict[str, str]:
         "cost": base.text(
             request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,
             estimated=rows[-1]["estimated_credits"] if rows else None,
+        ),
+        "deliveries": base.text(
+            request, "video_deliveries.html", deliveries=webhook_list.views(report.deliveries), kinds=webhook_list.KINDS
         ),
         "timeline": base.text(request, "video_timeline.html", entries=report.events, kinds=KINDS),
         "json": base.text(request, "video_json.html", json=shown),
