@@ -78,6 +78,9 @@ CREATE TABLE taxiway.videos (
     created_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
     model                 text,
     metadata              jsonb,                  -- the app's own, returned as it came
+    warnings              jsonb,                  -- what was asked for and not sent, [{type, feature, message}]
+    group_id              uuid,                   -- of the videos that one request asked for
+    group_size            smallint,
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
@@ -133,8 +136,8 @@ CREATE TABLE taxiway.videos (
     -- Erased is erased: no statement that comes late can write any of it again (service/store/erasure.py).
     CONSTRAINT videos_erased_is_empty
         CHECK (status <> 'erased'
-               OR num_nonnulls(user_id, prompt, image_url, metadata, input, error_code, error_message, output,
-                               video_url, erase_requested_at) = 0),
+               OR num_nonnulls(user_id, prompt, image_url, metadata, warnings, input, error_code, error_message,
+                               output, video_url, erase_requested_at) = 0),
     -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
     -- open submission.
     CONSTRAINT videos_never_stuck
@@ -227,6 +230,7 @@ CREATE INDEX videos_expiry ON taxiway.videos (expires_at) WHERE status = 'queued
 -- sets the time of the first poll: an answer that comes before it changes no column that an index names, so that the id
 -- is saved without writing to any of them.
 CREATE INDEX videos_poll ON taxiway.videos (COALESCE(poll_after, '-infinity')) WHERE status = 'processing';
+CREATE INDEX videos_group ON taxiway.videos (group_id) WHERE group_id IS NOT NULL;
 CREATE UNIQUE INDEX videos_idempotency ON taxiway.videos (idempotency_key) WHERE idempotency_key IS NOT NULL;
 -- Lists, newest first, by status: a few failures among a million videos are next to each other. A list of several
 -- statuses merges their parts. The model comes last, so that others are passed over in the index alone. What is

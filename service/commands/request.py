@@ -53,8 +53,6 @@ async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> d
         "user_id": wishes.user_id,
     }
     body |= {name: value for name, value in others.items() if value is not None}
-    if "operation" not in body and "promptImage" not in body["input"]:
-        body["operation"] = "text_to_video"
     return body
 
 

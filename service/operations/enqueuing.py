@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,10 +27,15 @@ LONGEST_KEY = 255  # characters of an Idempotency-Key
 
 @dataclass(frozen=True)
 class VideoSpec:
-    """What a caller asks for. `input`: Runway's request body; `row`: a linked table and the key of a row in it."""
+    """What a caller asks for. `operation` None: inferred from `input`, Runway's request body.
 
-    operation: str
+    `lenient`: the fields beside it that are sent as the model's own, where it has them (runway/lenient.py); `row`: a
+    linked table and the key of a row in it.
+    """
+
+    operation: str | None
     input: dict[str, Any]
+    lenient: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
     run_after: datetime | None = None
     expires_at: datetime | None = None
@@ -111,6 +117,7 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
         prompt=request.input.get("promptText"),
         image_url=_image_address(request.input),
         metadata=spec.metadata,
+        warnings=[asdict(warning) for warning in request.warnings],
         priority=spec.priority,
         run_after=spec.run_after,
         expires_at=spec.expires_at,
@@ -124,7 +131,7 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
 def price(ctx: Context, spec: VideoSpec) -> Request:
     """What would be sent to Runway, and the most that it can cost. Raises InvalidRequest with every problem."""
     sent_at = max(filter(None, (now(ctx), spec.run_after)))
-    request = checked(spec.operation, spec.input, ctx.settings, sent_at)
+    request = checked(spec.operation, spec.input, ctx.settings, sent_at, spec.lenient)
     if spec.expires_at and spec.run_after and spec.expires_at <= spec.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
     return request

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from service.context import Context
-from service.errors import Conflict, Gone, NotFound
+from service.errors import Conflict, Gone, NotConfigured, NotFound, RunwayUnavailable
 from service.operations.finalize import now
 from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
+from service.runway.catalogue import media_type
+from service.runway.client import RETRIEVE_SECONDS
 from service.runway.task import url_expiry
 from service.settings import need
 from service.store import listing, tasks, video_rows
 from service.store.search import Wanted
 from service.videos import Status, Video
 
+# By how the path of an address ends; where that says nothing, the format of the request does.
+MEDIA_TYPES = {
+    ".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".zip": "application/zip",
+    ".wav": "audio/wav", ".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif",
+}  # fmt: skip
 FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
 
 
@@ -58,6 +67,40 @@ def visible(ctx: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, created_by=ctx.owner)
 
 
+@dataclass(frozen=True)
+class File:
+    """One file that a video came to, at Runway's own address. `bytes`: its size, where that is known."""
+
+    url: str
+    media_type: str
+    bytes: int | None
+    expires_at: datetime | None
+
+
+def files(video: Video) -> list[File]:
+    """The files of a completed video, in Runway's order."""
+    if video.status is not Status.COMPLETED:
+        return []
+    usual = media_type(video.operation, video.model, video.input or {})
+    urls = video.output or ([video.video_url] if video.video_url else [])
+    return [File(url, _media_type_of(url) or usual, None, video.video_url_expires_at) for url in urls]
+
+
+def _media_type_of(url: str) -> str | None:
+    return MEDIA_TYPES.get(PurePosixPath(urlsplit(url).path).suffix.lower())
+
+
+async def read_with_files(ctx: Context, video_id: UUID) -> Video:
+    """The video as `read`, with addresses of its files that work now; as they are where Runway gives no others."""
+    video = await read(ctx, video_id)
+    if not files(video) or not _dies_soon(ctx, video):
+        return video
+    try:
+        return await _renewed(ctx, video, tasks.CALL_SECONDS)
+    except (Gone, NotConfigured, RunwayUnavailable):
+        return video
+
+
 async def file_url(ctx: Context, video_id: UUID) -> str:
     """The address of a video's file, as `live_url`; its task is polled first if that is due. Raises NotFound too."""
     return await live_url(ctx, await read(ctx, video_id))
@@ -67,17 +110,22 @@ async def live_url(ctx: Context, video: Video) -> str:
     """An address of the file that works now. Raises Conflict without a file, and Gone when Runway has it no longer."""
     if video.status is not Status.COMPLETED or not video.video_url:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
+    if _dies_soon(ctx, video):
+        video = await _renewed(ctx, video)
+    return video.video_url or ""
+
+
+def _dies_soon(ctx: Context, video: Video) -> bool:
     expires_at = video.video_url_expires_at
-    if expires_at is None or expires_at.timestamp() < ctx.now() + FRESH_SECONDS:
-        return await _renewed(ctx, video)
-    return video.video_url
+    return expires_at is None or expires_at.timestamp() < ctx.now() + FRESH_SECONDS
 
 
-async def _renewed(ctx: Context, video: Video) -> str:
+async def _renewed(ctx: Context, video: Video, seconds: float = RETRIEVE_SECONDS) -> Video:
     need(ctx.settings, "runway_key")
     async with ctx.runway() as runway:
-        task = await runway.retrieve(video.runway_video_id or "")
+        task = await runway.retrieve(video.runway_video_id or "", seconds)
     if task is None or not task.output:
         raise Gone("Runway no longer has this file; make the video again if you need it")
-    await tasks.renew_urls(ctx.database, video, task.output, url_expiry(task.output[0], now(ctx)))
-    return task.output[0]
+    expires_at = url_expiry(task.output[0], now(ctx))
+    await tasks.renew_urls(ctx.database, video, task.output, expires_at)
+    return replace(video, output=task.output, video_url=task.output[0], video_url_expires_at=expires_at)

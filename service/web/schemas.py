@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator
 
 from service.operations.enqueuing import VideoSpec
-from service.operations.reading import VideoList
+from service.operations.reading import VideoList, files
 from service.operations.reporting import CostReport
 from service.operations.waiting import Reason, Waiting
+from service.runway import lenient as lenient_fields
 from service.store.search import Wanted
 from service.videos import Video
 
@@ -47,9 +48,16 @@ class VideoRequest(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    operation: str = Field("image_to_video", description="Runway's operation")
+    operation: str | None = Field(None, description="Runway's operation; inferred from the input unless given")
     input: dict[str, Any] = Field(
         description="Runway's own request body; `model`, `ratio` and `duration` have defaults"
+    )
+    aspect_ratio: PlainText | None = Field(None, description="such as 16:9; sent as a ratio that the model has")
+    resolution: PlainText | None = Field(None, description="such as 1280x720 or 720p; the same")
+    fps: StrictInt | StrictFloat | None = Field(None, description="frames a second; a warning where a model has none")
+    generate_audio: StrictBool | None = Field(None, description="with sound; a warning where a model has none")
+    references: list[Any] | None = Field(
+        None, min_length=1, max_length=20, description="images to go by; a warning where a model takes none"
     )
     priority: int = Field(0, ge=-100, le=100, description="higher is submitted first")
     run_after: AwareDatetime | None = Field(None, description="not submitted before this time")
@@ -60,8 +68,10 @@ class VideoRequest(Schema):
 
     def spec(self) -> VideoSpec:
         """The same for `operations.enqueuing`."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        lenient = {name: values.pop(name) for name in lenient_fields.NAMES}
         row = None if self.row is None else (self.row.link, self.row.id)
-        return VideoSpec(**{name: getattr(self, name) for name in type(self).model_fields if name != "row"}, row=row)
+        return VideoSpec(**(values | {"row": row, "lenient": lenient}))
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -161,6 +171,27 @@ class WaitingView(Schema):
     ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
 
 
+class WarningView(Schema):
+    """What of a request was not sent as it was asked for, or was sent otherwise."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    type: Literal["unsupported", "other"] = Field(description="unsupported: the model has no such thing")
+    feature: str = Field(description="the field of the request")
+    message: str = Field(description="for people")
+
+
+class FileView(Schema):
+    """One file of a completed video."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    url: str = Field(description="Runway's own address; dies at expires_at")
+    media_type: str
+    bytes: int | None = Field(description="its size, where that is known")
+    expires_at: datetime | None
+
+
 class VideoView(Schema):
     """A video."""
 
@@ -170,6 +201,8 @@ class VideoView(Schema):
     model: str | None
     input: dict[str, Any] | None = Field(description="data URIs are shortened")
     metadata: Any
+    warnings: list[WarningView] = Field(description="what was asked for, and is not sent to Runway")
+    group: UUID | None = Field(description="of the videos that one request with a count asked for")
     priority: int
     run_after: datetime
     expires_at: datetime | None
@@ -180,6 +213,7 @@ class VideoView(Schema):
     waiting: WaitingView | None = Field(description="why it is still queued, or not yet begun by Runway")
     quoted_credits: Credits = None
     cost_credits: Credits = None
+    files: list[FileView] = Field(description="all that it came to; GET /videos/{id} renews addresses that die")
     file: str | None = Field(description="redirects to a live URL of the video, for as long as Runway has it")
     video_url: str | None = Field(description="Runway's URL; dies at video_url_expires_at")
     video_url_expires_at: datetime | None
@@ -196,15 +230,20 @@ class VideoView(Schema):
             **{name: getattr(video, name) for name in _SAME},
             status=video.status.value,
             input=shortened(video.input),
+            warnings=video.warnings or [],
+            group=video.group_id,
             error=Failure(code=video.error_code, message=video.error_message) if has_error else None,
             waiting=WaitingView(**vars(waiting)) if waiting else None,
             quoted_credits=_number(video.quoted_credits),
             cost_credits=_number(video.cost_credits),
+            files=[FileView.model_validate(one) for one in files(video)],
             file=f"/videos/{video.id}/file" if video.video_url else None,
         )
 
 
-_DIFFERENT = {"status", "input", "error", "waiting", "quoted_credits", "cost_credits", "file"}
+_DIFFERENT = {
+    "status", "input", "warnings", "group", "error", "waiting", "quoted_credits", "cost_credits", "files", "file",
+}  # fmt: skip
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
 
 

@@ -13,7 +13,7 @@ from service.events import ORDER
 from service.operations.enqueuing import Quote
 from service.store.search import Wanted
 from service.store.timeline import Entry
-from service.web.schemas import Credits, PlainText, Schema, State, shortened
+from service.web.schemas import Credits, PlainText, Schema, State, WarningView, shortened
 
 
 class Eta(Schema):
@@ -31,6 +31,7 @@ class QuoteView(Schema):
     operation: str
     model: str
     input: dict[str, Any] = Field(description="as it would be sent, with what was assumed; data URIs are shortened")
+    warnings: list[WarningView] = Field(description="what is asked for, and would not be sent")
     quoted_credits: float = Field(description="the most that it can cost; 1 credit is $0.01")
     eta_seconds: Eta | None = Field(description="null while no video of this model was completed")
 
@@ -42,6 +43,7 @@ class QuoteView(Schema):
             operation=request.operation,
             model=request.model,
             input=shortened(request.input),
+            warnings=[WarningView.model_validate(one) for one in request.warnings],
             quoted_credits=float(request.quoted_credits),
             eta_seconds=Eta.model_validate(quote.eta) if quote.eta else None,
         )

@@ -62,7 +62,8 @@ def video_id(text: str) -> UUID:
 
 async def read(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
-    video = await reading.read(ctx, video_id_of(request))
+    is_head = request.method == "HEAD"
+    video = await (reading.read if is_head else reading.read_with_files)(ctx, video_id_of(request))
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
