@@ -79,8 +79,6 @@ CREATE TABLE taxiway.videos (
     model                 text,
     metadata              jsonb,                  -- the app's own, returned as it came
     warnings              jsonb,                  -- what was asked for and not sent, [{type, feature, message}]
-    group_id              uuid,                   -- of the videos that one request asked for
-    group_size            smallint,
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
@@ -99,6 +97,8 @@ CREATE TABLE taxiway.videos (
             GREATEST(LEAST(expires_at AT TIME ZONE 'UTC', queued_at AT TIME ZONE 'UTC' + interval '7 days'),
                      queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC')) STORED,
     input                 jsonb,                  -- the body of the POST, as Runway takes it
+    group_id              uuid,                   -- of the videos that one request asked for; NULL: it was one alone
+    group_size            smallint,
 
     run_after             timestamptz  NOT NULL DEFAULT taxiway.now(),
     status                text         NOT NULL DEFAULT 'queued',
@@ -230,7 +230,6 @@ CREATE INDEX videos_expiry ON taxiway.videos (expires_at) WHERE status = 'queued
 -- sets the time of the first poll: an answer that comes before it changes no column that an index names, so that the id
 -- is saved without writing to any of them.
 CREATE INDEX videos_poll ON taxiway.videos (COALESCE(poll_after, '-infinity')) WHERE status = 'processing';
-CREATE INDEX videos_group ON taxiway.videos (group_id) WHERE group_id IS NOT NULL;
 CREATE UNIQUE INDEX videos_idempotency ON taxiway.videos (idempotency_key) WHERE idempotency_key IS NOT NULL;
 -- Lists, newest first, by status: a few failures among a million videos are next to each other. A list of several
 -- statuses merges their parts. The model comes last, so that others are passed over in the index alone. What is
@@ -239,6 +238,8 @@ CREATE INDEX videos_listed ON taxiway.videos (status, created_at DESC, id DESC, 
 -- Lists by reason. Only what failed, or waits with a reason, is in it: the usual life of a video never writes here.
 CREATE INDEX videos_reason ON taxiway.videos (error_code, status, created_at DESC, id DESC, model)
     WHERE error_code IS NOT NULL;
+-- The videos of one group: for a video without one, nothing is written here.
+CREATE INDEX videos_group ON taxiway.videos (group_id) WHERE group_id IS NOT NULL;
 -- What ended when, and how long it took. It costs little: only a video that ends gets an entry, and the UPDATE that ends
 -- it changes its status, which other indexes name, so that it writes to indexes anyway. With these columns inside, a
 -- week of 25,000 videos a day is summed up from the index, without reading the rows themselves.

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -29,8 +30,8 @@ LONGEST_KEY = 255  # characters of an Idempotency-Key
 class VideoSpec:
     """What a caller asks for. `operation` None: inferred from `input`, Runway's request body.
 
-    `lenient`: the fields beside it that are sent as the model's own, where it has them (runway/lenient.py); `row`: a
-    linked table and the key of a row in it.
+    `lenient`: the fields beside it that are sent as the model's own, where it has them (runway/lenient.py); `count`:
+    above 1 it asks for a group (groups.py); `row`: a linked table and the key of a row in it.
     """
 
     operation: str | None
@@ -41,6 +42,7 @@ class VideoSpec:
     expires_at: datetime | None = None
     metadata: dict[str, Any] | None = None
     user_id: str | None = None
+    count: int = 1
     row: tuple[str, str] | None = None
 
 
@@ -139,16 +141,17 @@ def price(ctx: Context, spec: VideoSpec) -> Request:
 
 @dataclass(frozen=True)
 class Quote:
-    """What a video would be sent as, what it would cost at most, and how long recent ones of its model took."""
+    """What a video would be sent as, what all of a group would cost at most, and how long recent ones took."""
 
     request: Request
+    credits: Decimal
     eta: Eta | None
 
 
 async def quote(ctx: Context, spec: VideoSpec) -> Quote:
     """Price a request, and say how long it may take. Raises InvalidRequest, as to enqueue it would."""
     request = price(ctx, spec)
-    return Quote(request, await estimates.eta(ctx.database, request.model))
+    return Quote(request, request.quoted_credits * spec.count, await estimates.eta(ctx.database, request.model))
 
 
 def _image_address(body: dict[str, Any]) -> str | None:

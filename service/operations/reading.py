@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from service.context import Context
 from service.errors import Conflict, Gone, NotConfigured, NotFound, RunwayUnavailable
+from service.operations.files import files
 from service.operations.finalize import now
 from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
-from service.runway.catalogue import media_type
 from service.runway.client import RETRIEVE_SECONDS
 from service.runway.task import url_expiry
 from service.settings import need
@@ -21,11 +19,6 @@ from service.store import listing, tasks, video_rows
 from service.store.search import Wanted
 from service.videos import Status, Video
 
-# By how the path of an address ends; where that says nothing, the format of the request does.
-MEDIA_TYPES = {
-    ".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".zip": "application/zip",
-    ".wav": "audio/wav", ".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif",
-}  # fmt: skip
 FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
 
 
@@ -65,29 +58,6 @@ async def page(ctx: Context, wanted: Wanted, before: tuple[datetime, UUID] | Non
 def visible(ctx: Context, wanted: Wanted) -> Wanted:
     """The same filters, of what the caller may see alone."""
     return replace(wanted, created_by=ctx.owner)
-
-
-@dataclass(frozen=True)
-class File:
-    """One file that a video came to, at Runway's own address. `bytes`: its size, where that is known."""
-
-    url: str
-    media_type: str
-    bytes: int | None
-    expires_at: datetime | None
-
-
-def files(video: Video) -> list[File]:
-    """The files of a completed video, in Runway's order."""
-    if video.status is not Status.COMPLETED:
-        return []
-    usual = media_type(video.operation, video.model, video.input or {})
-    urls = video.output or ([video.video_url] if video.video_url else [])
-    return [File(url, _media_type_of(url) or usual, None, video.video_url_expires_at) for url in urls]
-
-
-def _media_type_of(url: str) -> str | None:
-    return MEDIA_TYPES.get(PurePosixPath(urlsplit(url).path).suffix.lower())
 
 
 async def read_with_files(ctx: Context, video_id: UUID) -> Video:

@@ -9,10 +9,22 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    field_validator,
+)
 
 from service.operations.enqueuing import VideoSpec
-from service.operations.reading import VideoList, files
+from service.operations.files import files
+from service.operations.groups import LARGEST_GROUP
+from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
 from service.operations.waiting import Reason, Waiting
 from service.runway import lenient as lenient_fields
@@ -65,6 +77,7 @@ class VideoRequest(Schema):
     metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
     user_id: PlainText | None = Field(None, description="whose video it is, in your words")
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
+    count: int = Field(1, ge=1, le=LARGEST_GROUP, strict=True, description="so many videos of this request: a group")
 
     def spec(self) -> VideoSpec:
         """The same for `operations.enqueuing`."""
@@ -112,12 +125,13 @@ class ListQuery(Schema):
     model: PlainText | None = Field(None, description="a model of Runway's")
     error_code: PlainText | None = Field(None, description="a reason")
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
+    group: UUID | None = Field(None, description="of the videos of one request")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
 
     def wanted(self) -> Wanted:
         """The filters, for the store."""
-        return Wanted(self.status, self.model, self.error_code, self.q)
+        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group)
 
     def before(self) -> tuple[datetime, UUID] | None:
         """Where the page begins; None for the first one."""
@@ -201,7 +215,7 @@ class VideoView(Schema):
     model: str | None
     input: dict[str, Any] | None = Field(description="data URIs are shortened")
     metadata: Any
-    warnings: list[WarningView] = Field(description="what was asked for, and is not sent to Runway")
+    warnings: list[WarningView] = Field(description="what is not sent as it was asked for")
     group: UUID | None = Field(description="of the videos that one request with a count asked for")
     priority: int
     run_after: datetime
@@ -245,6 +259,20 @@ _DIFFERENT = {
     "status", "input", "warnings", "group", "error", "waiting", "quoted_credits", "cost_credits", "files", "file",
 }  # fmt: skip
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
+
+
+class GroupView(Schema):
+    """The videos of one request with a count above 1. GET /videos?group= reads them."""
+
+    group: UUID
+    size: int
+    videos: list[VideoView]
+
+
+class Enqueued(RootModel[VideoView | GroupView]):
+    """A video; with a count above 1 a group of them."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class VideoPage(Schema):
