@@ -80,6 +80,7 @@ CREATE TABLE taxiway.videos (
     created_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
     model                 text,
     metadata              jsonb,                  -- the app's own, returned as it came
+    warnings              jsonb,                  -- what was asked for and not sent, [{type, feature, message}]
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
@@ -138,8 +139,8 @@ CREATE TABLE taxiway.videos (
     -- Erased is erased: no statement that comes late can write any of it again (service/store/erasure.py).
     CONSTRAINT videos_erased_is_empty
         CHECK (status <> 'erased'
-               OR num_nonnulls(user_id, prompt, image_url, metadata, input, error_code, error_message, output,
-                               video_url, erase_requested_at) = 0),
+               OR num_nonnulls(user_id, prompt, image_url, metadata, warnings, input, error_code, error_message,
+                               output, video_url, erase_requested_at) = 0),
     -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
     -- open submission.
     CONSTRAINT videos_never_stuck

@@ -40,6 +40,7 @@ from service.web.endpoint import JSON, Endpoint, routes
 from service.web.request_limits import Kinds, Limits
 from service.web.schemas import (
     CallbackHint,
+    Enqueued,
     ListQuery,
     RetryRequest,
     SubmissionList,
@@ -69,7 +70,7 @@ ENDPOINTS = (
         "POST", "/videos", video_routes.enqueue, CREATE,
         "Queue a video; the answer has its address in Location",
         body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY,),
-        responses={202: ("Accepted", VideoView)}, problems=(409, 410, 429),
+        responses={202: ("Accepted", Enqueued)}, problems=(409, 410, 429),
     ),
     Endpoint(
         "GET", "/videos", video_routes.listing, READ,

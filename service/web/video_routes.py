@@ -11,15 +11,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.context import Context
 from service.errors import NotFound
-from service.operations import changing, enqueuing, erasing, reading, reporting
-from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
+from service.operations import changing, enqueuing, erasing, groups, reading, reporting
+from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey, VideoSpec
 from service.videos import Video
 from service.web import bodies
 from service.web.auth import name_of
 from service.web.endpoint import Parameter
-from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
+from service.web.schemas import GroupView, ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
 from service.web.schemas_bulk import ErasureView, EventList
-from service.web.views import view
+from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 IDEMPOTENCY_KEY = Parameter(
@@ -34,11 +34,22 @@ async def enqueue(ctx: Context, request: Request) -> Response:
     value = bodies.parse(raw)
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
     spec = bodies.validated(VideoRequest, value).spec()
+    if spec.count > 1:
+        return await _enqueue_group(ctx, spec, key)
     video, is_new = await enqueuing.enqueue(ctx, spec, key)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
     if not is_new:
         headers["Idempotent-Replayed"] = "true"
     return _json(await _body(ctx, video), status_code=202, headers=headers)
+
+
+async def _enqueue_group(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None) -> Response:
+    group, is_new = await groups.enqueue(ctx, spec, key)
+    shown = GroupView(group=group.id, size=group.size, videos=await views(ctx, group.videos))
+    headers = {"Location": f"/videos?group={group.id}", "Retry-After": POLL_AFTER_SECONDS}
+    if not is_new:
+        headers["Idempotent-Replayed"] = "true"
+    return _json(shown.model_dump_json().encode(), status_code=202, headers=headers)
 
 
 async def listing(ctx: Context, request: Request) -> Response:
@@ -64,7 +75,8 @@ def video_id(text: str) -> UUID:
 
 async def read(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
-    video = await reading.read(ctx, video_id_of(request))
+    is_head = request.method == "HEAD"
+    video = await (reading.read if is_head else reading.read_with_files)(ctx, video_id_of(request))
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
