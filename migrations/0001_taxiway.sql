@@ -140,7 +140,7 @@ CREATE TABLE taxiway.videos (
     CONSTRAINT videos_erased_is_empty
         CHECK (status <> 'erased'
                OR num_nonnulls(user_id, prompt, image_url, metadata, warnings, input, error_code, error_message,
-                               output, video_url, erase_requested_at) = 0),
+                               output, video_url, webhook_url, erase_requested_at) = 0),
     -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
     -- open submission.
     CONSTRAINT videos_never_stuck
@@ -510,6 +510,13 @@ CREATE INDEX deliveries_group ON taxiway.deliveries (group_id, id) WHERE group_i
 CREATE FUNCTION taxiway.webhook_id(base text, before bigint) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN 'msg_' || base || CASE WHEN before > 0 THEN '_' || before + 1 ELSE '' END;
 
+-- The id of an event of a video, in one round. `again`: of one that has happened already, 1; otherwise 0.
+CREATE FUNCTION taxiway.event_id(of_video uuid, in_round integer, happened text, again integer) RETURNS text
+LANGUAGE sql STABLE RETURN taxiway.webhook_id(
+    concat_ws('_', replace(of_video::text, '-', ''), in_round, split_part(happened, '.', 2)),
+    (SELECT count(DISTINCT d.webhook_id) FROM taxiway.deliveries d
+     WHERE d.video_id = of_video AND d.round = in_round AND d.event = happened) - again);
+
 -- Who wants to know of an event, beside the address that came with a video.
 CREATE FUNCTION taxiway.wanting(happened text) RETURNS SETOF taxiway.endpoints LANGUAGE sql STABLE AS $$
     SELECT * FROM taxiway.endpoints e
@@ -523,16 +530,13 @@ CREATE FUNCTION taxiway.note_event(v taxiway.videos, happened text, again text D
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO taxiway.deliveries (video_id, round, event, webhook_id, endpoint_id, url, snapshot)
-    SELECT v.id, v.round, happened, taxiway.webhook_id(
-               concat_ws('_', replace(v.id::text, '-', ''), v.round, split_part(happened, '.', 2)),
-               (SELECT count(DISTINCT d.webhook_id) FROM taxiway.deliveries d
-                WHERE d.video_id = v.id AND d.round = v.round AND d.event = happened) - num_nonnulls(again)),
-           a.endpoint_id, a.url, jsonb_build_object(
+    SELECT v.id, v.round, happened, taxiway.event_id(v.id, v.round, happened, num_nonnulls(again)), a.endpoint_id,
+            a.url, jsonb_build_object(
                'status', v.status, 'error_code', v.error_code, 'error_message', v.error_message,
                'runway_video_id', v.runway_video_id, 'task_status', v.task_status, 'progress', v.progress,
                'output', v.output, 'video_url', v.video_url, 'video_url_expires_at', v.video_url_expires_at,
                'cost_credits', v.cost_credits, 'submitted_at', v.submitted_at, 'finished_at', v.finished_at,
-               'updated_at', v.updated_at)
+               'updated_at', v.updated_at, 'run_after', v.run_after, 'expires_at', v.expires_at)
     FROM (SELECT e.id AS endpoint_id, e.url FROM taxiway.wanting(happened) e WHERE again IS NULL
           UNION ALL
           SELECT NULL, v.webhook_url WHERE v.webhook_url IS NOT NULL AND v.group_id IS NULL

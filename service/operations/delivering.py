@@ -15,9 +15,10 @@ from service.deadline import Share
 from service.logs import VIDEO, event
 from service.operations.delivery_rules import iso, result_of
 from service.operations.finalize import now
-from service.operations.sending import Answer, Sender, body_of, data_of, sending
+from service.operations.sending import Answer, Sender, body_of, data_of, sending, shown
 from service.settings import Settings
 from service.store import audit, deliveries, endpoints
+from service.store.audit import Until
 from service.store.deliveries import AttemptRow, Due
 from service.store.endpoints import Configured
 
@@ -91,10 +92,15 @@ class _Window:
         if not claimed:
             return
         videos = await deliveries.videos_of(self.ctx.database, [due.id for due in claimed])
-        ids = {video.id for found in videos.values() for video in found}
-        accounts = {id: audit.nothing(id) for id in ids} | await audit.of_videos(self.ctx.database, list(ids))
+        wanted = [
+            Until(due.id, video.id, due.created_at if due.group_id is None else now(self.ctx))
+            for due in claimed
+            for video in videos.get(due.id, ())
+        ]
+        accounts = await audit.until(self.ctx.database, wanted) if wanted else {}
         for due in claimed:
-            data = data_of(due, videos.get(due.id, []), accounts)
+            shown_videos = [shown(video, accounts[due.id, video.id]) for video in videos.get(due.id, ())]
+            data = data_of(due, shown_videos)
             body = None if data is None else body_of(due, data)
             self.calls.add(asyncio.create_task(self._attempt(due, body)))
 

@@ -47,6 +47,16 @@ def shown(video: Video, account: Audit) -> dict[str, Any]:
     }
 
 
+def data_of(due: Due, videos: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What a delivery reports of these videos; None where there is nothing to say: its video is gone, or erased."""
+    if due.payload is not None:
+        payload: dict[str, Any] = json.loads(due.payload)
+        return payload
+    if not videos:
+        return None
+    return {"id": str(due.group_id), "videos": list(videos)} if due.group_id is not None else videos[0]
+
+
 def body_of(due: Due, data: Mapping[str, Any]) -> bytes:
     """The body of a webhook; `timestamp`: when the event happened."""
     message = {"type": due.event, "timestamp": iso(due.created_at), "data": data}
@@ -111,14 +121,3 @@ async def sending(ctx: Context, connections: int) -> AsyncIterator[Sender]:
         transport = SocketTransport(connections=connections, resolve=resolve, monotonic=ctx.monotonic, now=ctx.now)
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113  # ours is total
         yield Sender(ctx, client)
-
-
-def data_of(due: Due, videos: Sequence[Video], accounts: Mapping[Any, Audit]) -> dict[str, Any] | None:
-    """What a delivery reports; None where there is nothing to say: its video is gone, or erased."""
-    if due.payload is not None:
-        payload: dict[str, Any] = json.loads(due.payload)
-        return payload
-    if not videos:
-        return None
-    views = [shown(video, accounts[video.id]) for video in videos]
-    return {"id": str(due.group_id), "videos": views} if due.group_id is not None else views[0]

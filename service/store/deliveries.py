@@ -21,6 +21,17 @@ FAILING_AT = 5  # failures in a row: from then on one attempt at a time, a probe
 PROBE_SHARE, PROBE_FIRST_SECONDS, PROBE_CAP_SECONDS = 0.25, 5, 300
 KEPT_ATTEMPTS = 12  # of one delivery, the newest
 
+# The opt-in events, as a part of the statements that save an id and what a poll saw: for the endpoints that want them,
+# which are none as a rule. `source` yields the videos: id, round, task_id, task_status, progress, submitted_at.
+NOTE_UNDER_WAY = """
+    INSERT INTO taxiway.deliveries (video_id, round, event, webhook_id, endpoint_id, url, snapshot)
+    SELECT u.id, u.round, '{event}', taxiway.event_id(u.id, u.round, '{event}', 0), e.id, e.url, jsonb_build_object(
+               'status', 'processing', 'error_code', NULL, 'error_message', NULL, 'runway_video_id', u.task_id,
+               'task_status', u.task_status, 'progress', u.progress, 'output', NULL, 'video_url', NULL,
+               'video_url_expires_at', NULL, 'cost_credits', NULL, 'submitted_at', u.submitted_at,
+               'finished_at', NULL, 'updated_at', taxiway.now())
+    FROM taxiway.wanting('{event}') e CROSS JOIN ({source}) AS u"""
+
 # An event waits for the one before it, of the same video or group and for the same address; and that of a group until
 # none of its videos is under way.
 _WAITS = """(
@@ -114,7 +125,7 @@ async def videos_of(database: Database, ids: Sequence[int]) -> dict[int, list[Vi
     found: dict[int, list[Video]] = {}
     for row in await database.fetch(_VIDEOS, json.dumps(list(ids))):
         found.setdefault(row["delivery_id"], []).append(Video.from_row(row))
-    return {id: sorted(videos, key=lambda video: video.id) for id, videos in found.items()}
+    return {id: sorted(videos, key=lambda video: (video.created_at, video.id)) for id, videos in found.items()}
 
 
 @dataclass(frozen=True)

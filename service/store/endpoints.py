@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.store.database import Database
 from service.store.recordset import as_records
@@ -43,6 +44,37 @@ ON CONFLICT (kind, url) DO UPDATE SET events = EXCLUDED.events, removed_at = NUL
     failing_since = CASE WHEN e.removed_at IS NULL THEN e.failing_since END
 """
 _DIFFERS = f"SELECT {DIFFERS.format(given='$1')}"
+
+
+# Endpoints that fail, or are disabled, and how much waits for each.
+_TROUBLED = """
+SELECT e.id, e.kind, e.url, e.disabled_at, e.disabled_reason, e.failures, e.failing_since, e.last_error,
+       (SELECT count(*) FROM taxiway.deliveries d WHERE d.state = 'due' AND d.receiver = e.id::text) AS waiting
+FROM taxiway.endpoints e
+WHERE e.removed_at IS NULL AND COALESCE(e.listen_until, 'infinity') > taxiway.now()
+  AND (e.disabled_at IS NOT NULL OR e.failures >= $1)
+ORDER BY e.id
+"""
+
+
+@dataclass(frozen=True)
+class TroubledEndpoint:
+    """An endpoint that fails, or said that it is gone. `waiting`: deliveries that are due to it."""
+
+    id: int
+    kind: str
+    url: str
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    failures: int
+    failing_since: datetime | None
+    last_error: str | None
+    waiting: int
+
+
+async def troubled(database: Database, failures: int) -> list[TroubledEndpoint]:
+    """The endpoints that are disabled, or have failed at least so often in a row."""
+    return [TroubledEndpoint(**row) for row in await database.fetch(_TROUBLED, failures)]
 
 
 async def configure(database: Database, named: Sequence[Configured]) -> None:

@@ -40,6 +40,7 @@ SELECT
     {DIFFERS.format(given="$2")} AS endpoints,
     EXISTS (SELECT FROM taxiway.ticks WHERE started_at < taxiway.now() - interval '{KEEP_DAYS} days')
     OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < taxiway.now() - interval '{KEEP_DAYS} days')
+    OR (SELECT created_at FROM taxiway.deliveries ORDER BY id LIMIT 1) < taxiway.now() - interval '{KEEP_DAYS} days'
     OR {DUE.format(retention="$1::float8")} AS prune
 """
 
