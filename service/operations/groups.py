@@ -60,10 +60,11 @@ def _build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None) -> list[Ne
         return [first, *others]
     seed = first.input["seed"]
     price(ctx, replace(spec, input=spec.input | {"seed": seed + spec.count - 1}))  # the last seed must be one, too
-    return [first, *[_with_seed(one, seed + n) for n, one in enumerate(others, 1)]]
+    return [first, *[_with_seed(one, seed, n) for n, one in enumerate(others, 1)]]
 
 
-def _with_seed(new: NewVideo, seed: int) -> NewVideo:
+def _with_seed(new: NewVideo, seed: int, n: int) -> NewVideo:
     """The same with a seed of its own: with that of the first it would be the same film."""
-    warning = FieldWarning("other", "seed", f"each video of a group has a seed of its own: this one has {seed}")
-    return replace(new, input=new.input | {"seed": seed}, warnings=[*new.warnings, asdict(warning)])
+    words = f"each video of a group has a seed of its own: this one has that of the first plus {n}"
+    warning = asdict(FieldWarning("other", "seed", words))
+    return replace(new, input=new.input | {"seed": seed + n}, warnings=[*new.warnings, warning])

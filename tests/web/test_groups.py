@@ -118,7 +118,7 @@ async def test_the_limits_count_all(database_url: str) -> None:
 async def test_each_has_a_seed_of_its_own(w: World) -> None:
     videos = (await post(w, 3, input=INPUT | {"seed": 7})).json()["videos"]
     assert [video["input"]["seed"] for video in videos] == [7, 8, 9]
-    message = "each video of a group has a seed of its own: this one has 8"
+    message = "each video of a group has a seed of its own: this one has that of the first plus 1"
     assert videos[0]["warnings"] == []
     assert videos[1]["warnings"] == [{"type": "other", "feature": "seed", "message": message}]
     largest = 4294967295
