@@ -7,8 +7,10 @@ from datetime import datetime
 from uuid import UUID
 
 from service.context import Context
+from service.deadline import Deadline
 from service.errors import Conflict, Gone, NotFound
 from service.operations.finalize import now
+from service.operations.following import advance
 from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
 from service.runway.task import url_expiry
@@ -32,10 +34,13 @@ async def find(ctx: Context, video_id: UUID) -> Video:
     return await video_rows.get(ctx.database, video_id)
 
 
-async def read(ctx: Context, video_id: UUID) -> Video:
-    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound."""
+async def read(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
+    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound.
+
+    `deadline`: of a request that may submit it, too, if it is due and in its turn.
+    """
     await check_visible(ctx, video_id)
-    return await poll_now(ctx, video_id)
+    return await (poll_now(ctx, video_id) if deadline is None else advance(ctx, video_id, deadline))
 
 
 @dataclass(frozen=True)
