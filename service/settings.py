@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),
         description="polls at once, in one process",
     )
+    submit_on_post: bool = Field(
+        False,
+        description="`true`: `POST /videos` also submits the video, in its turn, and answers when Runway's answer is "
+        "stored; see `taxiway docs callers`",
+    )
     submit_keepalive: bool = Field(
         False,
         description="`true` lets a connection carry several creates, for hundreds a second; see `taxiway docs scaling`",
