@@ -120,7 +120,7 @@ def _spec(body: dict[str, Any]) -> VideoSpec:
 
 
 def _print_price(request: Request, count: int, *, as_table: bool) -> None:
-    from service.web.schemas import shortened
+    from service.operations.video_view import shortened
 
     most = float(request.quoted_credits * count)
     if as_table:

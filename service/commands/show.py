@@ -75,7 +75,8 @@ async def _watch(ctx: Context, video_id: UUID, every: float, *, as_table: bool) 
 async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each. Its task is polled if that is due."""
     from service.operations.reporting import video_report
-    from service.web.schemas import SubmissionList, VideoView
+    from service.operations.video_view import VideoView
+    from service.web.schemas import SubmissionList
     from service.web.schemas_bulk import EventList
 
     report = await video_report(ctx, video_id)

@@ -12,13 +12,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from service import ssrf
 from service.context import Context
 from service.errors import InvalidRequest, OverLimit, Problem
 from service.link_requests import checked
 from service.operations import limits
 from service.operations.finalize import now
 from service.runway.catalogue import Request
-from service.store import estimates, link_enqueue, resubmissions, video_rows
+from service.settings import need
+from service.store import deliveries, estimates, link_enqueue, resubmissions, video_rows
 from service.store.estimates import Eta
 from service.store.video_rows import NewVideo
 from service.videos import Video, new_id
@@ -44,6 +46,7 @@ class VideoSpec:
     user_id: str | None = None
     count: int = 1
     row: tuple[str, str] | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ class IdempotencyKey:
 
 
 def canonical_hash(body: dict[str, Any]) -> str:
-    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter."""
+    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter.
+
+    Nor does where the end is to be reported: a caller that waits a second time waits at another address.
+    """
+    body = {name: value for name, value in body.items() if name != "webhook_url"}
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -83,9 +90,20 @@ async def enqueue(
     """Queue what is asked for; (the video, whether it is new: a request that is repeated returns the first one's).
 
     `source`: the video that this one is made from; if that may have been charged, it takes `consent` to pay a second
-    time. Raises InvalidRequest, OverLimit, and Conflict without that consent, or if the linked row has a video.
+    time. A repeat with another `webhook_url` is reported there, at once if the video has ended. Raises InvalidRequest,
+    OverLimit, NotConfigured, and Conflict without that consent, or if the linked row has a video.
     """
     new = build(ctx, spec, key)
+    video, is_new = await _stored(ctx, spec, new, source, consent=consent)
+    url = new.webhook_url
+    if not is_new and url is not None and await deliveries.redirect(ctx.database, video.id, url):
+        ctx.outbox.note()
+    return video, is_new
+
+
+async def _stored(
+    ctx: Context, spec: VideoSpec, new: NewVideo, source: UUID | None, *, consent: bool
+) -> tuple[Video, bool]:
     try:
         await limits.check_queue(ctx)
         await limits.check_credits(ctx, new.quoted_credits)
@@ -127,7 +145,18 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
         idempotency_key=key.stored if key else None,
         request_hash=key.request_hash if key else None,
         actor=ctx.actor,
+        webhook_url=_checked_address(ctx, spec.webhook_url),
     )
+
+
+def _checked_address(ctx: Context, url: str | None) -> str | None:
+    """An address to which webhooks may go. Raises InvalidRequest, and NotConfigured if nothing could sign them."""
+    if url is None:
+        return None
+    need(ctx.settings, "webhook_secrets")
+    if why := ssrf.complaint(url, ctx.settings.webhook_private_hosts, any_port=True):
+        raise InvalidRequest([Problem("/webhook_url", f"{why}: it must be a public https address")])
+    return url
 
 
 def price(ctx: Context, spec: VideoSpec) -> Request:

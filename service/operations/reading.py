@@ -7,9 +7,11 @@ from datetime import datetime
 from uuid import UUID
 
 from service.context import Context
+from service.deadline import Deadline
 from service.errors import Conflict, Gone, NotConfigured, NotFound, RunwayUnavailable
 from service.operations.files import files
 from service.operations.finalize import now
+from service.operations.following import advance
 from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
 from service.runway.client import RETRIEVE_SECONDS
@@ -34,10 +36,13 @@ async def find(ctx: Context, video_id: UUID) -> Video:
     return await video_rows.get(ctx.database, video_id)
 
 
-async def read(ctx: Context, video_id: UUID) -> Video:
-    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound."""
+async def read(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
+    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound.
+
+    `deadline`: of a request that may submit it, too, if it is due and in its turn.
+    """
     await check_visible(ctx, video_id)
-    return await poll_now(ctx, video_id)
+    return await (poll_now(ctx, video_id) if deadline is None else advance(ctx, video_id, deadline))
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ def visible(ctx: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, created_by=ctx.owner)
 
 
-async def read_with_files(ctx: Context, video_id: UUID) -> Video:
+async def read_with_files(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
     """The video as `read`, with addresses of its files that work now; as they are where Runway gives no others."""
-    video = await read(ctx, video_id)
+    video = await read(ctx, video_id, deadline)
     if not files(video) or not _dies_soon(ctx, video):
         return video
     try:

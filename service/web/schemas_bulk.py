@@ -11,9 +11,10 @@ from pydantic import AwareDatetime, ConfigDict, Field
 
 from service.events import ORDER
 from service.operations.enqueuing import Quote
+from service.operations.video_view import Credits, Schema, State, WarningView, shortened
 from service.store.search import Wanted
 from service.store.timeline import Entry
-from service.web.schemas import Credits, PlainText, Schema, State, WarningView, shortened
+from service.web.schemas import PlainText
 
 
 class Eta(Schema):

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from service.operations import attaching, changing, erasing
 from service.operations.files import files
 from service.operations.reporting import VideoReport, video_report
+from service.operations.video_view import VideoView
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import base, live
 from service.web.page.media import image_of
 from service.web.page.video_list import prompt_of
-from service.web.schemas import VideoView
 from service.web.schemas_operations import AttachRequest
 from service.web.video_routes import video_id_of
 
