@@ -95,10 +95,15 @@ async def enqueue(
     """
     new = build(ctx, spec, key)
     video, is_new = await _stored(ctx, spec, new, source, consent=consent)
-    url = new.webhook_url
-    if not is_new and url is not None and await deliveries.redirect(ctx.database, video.id, url):
-        ctx.outbox.note()
+    if not is_new:
+        await report_to(ctx, video.id, new.webhook_url)
     return video, is_new
+
+
+async def report_to(ctx: Context, video_id: UUID, url: str | None) -> None:
+    """Report the end of this video, and of its group, to the address of a repeat, if that has one."""
+    if url is not None and await deliveries.redirect(ctx.database, video_id, url):
+        ctx.outbox.note()
 
 
 async def _stored(

@@ -9,7 +9,7 @@ from uuid import UUID
 from service.context import Context
 from service.errors import InvalidRequest, OverLimit, Problem
 from service.operations import limits
-from service.operations.enqueuing import IdempotencyKey, VideoSpec, build, price
+from service.operations.enqueuing import IdempotencyKey, VideoSpec, build, price, report_to
 from service.runway.lenient import FieldWarning
 from service.store import group_rows, video_rows
 from service.store.video_rows import NewVideo
@@ -30,7 +30,8 @@ class Group:
 async def enqueue(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> tuple[Group, bool]:
     """Queue `spec.count` videos; (the group, whether it is new: a request that is repeated returns the first one's).
 
-    Raises InvalidRequest and OverLimit, as `enqueuing.enqueue` does.
+    A repeat with another `webhook_url` is reported there. Raises InvalidRequest, OverLimit and NotConfigured, as
+    `enqueuing.enqueue` does.
     """
     if spec.row is not None:
         raise InvalidRequest([Problem("/count", "must be 1 for a row, which shows one video")])
@@ -45,6 +46,8 @@ async def enqueue(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = No
         videos, is_new = await group_rows.of(ctx.database, known.group_id), False  # a repeat adds nothing
     else:
         videos, is_new = await group_rows.enqueue(ctx.database, new)
+    if not is_new:
+        await report_to(ctx, videos[0].id, new[0].webhook_url)
     group_id = videos[0].group_id
     assert group_id is not None  # noqa: S101  # a key of one video alone was used with another body
     return Group(group_id, spec.count, videos), is_new

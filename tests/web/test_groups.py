@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from service.operations.groups import LARGEST_GROUP
+from service.webhooks import new_secret
 from tests.app_tables import BASE, link
 from tests.database import execute
 from tests.world import IMAGE, World, world
@@ -137,6 +138,15 @@ async def test_a_row_shows_one_video(w: World) -> None:
 async def test_a_quote_is_for_all_of_them(w: World) -> None:
     quote = (await w.api.post("/quotes", json=GOOD | {"count": 3})).json()
     assert quote["quoted_credits"] == 75
+
+
+async def test_a_repeat_with_another_address_is_reported_there(database_url: str) -> None:
+    addresses = ["https://hooks.example.com/1", "https://hooks.example.com/2"]
+    async with world(database_url, webhook_secrets=(new_secret(),)) as w:
+        answers = [(await post(w, 2, "order-7", webhook_url=url)).json() for url in addresses]
+        assert answers[0]["group"] == answers[1]["group"]
+        rows = await w.rows("SELECT webhook_url FROM taxiway.videos")
+        assert [row["webhook_url"] for row in rows] == [addresses[1]] * 2
 
 
 async def test_a_whole_group_is_cancelled(w: World) -> None:
