@@ -141,6 +141,30 @@ async def retried(site: Site, run: Run) -> None:
     await run.request("POST", f"/videos/{video_id}/retry", json=consent, headers=AS_APP)
 
 
+async def reported(site: Site, run: Run) -> None:
+    """A tick that reports the end of a video, while another's ends in it."""
+    await ended(site)
+    await site.enqueue(webhook_url=site.hook)
+    late = await site.enqueue(webhook_url=site.hook)
+    await site.world.rows("UPDATE taxiway.videos SET expires_at = taxiway.now() WHERE id = $1", late)
+    await run.tick()
+
+
+async def reported_in_a_request(site: Site, run: Run) -> None:
+    """POST /videos/{id}/cancel, which reports that, and the end of another, before it answers."""
+    await ended(site)
+    video_id = await site.enqueue(webhook_url=site.hook)
+    await run.request("POST", f"/videos/{video_id}/cancel", headers=AS_APP)
+
+
+async def ended(site: Site) -> UUID:
+    """A video whose end was not reported yet."""
+    video_id = await site.enqueue(webhook_url=site.hook)
+    ends = "UPDATE taxiway.videos SET status = 'cancelled', finished_at = taxiway.now() WHERE id = $1"
+    await site.world.rows(ends, video_id)
+    return video_id
+
+
 async def sent(site: Site, *, fault: str = "", policy: str = "", row_is_held: bool = False) -> UUID:
     """A video whose create was sent and saved, as a tick does it; `row_is_held`: by the app, at that moment."""
     w = site.world

@@ -27,6 +27,7 @@ from tests.crash import scenarios
 from tests.crash.harness import Site, accounts, assert_invariants, crash_site
 from tests.crash.processes import ForkServer, fork_server
 from tests.crash.proxy import Step, only_reads
+from tests.crash.receiver import assert_told
 from tests.crash.scenarios import Run, Scenario, inside_the_call
 from tests.database import temporary_database
 
@@ -73,6 +74,8 @@ CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.looked_at, "fail", each_state),
     (scenarios.cancelled, "fail", each_state),
     (scenarios.retried, "fail", each_state),
+    (scenarios.reported, "fail", each_state),
+    (scenarios.reported_in_a_request, "fail", each_state),
     (linked.taken, "fail", each_state),
     (linked.taken, "resubmit", each_state_of_the_call),
     (linked.bounced, "fail", each_state_of_the_call),
@@ -112,6 +115,7 @@ async def settle_all(site: Site) -> None:
     if await site.show_evidence():
         found = await assert_invariants(site.world)
     assert found.unseen == 0, "a task is in Runway's book alone"
+    await assert_told(site.world, site.receiver)
     await site.clear()
 
 
