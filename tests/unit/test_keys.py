@@ -12,8 +12,6 @@ from service.settings import Settings
 from service.webhooks import check_secret, new_secret
 from tests.world import CALLBACK_SECRET
 
-WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-
 
 def test_secrets_are_made_once_and_only_the_owner_can_read_them(data_folder: Path) -> None:
     first = kept_secrets(data_folder, Settings())
