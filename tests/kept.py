@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from service.store.database import Database
-from tests.database import PATIENCE_SECONDS, connected
 
 if TYPE_CHECKING:
     from tests.database import Connection
+
+PATIENCE_SECONDS = 30  # for connecting and for one statement; a loaded CI machine is slow, a hang is longer
 
 
 @dataclass
@@ -38,6 +39,11 @@ class Kept:
         product = [one.raw for one in self.connections._idle] if self.connections else []
         return [raw.get_server_pid() for raw in (*product, self.own) if raw is not None and not raw.is_closed()]
 
+    async def reset(self) -> None:
+        """Undo what a test may have set all the same."""
+        if self.own is not None and not self.own.is_closed():
+            await self.own.reset(timeout=PATIENCE_SECONDS)
+
     async def close(self) -> None:
         """End them."""
         connections, own, self.connections, self.own = self.connections, self.own, None, None
@@ -54,19 +60,17 @@ kept: dict[str, Kept] = {}  # by the URL of the database
 
 @asynccontextmanager
 async def asking(url: str) -> AsyncIterator[Connection]:
-    """The connection with which tests ask a database of the pool: for statements that change no session."""
+    """A connection for statements that change no session; of a database of the pool, the one that is kept for that."""
     rests = kept.get(url)
     if rests is None or rests.loop is not asyncio.get_running_loop():
-        async with connected(url) as connection:
-            yield connection
-        return
+        rests = Kept(asyncio.get_running_loop())
     own, rests.own = rests.own, None  # a second question at the same time has a new one
     if own is None or own.is_closed():
         own = await asyncpg.connect(url, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS)
     try:
         yield own
     finally:
-        if rests.own is None and not own.is_in_transaction():
+        if kept.get(url) is rests and rests.own is None and not own.is_in_transaction():
             rests.own = own
         else:
             await own.close(timeout=PATIENCE_SECONDS)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from tests.database import PATIENCE_SECONDS, SET_TIME, temporary_database
-from tests.kept import Kept, kept
+from tests.database import SET_TIME, temporary_database
+from tests.kept import PATIENCE_SECONDS, Kept, kept
 
 if TYPE_CHECKING:
     from tests.database import Connection
@@ -109,6 +109,7 @@ class _Fresh:
         `rests`: the connections that the next test will have, unless their plans speak of what is dropped.
         """
         try:
+            await rests.reset()
             if await connection.fetchval(_IN_THE_WAY, rests.backends()):
                 return False
             if made := await connection.fetch(_MADE, self.newest):

@@ -90,8 +90,7 @@ class World:
     async def later(self, **interval: float) -> None:
         """Let time pass: in the database, here, and at Runway."""
         self.clock.now += timedelta(**interval).total_seconds()
-        async with asking(self.url) as connection:
-            await later(connection, **interval)
+        await later(self.url, **interval)
 
     async def row(self, video_id: UUID) -> asyncpg.Record:
         """The video as the app sees it."""

@@ -89,6 +89,7 @@ async def submit_in_turn(ctx: Context, video_id: UUID, deadline: Deadline) -> No
             if not await run.claim(1, Aim(video=video_id)):
                 await give_up_lapsed(ctx, LAPSED_AT_ONCE)  # which may hold the slots: they are free the next time
                 await run.probe()
+            await run.settle()  # a request that is cancelled here is seen to its end all the same
     except Exception as exc:
         words = f"Not submitted by the request that asked for it: {type(exc).__name__}: {exc}"
         event(log, VIDEO, "not_submitted", words, level=logging.ERROR, video=video_id)

@@ -109,6 +109,11 @@ class Submitter:
         self.claimed += len(permitted)
         return len(permitted)
 
+    async def settle(self) -> None:
+        """Until every call came back and its answer is saved."""
+        while self.calls or self.saver.is_busy:
+            await self.wake.wait()
+
     async def _call(
         self,
         submission: OpenSubmission,

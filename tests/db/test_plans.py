@@ -29,7 +29,7 @@ from tests.world import API_KEY, settings, warm
 
 pytestmark = pytest.mark.anyio
 
-SIZES = Sizes(finished=40_000, queued=10_000)
+SIZES = Sizes(finished=16_000, queued=4_000)
 # A hundred that are with Runway, a few of them due.
 UNDER_WAY = """
 UPDATE taxiway.videos SET status = 'processing', runway_video_id = gen_random_uuid()::text, finished_at = NULL,

@@ -163,6 +163,20 @@ async def test_a_server_that_stops_ends_the_wait(w: World) -> None:
     assert (late.status_code, late.json()["status"]) == (202, "queued"), "nothing is claimed any more"
 
 
+async def test_a_request_that_is_cancelled_sees_its_create_to_its_end(w: World) -> None:
+    """Some servers cancel the handler of a caller that hangs up."""
+    w.faults("stall=0.3")
+    sent = asyncio.create_task(w.api.post("/videos", json=BODY, headers=wait(5)))
+    async with asyncio.timeout(20):
+        while not w.creates:  # noqa: ASYNC110  # the simulator brings it about
+            await asyncio.sleep(0.01)
+    sent.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sent
+    [row] = await w.rows("SELECT outcome, task_id FROM taxiway.submissions")
+    assert (row["outcome"], row["task_id"]) == ("accepted", w.creates[0].task_id)
+
+
 async def test_submit_on_post_answers_when_runways_answer_is_stored(database_url: str) -> None:
     async with world(database_url, submit_on_post=True) as w:
         answer = await w.api.post("/videos", json=BODY)
