@@ -65,10 +65,18 @@ async def test_slots_of_processes_that_died_are_free_again_without_a_tick(w: Wor
     video_id = await w.enqueue()
     assert (await w.api.get(f"/videos/{video_id}")).json()["status"] == "queued"
     await w.later(minutes=3)
-    shown = (await w.api.get(f"/videos/{dead[0]}")).json()
-    assert (shown["status"], shown["error"]["code"]) == ("failed", "SUBMISSION_UNKNOWN"), "its own GET says so"
     await poll_until_they_end(w, [video_id])
     assert len(w.creates) == 1
+
+
+async def test_a_get_of_a_video_whose_process_died_gives_it_up_without_a_tick(w: World) -> None:
+    video_id = await w.enqueue()
+    await w.rows(DIED, video_id)
+    assert (await w.api.get(f"/videos/{video_id}")).json()["status"] == "processing"
+    await w.later(minutes=3)
+    shown = (await w.api.get(f"/videos/{video_id}")).json()
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "SUBMISSION_UNKNOWN")
+    assert w.creates == []
 
 
 # A process that died between its claim and its call.
