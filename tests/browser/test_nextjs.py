@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from service.app import create_app
-from service.local.processes import until
 from tests.commands import free_port
-from tests.node import installed, run
-from tests.simulator_server import on_socket
+from tests.node import installed, on_sockets, run, served
 from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.node]
 
 APP = Path(__file__).parents[1] / "nextjs"
-START_SECONDS = 30
+START = ("node", "node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1")
+ANSWER_SECONDS = 30
 FILM = {"key": "5f1c0c1e-film", "prompt": "A small boat leaves the harbour", "image": IMAGE}
 
 
@@ -37,40 +32,13 @@ def built() -> Iterator[Path]:
         yield folder
 
 
-@contextmanager
-def started(folder: Path, **settings: str) -> Iterator[str]:
-    """The built app, served; its address. It ends with its process group."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = {"PATH": os.environ["PATH"], "NEXT_TELEMETRY_DISABLED": "1"} | settings
-    line = ["node", "node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
-    try:
-
-        def answers() -> bool:
-            try:
-                return httpx.get(url, trust_env=False).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        assert until(lambda: process.poll() is not None or answers(), START_SECONDS), (folder / "log").read_text()
-        assert process.poll() is None, (folder / "log").read_text()
-        yield url
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
-
-
 @asynccontextmanager
 async def whole(folder: Path, database: str) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
     """Runway, Taxiway and the app, each on a socket; a client of the app that notes what a browser gets to see."""
-    async with world(database) as w, on_socket(w.runway) as runway:
-        settings = w.ctx.settings.model_copy(update={"runway_url": runway})
-        async with on_socket(create_app(replace(w.ctx, settings=settings, transport=None))) as taxiway:
-            with started(folder, TAXIWAY_URL=taxiway, TAXIWAY_API_KEY=API_KEY) as url:
-                async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=START_SECONDS) as browser:
-                    yield w, browser
+    async with world(database) as w, on_sockets(w) as taxiway:
+        with served(folder, free_port(), *START, TAXIWAY_URL=taxiway, TAXIWAY_API_KEY=API_KEY) as url:
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=ANSWER_SECONDS) as browser:
+                yield w, browser
 
 
 async def test_a_film_goes_the_whole_round(built: Path, database_url: str) -> None:
