@@ -15,6 +15,8 @@
 --   links          tables of the app whose rows are videos
 --   rows           which row of a linked table is which video, and what is known of that row
 --   mirror_queue   videos whose row in a linked table is behind
+--   endpoints      addresses to which every event of some kind is sent
+--   deliveries     what is to be sent to which address, and what came of it
 --
 -- The runner (service/installer/migrate.py) runs this file in one transaction, keeps its SHA-256, and closes the schema to
 -- everybody else: once applied, a file is never edited. `works with` names the oldest version that can work with the
@@ -78,6 +80,7 @@ CREATE TABLE taxiway.videos (
     created_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
     model                 text,
     metadata              jsonb,                  -- the app's own, returned as it came
+    warnings              jsonb,                  -- what was asked for and not sent, [{type, feature, message}]
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
@@ -96,6 +99,9 @@ CREATE TABLE taxiway.videos (
             GREATEST(LEAST(expires_at AT TIME ZONE 'UTC', queued_at AT TIME ZONE 'UTC' + interval '7 days'),
                      queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC')) STORED,
     input                 jsonb,                  -- the body of the POST, as Runway takes it
+    group_id              uuid,                   -- of the videos that one request asked for; NULL: it was one alone
+    group_size            smallint,
+    webhook_url           text,                   -- where its end is reported, beside the endpoints
 
     run_after             timestamptz  NOT NULL DEFAULT taxiway.now(),
     status                text         NOT NULL DEFAULT 'queued',
@@ -133,8 +139,8 @@ CREATE TABLE taxiway.videos (
     -- Erased is erased: no statement that comes late can write any of it again (service/store/erasure.py).
     CONSTRAINT videos_erased_is_empty
         CHECK (status <> 'erased'
-               OR num_nonnulls(user_id, prompt, image_url, metadata, input, error_code, error_message, output,
-                               video_url, erase_requested_at) = 0),
+               OR num_nonnulls(user_id, prompt, image_url, metadata, warnings, input, error_code, error_message,
+                               output, video_url, webhook_url, erase_requested_at) = 0),
     -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
     -- open submission.
     CONSTRAINT videos_never_stuck
@@ -235,6 +241,8 @@ CREATE INDEX videos_listed ON taxiway.videos (status, created_at DESC, id DESC, 
 -- Lists by reason. Only what failed, or waits with a reason, is in it: the usual life of a video never writes here.
 CREATE INDEX videos_reason ON taxiway.videos (error_code, status, created_at DESC, id DESC, model)
     WHERE error_code IS NOT NULL;
+-- The videos of one group: for a video without one, nothing is written here.
+CREATE INDEX videos_group ON taxiway.videos (group_id) WHERE group_id IS NOT NULL;
 -- What ended when, and how long it took. It costs little: only a video that ends gets an entry, and the UPDATE that ends
 -- it changes its status, which other indexes name, so that it writes to indexes anyway. With these columns inside, a
 -- week of 25,000 videos a day is summed up from the index, without reading the rows themselves.
@@ -442,6 +450,166 @@ CREATE TRIGGER note_change BEFORE UPDATE ON taxiway.videos FOR EACH ROW
 CREATE TRIGGER note_refusal BEFORE INSERT ON taxiway.videos FOR EACH ROW
     WHEN (NEW.link_id IS NOT NULL AND NEW.status <> 'queued')
     EXECUTE FUNCTION taxiway.note_change();
+
+-- An address to which every event is sent that it wants. The settings name them: `taxiway migrate` and the ticks compare
+-- (service/store/endpoints.py). One that is not named any more is kept, so that what is due to it is sent if it returns.
+CREATE TABLE taxiway.endpoints (
+    id               integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind             text        NOT NULL,     -- 'webhook' (WEBHOOK_URL), 'alert' (ALERT_URL), 'listen' (a laptop)
+    url              text        NOT NULL,
+    events           text[]      NOT NULL,     -- those that it wants
+    created_at       timestamptz NOT NULL DEFAULT taxiway.now(),
+    removed_at       timestamptz,              -- since when the settings do not name it
+    listen_until     timestamptz,              -- 'listen': until when it listens; nothing is noted after that
+    disabled_at      timestamptz,              -- it said that it is gone: nothing more is sent or noted
+    disabled_reason  text,
+    failures         integer     NOT NULL DEFAULT 0,    -- attempts in a row that came to nothing
+    failing_since    timestamptz,
+    probe_after      timestamptz,              -- while it fails: when the next attempt may be made
+    last_error       text,                     -- what the last of them came to
+    last_ok_at       timestamptz,              -- to the minute
+    CONSTRAINT endpoints_address UNIQUE (kind, url)
+);
+
+-- A delivery: one event, for one address. It is written in the transaction in which the event happens, by the triggers
+-- below, so that no statement can forget it. It is due until it has ended; `leased_until`: an attempt is under way.
+-- What may change later stands in `snapshot`; what a user wrote is read from the video when it is sent.
+CREATE TABLE taxiway.deliveries (
+    id            bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- grows: the order of events of one video
+    video_id      uuid,                        -- NULL: of a group, an alert or a test
+    group_id      uuid,                        -- of a group; then it has no video
+    endpoint_id   integer,                     -- NULL: to the address that came with the video
+    round         integer,                     -- of the video
+    created_at    timestamptz NOT NULL DEFAULT taxiway.now(),
+    due_at        timestamptz NOT NULL DEFAULT taxiway.now(),
+    leased_until  timestamptz,
+    ended_at      timestamptz,
+    tries         smallint    NOT NULL DEFAULT 0,
+    for_ticks     boolean     NOT NULL DEFAULT false,   -- it takes longer than a request may wait for it
+    state         text        NOT NULL DEFAULT 'due',
+    event         text        NOT NULL,        -- 'video.completed', ...
+    webhook_id    text        NOT NULL,        -- the same for every address and every attempt
+    url           text        NOT NULL,        -- '' once the video is erased, if it came with that
+    -- Whose slots it uses: its endpoint's; or those of the host, for addresses that came with videos.
+    receiver      text        GENERATED ALWAYS AS (
+        COALESCE(endpoint_id::text, lower(substring(url FROM '^https?://[^/?#]+')), '')) STORED,
+    snapshot      jsonb,                       -- of the video when it happened
+    payload       jsonb,                       -- of an alert or a test: all of its data
+    attempts      jsonb       NOT NULL DEFAULT '[]',    -- the newest of them
+    CONSTRAINT deliveries_state_known
+        CHECK (state IN ('due', 'delivered', 'failed', 'superseded', 'disabled', 'dropped'))
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+-- What is due, by receiver: the claim goes from one to the next. And by time: whether anything is.
+CREATE INDEX deliveries_due ON taxiway.deliveries (receiver, due_at, id) WHERE state = 'due';
+CREATE INDEX deliveries_next ON taxiway.deliveries (due_at) WHERE state = 'due';
+CREATE INDEX deliveries_leased ON taxiway.deliveries (receiver) WHERE leased_until IS NOT NULL;
+CREATE INDEX deliveries_video ON taxiway.deliveries (video_id, id) WHERE video_id IS NOT NULL;
+CREATE INDEX deliveries_group ON taxiway.deliveries (group_id, id) WHERE group_id IS NOT NULL;
+
+-- The id of an event that happens for the first time; `_2` and so on follow if it has happened before.
+CREATE FUNCTION taxiway.webhook_id(base text, before bigint) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN 'msg_' || base || CASE WHEN before > 0 THEN '_' || before + 1 ELSE '' END;
+
+-- The id of an event of a video, in one round. `again`: of one that has happened already, 1; otherwise 0.
+CREATE FUNCTION taxiway.event_id(of_video uuid, in_round integer, happened text, again integer) RETURNS text
+LANGUAGE sql STABLE RETURN taxiway.webhook_id(
+    concat_ws('_', replace(of_video::text, '-', ''), in_round, split_part(happened, '.', 2)),
+    (SELECT count(DISTINCT d.webhook_id) FROM taxiway.deliveries d
+     WHERE d.video_id = of_video AND d.round = in_round AND d.event = happened) - again);
+
+-- Who wants to know of an event, beside the address that came with a video.
+CREATE FUNCTION taxiway.wanting(happened text) RETURNS SETOF taxiway.endpoints LANGUAGE sql STABLE AS $$
+    SELECT * FROM taxiway.endpoints e
+    WHERE happened = ANY(e.events) AND e.removed_at IS NULL AND e.disabled_at IS NULL
+      AND COALESCE(e.listen_until, 'infinity') > taxiway.now()
+$$;
+
+-- Note an event of a video for each endpoint that wants it; and its end for the address that came with it, unless that
+-- waits for the end of its group. `again`: note what has happened before, for this address alone.
+CREATE FUNCTION taxiway.note_event(v taxiway.videos, happened text, again text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO taxiway.deliveries (video_id, round, event, webhook_id, endpoint_id, url, snapshot)
+    SELECT v.id, v.round, happened, taxiway.event_id(v.id, v.round, happened, num_nonnulls(again)), a.endpoint_id,
+            a.url, jsonb_build_object(
+               'status', v.status, 'error_code', v.error_code, 'error_message', v.error_message,
+               'runway_video_id', v.runway_video_id, 'task_status', v.task_status, 'progress', v.progress,
+               'output', v.output, 'video_url', v.video_url, 'video_url_expires_at', v.video_url_expires_at,
+               'cost_credits', v.cost_credits, 'submitted_at', v.submitted_at, 'finished_at', v.finished_at,
+               'updated_at', v.updated_at, 'run_after', v.run_after, 'expires_at', v.expires_at)
+    FROM (SELECT e.id AS endpoint_id, e.url FROM taxiway.wanting(happened) e WHERE again IS NULL
+          UNION ALL
+          SELECT NULL, v.webhook_url WHERE v.webhook_url IS NOT NULL AND v.group_id IS NULL
+            AND happened IN ('video.completed', 'video.failed', 'video.cancelled')) AS a;
+END $$;
+
+-- Note that a video of a group has ended, for those who want to know when all have. One row waits for all of them, for
+-- each address: the claim takes it once none is under way any more.
+CREATE FUNCTION taxiway.note_group(v taxiway.videos, again text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO taxiway.deliveries (group_id, event, webhook_id, endpoint_id, url)
+    SELECT v.group_id, 'group.ended', taxiway.webhook_id(
+               replace(v.group_id::text, '-', '') || '_ended',
+               (SELECT count(DISTINCT d.webhook_id) FROM taxiway.deliveries d
+                WHERE d.group_id = v.group_id AND (d.state <> 'due' OR d.leased_until IS NOT NULL OR d.tries > 0))
+               - num_nonnulls(again)),
+           a.endpoint_id, a.url
+    FROM (SELECT e.id AS endpoint_id, e.url FROM taxiway.wanting('group.ended') e WHERE again IS NULL
+          UNION ALL
+          SELECT NULL, v.webhook_url WHERE v.webhook_url IS NOT NULL) AS a
+    WHERE NOT EXISTS (SELECT FROM taxiway.deliveries d
+                      WHERE d.group_id = v.group_id AND d.state = 'due' AND d.leased_until IS NULL AND d.tries = 0
+                        AND d.url = a.url AND d.endpoint_id IS NOT DISTINCT FROM a.endpoint_id);
+END $$;
+
+-- The end of a video. The conditions of these triggers are all that anything else pays.
+CREATE FUNCTION taxiway.note_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.webhook_url IS NULL AND NOT EXISTS (SELECT FROM taxiway.endpoints) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM taxiway.note_event(NEW, 'video.' || NEW.status);
+    IF NEW.group_id IS NOT NULL THEN
+        PERFORM taxiway.note_group(NEW);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_end AFTER UPDATE OF status ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.status <> OLD.status AND NEW.status IN ('completed', 'failed', 'cancelled'))
+    EXECUTE FUNCTION taxiway.note_end();
+-- A row of a linked table that made no valid request.
+CREATE TRIGGER note_failed AFTER INSERT ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.link_id IS NOT NULL AND NEW.status = 'failed')
+    EXECUTE FUNCTION taxiway.note_end();
+
+-- What a video may have cost is known now: an unknown outcome was resolved, or the task of an ended video was deleted.
+CREATE FUNCTION taxiway.note_settled() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM taxiway.note_event(v, 'video.settled') FROM taxiway.videos v
+    WHERE v.id = NEW.video_id AND v.status <> 'erased'
+      AND (NEW.kind <> 'deleted' OR v.status IN ('completed', 'failed', 'cancelled'));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_settled AFTER INSERT ON taxiway.events FOR EACH ROW
+    WHEN (NEW.kind IN ('settled', 'attached', 'deleted') AND NEW.video_id IS NOT NULL)
+    EXECUTE FUNCTION taxiway.note_settled();
+
+-- What is newer says more than `processing` and `progress`: they need not be sent any more. One that is on its way ends
+-- by itself, and the newer event waits for that.
+CREATE FUNCTION taxiway.supersede() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE taxiway.deliveries d SET state = 'superseded', ended_at = taxiway.now()
+    WHERE d.id = ANY(ARRAY(
+        SELECT o.id FROM taxiway.deliveries o
+        WHERE o.video_id = NEW.video_id AND o.id < NEW.id AND o.state = 'due' AND o.leased_until IS NULL
+          AND o.event IN ('video.processing', 'video.progress')
+          AND o.endpoint_id IS NOT DISTINCT FROM NEW.endpoint_id
+        FOR UPDATE SKIP LOCKED));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER supersede AFTER INSERT ON taxiway.deliveries FOR EACH ROW
+    WHEN (NEW.video_id IS NOT NULL AND NEW.endpoint_id IS NOT NULL)
+    EXECUTE FUNCTION taxiway.supersede();
 
 -- For the app to read; its columns stay as they are from version to version.
 CREATE VIEW taxiway.video_status WITH (security_invoker = true) AS

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from service import version_of_package
 from service.commands import beside
 from service.commands.console import fail, one_line_errors, own_context, run
 from service.commands.help import Groups
@@ -63,9 +64,7 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(f"taxiway {version('taxiway')}")
+        print(f"taxiway {version_of_package()}")
         raise typer.Exit
 
 

@@ -19,6 +19,7 @@ from service import context as contexts
 from service import logs
 from service.context import Context
 from service.errors import BadSettings
+from service.operations.video_view import VideoView
 from service.web import (
     bulk,
     callbacks,
@@ -29,6 +30,7 @@ from service.web import (
     openapi,
     operations,
     page,
+    prefer,
     problems,
     request_limits,
     video_routes,
@@ -39,13 +41,13 @@ from service.web.endpoint import JSON, Endpoint, routes
 from service.web.request_limits import Kinds, Limits
 from service.web.schemas import (
     CallbackHint,
+    Enqueued,
     ListQuery,
     RetryRequest,
     SubmissionList,
     TickCounts,
     VideoPage,
     VideoRequest,
-    VideoView,
 )
 from service.web.schemas_bulk import BulkCounts, BulkRequest, ErasureView, EventList, QuoteView
 from service.web.schemas_operations import (
@@ -61,6 +63,7 @@ from service.web.schemas_operations import (
 )
 
 IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
+WAITERS_AT_ONCE = 40  # requests that wait for their video: fewer than there may be ordinary ones
 
 # The API. Each line of an endpoint says: the call, the handler and whom it lets in; what it is for; what it takes; what
 # it answers. The page has its own table (service/web/page/__init__.py).
@@ -68,8 +71,9 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/videos", video_routes.enqueue, CREATE,
         "Queue a video; the answer has its address in Location",
-        body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY,),
-        responses={202: ("Accepted", VideoView)}, problems=(409, 410, 429),
+        body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY, prefer.WAIT),
+        responses={202: ("Accepted", Enqueued), 200: ("Ended, with `Prefer: wait`", VideoView)},
+        problems=(409, 410, 429),
     ),
     Endpoint(
         "GET", "/videos", video_routes.listing, READ,
@@ -157,7 +161,7 @@ ENDPOINTS = (
     Endpoint(
         "GET", "/metrics", metrics.show, VIEW,
         "Metrics for Prometheus, as text or in the OpenMetrics form",
-        responses={200: ("Metrics", "text/plain, application/openmetrics-text")},
+        responses={200: ("Metrics", "text/plain, application/openmetrics-text")}, delivers=False,
     ),
     Endpoint(
         "POST", "/quotes", bulk.quote, CREATE,
@@ -181,7 +185,7 @@ ENDPOINTS = (
     Endpoint(
         "POST|GET", "/process-queued", cron.process_queued, CRON,
         "Run one tick, and answer with its counts",
-        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=request_limits.CRON,
+        parameters=(cron.BUDGET,), also=("/process-queued/",), kind=request_limits.CRON, delivers=False,
         responses={200: ("What was done", TickCounts)},
     ),
     Endpoint(
@@ -258,6 +262,7 @@ def create_app(ctx: Context) -> Starlette:
     built.state.endpoints = ENDPOINTS
     built.state.reports = health.Reports(ctx)
     built.state.images = asyncio.Semaphore(IMAGES_AT_ONCE)
+    built.state.waiters = asyncio.Semaphore(WAITERS_AT_ONCE)
     built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
     built.state.refused = RefusedLog(ctx.monotonic)
     built.router.routes.append(Mount("/", page.create(built.state)))  # everything that is no path of the API

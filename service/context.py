@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import random as _draw
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from service import environment
 from service.actors import TAXIWAY
@@ -19,6 +20,7 @@ from service.runway.client import Runway, load
 from service.settings import Settings
 from service.store.database import Database
 from service.store.mailbox import Mailbox
+from service.store.outbox import Outbox
 from service.store.recently import Recently
 from service.store.submissions import OutcomeRow
 from service.store.url import normalise
@@ -38,6 +40,7 @@ class Context:
     settings: Settings
     database: Database
     transport: Callable[[], httpx.AsyncBaseTransport] | None = None
+    webhook_transport: Callable[[], httpx.AsyncBaseTransport] | None = None
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -48,7 +51,9 @@ class Context:
     owner: str | None = None  # a key that sees and changes only what it made
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
     mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
+    outbox: Outbox = field(default_factory=Outbox)  # when to ask for webhooks that are due
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
+    in_requests: set[UUID] = field(default_factory=set)  # videos for which requests of this process submit
 
     @asynccontextmanager
     async def runway(self) -> AsyncIterator[Runway]:

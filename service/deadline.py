@@ -74,12 +74,11 @@ class Deadline:
         ends = now + max(ends - now, 0.0) * part
         return Share(self.monotonic, ends, ends, self.stopping)
 
-    def or_at_least(self, seconds: float) -> Callable[[], bool]:
-        """Whether a step may go on that has so many seconds even if the budget is used, unless the platform kills."""
-        ends = max(self.budget_ends, self.monotonic() + seconds)
-        if self.hard_stop is not None:
-            ends = min(ends, self.hard_stop - SAVING_SECONDS)
-        return lambda: not self.stopping() and self.monotonic() < ends
+    def or_at_least(self, seconds: float) -> Share:
+        """The share of a step that has so many seconds even if the budget is used, unless the platform kills."""
+        calls_end = math.inf if self.hard_stop is None else self.hard_stop - SAVING_SECONDS
+        ends = min(max(self.budget_ends, self.monotonic() + seconds), calls_end)
+        return Share(self.monotonic, ends, calls_end, self.stopping)
 
     def call_seconds(self, post_timeout: float) -> float:
         """How long a call that starts now may take."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from service.redaction import SHORTEST_SECRET
@@ -13,6 +15,9 @@ log = logging.getLogger(__name__)
 
 RUNWAY_URL = "https://api.dev.runwayml.com"
 WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
+# The events that webhooks report.
+DEFAULT_EVENTS = ("video.completed", "video.failed", "video.cancelled", "video.settled", "group.ended")
+EVENTS = (*DEFAULT_EVENTS, "video.processing", "video.progress")
 # What Taxiway sets itself, and what would change how a request is framed.
 RESERVED_HEADERS = re.compile(
     "authorization|x-runway-version|content-.*|accept|accept-encoding|user-agent|host|connection|cookie|expect|te|"
@@ -48,6 +53,34 @@ def web_url(value: str) -> str:
     url = _http_url(value)
     if url is None or re.search(r"[^!-~]|[#]", value) or "@" in url.netloc:
         raise ValueError("must be a URL such as https://hc-ping.com/your-check, without a user or a fragment")
+    return value
+
+
+def of_webhooks(name: str, value: tuple[str, ...], others: Mapping[str, Any]) -> tuple[str, ...]:
+    """One of the settings about the webhooks that Taxiway sends. `others`: those that were read before it."""
+    if name == "webhook_private_hosts":
+        if any(not re.fullmatch(r"[A-Za-z0-9._:\[\]-]+", host) for host in value):
+            raise ValueError("must be a list of hosts such as localhost,10.0.0.7, without a scheme, a port or a path")
+        return tuple(host.lower().strip("[]").removesuffix(".") for host in value)
+    if name == "webhook_events":
+        if unknown := [event for event in value if event not in EVENTS]:
+            raise ValueError(f"names {unknown[0]!r}, which is no event; there are {', '.join(EVENTS)}")
+        return value
+    for url in value:
+        parts = _http_url(url)
+        if parts is None or re.search(r"[^!-~]|#", url) or "@" in parts.netloc:
+            raise ValueError("must be a list of addresses such as https://example.com/hook, without a user or fragment")
+        if parts.scheme != "https" and (parts.hostname or "") not in others.get("webhook_private_hosts", ()):
+            raise ValueError("must be https: name the host in WEBHOOK_PRIVATE_HOSTS if it is your own network's")
+    if value and not others.get("webhook_secrets"):
+        raise ValueError("needs WEBHOOK_SECRETS, which sign: make one with `echo whsec_$(openssl rand -base64 32)`")
+    return value
+
+
+def header_text(value: str) -> str:
+    """What a header can carry as it is."""
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("has a blank or a character outside ASCII in it, which no header can carry")
     return value
 
 

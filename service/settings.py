@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service import env_parsing
 from service.actors import Key
-from service.env_parsing import RUNWAY_URL
+from service.env_parsing import DEFAULT_EVENTS, RUNWAY_URL
 from service.errors import NotConfigured
 from service.redaction import Redactor
 from service.webhooks import check_secret
@@ -31,7 +31,10 @@ SHORTEST_SECRET = 16  # characters
 LEAST_DIFFERENT = 10  # characters of it: 24 random bytes in hexadecimal have fewer once in a hundred million
 MAKE_ANOTHER = "make one with `openssl rand -hex 24`"
 YEAR_SECONDS = 366 * 86_400.0
+Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[str, ...], NoDecode]
+SECRETS = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "viewer_tokens", "webhook_secrets")
+LISTS = (*SECRETS, "webhook_private_hosts", "webhook_url", "webhook_events")
 _env = AliasChoices
 
 
@@ -58,7 +61,7 @@ class Settings(BaseSettings):
         "auto", description="whether a transaction pooler stands in between: `auto`, `yes`, `no`"
     )
 
-    runway_key: str | None = Field(
+    runway_key: Annotated[str, AfterValidator(env_parsing.header_text)] | None = Field(
         None,
         validation_alias=_env("RUNWAYML_API_SECRET", "RUNWAY_API_KEY", "RUNWAYML_API_KEY"),
         description="Runway's API key",
@@ -112,6 +115,24 @@ class Settings(BaseSettings):
     viewer_tokens: Secrets = Field(
         (), description="tokens with read-only access, a list of `NAME:SECRET`, as in `API_KEYS`, without scopes"
     )
+    webhook_secrets: Secrets = Field(
+        (),
+        description="secrets of the webhooks that Taxiway sends, a list, formed as in `CALLBACK_SECRETS`; the first "
+        "one signs. Without any, none is sent; see `taxiway docs webhooks`",
+    )
+    webhook_private_hosts: Words = Field(
+        (),
+        description="hosts, a list, to which webhooks may go although they are not public, over http as well; "
+        "`taxiway dev` adds your machine's own",
+    )
+    webhook_url: Words = Field(
+        (), description="addresses that get a webhook for every video, a list; https, without a user"
+    )
+    webhook_events: Words = Field(
+        DEFAULT_EVENTS,
+        description="what those addresses get, a list of the events in `taxiway docs webhooks`; all but "
+        "`video.processing` and `video.progress` by default",
+    )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
 
     prompt_column: str = Field(
@@ -139,6 +160,11 @@ class Settings(BaseSettings):
         le=500,
         validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),
         description="polls at once, in one process",
+    )
+    submit_on_post: bool = Field(
+        False,
+        description="`true`: `POST /videos` also submits the video, in its turn, and answers when Runway's answer is "
+        "stored; see `taxiway docs callers`",
     )
     submit_keepalive: bool = Field(
         False,
@@ -224,7 +250,7 @@ class Settings(BaseSettings):
             raise PydanticUseDefault
         return value.strip() if isinstance(value, str) else value
 
-    @field_validator("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "viewer_tokens", mode="before")
+    @field_validator(*LISTS, mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -240,13 +266,6 @@ class Settings(BaseSettings):
         names = {key.name for name in ("api_keys", "admin_tokens") for key in info.data.get(name) or ()}
         if set(value) - names:
             raise ValueError("names a key that API_KEYS does not have: give the key that name, as in `shop:SECRET`")
-        return value
-
-    @field_validator("runway_key")
-    @classmethod
-    def _runway_key(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[!-~]+", value):
-            raise ValueError("has a blank or a character outside ASCII in it, which no header can carry")
         return value
 
     @field_validator("submit_keepalive")
@@ -294,7 +313,12 @@ class Settings(BaseSettings):
         _refuse([*complaints, *_shared(value, info)])
         return value
 
-    @field_validator("callback_secrets")
+    @field_validator("webhook_private_hosts", "webhook_url", "webhook_events")
+    @classmethod
+    def _webhooks(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return env_parsing.of_webhooks(str(info.field_name), value, info.data)
+
+    @field_validator("callback_secrets", "webhook_secrets")
     @classmethod
     def _webhook_secrets(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         complaints = list(dict.fromkeys(filter(None, map(check_secret, value))))
@@ -326,11 +350,12 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Everything that must never appear in a log, a row or an answer."""
-        tokens = (*self.api_keys, *self.cron_secret, *self.callback_secrets, *self.admin_tokens, *self.viewer_tokens)
+        tokens = (secret for name in SECRETS for secret in getattr(self, name))
         urls = filter(None, [self.database_url, self.migrate_database_url])
         passwords = [password for url in urls for password in env_parsing.passwords(url)]
         headers = [part for value in self.custom_headers.values() for part in env_parsing.credentials(value)]
-        places = env_parsing.long_parts(self.heartbeat_url or "", SHORTEST_SECRET)  # a check is known by its address
+        known = (self.heartbeat_url or "", *self.webhook_url)  # who knows such an address may call it
+        places = [part for url in known for part in env_parsing.long_parts(url, SHORTEST_SECRET)]
         proxy = env_parsing.proxy_secrets(self.runway_proxy)
         found = (*tokens, *filter(None, [self.runway_key, self.heartbeat_url]), *places, *headers, *passwords, *proxy)
         return tuple(dict.fromkeys(found))
@@ -343,9 +368,8 @@ class Settings(BaseSettings):
 
 def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
     """A complaint for each setting declared before this one that has a secret of it: each has one purpose."""
-    before = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens")
     others: dict[str, set[str | None]] = {"runway_key": {info.data.get("runway_key")}}
-    others |= {name: set(info.data.get(name) or ()) for name in before if name != info.field_name}
+    others |= {name: set(info.data.get(name) or ()) for name in SECRETS if name != info.field_name}
     for name in ("database_url", "migrate_database_url"):
         others[name] = set(env_parsing.passwords(info.data.get(name) or ""))
     for name in (name for name, secrets in others.items() if secrets & set(value)):

@@ -12,10 +12,10 @@ from service.deadline import Deadline, Wake
 from service.errors import DatabaseUnavailable, NotConfigured
 from service.heartbeat import beating
 from service.logs import VIDEO, as_tick, event, tick_ref
-from service.operations import observe
+from service.operations import delivering, observe
 from service.settings import need
-from service.steps import cancel, intake, mirror, poll, prune, rescue, submit
-from service.store import ticks
+from service.steps import cancel, deliver, intake, mirror, poll, prune, rescue, submit
+from service.store import endpoints, ticks
 from service.store.driver_errors import is_refusal
 from service.store.linked_table import LinkedTable
 from service.store.links import open_links
@@ -27,11 +27,13 @@ log = logging.getLogger(__name__)
 INTAKE_SHARE = 0.5  # of the budget, at most, for rows to take: submitting waits for it
 RESCUE_SHARE = 0.5  # of what is then left
 MIRROR_SECONDS = 5.0  # at least, also if the steps before it have used the budget
+DELIVER_SECONDS = 5.0  # the same
 
 # What a step with nothing to do reports, in the order of the report.
 IDLE: Mapping[str, Counts] = {
     "intake": intake.NOTHING, "rescue": rescue.NOTHING, "cancel": cancel.NOTHING,
-    "submit": submit.NOTHING, "poll": poll.NOTHING, "mirror": mirror.NOTHING, "prune": prune.NOTHING,
+    "submit": submit.NOTHING, "poll": poll.NOTHING, "mirror": mirror.NOTHING,
+    "deliver": deliver.NOTHING, "prune": prune.NOTHING,
 }  # fmt: skip
 
 
@@ -73,6 +75,8 @@ async def tick(
     deadline = _deadline(ctx, started, budget, stopping)
     due = await _due(ctx)
     report = TickReport(tick_ref.get())
+    if due.endpoints:
+        await _name_endpoints(ctx, report)
     tables = await _tables(ctx, report) if due.links else []
     if due.intake:
         await report.step("intake", intake.run_once(ctx, tables, deadline.share(INTAKE_SHARE)))
@@ -93,6 +97,8 @@ async def tick(
             calls.create_task(report.step("poll", poll.run_once(ctx, deadline.whole(), look=look)))
     if tables and _may_be_behind(tables, report):
         await report.step("mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
+    if due.deliver or report.has_done:  # something may just have ended
+        await report.step("deliver", deliver.run_once(ctx, deadline.or_at_least(DELIVER_SECONDS)))
     if due.prune:
         await report.step("prune", prune.run_once(ctx))
     if beside is not None and any((submitted := beside.take()).values()):
@@ -110,6 +116,15 @@ def _deadline(
         hard_stop=None if hard_limit is None else started + hard_limit,
         stopping=stopping,
     )
+
+
+async def _name_endpoints(ctx: Context, report: TickReport) -> None:
+    """Let the table of endpoints say what the settings say. If that fails, the next tick tries again."""
+    try:
+        await endpoints.configure(ctx.database, delivering.configured(ctx.settings))
+    except Exception as exc:
+        event(log, VIDEO, "step_failed", "The endpoints were not written", level=logging.ERROR, trace=True)
+        report.failed("endpoints", exc)
 
 
 async def _tables(ctx: Context, report: TickReport) -> list[LinkedTable]:
@@ -130,7 +145,7 @@ def _may_be_behind(tables: Sequence[LinkedTable], report: TickReport) -> bool:
 async def _due(ctx: Context) -> PendingWork:
     """The steps that have something to do. If that cannot be said, each is tried, and says for itself what it lacks."""
     try:
-        return await pending_work(ctx.database, ctx.settings.video_retention)
+        return await pending_work(ctx.database, ctx.settings.video_retention, delivering.configured(ctx.settings))
     except NotConfigured as exc:
         event(log, VIDEO, "overview_failed", exc.detail, level=logging.ERROR)
         return EVERYTHING

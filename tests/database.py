@@ -22,7 +22,19 @@ PATIENCE_SECONDS = 30  # for connecting and for one statement; a loaded CI machi
 # What is forgotten when a test begins a second time in the same database; links and the plan of maintenance stay.
 TABLES = ", ".join(
     f"taxiway.{name}"
-    for name in ("videos", "submissions", "models", "inbox", "events", "ticks", "search", "rows", "mirror_queue")
+    for name in (
+        "videos",
+        "submissions",
+        "models",
+        "inbox",
+        "events",
+        "ticks",
+        "search",
+        "rows",
+        "mirror_queue",
+        "endpoints",
+        "deliveries",
+    )
 )
 
 T = TypeVar("T")

@@ -39,6 +39,8 @@ def shown(default: object) -> str:
         return str(default).lower()
     if default is None or default in ("", (), {}):
         return "none"
+    if isinstance(default, tuple):
+        return ",".join(default)
     return str(int(default)) if isinstance(default, float) and default.is_integer() else str(default)
 
 

@@ -20,7 +20,8 @@ from service.context import Context
 from service.settings import Settings
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from service.tick import tick
-from tests.database import connected, execute, later
+from tests.database import execute, later
+from tests.kept import asking, going_on
 
 API_KEY = "api-key-for-tests-0001"
 CRON_SECRET = "cron-secret-for-tests-1"
@@ -89,7 +90,8 @@ class World:
     async def later(self, **interval: float) -> None:
         """Let time pass: in the database, here, and at Runway."""
         self.clock.now += timedelta(**interval).total_seconds()
-        await later(self.url, **interval)
+        async with asking(self.url) as connection:
+            await later(connection, **interval)
 
     async def row(self, video_id: UUID) -> asyncpg.Record:
         """The video as the app sees it."""
@@ -97,7 +99,7 @@ class World:
 
     async def rows(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database directly."""
-        async with connected(self.url) as connection:
+        async with asking(self.url) as connection:
             return await connection.fetch(sql, *arguments)
 
     async def ledger(self, video_id: UUID) -> list[asyncpg.Record]:
@@ -133,13 +135,19 @@ async def warm(url: str, size: int, model: str = "gen4_turbo") -> None:
 
 
 @asynccontextmanager
-async def world(url: str, *, options: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[World]:
-    """A Taxiway whose Runway is the simulator, in the same process and on a clock that the test sets."""
+async def world(
+    url: str, *, options: dict[str, Any] | None = None, receiver: Any = None, **changes: Any
+) -> AsyncIterator[World]:
+    """A Taxiway whose Runway is the simulator, in the same process and on a clock that the test sets.
+
+    `receiver`: an ASGI app that gets all its webhooks.
+    """
     clock = Clock()
     runway = create_simulator(SimulatorOptions(**(options or {})), clock=clock, random=Random(7))
     ctx = replace(
         contexts.build(settings(url, **changes)),
         transport=lambda: httpx.ASGITransport(app=runway),
+        webhook_transport=lambda: httpx.ASGITransport(app=receiver),
         now=clock,
         random=lambda: 0.0,
         report_seconds=0.0,  # a test asks again at once, and means now
@@ -150,8 +158,10 @@ async def world(url: str, *, options: dict[str, Any] | None = None, **changes: A
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers)
 
-    async with client(API_KEY) as api, client(CRON_SECRET) as cron, client(None) as anyone:
-        try:
-            yield World(ctx, runway, clock, url, api, cron, anyone)
-        finally:
-            await ctx.database.close()
+    async with (
+        going_on(url, ctx.database),
+        client(API_KEY) as api,
+        client(CRON_SECRET) as cron,
+        client(None) as anyone,
+    ):
+        yield World(ctx, runway, clock, url, api, cron, anyone)

@@ -25,7 +25,7 @@ chosen: ContextVar[Path] = ContextVar("chosen", default=FOLDER)
 TRIES, TRY_SECONDS = 20, 0.01
 # What belongs together is taken together: its tasks are at its own Runway.
 TAKEN = ("database_url", "runway_key", "runway_url")
-SECRETS = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens")
+SECRETS = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "webhook_secrets", "webhook_private_hosts")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service import context as contexts
 from service.commands.console import run
 from service.commands.output import say
 from service.context import Context
@@ -31,6 +32,7 @@ def migrate(
     """Bring the schema taxiway up to date. Safe to repeat. Uses MIGRATE_DATABASE_URL, else DATABASE_URL."""
     from service.installer.migrate import migrate as apply
     from service.installer.view import make_view, remove_view
+    from service.operations import delivering
 
     async def work(ctx: Context) -> None:
         url = installer_url(ctx.settings)
@@ -38,6 +40,8 @@ def migrate(
         print("\n".join(f"applied {name}" for name in done.applied) or "the schema is up to date")
         if done.newer:
             say(f"the database is newer than this version, which can work with it: {', '.join(done.newer)}")
+        await delivering.configure(owner := contexts.build(ctx.settings.model_copy(update={"database_url": url})))
+        await owner.database.close()
         if view:
             await make_view(url)
             print("made the view public.videos")

@@ -75,7 +75,8 @@ async def _watch(ctx: Context, video_id: UUID, every: float, *, as_table: bool) 
 async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each. Its task is polled if that is due."""
     from service.operations.reporting import video_report
-    from service.web.schemas import SubmissionList, VideoView
+    from service.operations.video_view import VideoView
+    from service.web.schemas import SubmissionList
     from service.web.schemas_bulk import EventList
 
     report = await video_report(ctx, video_id)
@@ -102,11 +103,13 @@ def _drawn(whole: dict[str, Any]) -> RenderableType:
                 ("ahead", None if ahead is None else videos_ahead(ahead)),
                 ("progress", None if view["progress"] is None else f"{view['progress']:.0%}"),
                 ("task", " ".join(filter(None, (view["runway_video_id"], view["task_status"])))),
-                ("file", view["video_url"]),
+                *(("file", file["url"]) for file in view["files"]),
                 ("until", view["video_url_expires_at"]),
                 ("operation", view["operation"]),
                 ("input", json.dumps(view["input"], ensure_ascii=False) if view["input"] else None),
                 ("metadata", json.dumps(view["metadata"], ensure_ascii=False) if view["metadata"] else None),
+                *(("warning", warning["message"]) for warning in view["warnings"]),
+                ("group", view["group"]),
                 ("priority", view["priority"]),
                 ("created", f"{view['created_at']} ({ago(view['created_at'])} ago)"),
                 ("run after", view["run_after"] if view["status"] == "queued" else None),

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.doctor import linked_tables
+from service.doctor import linked_tables, webhooks_out
 from service.doctor.checks import Check, CheckStatus, missing, ranked
 from service.doctor.queue import cron, paused_model, queue
 from service.settings import Settings
-from service.store import doctor_queries, link_queries, models, queue_stats
+from service.store import deliveries, doctor_queries, endpoints, link_queries, models, queue_stats
 from service.store.database import Database
+from service.store.endpoints import TroubledEndpoint
 from service.store.link_queries import Troubled
 
 
@@ -26,6 +27,7 @@ class Facts:
     paused: Sequence[Mapping[str, Any]]
     recent: Sequence[Mapping[str, Any]]
     troubled: Sequence[Troubled]
+    endpoints: Sequence[TroubledEndpoint]
     unused: frozenset[str]
 
     @property
@@ -43,6 +45,7 @@ async def facts(database: Database) -> Facts:
         paused=[dict(row) for row in await models.paused(database)],
         recent=recent,
         troubled=await link_queries.troubled(database),
+        endpoints=await endpoints.troubled(database, deliveries.FAILING_AT),
         unused=await unused(database, recent),
     )
 
@@ -63,6 +66,7 @@ def checks(settings: Settings, seen: Facts, now: float) -> list[Check]:
         *queue(seen.report),
         *(paused_model(row, now) for row in seen.paused),
         *linked_tables.troubles(seen.troubled, now),
+        *(webhooks_out.troubled(one, now) for one in seen.endpoints),
     ]
 
 

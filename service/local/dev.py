@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 50
+OWN_HOSTS = ("localhost", "127.0.0.1", "::1")  # webhooks may go to an app on this machine
 SIMULATED_KEY = "key_" + "0" * 128  # in the form of Runway's own; the simulator takes any
 SIMULATOR_PATIENCE_SECONDS = 2
 SIMULATOR_MEMORY = "simulator.json"
@@ -126,7 +127,8 @@ async def _start(stack: AsyncExitStack, settings: Settings, options: Options) ->
     if not settings.database_url:
         own_database = await stack.enter_async_context(_postgres(options))
         settings = _with(settings, database_url=own_database)
-    settings = _with(settings, **kept_secrets(options.data, settings))
+    own = (*settings.webhook_private_hosts, *OWN_HOSTS)
+    settings = _with(settings, **kept_secrets(options.data, settings), webhook_private_hosts=own)
     await migrate(settings.database_url or "")
     if own_database:
         await _view(own_database)

@@ -19,6 +19,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "cron_secret": lambda: token_urlsafe(SECRET_BYTES),
     "callback_secrets": new_secret,
     "admin_tokens": lambda: token_urlsafe(SECRET_BYTES),
+    "webhook_secrets": new_secret,
 }
 
 

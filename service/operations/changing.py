@@ -34,7 +34,9 @@ async def retry(ctx: Context, video_id: UUID, *, consent: bool) -> Video:
 async def cancel(ctx: Context, video_id: UUID) -> Video:
     """Cancel a queued or processing video; the next tick deletes its task. Raises NotFound, and Conflict."""
     await check_visible(ctx, video_id)
-    return await video_rows.cancel(ctx.database, video_id, ctx.actor)
+    video = await video_rows.cancel(ctx.database, video_id, ctx.actor)
+    ctx.outbox.note()
+    return video
 
 
 async def change_many(ctx: Context, action: Action, wanted: Wanted, limit: int, *, dry_run: bool = False) -> Bulk:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from service import ssrf
 from service.context import Context
 from service.errors import InvalidRequest, OverLimit, Problem
 from service.link_requests import checked
 from service.operations import limits
 from service.operations.finalize import now
 from service.runway.catalogue import Request
-from service.store import estimates, link_enqueue, resubmissions, video_rows
+from service.settings import need
+from service.store import deliveries, estimates, link_enqueue, resubmissions, video_rows
 from service.store.estimates import Eta
 from service.store.video_rows import NewVideo
 from service.videos import Video, new_id
@@ -26,16 +30,23 @@ LONGEST_KEY = 255  # characters of an Idempotency-Key
 
 @dataclass(frozen=True)
 class VideoSpec:
-    """What a caller asks for. `input`: Runway's request body; `row`: a linked table and the key of a row in it."""
+    """What a caller asks for. `operation` None: inferred from `input`, Runway's request body.
 
-    operation: str
+    `lenient`: the fields beside it that are sent as the model's own, where it has them (runway/lenient.py); `count`:
+    above 1 it asks for a group (groups.py); `row`: a linked table and the key of a row in it.
+    """
+
+    operation: str | None
     input: dict[str, Any]
+    lenient: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
     run_after: datetime | None = None
     expires_at: datetime | None = None
     metadata: dict[str, Any] | None = None
     user_id: str | None = None
+    count: int = 1
     row: tuple[str, str] | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,11 @@ class IdempotencyKey:
 
 
 def canonical_hash(body: dict[str, Any]) -> str:
-    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter."""
+    """A hash by which two bodies with the same Idempotency-Key are compared; the order of fields does not matter.
+
+    Nor does where the end is to be reported: a caller that waits a second time waits at another address.
+    """
+    body = {name: value for name, value in body.items() if name != "webhook_url"}
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -75,9 +90,20 @@ async def enqueue(
     """Queue what is asked for; (the video, whether it is new: a request that is repeated returns the first one's).
 
     `source`: the video that this one is made from; if that may have been charged, it takes `consent` to pay a second
-    time. Raises InvalidRequest, OverLimit, and Conflict without that consent, or if the linked row has a video.
+    time. A repeat with another `webhook_url` is reported there, at once if the video has ended. Raises InvalidRequest,
+    OverLimit, NotConfigured, and Conflict without that consent, or if the linked row has a video.
     """
     new = build(ctx, spec, key)
+    video, is_new = await _stored(ctx, spec, new, source, consent=consent)
+    url = new.webhook_url
+    if not is_new and url is not None and await deliveries.redirect(ctx.database, video.id, url):
+        ctx.outbox.note()
+    return video, is_new
+
+
+async def _stored(
+    ctx: Context, spec: VideoSpec, new: NewVideo, source: UUID | None, *, consent: bool
+) -> tuple[Video, bool]:
     try:
         await limits.check_queue(ctx)
         await limits.check_credits(ctx, new.quoted_credits)
@@ -111,6 +137,7 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
         prompt=request.input.get("promptText"),
         image_url=_image_address(request.input),
         metadata=spec.metadata,
+        warnings=[asdict(warning) for warning in request.warnings],
         priority=spec.priority,
         run_after=spec.run_after,
         expires_at=spec.expires_at,
@@ -118,13 +145,24 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
         idempotency_key=key.stored if key else None,
         request_hash=key.request_hash if key else None,
         actor=ctx.actor,
+        webhook_url=_checked_address(ctx, spec.webhook_url),
     )
+
+
+def _checked_address(ctx: Context, url: str | None) -> str | None:
+    """An address to which webhooks may go. Raises InvalidRequest, and NotConfigured if nothing could sign them."""
+    if url is None:
+        return None
+    need(ctx.settings, "webhook_secrets")
+    if why := ssrf.complaint(url, ctx.settings.webhook_private_hosts, any_port=True):
+        raise InvalidRequest([Problem("/webhook_url", f"{why}: it must be a public https address")])
+    return url
 
 
 def price(ctx: Context, spec: VideoSpec) -> Request:
     """What would be sent to Runway, and the most that it can cost. Raises InvalidRequest with every problem."""
     sent_at = max(filter(None, (now(ctx), spec.run_after)))
-    request = checked(spec.operation, spec.input, ctx.settings, sent_at)
+    request = checked(spec.operation, spec.input, ctx.settings, sent_at, spec.lenient)
     if spec.expires_at and spec.run_after and spec.expires_at <= spec.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
     return request
@@ -132,16 +170,17 @@ def price(ctx: Context, spec: VideoSpec) -> Request:
 
 @dataclass(frozen=True)
 class Quote:
-    """What a video would be sent as, what it would cost at most, and how long recent ones of its model took."""
+    """What a video would be sent as, what all of a group would cost at most, and how long recent ones took."""
 
     request: Request
+    credits: Decimal
     eta: Eta | None
 
 
 async def quote(ctx: Context, spec: VideoSpec) -> Quote:
     """Price a request, and say how long it may take. Raises InvalidRequest, as to enqueue it would."""
     request = price(ctx, spec)
-    return Quote(request, await estimates.eta(ctx.database, request.model))
+    return Quote(request, request.quoted_credits * spec.count, await estimates.eta(ctx.database, request.model))
 
 
 def _image_address(body: dict[str, Any]) -> str | None:

@@ -152,6 +152,7 @@ async def finalize(ctx: Context, results: list[PollResult]) -> set[UUID]:
             words = f"Finished: status {result.next_status}" + (
                 f", {result.error_message}" if result.error_message else ""
             )
+            ctx.outbox.note()
             event(log, VIDEO, "finished", words, video=result.video_id, task=result.task_id)
     return changed
 

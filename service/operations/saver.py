@@ -137,6 +137,8 @@ class Saver:
             bound=submission.quoted_credits, settings=self._ctx.settings, random=self._ctx.random(),
         )  # fmt: skip
         self.counts[outcome.kind.value] += 1
+        if decision.next_status.terminal:
+            self._ctx.outbox.note()
         row = as_outcome_row(submission.submission_id, submission.video_id, outcome, decision)
         (batch.last if decision.pause is not None or outcome.kind is Kind.UNKNOWN else batch.rows).append(row)
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+import asyncpg
+
 from service.store.database import Database
+from service.store.recordset import as_records
 
 PAGE = 1000
 
@@ -18,13 +22,12 @@ PAGE = 1000
 # the dearest of the others is taken as the one that was wanted.
 _AUDIT = """
 WITH entry AS (
-    SELECT s.*, CASE WHEN s.outcome IN ('not_sent', 'rejected') THEN 0
+    SELECT s.*, {key} AS key, CASE WHEN s.outcome IN ('not_sent', 'rejected') THEN 0
                      ELSE COALESCE(s.cost_credits, s.estimated_credits, s.quoted_credits, 0) END AS most,
            s.outcome = 'accepted' AND s.error IS NOT NULL AS failed
-    FROM taxiway.submissions s
-    WHERE s.video_id = ANY(ARRAY({videos}))
+    FROM {ledger}
 )
-SELECT e.video_id, min(v.status) AS status, count(*) AS submissions,
+SELECT e.key, e.video_id, min(v.status) AS status, count(*) AS submissions,
        count(*) FILTER (WHERE e.outcome = 'accepted') AS tasks,
        COALESCE(sum(e.cost_credits), 0) AS paid, sum(e.most) AS most,
        COALESCE(sum(e.most) FILTER (WHERE e.failed), 0) AS wasted,
@@ -33,15 +36,28 @@ SELECT e.video_id, min(v.status) AS status, count(*) AS submissions,
        bool_or(e.outcome = 'unknown') AS unknown,
        bool_or(e.consent IS NOT NULL) AS consented
 FROM entry e LEFT JOIN taxiway.videos v ON v.id = e.video_id
-GROUP BY e.video_id ORDER BY e.video_id
+GROUP BY e.key, e.video_id ORDER BY e.video_id
 """
+_OF_THESE = "taxiway.submissions s WHERE s.video_id = ANY(ARRAY({videos}))"
 _AUDIT_PAGE = _AUDIT.format(
-    videos="""
+    key="NULL",
+    ledger=_OF_THESE.format(
+        videos="""
         SELECT DISTINCT video_id FROM taxiway.submissions
         WHERE ($1::uuid IS NULL OR video_id > $1) AND ($2::uuid IS NULL OR video_id = $2)
         ORDER BY video_id LIMIT $3"""
+    ),
 )
-_AUDIT_THESE = _AUDIT.format(videos="SELECT CAST(value AS uuid) FROM jsonb_array_elements_text($1::jsonb)")
+_AUDIT_THESE = _AUDIT.format(
+    key="NULL",
+    ledger=_OF_THESE.format(videos="SELECT CAST(value AS uuid) FROM jsonb_array_elements_text($1::jsonb)"),
+)
+# Of creates that were permitted until some time each: a delivery of then says nothing of what came after it.
+_AUDIT_UNTIL = _AUDIT.format(
+    key="w.key",
+    ledger="""jsonb_to_recordset($1::jsonb) AS w(key bigint, video_id uuid, until timestamptz)
+        JOIN taxiway.submissions s ON s.video_id = w.video_id AND s.opened_at <= w.until""",
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,13 @@ class Audit:
     under_way: bool
     unknown: bool
     consented: bool
+
+    @property
+    def charge(self) -> str:
+        """The account in a word: 'paid', 'nothing', or 'unknown' while that may still change."""
+        if self.under_way or self.unknown:
+            return "unknown"
+        return "paid" if self.most else "nothing"
 
     @property
     def verdict(self) -> str:
@@ -112,7 +135,7 @@ async def audits(database: Database, video_id: UUID | None = None) -> AsyncItera
     while True:
         rows = await database.fetch(_AUDIT_PAGE, after, video_id, PAGE)
         for row in rows:
-            yield Audit(**row)
+            yield _audit(row)
         if len(rows) < PAGE:
             return
         after = rows[-1]["video_id"]
@@ -121,7 +144,27 @@ async def audits(database: Database, video_id: UUID | None = None) -> AsyncItera
 async def of_videos(database: Database, ids: Sequence[UUID]) -> dict[UUID, Audit]:
     """The accounts of these videos, those without a submission left out."""
     rows = await database.fetch(_AUDIT_THESE, json.dumps([str(one) for one in ids]))
-    return {row["video_id"]: Audit(**row) for row in rows}
+    return {row["video_id"]: _audit(row) for row in rows}
+
+
+@dataclass(frozen=True)
+class Until:
+    """A video, and until when creates of it count; `key`: of the caller's."""
+
+    key: int
+    video_id: UUID
+    until: datetime
+
+
+async def until(database: Database, wanted: Sequence[Until]) -> dict[tuple[int, UUID], Audit]:
+    """By key and video, what the creates until then came to, as it is known now."""
+    rows = await database.fetch(_AUDIT_UNTIL, as_records(wanted))
+    known = {(row["key"], row["video_id"]): _audit(row) for row in rows}
+    return {(one.key, one.video_id): known.get((one.key, one.video_id)) or nothing(one.video_id) for one in wanted}
+
+
+def _audit(row: asyncpg.Record) -> Audit:
+    return Audit(**{name: value for name, value in row.items() if name != "key"})
 
 
 def _plain(amount: Decimal) -> str:

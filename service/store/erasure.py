@@ -7,6 +7,8 @@ Where a user's words can stand, and what becomes of them:
 * `search`: the row is deleted.
 * `submissions`: `error`, which may quote the prompt, becomes ERASED_WORDS: that a task ended without a file is a fact
   of the ledger. `unsaved`, an answer that waits for its video, is waited for.
+* `deliveries`: what was noted of the video, and what receivers answered, goes; so does an address that came with it.
+  What is still due is not sent any more; that of its group neither.
 * `rows`: `error`, the words of an app's trigger, becomes NULL. The app's own row is not touched.
 
 No other table has any: `events` holds ids, codes and numbers, `inbox` a hash of each body, `models`, `ticks` and
@@ -29,8 +31,8 @@ from service.store.database import Database, Raw
 from service.store.video_rows import CANCEL, LOCK_MILLISECONDS
 
 ERASED = (
-    "user_id", "prompt", "image_url", "metadata", "input", "error_code", "error_message", "output", "video_url",
-    "video_url_expires_at",
+    "user_id", "prompt", "image_url", "metadata", "warnings", "input", "error_code", "error_message", "output",
+    "video_url", "video_url_expires_at", "webhook_url",
 )  # fmt: skip
 ERASED_WORDS = "erased"
 # A linked table is shown the end of a video before that is erased. A row that refuses for longer keeps what it says.
@@ -99,6 +101,13 @@ WITH quiet AS MATERIALIZED (
     UPDATE taxiway.rows r SET mirrored_version = f.version, due_at = NULL, tries = 0, sqlstate = NULL, error = NULL,
         refused_at = NULL
     FROM free f WHERE r.video_id = f.id
+), told AS (
+    UPDATE taxiway.deliveries d SET snapshot = NULL, attempts = '[]', leased_until = NULL,
+        url = CASE WHEN d.endpoint_id IS NULL THEN '' ELSE d.url END,
+        state = CASE WHEN d.state = 'due' THEN 'dropped' ELSE d.state END,
+        ended_at = COALESCE(d.ended_at, taxiway.now())
+    WHERE d.video_id = ANY(ARRAY(SELECT id FROM free))
+       OR d.group_id = ANY(ARRAY(SELECT g.group_id FROM taxiway.videos g WHERE g.id IN (SELECT id FROM free)))
 ), v AS (
     UPDATE taxiway.videos v SET status = 'erased', erase_requested_at = NULL, link_id = NULL,
         updated_at = taxiway.now(),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.store.database import Database
+from service.store.endpoints import DIFFERS, Configured
 from service.store.predicates import FOR_INTAKE, UNCONSENTED
+from service.store.recordset import as_records
 from service.store.retention import DUE, KEEP_DAYS
 
 # What each step begins with, as the question whether there is any of it. What is open in the ledger is compared with
@@ -33,8 +36,11 @@ SELECT
             WHERE status = 'processing' AND runway_video_id IS NOT NULL
               AND COALESCE(poll_after, '-infinity') <= taxiway.now()) AS poll,
     EXISTS (SELECT FROM taxiway.submissions WHERE look_due <= taxiway.now()) AS look,
+    EXISTS (SELECT FROM taxiway.deliveries WHERE state = 'due' AND due_at <= taxiway.now()) AS deliver,
+    {DIFFERS.format(given="$2")} AS endpoints,
     EXISTS (SELECT FROM taxiway.ticks WHERE started_at < taxiway.now() - interval '{KEEP_DAYS} days')
     OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < taxiway.now() - interval '{KEEP_DAYS} days')
+    OR (SELECT created_at FROM taxiway.deliveries ORDER BY id LIMIT 1) < taxiway.now() - interval '{KEEP_DAYS} days'
     OR {DUE.format(retention="$1::float8")} AS prune
 """
 
@@ -43,7 +49,7 @@ SELECT
 class PendingWork:
     """The steps that have something to do. To claim is as cheap as to ask, so submit always does; `probe` is its.
 
-    `look`: of the poll step, tasks that had vanished.
+    `look`: of the poll step, tasks that had vanished; `endpoints`: the settings name others than the table.
     """
 
     intake: bool
@@ -53,16 +59,31 @@ class PendingWork:
     probe: bool
     poll: bool
     look: bool
+    deliver: bool
+    endpoints: bool
     prune: bool
 
 
 EVERYTHING = PendingWork(
-    intake=True, links=True, rescue=True, cancel=True, probe=True, poll=True, look=True, prune=True
+    intake=True,
+    links=True,
+    rescue=True,
+    cancel=True,
+    probe=True,
+    poll=True,
+    look=True,
+    deliver=True,
+    endpoints=True,
+    prune=True,
 )
 
 
-async def pending_work(database: Database, video_retention: float | None = None) -> PendingWork:
-    """What there is to do now. `video_retention`: seconds after which videos that ended are removed, if ever."""
-    row = await database.fetchrow(_PENDING_WORK, video_retention)
+async def pending_work(
+    database: Database, video_retention: float | None = None, named: Sequence[Configured] = ()
+) -> PendingWork:
+    """What there is to do now. `video_retention`: seconds after which videos that ended are removed, if ever;
+    `named`: the endpoints that the settings name.
+    """
+    row = await database.fetchrow(_PENDING_WORK, video_retention, as_records(named))
     assert row is not None  # noqa: S101  # a SELECT without FROM has one row
     return PendingWork(**row)

@@ -47,9 +47,29 @@ _PRUNE_INBOX = Choosing(
 )
 
 
+# Of what is to be delivered, the oldest: what ended goes, what is due until now is given up, and goes with the next.
+_OLD_DELIVERIES = f"""
+    SELECT id FROM taxiway.deliveries WHERE created_at < taxiway.now() - make_interval(days => $1) {ONLY}
+    ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"""
+_PRUNE_DELIVERIES = Choosing(
+    "prune_deliveries",
+    f"""
+WITH old AS MATERIALIZED ({_OLD_DELIVERIES}), given_up AS (
+    UPDATE taxiway.deliveries SET state = 'failed', ended_at = taxiway.now(), leased_until = NULL
+    WHERE id IN (SELECT id FROM old) AND state = 'due'
+)
+DELETE FROM taxiway.deliveries WHERE id IN (SELECT id FROM old) AND state <> 'due'
+""",
+    f"WITH old AS MATERIALIZED ({_OLD_DELIVERIES}) SELECT id, NULL::uuid FROM old",
+    "id",
+    key_type="bigint",
+)
+
+
 async def prune(database: Database, limit: int, parking: Parking = RAISE) -> int:
-    """Remove ticks and callbacks older than KEEP_DAYS, at most `limit` of each; how many."""
+    """Remove ticks, callbacks and deliveries older than KEEP_DAYS, at most `limit` of each; how many."""
     ticks = await batches.execute(database, _PRUNE_TICKS, KEEP_DAYS, limit, parking=parking)
+    ticks += await batches.execute(database, _PRUNE_DELIVERIES, KEEP_DAYS, limit, parking=parking)
     return ticks + await batches.execute(database, _PRUNE_INBOX, KEEP_DAYS, limit, parking=parking)
 
 
@@ -224,6 +244,7 @@ WITH turn AS MATERIALIZED (
       AND v.status IN ('completed', 'failed', 'cancelled', 'erased') AND v.erase_requested_at IS NULL
       AND NOT EXISTS (SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND s.settled_at IS NULL)
       AND NOT EXISTS (SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)
+      AND NOT EXISTS (SELECT FROM taxiway.deliveries d WHERE d.video_id = v.id AND d.state = 'due')
       AND (v.link_id IS NULL OR NOT EXISTS (
           SELECT FROM taxiway.rows r WHERE r.video_id = v.id AND r.mirrored_version < v.version)) {ONLY}
     ORDER BY v.finished_at LIMIT $2 FOR UPDATE OF v SKIP LOCKED
@@ -234,6 +255,8 @@ _REST = f"""
     WHERE name = 'removal' AND EXISTS (SELECT FROM turn)"""
 _REMOVE_OLD = """, searched AS (
     DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
+), told AS (
+    DELETE FROM taxiway.deliveries WHERE video_id = ANY(ARRAY(SELECT id FROM old))
 )"""
 _DELETE = """
 DELETE FROM taxiway.videos WHERE id = ANY(ARRAY(SELECT id FROM old))

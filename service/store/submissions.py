@@ -20,6 +20,7 @@ from service.errors import StatementRefused
 from service.store import batches
 from service.store.batches import RAISE, Parking, Refusal
 from service.store.database import Database, Queries
+from service.store.deliveries import NOTE_UNDER_WAY
 from service.store.driver_errors import LOCK_NOT_AVAILABLE, is_refusal, sqlstate
 from service.store.durable import durably
 from service.store.recordset import as_records
@@ -123,7 +124,8 @@ WITH answer AS (
         OR c.stand = 'waits' AND c.outcome IN ('not_sent', 'rejected') AND v.status = 'failed'
            AND NOT EXISTS (SELECT FROM taxiway.submissions o WHERE o.video_id = v.id AND o.id <> c.submission_id
                            AND o.settled_at IS NULL AND o.consent IS NULL))
-    RETURNING v.id
+    RETURNING v.id, v.round, v.submitted_at
+), told AS ({under_way}
 ), noted AS (
     INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code, credits, detail)
     SELECT c.video_id, c.submission_id, k.kind, $2,
@@ -165,6 +167,14 @@ WHERE (SELECT count(*) FROM free) < (SELECT count(*) FROM answer)
 """
 
 
+_UNDER_WAY = NOTE_UNDER_WAY.format(
+    event="video.processing",
+    source="""
+        SELECT m.id, m.round, c.task_id, 'PENDING' AS task_status, NULL::real AS progress, m.submitted_at
+        FROM moved m JOIN closed c ON c.video_id = m.id WHERE c.outcome = 'accepted'""",
+)
+
+
 def _saving(guard: Guard, *, pass_over: bool) -> str:
     """The statement; `pass_over`: held rows of the ledger, at once."""
     return _SAVE.format(
@@ -172,6 +182,7 @@ def _saving(guard: Guard, *, pass_over: bool) -> str:
         guard=guard.value,
         unknown=FailureCode.SUBMISSION_UNKNOWN,
         first_poll=FIRST_POLL_SECONDS,
+        under_way=_UNDER_WAY,
         outcome_kind="$3::text" if guard is Guard.UNSAVED else _OUTCOME_KIND,
         patience="" if pass_over else _PATIENCE,
         free=_FREE.format(guard=guard.value) if pass_over else "",

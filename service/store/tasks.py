@@ -14,6 +14,7 @@ import asyncpg
 from service.store import batches
 from service.store.batches import ONLY, RAISE, Choosing, Parking
 from service.store.database import Database
+from service.store.deliveries import NOTE_UNDER_WAY
 from service.store.recordset import as_records
 from service.store.video_rows import COLUMNS
 from service.videos import Video
@@ -155,6 +156,14 @@ class PollResult:
     vanished: bool = False
 
 
+_UNDER_WAY = NOTE_UNDER_WAY.format(
+    event="video.progress",
+    source="""
+        SELECT m.id, m.round, m.runway_video_id AS task_id, m.task_status, m.progress, m.submitted_at
+        FROM moved m JOIN seen s ON s.video_id = m.id
+        WHERE s.next_status = 'processing' AND m.updated_at = taxiway.now()""",
+)
+
 # Finalize: the only statement that ends a video because of what Runway says. Fenced by the task's id, so it can come
 # from the callback, the poller and a late answer, in any order and any number of times. A video that another
 # transaction holds, or whose entry in the ledger is held, is passed over; its turn comes again. The ledger follows in
@@ -193,7 +202,8 @@ WITH seen AS (
     WHERE v.id = s.video_id AND v.runway_video_id = s.task_id AND v.id = ANY(ARRAY(SELECT id FROM held))
       AND (v.id = ANY(ARRAY(SELECT video_id FROM free)) OR NOT EXISTS (
           SELECT FROM taxiway.submissions b WHERE b.video_id = v.id AND b.task_id = v.runway_video_id OFFSET 0))
-    RETURNING v.id, v.task_retries
+    RETURNING v.id, v.task_retries, v.round, v.runway_video_id, v.task_status, v.progress, v.submitted_at, v.updated_at
+), told AS ({_UNDER_WAY}
 ), booked AS (
     UPDATE taxiway.submissions b SET
         task_status = COALESCE(s.task_status, b.task_status), cost_credits = COALESCE(s.cost_credits, b.cost_credits),

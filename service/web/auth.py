@@ -62,6 +62,12 @@ def name_of(request: Request) -> str | None:
     return key.name if key is not None and key.is_named else None
 
 
+def is_viewer(request: Request) -> bool:
+    """Whether the request bears a token with read-only access."""
+    key: Key | None = request.scope.get(_BEARER)
+    return key is not None and key in context_of(request).settings.viewer_tokens
+
+
 def authorize(request: Request, access: Access) -> Context:
     """Let the request pass if it shows the credentials of `access`: the context in the name of its token.
 
@@ -117,6 +123,15 @@ def matches(token: str, accepted: Sequence[str]) -> bool:
 @lru_cache(maxsize=64)  # of what the settings hold, never of what a caller sends
 def _digest(accepted: str) -> bytes:
     return hashlib.sha256(accepted.encode()).digest()
+
+
+def would_allow(request: Request, access: Access) -> bool:
+    """Whether the token that the request bears would be let in by this `access` as well."""
+    try:
+        key = _key(request, access.settings)
+    except NotConfigured:
+        return False
+    return key is not None and bool(getattr(key, access.may))
 
 
 def has_token(request: Request, access: Access) -> bool:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import version_of_package
 from service.context import Context
 from service.docs import no_such_page, pages, read
 from service.web import openapi
@@ -106,7 +107,7 @@ async def show_page(_ctx: Context, request: Request) -> Response:
         raise missing from None
     return base.render(
         request, "documentation.html", page=found, content=markdown.render(found.text), pages=pages(),
-        version=openapi.version_of_package(),
+        version=version_of_package(),
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.context import Context
-from service.web.auth import Access, authorize
+from service.operations import delivering
+from service.web.auth import Access, authorize, is_viewer
 from service.web.request_limits import ORDINARY
 
 JSON = "application/json"
@@ -54,6 +55,7 @@ class Endpoint:
     problems: tuple[int, ...] = ()
     kind: str = ORDINARY  # among which requests it counts (service/web/request_limits.py)
     also: tuple[str, ...] = ()  # other spellings of the path
+    delivers: bool = True  # webhooks that are due, inside the request of a caller that was let in
 
     @property
     def methods(self) -> list[str]:
@@ -77,8 +79,26 @@ class Endpoint:
         return sorted(found)
 
     async def __call__(self, request: Request) -> Response:
-        """Let the caller in, and answer. Raises Unauthorized, Forbidden and NotConfigured."""
-        return await self.handler(authorize(request, self.access), request)
+        """Let the caller in, do what is asked, deliver what is due, and answer. Raises Unauthorized, Forbidden and
+        NotConfigured.
+        """
+        ctx = authorize(request, self.access)
+        if not self._may_deliver(request):
+            return await self.handler(ctx, request)
+        await delivering.configure(ctx)
+        response = await self.handler(ctx, request)
+        await delivering.within_request(ctx)
+        return response
+
+    def _may_deliver(self, request: Request) -> bool:
+        is_let_in = bool(self.access.settings) and not self.access.is_signed
+        return self.delivers and is_let_in and request.method in ("GET", "POST") and not is_viewer(request)
+
+
+def stopping_of(request: Request) -> Callable[[], bool]:
+    """Whether this process is to stop, for a request that takes its time; never, where no server of ours says it."""
+    stopping: Callable[[], bool] = getattr(request.app.state, "stopping", lambda: False)
+    return stopping
 
 
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:

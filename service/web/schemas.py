@@ -5,32 +5,33 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    RootModel,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    field_validator,
+)
 
 from service.operations.enqueuing import VideoSpec
+from service.operations.groups import LARGEST_GROUP
 from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
-from service.operations.waiting import Reason, Waiting
+from service.operations.video_view import Credits, Schema, State, VideoView
+from service.runway import lenient as lenient_fields
 from service.store.search import Wanted
-from service.videos import Video
 
 LARGEST_METADATA_BYTES = 16_000
 FIRST_YEAR, LAST_YEAR = 1970, 2199  # what is counted on from here must stay inside Python's calendar
-Credits = Annotated[float | None, Field(description="Runway's credits; 1 credit is $0.01")]
 
 
-State = Literal["queued", "processing", "completed", "failed", "cancelled"]
 PlainText = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
-
-
-class Schema(BaseModel):
-    """What comes in or goes out over HTTP. Built with its first use: the process starts sooner without."""
-
-    model_config = ConfigDict(defer_build=True)
 
 
 class RowReference(Schema):
@@ -47,21 +48,36 @@ class VideoRequest(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    operation: str = Field("image_to_video", description="Runway's operation")
+    operation: str | None = Field(None, description="Runway's operation; inferred from the input unless given")
     input: dict[str, Any] = Field(
         description="Runway's own request body; `model`, `ratio` and `duration` have defaults"
+    )
+    aspect_ratio: PlainText | None = Field(None, description="such as 16:9; sent as a ratio that the model has")
+    resolution: PlainText | None = Field(None, description="such as 1280x720 or 720p; the same")
+    fps: StrictInt | StrictFloat | None = Field(None, description="frames a second; a warning where a model has none")
+    generate_audio: StrictBool | None = Field(None, description="with sound; a warning where a model has none")
+    references: list[Any] | None = Field(
+        None, min_length=1, max_length=20, description="images to go by; a warning where a model takes none"
     )
     priority: int = Field(0, ge=-100, le=100, description="higher is submitted first")
     run_after: AwareDatetime | None = Field(None, description="not submitted before this time")
     expires_at: AwareDatetime | None = Field(None, description="fails as EXPIRED if still queued by then")
     metadata: dict[str, Any] | None = Field(None, description="yours; returned as it came")
     user_id: PlainText | None = Field(None, description="whose video it is, in your words")
+    webhook_url: str | None = Field(
+        None,
+        max_length=2000,
+        description="an address to which its end is reported; see `taxiway docs webhooks`",
+    )
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
+    count: int = Field(1, ge=1, le=LARGEST_GROUP, strict=True, description="so many videos of this request: a group")
 
     def spec(self) -> VideoSpec:
         """The same for `operations.enqueuing`."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        lenient = {name: values.pop(name) for name in lenient_fields.NAMES}
         row = None if self.row is None else (self.row.link, self.row.id)
-        return VideoSpec(**{name: getattr(self, name) for name in type(self).model_fields if name != "row"}, row=row)
+        return VideoSpec(**(values | {"row": row, "lenient": lenient}))
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -102,12 +118,13 @@ class ListQuery(Schema):
     model: PlainText | None = Field(None, description="a model of Runway's")
     error_code: PlainText | None = Field(None, description="a reason")
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
+    group: UUID | None = Field(None, description="of the videos of one request")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
 
     def wanted(self) -> Wanted:
         """The filters, for the store."""
-        return Wanted(self.status, self.model, self.error_code, self.q)
+        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group)
 
     def before(self) -> tuple[datetime, UUID] | None:
         """Where the page begins; None for the first one."""
@@ -145,67 +162,18 @@ def position(cursor: str) -> tuple[datetime, UUID]:
         raise ValueError("the time is beyond the calendar") from exc
 
 
-class Failure(Schema):
-    """Why a video failed, or waits."""
+class GroupView(Schema):
+    """The videos of one request with a count above 1. GET /videos?group= reads them."""
 
-    code: str | None = Field(description="Taxiway's reason, or Runway's failureCode")
-    message: str | None = Field(description="for people")
-
-
-class WaitingView(Schema):
-    """What a video waits for."""
-
-    reason: Reason = Field(description="a word for programs")
-    detail: str = Field(description="a sentence for people")
-    until: datetime | None = Field(description="when it goes on, if that is known")
-    ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
+    group: UUID
+    size: int
+    videos: list[VideoView]
 
 
-class VideoView(Schema):
-    """A video."""
+class Enqueued(RootModel[VideoView | GroupView]):
+    """A video; with a count above 1 a group of them."""
 
-    id: UUID
-    status: State
-    operation: str | None
-    model: str | None
-    input: dict[str, Any] | None = Field(description="data URIs are shortened")
-    metadata: Any
-    priority: int
-    run_after: datetime
-    expires_at: datetime | None
-    runway_video_id: str | None = Field(description="the task at Runway")
-    task_status: str | None
-    progress: float | None
-    error: Failure | None
-    waiting: WaitingView | None = Field(description="why it is still queued, or not yet begun by Runway")
-    quoted_credits: Credits = None
-    cost_credits: Credits = None
-    file: str | None = Field(description="redirects to a live URL of the video, for as long as Runway has it")
-    video_url: str | None = Field(description="Runway's URL; dies at video_url_expires_at")
-    video_url_expires_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-    submitted_at: datetime | None
-    finished_at: datetime | None
-
-    @classmethod
-    def of(cls, video: Video, waiting: Waiting | None = None) -> VideoView:
-        """The public view of a row. `waiting`: what `operations.waiting` says of it."""
-        has_error = video.error_code or video.error_message
-        return cls(
-            **{name: getattr(video, name) for name in _SAME},
-            status=video.status.value,
-            input=shortened(video.input),
-            error=Failure(code=video.error_code, message=video.error_message) if has_error else None,
-            waiting=WaitingView(**vars(waiting)) if waiting else None,
-            quoted_credits=_number(video.quoted_credits),
-            cost_credits=_number(video.cost_credits),
-            file=f"/videos/{video.id}/file" if video.video_url else None,
-        )
-
-
-_DIFFERENT = {"status", "input", "error", "waiting", "quoted_credits", "cost_credits", "file"}
-_SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
+    model_config = ConfigDict(defer_build=True)
 
 
 class VideoPage(Schema):
@@ -291,18 +259,3 @@ class ProblemView(Schema):
     title: str
     status: int
     detail: str
-
-
-def _number(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount)
-
-
-def shortened(value: Any) -> Any:
-    """The same JSON value with the contents of data URIs cut out."""
-    if isinstance(value, dict):
-        return {key: shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [shortened(inner) for inner in value]
-    if isinstance(value, str) and value.startswith("data:"):
-        return value.partition(",")[0][:100] + ",[…]"
-    return value

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from service.operations.accounting import Spending
+from service.operations.video_view import Schema
 from service.runway.account import Account
 from service.store.throughput import BUCKETS, Bucket, Span
-from service.web.schemas import PlainText, Schema
+from service.web.schemas import PlainText
 
 LONGEST_PAUSE_SECONDS = 31 * 86_400.0
 Seconds = Annotated[float | None, Field(description="seconds; null if there was nothing")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from uuid import UUID
@@ -11,15 +12,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.context import Context
 from service.errors import NotFound
-from service.operations import changing, enqueuing, erasing, reading, reporting
-from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
+from service.operations import changing, enqueuing, erasing, following, groups, reading, reporting
+from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey, VideoSpec
 from service.videos import Video
-from service.web import bodies
-from service.web.auth import name_of
-from service.web.endpoint import Parameter
-from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
+from service.web import bodies, prefer
+from service.web.auth import CREATE, name_of, would_allow
+from service.web.endpoint import Parameter, stopping_of
+from service.web.schemas import GroupView, ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
 from service.web.schemas_bulk import ErasureView, EventList
-from service.web.views import view
+from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 IDEMPOTENCY_KEY = Parameter(
@@ -29,14 +30,50 @@ IDEMPOTENCY_KEY = Parameter(
 
 
 async def enqueue(ctx: Context, request: Request) -> Response:
-    """POST /videos"""
+    """POST /videos: with `Prefer: wait=N` it also submits and follows it, until it has ended or N seconds are over."""
+    started = ctx.monotonic()
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
     spec = bodies.validated(VideoRequest, value).spec()
-    video, _is_new = await enqueuing.enqueue(ctx, spec, key)
+    if spec.count > 1:
+        return await _enqueue_group(ctx, spec, key)
+    video, is_new = await enqueuing.enqueue(ctx, spec, key)
     headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
-    return _json(await _body(ctx, video), status_code=202, headers=headers)
+    if not is_new:
+        headers["Idempotent-Replayed"] = "true"
+    seconds = await _wait_seconds(ctx, request, video)
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+        async with request.app.state.waiters:
+            video = await _follow(ctx, request, video, started, seconds)
+    elif ctx.settings.submit_on_post:
+        video = await _follow(ctx, request, video, started, 0)
+    has_ended = seconds is not None and video.status.terminal
+    return _json(await _body(ctx, video), status_code=200 if has_ended else 202, headers=headers)
+
+
+async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | None:
+    """How long to wait for the video, if the client prefers that; None for one of later, and if too many wait."""
+    waiters: asyncio.Semaphore = request.app.state.waiters
+    wanted = prefer.wait_seconds(request.headers.getlist("prefer"))
+    if not wanted or waiters.locked() or await following.is_scheduled(ctx, video):
+        return None
+    return following.wait_seconds(ctx, wanted)
+
+
+async def _follow(ctx: Context, request: Request, video: Video, started: float, seconds: int) -> Video:
+    """The video, submitted in its turn and followed for so many seconds from the time at which the request began."""
+    return await following.follow(ctx, video, following.request_deadline(ctx, started, seconds, stopping_of(request)))
+
+
+async def _enqueue_group(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None) -> Response:
+    group, is_new = await groups.enqueue(ctx, spec, key)
+    shown = GroupView(group=group.id, size=group.size, videos=await views(ctx, group.videos))
+    headers = {"Location": f"/videos?group={group.id}", "Retry-After": POLL_AFTER_SECONDS}
+    if not is_new:
+        headers["Idempotent-Replayed"] = "true"
+    return _json(shown.model_dump_json().encode(), status_code=202, headers=headers)
 
 
 async def listing(ctx: Context, request: Request) -> Response:
@@ -61,8 +98,10 @@ def video_id(text: str) -> UUID:
 
 
 async def read(ctx: Context, request: Request) -> Response:
-    """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
-    video = await reading.read(ctx, video_id_of(request))
+    """GET /videos/{id}: polls the task if that is due, and submits the video in its turn for a caller who may create
+    one, so that a client need not wait for the cron. HEAD does neither.
+    """
+    video = await _read(ctx, request)
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -71,6 +110,16 @@ async def read(ctx: Context, request: Request) -> Response:
     if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     return _json(body, headers=headers)
+
+
+async def _read(ctx: Context, request: Request) -> Video:
+    video_id = video_id_of(request)
+    if request.method == "HEAD":
+        return await reading.find(ctx, video_id)
+    if not would_allow(request, CREATE):
+        return await reading.read_with_files(ctx, video_id)
+    deadline = following.request_deadline(ctx, ctx.monotonic(), stopping=stopping_of(request))
+    return await reading.read_with_files(ctx, video_id, deadline)
 
 
 async def file(ctx: Context, request: Request) -> Response:

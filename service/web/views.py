@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.context import Context
+from service.operations.video_view import VideoView
 from service.operations.waiting import waiting
 from service.videos import Video
-from service.web.schemas import VideoView
 
 
 async def views(ctx: Context, videos: Sequence[Video]) -> list[VideoView]:

@@ -179,14 +179,18 @@ class TestNothingIsLeft:
 
     async def test_and_no_statement_can_bring_it_back(self, database_url: str) -> None:
         async with world(database_url) as w:
-            video_id = await w.enqueue(**body())
+            video_id = await w.enqueue(**body(fps=24))
+            assert (await w.row(video_id))["warnings"] is not None
             assert await erase(w, video_id) == 204
             row = await w.row(video_id)
             assert [row[name] for name in ERASED] == [None] * len(ERASED)
             assert row["created_by"] == "api-key-1"
-            for name in set(ERASED) - {"video_url_expires_at", "input", "metadata", "output"}:
+            for name in set(ERASED) - {"video_url_expires_at", "input", "metadata", "warnings", "output"}:
                 with pytest.raises(asyncpg.CheckViolationError):
                     await w.rows(f"UPDATE taxiway.videos SET {name} = 'x' WHERE id = $1", video_id)
+            for name in ("input", "metadata", "warnings", "output"):
+                with pytest.raises(asyncpg.CheckViolationError):
+                    await w.rows(f"UPDATE taxiway.videos SET {name} = '[]' WHERE id = $1", video_id)
 
 
 class TestAVideoThatIsErased:

@@ -49,7 +49,7 @@ LAYERS: tuple[set[str], ...] = (
         "webhooks",
     },
     {"store", "runway"},
-    {"link_requests"},
+    {"link_requests", "ssrf"},
     {"installer"},
     {"context"},
     {"operations"},

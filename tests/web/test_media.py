@@ -12,9 +12,10 @@ from uuid import UUID
 import httpx
 import pytest
 
+from service import ssrf
 from service.runway import addresses
 from service.runway.addresses import Address
-from service.web.page import media, ssrf
+from service.web.page import media
 from tests.pages import Control, control
 
 pytestmark = pytest.mark.anyio

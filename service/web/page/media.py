@@ -16,6 +16,7 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from service import ssrf
 from service.context import Context
 from service.errors import RunwayUnavailable
 from service.operations import reading
@@ -23,7 +24,6 @@ from service.runway import addresses
 from service.runway.transport import SocketTransport
 from service.videos import Video
 from service.web.auth import context_of
-from service.web.page import ssrf
 from service.web.video_routes import video_id_of
 
 log = logging.getLogger(__name__)

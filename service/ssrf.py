@@ -1,18 +1,20 @@
-"""Which addresses this server may fetch for a page: public ones over https, and never one of its own network.
+"""Which addresses this server goes to because a client named them: public ones, and never one of its own network.
 
-A video's image is a URL of a client's, and the page that shows it makes this server go there. Names are resolved, and
-refused if any of their addresses is not public; the connection goes to exactly the addresses that were checked.
+A video's image is a URL of a client's, and so is the address to which its end is reported. Names are resolved, and
+refused if any of their addresses is not public; the connection goes to exactly the addresses that were checked. They
+are checked again for each connection.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from service.runway import addresses
-from service.runway.addresses import Address
+from service.runway.addresses import Address, Resolve
 
 HTTPS_PORT = 443
 LONGEST_URL = 4_000  # characters; signed URLs are long
@@ -43,8 +45,11 @@ def is_public(address: str) -> bool:
     return found in PUBLIC_V6 and found.is_global and not any(found in network for network in NOT_PUBLIC_V6)
 
 
-def complaint(url: str) -> str | None:
-    """What speaks against fetching this URL, before its name is resolved, or None."""
+def complaint(url: str, private_hosts: Collection[str] = (), *, any_port: bool = False) -> str | None:
+    """What speaks against going to this URL, before its name is resolved, or None.
+
+    `private_hosts`: hosts that may be anywhere, over http as well, on any port. `any_port`: of a public one, too.
+    """
     if len(url) > LONGEST_URL or UNSAFE.search(url):
         return "is too long, or has blanks in it"
     try:
@@ -52,16 +57,23 @@ def complaint(url: str) -> str | None:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return "is not a URL"
-    if parts.scheme != "https":
-        return "is not https"
     if parts.username is not None or parts.password is not None:
         return "has a user in it"
-    if port not in (None, HTTPS_PORT):
+    if parts.scheme in ("http", "https") and port != 0 and plain(host) in private_hosts:
+        return None
+    if parts.scheme != "https":
+        return "is not https"
+    if port not in (None, HTTPS_PORT) and not (any_port and port):
         return "has a port of its own"
     labels = unicodedata.normalize("NFKC", host).removesuffix(".").split(".")
     if ":" in host or len(labels) < 2 or NUMBER.fullmatch(labels[-1]) or not all(map(LABEL.fullmatch, labels)):
         return "names no public domain"
     return None
+
+
+def plain(host: str) -> str:
+    """A host as it is compared: in lower case, without the brackets of IPv6 and the dot of the root."""
+    return host.lower().strip("[]").removesuffix(".")
 
 
 async def public_addresses(host: str, port: int) -> list[Address]:
@@ -70,3 +82,12 @@ async def public_addresses(host: str, port: int) -> list[Address]:
     if not found or not all(is_public(where[0]) for _, where in found):
         raise OSError(f"{host} has an address that is not public")
     return found
+
+
+def resolving(private_hosts: Collection[str]) -> Resolve:
+    """What gives the addresses to connect to: of these hosts any, of others only public ones."""
+
+    async def resolve(host: str, port: int) -> list[Address]:
+        return await (addresses.of_host if plain(host) in private_hosts else public_addresses)(host, port)
+
+    return resolve
