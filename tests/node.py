@@ -23,7 +23,7 @@ MISSING = "needs Node.js 20.9 or newer with npm: install Debian's nodejs and npm
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 2_000_000_000
 BUILD_SECONDS = 300
-START_SECONDS = 30
+START_SECONDS = 90  # a workflow's bundle is 12 MB, and the machine may be busy
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:
@@ -66,7 +66,9 @@ async def on_sockets(w: World) -> AsyncIterator[str]:
     """The world's Runway and its Taxiway, each on a socket; the address of Taxiway."""
     async with on_socket(w.runway) as runway:
         settings = w.ctx.settings.model_copy(update={"runway_url": runway})
-        async with on_socket(create_app(replace(w.ctx, settings=settings, transport=None))) as taxiway:
+        async with on_socket(
+            create_app(replace(w.ctx, settings=settings, transport=None, webhook_transport=None))
+        ) as taxiway:
             yield taxiway
 
 
