@@ -41,12 +41,14 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
         running,
         show,
         stats,
+        wait,
     )
 
     groups = (
         list_videos,
         show,
         enqueue,
+        wait,
         change,
         erase,
         running,

@@ -28,6 +28,7 @@ NOTHING: Counts = {"delivered": 0, "refused": 0, "given_up": 0}
 SLOTS = 50  # attempts at once, in one process
 TIMEOUT_SECONDS = 15.0  # of one attempt
 CLAIM_AGAIN_SECONDS = 1.0  # a slow receiver keeps no other waiting for longer
+GATHER_SECONDS = 0.01
 REQUEST_SECONDS = 2.0  # that a request may wait for what it delivers beside its own work
 _COUNTED = {"delivered": "delivered", "retry": "refused", "failed": "given_up", "disabled": "given_up"}
 
@@ -78,6 +79,9 @@ class _Window:
                 done, self.calls = await asyncio.wait(
                     self.calls, timeout=CLAIM_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
+                if done and self.calls:  # those that come together are recorded together
+                    more, self.calls = await asyncio.wait(self.calls, timeout=GATHER_SECONDS)
+                    done |= more
                 await self._record([call.result() for call in done])
                 free = SLOTS - len(self.calls)
                 if free and self.share() and self.share.may_ask:

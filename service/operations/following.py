@@ -10,6 +10,7 @@ from service.context import Context
 from service.deadline import SAVING_SECONDS, Deadline
 from service.errors import DatabaseUnavailable
 from service.logs import VIDEO, event
+from service.operations.lapsing import give_up_lapsed
 from service.operations.polling import poll_now
 from service.operations.submitting import submitting
 from service.store import claim as claims
@@ -20,6 +21,7 @@ from service.videos import Status, Video
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 60
+LAPSED_AT_ONCE = 20
 LOOK_SECONDS = 1.0  # how often a video is read that is waited for: a tick, a callback or a cancel may end it, too
 
 
@@ -39,13 +41,16 @@ def request_deadline(
 
 
 async def advance(ctx: Context, video_id: UUID, deadline: Deadline) -> Video:
-    """The video, after what a tick would do for it now: its task is polled if that is due, and it is submitted if it is
-    due and in its turn. Raises NotFound.
+    """The video, after what a tick would do for it now: its task is polled if that is due, it is submitted if it is due
+    and in its turn, and given up if the process that was to send it is gone. Raises NotFound.
     """
     video = await poll_now(ctx, video_id, deadline.whole())
-    if video.status is not Status.QUEUED or not await claims.is_due(ctx.database, video_id):
+    if video.status is Status.QUEUED and await claims.is_due(ctx.database, video_id):
+        await submit_in_turn(ctx, video_id, deadline)
+    elif video.open_submission_id is not None:
+        await give_up_lapsed(ctx, LAPSED_AT_ONCE)
+    else:
         return video
-    await submit_in_turn(ctx, video_id, deadline)
     return await video_rows.get(ctx.database, video_id)
 
 
@@ -82,6 +87,7 @@ async def submit_in_turn(ctx: Context, video_id: UUID, deadline: Deadline) -> No
     try:
         async with submitting(ctx, deadline) as run:
             if not await run.claim(1, Aim(video=video_id)):
+                await give_up_lapsed(ctx, LAPSED_AT_ONCE)  # which may hold the slots: they are free the next time
                 await run.probe()
     except Exception as exc:
         words = f"Not submitted by the request that asked for it: {type(exc).__name__}: {exc}"

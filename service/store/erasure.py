@@ -101,7 +101,7 @@ WITH quiet AS MATERIALIZED (
     UPDATE taxiway.rows r SET mirrored_version = f.version, due_at = NULL, tries = 0, sqlstate = NULL, error = NULL,
         refused_at = NULL
     FROM free f WHERE r.video_id = f.id
-), told AS (
+), webhooks AS (
     UPDATE taxiway.deliveries d SET snapshot = NULL, attempts = '[]', leased_until = NULL,
         url = CASE WHEN d.endpoint_id IS NULL THEN '' ELSE d.url END,
         state = CASE WHEN d.state = 'due' THEN 'dropped' ELSE d.state END,

@@ -255,7 +255,7 @@ _REST = f"""
     WHERE name = 'removal' AND EXISTS (SELECT FROM turn)"""
 _REMOVE_OLD = """, searched AS (
     DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM old))
-), told AS (
+), webhooks AS (
     DELETE FROM taxiway.deliveries WHERE video_id = ANY(ARRAY(SELECT id FROM old))
 )"""
 _DELETE = """

@@ -125,7 +125,7 @@ WITH answer AS (
            AND NOT EXISTS (SELECT FROM taxiway.submissions o WHERE o.video_id = v.id AND o.id <> c.submission_id
                            AND o.settled_at IS NULL AND o.consent IS NULL))
     RETURNING v.id, v.round, v.submitted_at
-), told AS ({under_way}
+), webhooks AS ({under_way}
 ), noted AS (
     INSERT INTO taxiway.events (video_id, submission_id, kind, actor, code, credits, detail)
     SELECT c.video_id, c.submission_id, k.kind, $2,

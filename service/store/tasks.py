@@ -203,7 +203,7 @@ WITH seen AS (
       AND (v.id = ANY(ARRAY(SELECT video_id FROM free)) OR NOT EXISTS (
           SELECT FROM taxiway.submissions b WHERE b.video_id = v.id AND b.task_id = v.runway_video_id OFFSET 0))
     RETURNING v.id, v.task_retries, v.round, v.runway_video_id, v.task_status, v.progress, v.submitted_at, v.updated_at
-), told AS ({_UNDER_WAY}
+), webhooks AS ({_UNDER_WAY}
 ), booked AS (
     UPDATE taxiway.submissions b SET
         task_status = COALESCE(s.task_status, b.task_status), cost_credits = COALESCE(s.cost_credits, b.cost_credits),

@@ -177,6 +177,9 @@ def _name(schema: Mapping[str, Any]) -> str:
 
 
 def _fields(schema: Mapping[str, Any]) -> Iterator[Field]:
+    """The fields of a shape; of one that is one of several shapes, those."""
+    for number, part in enumerate(schema.get("anyOf", ())):
+        yield Field("or" if number else "either", _kind(part), "", "", False)
     required = schema.get("required", [])
     for name, inner in schema.get("properties", {}).items():
         yield Field(name, _kind(inner), _limits(inner), inner.get("description", ""), name in required)

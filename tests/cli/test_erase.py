@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+from starlette.responses import Response
 
 from service.errors import Gone
 from service.operations import erasing
@@ -23,7 +24,7 @@ from tests.app_tables import BASE, link
 from tests.database import connected, execute
 from tests.invoking import complaint, printed, taxiway
 from tests.pages import check, control
-from tests.world import IMAGE, World, world
+from tests.world import CALLBACK_SECRET, IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -115,14 +116,20 @@ class TestNothingIsLeft:
         async def refuse() -> httpx.Response:
             return httpx.Response(400, json={"error": f"the prompt {MARK} is not allowed"})
 
-        async with world(database_url) as w:
+        # Webhooks of it are refused, in words that repeat it.
+        hook: dict[str, Any] = {
+            "receiver": Response(f"what is {MARK}?", status_code=500),
+            "webhook_secrets": (CALLBACK_SECRET,),
+        }
+        async with world(database_url, **hook, callback_secrets=(), webhook_url=("https://app.example.com/",)) as w:
             headers = {"idempotency-key": f"order of {MARK}"}
-            response = await w.api.post("/videos", json=body(), headers=headers)
+            own = {"webhook_url": f"https://example.com/hook?{MARK}"}
+            response = await w.api.post("/videos", json=body(**own), headers=headers)
             done = UUID(response.json()["id"])
             await w.finish()
             await w.rows("UPDATE taxiway.videos SET video_url = $1, output = jsonb_build_array($1::text)", MARK)
             w.faults("drop_after")
-            unknown = await w.enqueue(**body())
+            unknown = await w.enqueue(**body(**own))
             await w.tick()
             between(w, refuse)
             rejected, queued = await w.enqueue(**body()), await w.enqueue(**body(run_after="2199-01-01T00:00:00Z"))
@@ -136,11 +143,13 @@ class TestNothingIsLeft:
             assert await marked(database_url) == {
                 "videos.user_id", "videos.prompt", "videos.image_url", "videos.metadata", "videos.input",
                 "videos.error_message", "videos.output", "videos.video_url", "search.words", "submissions.error",
+                "videos.webhook_url", "deliveries.url", "deliveries.snapshot", "deliveries.attempts",
             }  # fmt: skip
             ids = (done, unknown, rejected, queued, inserted)
             assert [await erase(w, one) for one in ids] == [202, 204, 204, 204, 204]
             await until_erased(w, *ids)
             assert await marked(database_url) == set()
+            assert {row["state"] for row in await w.rows("SELECT state FROM taxiway.deliveries")} == {"dropped"}
             assert [row["error"] for row in await w.ledger(rejected)] == ["erased"]
             assert w.creates[0].deleted
             assert [row["cost_credits"] for row in await w.ledger(done)] == [25]

@@ -35,6 +35,7 @@ from tests.crash.accounts import Accounts, settle
 from tests.crash.http_proxy import runway_proxy
 from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process
 from tests.crash.proxy import Proxy, Watch, postgres_proxy
+from tests.crash.receiver import SECRET, Receiver
 from tests.database import TABLES, connected
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
@@ -54,6 +55,8 @@ class Site:
     database: Proxy
     runway: Proxy
     fork_server: ForkServer
+    receiver: Receiver
+    hook: str  # its address, behind a proxy
     env: dict[str, str]
     started: list[Process] = field(default_factory=list)
 
@@ -129,12 +132,15 @@ class Site:
         await self.world.rows(f"TRUNCATE {TABLES}")
         self.world.ctx.database.memory.forget()  # or what it made would be missing
         begin_afresh(self.world)
+        self.receiver.got.clear()
 
 
 _UNFINISHED = """
 SELECT id::text FROM taxiway.videos WHERE status IN ('queued', 'processing')
 UNION ALL
 SELECT id::text FROM taxiway.submissions WHERE outcome IS NULL OR unsaved IS NOT NULL OR cancel_due IS NOT NULL
+UNION ALL
+SELECT id::text FROM taxiway.deliveries WHERE state = 'due'
 """
 
 
@@ -143,11 +149,15 @@ async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any)
     """A site; `changes` are settings, of this process and of those that it starts (`unknown_policy="fail"`)."""
     changes = {"post_timeout": POST_TIMEOUT_SECONDS} | changes
     watch = Watch()
+    receiver = Receiver()
+    own = {"webhook_secrets": (SECRET,), "webhook_private_hosts": ("127.0.0.1",)}
     async with (
-        world(database_url, options=ACCOUNT, **changes) as w,
+        world(database_url, options=ACCOUNT, receiver=receiver.app, **own, **changes) as w,
         on_socket(w.runway) as runway_url,
+        on_socket(receiver.app) as receiver_url,
         postgres_proxy(database_url, watch) as database,
         runway_proxy(runway_url, watch) as runway,
+        runway_proxy(receiver_url, watch) as hook,
     ):
         env = {
             "PATH": os.environ.get("PATH", ""),
@@ -157,10 +167,12 @@ async def crash_site(database_url: str, fork_server: ForkServer, **changes: Any)
             "API_KEYS": API_KEY,
             "CRON_SECRET": CRON_SECRET,
             "CALLBACK_SECRETS": CALLBACK_SECRET,
+            "WEBHOOK_SECRETS": SECRET,
+            "WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
         } | {name.upper(): str(value) for name, value in changes.items()}
         await known_from(database_url, database.url)
         w.runway.state.runway.clock = partial(time_in_database, w)
-        made = Site(w, watch, database, runway, fork_server, env)
+        made = Site(w, watch, database, runway, fork_server, receiver, f"{hook.url}/hook", env)
         try:
             yield made
         finally:

@@ -108,6 +108,36 @@ async def enqueued(site: Site, run: Run) -> None:
     assert len(await site.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
 
 
+async def waited(site: Site, run: Run) -> None:
+    """POST /videos that submits its video and waits for it. Whatever came of it, the same request again adds none."""
+    key, prompt = uuid4().hex, f"video {uuid4()}"
+    asked = {"input": {"promptText": prompt, "promptImage": IMAGE}}
+    headers = AS_APP | {"idempotency-key": key}
+    first = await run.request("POST", "/videos", json=asked, headers=headers | {"prefer": "wait=1"})
+    assert first is None or (first.status_code, first.json()["status"]) == (202, "processing"), first.text
+    again = await site.world.api.post("/videos", json=asked, headers=headers)
+    assert again.status_code == 202, again.text
+    assert len(await site.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
+
+
+async def followed(site: Site, run: Run) -> None:
+    """The same request again, which waits for a video whose task is done."""
+    w, headers = site.world, AS_APP | {"idempotency-key": uuid4().hex}
+    asked = {"input": {"promptText": f"video {uuid4()}", "promptImage": IMAGE}}
+    await w.api.post("/videos", json=asked, headers=headers)
+    await w.tick()
+    await w.later(**FINISHED)
+    answer = await run.request("POST", "/videos", json=asked, headers=headers | {"prefer": "wait=2"})
+    assert answer is None or (answer.status_code, answer.json()["status"]) == (200, "completed"), answer.text
+
+
+async def asked_for(site: Site, run: Run) -> None:
+    """GET /videos/{id} of a due video, which submits it."""
+    video_id = await site.enqueue()
+    answer = await run.request("GET", f"/videos/{video_id}", headers=AS_APP)
+    assert answer is None or answer.json()["status"] == "processing", answer.text
+
+
 async def called_back(site: Site, run: Run) -> None:
     """A callback for a task that is done."""
     video_id = await sent(site)
@@ -139,6 +169,30 @@ async def retried(site: Site, run: Run) -> None:
     video_id = await sent(site, fault="drop_after", policy="fail")
     consent = {"accept_double_charge": True}
     await run.request("POST", f"/videos/{video_id}/retry", json=consent, headers=AS_APP)
+
+
+async def reported(site: Site, run: Run) -> None:
+    """A tick that reports the end of a video, while another's ends in it."""
+    await ended(site)
+    await site.enqueue(webhook_url=site.hook)
+    late = await site.enqueue(webhook_url=site.hook)
+    await site.world.rows("UPDATE taxiway.videos SET expires_at = taxiway.now() WHERE id = $1", late)
+    await run.tick()
+
+
+async def reported_in_a_request(site: Site, run: Run) -> None:
+    """POST /videos/{id}/cancel, which reports that, and the end of another, before it answers."""
+    await ended(site)
+    video_id = await site.enqueue(webhook_url=site.hook)
+    await run.request("POST", f"/videos/{video_id}/cancel", headers=AS_APP)
+
+
+async def ended(site: Site) -> UUID:
+    """A video whose end was not reported yet."""
+    video_id = await site.enqueue(webhook_url=site.hook)
+    ends = "UPDATE taxiway.videos SET status = 'cancelled', finished_at = taxiway.now() WHERE id = $1"
+    await site.world.rows(ends, video_id)
+    return video_id
 
 
 async def sent(site: Site, *, fault: str = "", policy: str = "", row_is_held: bool = False) -> UUID:

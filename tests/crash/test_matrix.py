@@ -18,8 +18,9 @@ from dataclasses import replace
 import pytest
 
 from service.context import Context, Counts
+from service.operations import lapsing
 from service.runway.outcomes import Kind, Outcome
-from service.steps import cancel, rescue
+from service.steps import cancel
 from service.store import claim as claims
 from service.store import gate
 from tests.crash import linked_scenarios as linked
@@ -27,6 +28,7 @@ from tests.crash import scenarios
 from tests.crash.harness import Site, accounts, assert_invariants, crash_site
 from tests.crash.processes import ForkServer, fork_server
 from tests.crash.proxy import Step, only_reads
+from tests.crash.receiver import assert_told
 from tests.crash.scenarios import Run, Scenario, inside_the_call
 from tests.database import temporary_database
 
@@ -67,12 +69,17 @@ CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.submitted, "resubmit", each_state_of_the_call),
     (scenarios.refused, "fail", each_state_of_the_call),
     (scenarios.enqueued, "fail", each_state),
+    (scenarios.waited, "fail", each_state),
+    (scenarios.followed, "fail", each_state),
+    (scenarios.asked_for, "resubmit", each_state),
     (scenarios.called_back, "fail", each_state),
     (scenarios.evidence_arrives, "fail", each_state),
     (scenarios.evidence_arrives, "resubmit", each_state),
     (scenarios.looked_at, "fail", each_state),
     (scenarios.cancelled, "fail", each_state),
     (scenarios.retried, "fail", each_state),
+    (scenarios.reported, "fail", each_state),
+    (scenarios.reported_in_a_request, "fail", each_state),
     (linked.taken, "fail", each_state),
     (linked.taken, "resubmit", each_state_of_the_call),
     (linked.bounced, "fail", each_state_of_the_call),
@@ -112,6 +119,7 @@ async def settle_all(site: Site) -> None:
     if await site.show_evidence():
         found = await assert_invariants(site.world)
     assert found.unseen == 0, "a task is in Runway's book alone"
+    await assert_told(site.world, site.receiver)
     await site.clear()
 
 
@@ -198,7 +206,7 @@ async def no_deletes(_ctx: Context, _share: object) -> Counts:
 @pytest.mark.parametrize(
     ("policy", "module", "name", "broken", "complaint"),
     [
-        ("fail", rescue, "LAPSED", LAPSED_AS_NOT_SENT, "tasks, 0 consents"),
+        ("fail", lapsing, "LAPSED", LAPSED_AS_NOT_SENT, "tasks, 0 consents"),
         ("resubmit", cancel, "run_once", no_deletes, "is left open"),
     ],
 )

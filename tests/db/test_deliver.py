@@ -12,11 +12,15 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from openai import InvalidWebhookSignatureError, OpenAI
+from standardwebhooks import Webhook
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from service import webhooks
 from service.deadline import Share
+from service.doctor import at_work
+from service.doctor.checks import Check
 from service.operations import delivering
 from service.steps import deliver
 from service.store import deliveries
@@ -140,14 +144,7 @@ async def test_what_has_changed_since_is_not_in_it(database_url: str) -> None:
 
 async def test_the_first_secret_signs(database_url: str) -> None:
     newer = webhooks.new_secret()
-    async with (
-        receiving(database_url, webhook_secrets_after=None)
-        if False
-        else world(
-            database_url, receiver=(receiver := Receiver()), webhook_secrets=(SECRET, newer), webhook_url=(HOOK,)
-        ) as w
-    ):
-        await w.tick()
+    async with receiving(database_url, webhook_secrets=(SECRET, newer)) as (w, receiver):
         await w.enqueue()
         await w.finish()
         [headers], [body] = receiver.headers, receiver.bodies
@@ -156,6 +153,19 @@ async def test_the_first_secret_signs(database_url: str) -> None:
             webhooks.verify(headers, body, (newer,), w.clock())
         assert headers["user-agent"].startswith("Taxiway/")
         assert headers["content-type"] == "application/json"
+
+
+async def test_clients_that_apps_have_verify_it(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        video_id = await w.enqueue()
+        await w.finish()
+        [headers], [body] = receiver.headers, receiver.bodies
+        assert Webhook(SECRET).verify(body, headers)["data"]["id"] == str(video_id)
+        client = OpenAI(api_key="-")
+        unwrapped: Any = client.webhooks.unwrap(body, headers, secret=SECRET)
+        assert (unwrapped.type, unwrapped.data.id) == ("video.completed", str(video_id))
+        with pytest.raises(InvalidWebhookSignatureError):
+            client.webhooks.unwrap(body + b" ", headers, secret=SECRET)
 
 
 # To whom
@@ -376,6 +386,62 @@ async def test_what_a_dead_process_had_claimed_is_delivered_by_the_next(database
         assert receiver.requests == []
         await w.later(seconds=deliveries.LEASE_SECONDS + 1)
         assert (await deliver_now(w))["delivered"] == 1
+
+
+async def test_doctor_names_endpoints_that_fail_and_those_that_are_gone(database_url: str) -> None:
+    async with receiving(database_url, hooks=(HOOK, OTHER)) as (w, receiver):
+        receiver.plan(HOOK, *[500] * 6)
+        receiver.plan(OTHER, 410)
+        await w.enqueue_many(6)
+        await w.rows("UPDATE taxiway.videos SET status = 'cancelled'")
+        assert await webhook_checks(w) == []
+        await deliver_now(w)
+        await w.later(hours=2)
+        failing, gone = await webhook_checks(w)
+        assert (failing.status, gone.status) == ("warning", "error")
+        assert "app.example.com" in failing.name
+        assert "/hook" not in failing.name
+        assert failing.message == "has failed for 2 h (HTTP 500); 6 wait"
+        assert "disabled 2 h ago, because it answered 410 Gone" in gone.message
+
+
+async def webhook_checks(w: World) -> list[Check]:
+    checks = at_work.checks(w.ctx.settings, await at_work.facts(w.ctx.database), w.clock())
+    return [one for one in checks if one.area == "webhooks"]
+
+
+async def test_what_is_old_is_pruned_and_what_is_still_due_is_given_up_first(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        await w.enqueue()
+        await w.finish()
+        receiver.plan(HOOK, *[500] * 100)
+        await w.enqueue()
+        await w.finish()
+        await w.later(days=6)
+        await w.tick()
+        assert [state for _, state, _ in await states(w)] == ["delivered", "due"]
+        await w.later(days=1, hours=1)
+        await w.tick()
+        assert [state for _, state, _ in await states(w)] == ["failed"]
+        await w.tick()
+        assert await states(w) == []
+
+
+async def test_a_video_is_not_removed_before_its_end_was_reported(database_url: str) -> None:
+    async with receiving(database_url, video_retention=86_400) as (w, receiver):
+        receiver.plan(HOOK, 500, 500, 500, 500, 500, 500)
+        video_id = await w.enqueue()
+        await w.finish()
+        await w.later(days=1, hours=1)
+        await w.tick()
+        assert (await w.row(video_id))["status"] == "completed"
+        receiver.answers.clear()
+        for _ in range(3):
+            await w.later(hours=12)
+            await w.tick()
+        assert await w.rows("SELECT FROM taxiway.videos") == []
+        assert await states(w) == []
+        assert len(set(receiver.ids())) == 1
 
 
 # Another address

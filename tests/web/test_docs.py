@@ -132,6 +132,11 @@ def test_every_field_with_a_limit_says_so() -> None:
     assert fields["PauseRequest", "seconds"].limits.startswith("from 1")
 
 
+def test_one_of_several_shapes_names_them() -> None:
+    fields = docs.schemas(ENDPOINTS)["Enqueued"]
+    assert [(field.name, field.kind) for field in fields] == [("either", "VideoView"), ("or", "GroupView")]
+
+
 @pytest.mark.parametrize("one", docs.operations(ENDPOINTS, "https://taxiway.example.com"), ids=lambda one: one.anchor)
 def test_every_call_can_be_pasted(one: docs.Operation) -> None:
     words = shlex.split(one.curl.replace("\\\n", " "))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
@@ -12,74 +11,15 @@ from uuid import UUID
 import httpx
 import pytest
 
-from service import ssrf
-from service.runway import addresses
-from service.runway.addresses import Address
 from service.web.page import media
 from tests.pages import Control, control
+from tests.resolving import resolving
 
 pytestmark = pytest.mark.anyio
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-
-PUBLIC = ["8.8.8.8", "93.184.216.34", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001:81b::200e"]
-NOT_PUBLIC = [
-    "127.0.0.1", "127.1.2.3", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
-    "100.64.0.1", "192.0.0.8", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.1.1.1",
-    "240.0.0.1", "255.255.255.255", "192.88.99.1", "168.63.129.16", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1",
-    "::ffff:8.8.8.8", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "2001:db8::1",
-    "3fff::1", "fc00::1", "fd12:3456::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "100::1", "5f00::1",
-    "no address",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("address", "public"), [*((one, True) for one in PUBLIC), *((one, False) for one in NOT_PUBLIC)]
-)
-def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert ssrf.is_public(address) is public
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.com/a.jpg", "ftp://example.com/a", "file:///etc/passwd", "//example.com/a", "example.com/a", "",
-        "https://127.0.0.1/", "https://[::1]/", "https://0x7f.1/", "https://2130706433/", "https://127.1/",
-        "https://\uff11\uff12\uff17.\uff11/", "https://127.0.0.1./", "https://0x7f000001/", "https://localhost/", "https://intern/",
-        "https://user@example.com/", "https://user:word@example.com/", "https://example.com:8443/",
-        "https://example.com:99999/", "https://exa mple.com/", "https://example.com\\@127.0.0.1/", "https:///a",
-        "https://example.com/" + "a" * 5_000, "https://-a.example.com/", "https://a..example.com/", "https://[::1/",
-    ],
-)  # fmt: skip
-def test_urls_that_are_refused_before_a_name_is_resolved(url: str) -> None:
-    assert ssrf.complaint(url)
-
-
-@pytest.mark.parametrize(
-    "url", ["https://example.com/a.jpg", "https://cdn.example.co.uk:443/a?b=c", "https://ä.example/"]
-)
-def test_urls_that_may_be_tried(url: str) -> None:
-    assert ssrf.complaint(url) is None
-
-
-def resolving(monkeypatch: pytest.MonkeyPatch, *found: str) -> None:
-    """Every name has these addresses."""
-
-    async def of_host(_host: str, port: int) -> list[Address]:
-        return [(socket.AF_INET, (one, port)) for one in found]
-
-    monkeypatch.setattr(addresses, "of_host", of_host)
-
-
-async def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    resolving(monkeypatch, "8.8.8.8")
-    assert await ssrf.public_addresses("example.com", 443) == [(socket.AF_INET, ("8.8.8.8", 443))]
-    for found in (["8.8.8.8", "127.0.0.1"], ["169.254.169.254"], []):
-        resolving(monkeypatch, *found)
-        with pytest.raises(OSError, match="not public"):
-            await ssrf.public_addresses("example.com", 443)
 
 
 async def test_an_image_of_the_inner_network_is_never_asked_for(
