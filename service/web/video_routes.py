@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from service.context import Context
 from service.errors import NotFound
 from service.operations import changing, enqueuing, erasing, following, groups, reading, reporting
-from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey, VideoSpec
+from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
 from service.videos import Video
 from service.web import bodies, prefer
 from service.web.auth import CREATE, name_of, would_allow
@@ -30,27 +30,35 @@ IDEMPOTENCY_KEY = Parameter(
 
 
 async def enqueue(ctx: Context, request: Request) -> Response:
-    """POST /videos: with `Prefer: wait=N` it also submits and follows it, until it has ended or N seconds are over."""
+    """POST /videos: with `Prefer: wait=N` it also submits what it queued, and follows it until all has ended or N
+    seconds are over.
+    """
     started = ctx.monotonic()
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
     spec = bodies.validated(VideoRequest, value).spec()
+    group = None
     if spec.count > 1:
-        return await _enqueue_group(ctx, spec, key)
-    video, is_new = await enqueuing.enqueue(ctx, spec, key)
-    headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
+        group, is_new = await groups.enqueue(ctx, spec, key)
+        videos, location = group.videos, f"/videos?group={group.id}"
+    else:
+        video, is_new = await enqueuing.enqueue(ctx, spec, key)
+        videos, location = [video], f"/videos/{video.id}"
+    headers = {"Location": location, "Retry-After": POLL_AFTER_SECONDS}
     if not is_new:
         headers["Idempotent-Replayed"] = "true"
-    seconds = await _wait_seconds(ctx, request, video)
+    seconds = await _wait_seconds(ctx, request, videos[0])
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
         async with request.app.state.waiters:
-            video = await _follow(ctx, request, video, started, seconds)
+            videos = await _follow(ctx, request, videos, started, seconds)
     elif ctx.settings.submit_on_post:
-        video = await _follow(ctx, request, video, started, 0)
-    has_ended = seconds is not None and video.status.terminal
-    return _json(await _body(ctx, video), status_code=200 if has_ended else 202, headers=headers)
+        videos = await _follow(ctx, request, videos, started, 0)
+    has_ended = seconds is not None and all(video.status.terminal for video in videos)
+    shown = await views(ctx, videos)
+    body = shown[0] if group is None else GroupView(group=group.id, size=group.size, videos=shown)
+    return _json(body.model_dump_json().encode(), status_code=200 if has_ended else 202, headers=headers)
 
 
 async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | None:
@@ -62,18 +70,12 @@ async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | N
     return following.wait_seconds(ctx, wanted)
 
 
-async def _follow(ctx: Context, request: Request, video: Video, started: float, seconds: int) -> Video:
-    """The video, submitted in its turn and followed for so many seconds from the time at which the request began."""
-    return await following.follow(ctx, video, following.request_deadline(ctx, started, seconds, stopping_of(request)))
-
-
-async def _enqueue_group(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None) -> Response:
-    group, is_new = await groups.enqueue(ctx, spec, key)
-    shown = GroupView(group=group.id, size=group.size, videos=await views(ctx, group.videos))
-    headers = {"Location": f"/videos?group={group.id}", "Retry-After": POLL_AFTER_SECONDS}
-    if not is_new:
-        headers["Idempotent-Replayed"] = "true"
-    return _json(shown.model_dump_json().encode(), status_code=202, headers=headers)
+async def _follow(ctx: Context, request: Request, videos: Sequence[Video], started: float, seconds: int) -> list[Video]:
+    """The videos, submitted in their turn and followed for so many seconds from the time at which the request began."""
+    deadline = following.request_deadline(ctx, started, seconds, stopping_of(request))
+    async with asyncio.TaskGroup() as beside:
+        following_each = [beside.create_task(following.follow(ctx, video, deadline)) for video in videos]
+    return [task.result() for task in following_each]
 
 
 async def listing(ctx: Context, request: Request) -> Response:

@@ -189,6 +189,21 @@ async def test_submit_on_post_answers_when_runways_answer_is_stored(database_url
         assert (refused.status_code, refused.json()["status"]) == (202, "failed")
 
 
+async def test_a_group_is_waited_for_until_all_of_it_has_ended(w: World) -> None:
+    async with waiting_client(w) as client:
+        answer = await client.post("/videos", json=BODY | {"count": 3}, headers=wait(60))
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=60"), answer.text
+    assert [video["status"] for video in answer.json()["videos"]] == ["completed"] * 3
+    assert len(w.creates) == 3
+
+
+async def test_submit_on_post_submits_all_of_a_group_for_which_there_are_slots(database_url: str) -> None:
+    async with world(database_url, submit_on_post=True) as w:
+        answer = await w.api.post("/videos", json=BODY | {"count": 2})
+    assert answer.status_code == 202
+    assert [video["status"] for video in answer.json()["videos"]] == ["processing"] * 2
+
+
 async def test_without_either_a_post_submits_nothing(w: World) -> None:
     assert (await w.api.post("/videos", json=BODY)).json()["status"] == "queued"
     assert w.creates == []
