@@ -117,11 +117,9 @@ class TestNothingIsLeft:
             return httpx.Response(400, json={"error": f"the prompt {MARK} is not allowed"})
 
         # Webhooks of it are refused, in words that repeat it.
-        hook: dict[str, Any] = {
-            "receiver": Response(f"what is {MARK}?", status_code=500),
-            "webhook_secrets": (CALLBACK_SECRET,),
-        }
-        async with world(database_url, **hook, callback_secrets=(), webhook_url=("https://app.example.com/",)) as w:
+        hook: dict[str, Any] = {"callback_secrets": (), "webhook_secrets": (CALLBACK_SECRET,)}
+        refusing = Response(f"what is {MARK}?", status_code=500)
+        async with world(database_url, receiver=refusing, webhook_url=("https://app.example.com/",), **hook) as w:
             headers = {"idempotency-key": f"order of {MARK}"}
             own = {"webhook_url": f"https://example.com/hook?{MARK}"}
             response = await w.api.post("/videos", json=body(**own), headers=headers)
