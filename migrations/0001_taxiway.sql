@@ -81,6 +81,7 @@ CREATE TABLE taxiway.videos (
     created_at            timestamptz  NOT NULL DEFAULT taxiway.now(),
     model                 text,
     metadata              jsonb,                  -- the app's own, returned as it came
+    warnings              jsonb,                  -- what was asked for and not sent, [{type, feature, message}]
     origin                text,                   -- 'api', 'table' (inserted with SQL), or 'link' (a linked table's row)
     link_id               integer      REFERENCES taxiway.links (id),
     created_by            text,                   -- the name of the key, token or user that made it
@@ -139,8 +140,8 @@ CREATE TABLE taxiway.videos (
     -- Erased is erased: no statement that comes late can write any of it again (service/store/erasure.py).
     CONSTRAINT videos_erased_is_empty
         CHECK (status <> 'erased'
-               OR num_nonnulls(user_id, prompt, image_url, metadata, input, error_code, error_message, output,
-                               video_url, webhook_url, erase_requested_at) = 0),
+               OR num_nonnulls(user_id, prompt, image_url, metadata, warnings, input, error_code, error_message,
+                               output, video_url, webhook_url, erase_requested_at) = 0),
     -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an
     -- open submission.
     CONSTRAINT videos_never_stuck
@@ -513,9 +514,10 @@ CREATE INDEX deliveries_undelivered ON taxiway.deliveries (id) WHERE state IN ('
 CREATE FUNCTION taxiway.webhook_id(base text, before bigint) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN 'msg_' || base || CASE WHEN before > 0 THEN '_' || before + 1 ELSE '' END;
 
+-- In these functions no table is read whole: a plan that was made while it was small stays for as long as the session.
 -- The id of an event of a video, in one round. `again`: of one that has happened already, 1; otherwise 0.
 CREATE FUNCTION taxiway.event_id(of_video uuid, in_round integer, happened text, again integer) RETURNS text
-LANGUAGE sql STABLE RETURN taxiway.webhook_id(
+LANGUAGE sql STABLE SET enable_seqscan = off RETURN taxiway.webhook_id(
     concat_ws('_', replace(of_video::text, '-', ''), in_round, split_part(happened, '.', 2)),
     (SELECT count(DISTINCT d.webhook_id) FROM taxiway.deliveries d
      WHERE d.video_id = of_video AND d.round = in_round AND d.event = happened) - again);
@@ -530,7 +532,7 @@ $$;
 -- Note an event of a video for each endpoint that wants it; and its end for the address that came with it, unless that
 -- waits for the end of its group. `again`: note what has happened before, for this address alone.
 CREATE FUNCTION taxiway.note_event(v taxiway.videos, happened text, again text DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     INSERT INTO taxiway.deliveries (video_id, round, event, webhook_id, endpoint_id, url, snapshot)
     SELECT v.id, v.round, happened, taxiway.event_id(v.id, v.round, happened, num_nonnulls(again)), a.endpoint_id,
@@ -548,7 +550,8 @@ END $$;
 
 -- Note that a video of a group has ended, for those who want to know when all have. One row waits for all of them, for
 -- each address: the claim takes it once none is under way any more.
-CREATE FUNCTION taxiway.note_group(v taxiway.videos, again text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION taxiway.note_group(v taxiway.videos, again text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     INSERT INTO taxiway.deliveries (group_id, event, webhook_id, endpoint_id, url)
     SELECT v.group_id, 'group.ended', taxiway.webhook_id(
@@ -599,12 +602,14 @@ CREATE TRIGGER note_settled AFTER INSERT ON taxiway.events FOR EACH ROW
 
 -- What is newer says more than `processing` and `progress`: they need not be sent any more. One that is on its way ends
 -- by itself, and the newer event waits for that.
-CREATE FUNCTION taxiway.supersede() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION taxiway.supersede() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     UPDATE taxiway.deliveries d SET state = 'superseded', ended_at = taxiway.now()
     WHERE d.id = ANY(ARRAY(
         SELECT o.id FROM taxiway.deliveries o
-        WHERE o.video_id = NEW.video_id AND o.id < NEW.id AND o.state = 'due' AND o.leased_until IS NULL
+        WHERE o.id = ANY(ARRAY(  -- by its video, and not by all that is due
+                  SELECT b.id FROM taxiway.deliveries b WHERE b.video_id = NEW.video_id AND b.id < NEW.id))
+          AND o.state = 'due' AND o.leased_until IS NULL
           AND o.event IN ('video.processing', 'video.progress')
           AND o.endpoint_id IS NOT DISTINCT FROM NEW.endpoint_id
         FOR UPDATE SKIP LOCKED));

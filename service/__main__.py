@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from service import version_of_package
 from service.commands import beside
 from service.commands.console import fail, one_line_errors, own_context, run
 from service.commands.help import Groups
@@ -42,12 +43,14 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
         running,
         show,
         stats,
+        wait,
     )
 
     groups = (
         list_videos,
         show,
         enqueue,
+        wait,
         change,
         erase,
         running,
@@ -67,9 +70,7 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(f"taxiway {version('taxiway')}")
+        print(f"taxiway {version_of_package()}")
         raise typer.Exit
 
 

@@ -30,6 +30,7 @@ from service.web import (
     openapi,
     operations,
     page,
+    prefer,
     problems,
     request_limits,
     video_routes,
@@ -41,6 +42,7 @@ from service.web.endpoint import JSON, Endpoint, routes
 from service.web.request_limits import Kinds, Limits
 from service.web.schemas import (
     CallbackHint,
+    Enqueued,
     ListQuery,
     RetryRequest,
     SubmissionList,
@@ -71,6 +73,7 @@ from service.web.schemas_webhooks import (
 )
 
 IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
+WAITERS_AT_ONCE = 40  # requests that wait for their video: fewer than there may be ordinary ones
 
 # The API. Each line of an endpoint says: the call, the handler and whom it lets in; what it is for; what it takes; what
 # it answers. The page has its own table (service/web/page/__init__.py).
@@ -78,8 +81,9 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/videos", video_routes.enqueue, CREATE,
         "Queue a video; the answer has its address in Location",
-        body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY,),
-        responses={202: ("Accepted", VideoView)}, problems=(409, 410, 429),
+        body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY, prefer.WAIT),
+        responses={202: ("Accepted", Enqueued), 200: ("Ended, with `Prefer: wait`", VideoView)},
+        problems=(409, 410, 429),
     ),
     Endpoint(
         "GET", "/videos", video_routes.listing, READ,
@@ -300,6 +304,7 @@ def create_app(ctx: Context) -> Starlette:
     built.state.endpoints = ENDPOINTS
     built.state.reports = health.Reports(ctx)
     built.state.images = asyncio.Semaphore(IMAGES_AT_ONCE)
+    built.state.waiters = asyncio.Semaphore(WAITERS_AT_ONCE)
     built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
     built.state.refused = RefusedLog(ctx.monotonic)
     built.router.routes.append(Mount("/", page.create(built.state)))  # everything that is no path of the API

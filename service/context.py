@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import random as _draw
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from service import environment
 from service.actors import TAXIWAY
@@ -52,6 +53,7 @@ class Context:
     mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
     outbox: Outbox = field(default_factory=Outbox)  # when to ask for webhooks that are due
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
+    in_requests: set[UUID] = field(default_factory=set)  # videos for which requests of this process submit
 
     @asynccontextmanager
     async def runway(self) -> AsyncIterator[Runway]:

@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from service.errors import InvalidRequest, Problem
-from service.runway.catalogue import Request, build_request
+from service.runway.catalogue import Request, build_request, infer_operation
 from service.settings import Settings
 
 SECONDS = re.compile(r"\s*(\d+)(?:\.0*)?\s*(?:s|sec|seconds)?\s*", re.IGNORECASE)
 
 
 def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | None = None) -> Request:
-    """What a row asks for: with an image an `image_to_video`, without one a `text_to_video`; checked and priced.
+    """What a row asks for, checked and priced; its operation is inferred from its image.
 
     `row` has the values of the mapped columns by their key (prompt, image, model, ratio, duration, input), as read or
     as text. A column that has a value wins over the same field in `input`. `sent_at`: as in build_request. Raises
@@ -30,18 +30,26 @@ def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | N
         body["model"] = model.strip()
     if duration is not None and str(duration).strip():
         body["duration"] = _seconds(duration)
-    return checked("image_to_video" if body.get("promptImage") else "text_to_video", body, settings, sent_at)
+    return checked(None, body, settings, sent_at)
 
 
-def checked(operation: str, body: dict[str, Any], settings: Settings, sent_at: datetime | None = None) -> Request:
-    """A request for this operation, with the defaults of the settings where `body` has none. Raises InvalidRequest.
+def checked(
+    operation: str | None,
+    body: dict[str, Any],
+    settings: Settings,
+    sent_at: datetime | None = None,
+    lenient: Mapping[str, Any] | None = None,
+) -> Request:
+    """A request with the defaults of the settings where `body` has none. Raises InvalidRequest.
 
-    `sent_at`: as in build_request.
+    Without an operation it is inferred from `body`. `sent_at`, `lenient`: as in build_request.
     """
+    operation = infer_operation(body) if operation is None else operation
     is_text = operation == "text_to_video"
     return build_request(
         operation, body, default_model=settings.text_model if is_text else settings.image_model,
         default_ratio=settings.default_ratio, default_duration=settings.default_duration, sent_at=sent_at,
+        lenient=lenient,
     )  # fmt: skip
 
 

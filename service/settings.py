@@ -121,17 +121,12 @@ class Settings(BaseSettings):
         "one signs. Without any, none is sent; see `taxiway docs webhooks`",
     )
     webhook_private_hosts: Words = Field(
-        (),
-        description="hosts, a list, to which webhooks may go although they are not public, over http as well; "
-        "`taxiway dev` adds your machine's own",
+        (), description="hosts, a list, where webhooks may go although they are not public, over http as well"
     )
-    webhook_url: Words = Field(
-        (), description="addresses that get a webhook for every video, a list; https, without a user"
-    )
+    webhook_url: Words = Field((), description="addresses that get a webhook for every video, a list; https, no user")
     webhook_events: Words = Field(
         DEFAULT_EVENTS,
-        description="what those addresses get, a list of the events in `taxiway docs webhooks`; all but "
-        "`video.processing` and `video.progress` by default",
+        description="what those get, a list; by default all but `video.processing` and `video.progress`",
     )
     alert_url: Words = Field(
         (), description="addresses, a list, to which problems are reported; see `taxiway docs webhooks`"
@@ -166,6 +161,11 @@ class Settings(BaseSettings):
         le=500,
         validation_alias=_env("POLL_CONCURRENCY", "POLL_SLOTS"),
         description="polls at once, in one process",
+    )
+    submit_on_post: bool = Field(
+        False,
+        description="`true`: `POST /videos` also submits the video, in its turn, and answers when Runway's answer is "
+        "stored; see `taxiway docs callers`",
     )
     submit_keepalive: bool = Field(
         False,

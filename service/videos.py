@@ -166,6 +166,8 @@ class Video:
     model: str | None
     input: dict[str, Any] | None
     metadata: Any
+    warnings: list[dict[str, str]] | None
+    group_id: UUID | None
     priority: int
     run_after: datetime
     expires_at: datetime | None
@@ -189,7 +191,7 @@ class Video:
     def from_row(cls, row: Row) -> Video:
         """Build one from a row that has the columns of this class; jsonb arrives as text."""
         values = {name: row[name] for name in COLUMN_NAMES}
-        for name in ("input", "metadata", "output"):
+        for name in ("input", "metadata", "warnings", "output"):
             if isinstance(values[name], str):
                 values[name] = json.loads(values[name])
         return cls(**(values | {"status": Status(values["status"])}))

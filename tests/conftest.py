@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ from service.settings import ENV_NAMES, Settings
 from tests.database import execute, temporary_database
 from tests.pool import Pool
 from tests.world import World, world
+
+STAY_WITH_THE_LOOP = {"_shutdown_watcher"}  # sse-starlette's, which no caller can end
 
 # A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
@@ -38,6 +41,25 @@ def environment_names() -> set[str]:
 def anyio_backend() -> str:
     """asyncpg and uvicorn are asyncio's."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def loop(anyio_backend: str) -> AsyncIterator[asyncio.AbstractEventLoop]:
+    """The event loop of all tests and fixtures of this process: a connection belongs to one, and outlives its test."""
+    yield asyncio.get_running_loop()  # noqa: PT022  # anyio ends the loop when the last such fixture has ended
+
+
+@pytest.fixture(autouse=True)
+def no_task_left(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """A test that leaves a task in the loop fails: it would go on beside the tests after it."""
+    before = asyncio.all_tasks(loop)
+    yield
+    left = asyncio.all_tasks(loop) - before
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left))
+    assert {getattr(task.get_coro(), "__name__", "") for task in left} <= STAY_WITH_THE_LOOP, left
 
 
 @pytest.fixture(autouse=True)
@@ -87,9 +109,9 @@ def template_name(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def pool(server_url: str, template_name: str) -> Iterator[Pool]:
+def pool(server_url: str, template_name: str, loop: asyncio.AbstractEventLoop) -> Iterator[Pool]:
     """The databases that the tests of this process hand on to each other."""
-    pool = Pool(server_url, template_name)
+    pool = Pool(server_url, template_name, loop)
     try:
         yield pool
     finally:
@@ -98,7 +120,7 @@ def pool(server_url: str, template_name: str) -> Iterator[Pool]:
 
 @pytest.fixture
 def database_url(pool: Pool) -> Iterator[str]:
-    """A migrated database for this test alone; its pool stays connected to it."""
+    """A migrated database for this test alone; its pool stays connected to it, and so do `world` and its tests."""
     url = pool.take()
     try:
         yield url

@@ -12,12 +12,12 @@ from uuid import uuid4
 
 import asyncpg
 
+from tests.kept import PATIENCE_SECONDS, asking
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     Connection = asyncpg.Connection[asyncpg.Record]
-
-PATIENCE_SECONDS = 30  # for connecting and for one statement; a loaded CI machine is slow, a hang is longer
 
 # What is forgotten when a test begins a second time in the same database; links and the plan of maintenance stay.
 TABLES = ", ".join(
@@ -63,8 +63,8 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 
 async def execute(url: str, *statements: str) -> None:
-    """Run statements one by one, outside any transaction."""
-    async with connected(url) as connection:
+    """Run statements one by one, outside any transaction. They must change no session: it may be that of the next."""
+    async with asking(url) as connection:
         for statement in statements:
             await connection.execute(statement)
 
@@ -103,7 +103,7 @@ async def later(where: str | Connection, **interval: float) -> None:
     `where` is a URL or an asyncpg connection; the keywords are those of `timedelta`.
     """
     if isinstance(where, str):
-        async with connected(where) as connection:
+        async with asking(where) as connection:
             await later(connection, **interval)
         return
     passed: timedelta = await where.fetchval("SELECT taxiway.now() - pg_catalog.now()")

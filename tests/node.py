@@ -6,16 +6,24 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
+
+from service.app import create_app
+from service.local.processes import until
+from tests.simulator_server import on_socket
+from tests.world import World
 
 MISSING = "needs Node.js 20.9 or newer with npm: install Debian's nodejs and npm, or from https://nodejs.org"
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 2_000_000_000
 BUILD_SECONDS = 300
+START_SECONDS = 90  # a workflow's bundle is 12 MB, and the machine may be busy
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:
@@ -51,3 +59,38 @@ def installed(app: Path, *options: str) -> Iterator[Path]:
         shutil.copytree(app, folder, ignore=shutil.ignore_patterns("node_modules", ".next"))
         run(folder, "npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", *options)
         yield folder
+
+
+@asynccontextmanager
+async def on_sockets(w: World) -> AsyncIterator[str]:
+    """The world's Runway and its Taxiway, each on a socket; the address of Taxiway."""
+    async with on_socket(w.runway) as runway:
+        settings = w.ctx.settings.model_copy(update={"runway_url": runway})
+        async with on_socket(
+            create_app(replace(w.ctx, settings=settings, transport=None, webhook_transport=None))
+        ) as taxiway:
+            yield taxiway
+
+
+@contextmanager
+def served(folder: Path, port: int, *command: str, **settings: str) -> Iterator[str]:
+    """An app that listens on PORT, once it answers; its address. It runs on the Node.js among its packages, if any."""
+    url = f"http://127.0.0.1:{port}"
+    path = f"{folder / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": path, "NEXT_TELEMETRY_DISABLED": "1", "PORT": str(port)} | settings
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+
+        def answers() -> bool:
+            try:
+                return httpx.get(url, trust_env=False).status_code < 500
+            except httpx.TransportError:
+                return False
+
+        assert until(lambda: process.poll() is not None or answers(), START_SECONDS), (folder / "log").read_text()
+        assert process.poll() is None, (folder / "log").read_text()
+        yield url
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS)

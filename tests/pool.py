@@ -1,7 +1,8 @@
 """Databases that tests hand on to each other: each comes back as it was made, or is dropped.
 
-To copy a template costs PostgreSQL two checkpoints; to empty the few tables that a test has written costs a fraction of
-that. Nothing is taken on trust: the catalogue must be untouched, and every row must be as in the template.
+To copy a template costs PostgreSQL two checkpoints; to empty the few tables that a test has written, and to drop what
+it has made, costs a fraction of that. Nothing is taken on trust: in the end the catalogue must be as in the template,
+and so must every row.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from tests.database import PATIENCE_SECONDS, SET_TIME, temporary_database
+from tests.database import SET_TIME, temporary_database
+from tests.kept import PATIENCE_SECONDS, Kept, kept
 
 if TYPE_CHECKING:
     from tests.database import Connection
@@ -43,10 +45,11 @@ SELECT concat_ws(' ', {", ".join(map(_TRACES.format, _CATALOGUES))},
      WHERE relnamespace = 'taxiway'::regnamespace),
     (SELECT sum(reltuples) || ':' || sum(relpages) FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace))
 """
-# What would be in the next test's way: connections that are left, transactions that are prepared, and large files.
+# What would be in the next test's way: connections that are left (but $1, those that are kept), transactions that are
+# prepared, and large files.
 _IN_THE_WAY = f"""
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-               AND backend_type = 'client backend')
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL ($1::integer[])
+               AND pid <> pg_backend_pid() AND backend_type = 'client backend')
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
     OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind IN ('r', 'i')
                AND pg_table_size(oid) > {LARGEST_BYTES})
@@ -60,6 +63,20 @@ _SEQUENCES = """
 SELECT 'SELECT ' || string_agg(format('setval(%s, 1, false)', oid), ', ')
 FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'S'
 """
+# How to drop what was made since the newest object of the template ($1), each with what depends on it.
+_MADE = """
+SELECT format('DROP %s IF EXISTS %s CASCADE', kind, name) FROM (
+    SELECT 1, oid, 'SCHEMA', quote_ident(nspname) FROM pg_namespace
+    UNION ALL SELECT 2, oid, CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, oid::regclass::text FROM pg_class
+        WHERE relkind IN ('r', 'p', 'v') AND relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 3, oid, 'ROUTINE', oid::regprocedure::text FROM pg_proc
+    UNION ALL SELECT 4, oid, 'TYPE', oid::regtype::text FROM pg_type WHERE typtype IN ('e', 'd')
+) AS made (turn, oid, kind, name) WHERE oid > $1 ORDER BY turn, oid
+"""
+_NEWEST = """
+SELECT max(oid) FROM (SELECT oid FROM pg_class UNION ALL SELECT oid FROM pg_type UNION ALL SELECT oid FROM pg_proc
+                      UNION ALL SELECT oid FROM pg_namespace) AS objects
+"""
 _TIME = "SELECT prosrc FROM pg_proc WHERE oid = 'taxiway.now()'::regprocedure"
 _ROWS = "SELECT COALESCE(jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)), '[]')::text FROM taxiway.{} t"
 _INSERT = "INSERT INTO taxiway.{0} SELECT * FROM jsonb_populate_recordset(NULL::taxiway.{0}, $1)"
@@ -67,9 +84,10 @@ _INSERT = "INSERT INTO taxiway.{0} SELECT * FROM jsonb_populate_recordset(NULL::
 
 @dataclass(frozen=True)
 class _Fresh:
-    """A database that no test has had. `rows`: those of each table, as JSON."""
+    """A database that no test has had. `newest`: an OID; `rows`: those of each table, as JSON."""
 
     fingerprint: str
+    newest: int
     time: str
     rows: dict[str, str]
     reset_sequences: str
@@ -79,23 +97,27 @@ class _Fresh:
         tables = await connection.fetchval(_TABLES)
         return cls(
             await connection.fetchval(_FINGERPRINT),
+            await connection.fetchval(_NEWEST),
             await connection.fetchval(_TIME),
             {table: await connection.fetchval(_ROWS.format(table)) for table in tables},
             await connection.fetchval(_SEQUENCES),
         )
 
-    async def is_restored(self, connection: Connection) -> bool:
-        """Put everything back; False where that cannot be done, or does not lead to what there was."""
+    async def is_restored(self, connection: Connection, rests: Kept) -> bool:
+        """Put everything back; False where that cannot be done, or does not lead to what there was.
+
+        `rests`: the connections that the next test will have, unless their plans speak of what is dropped.
+        """
         try:
-            if await connection.fetchval(_IN_THE_WAY) or await connection.fetchval(_FINGERPRINT) != self.fingerprint:
+            await rests.reset()
+            if await connection.fetchval(_IN_THE_WAY, rests.backends()):
                 return False
-            for table in await self._changed(connection):
-                await connection.execute(f"DELETE FROM taxiway.{table}")
-                if self.rows[table] != "[]":
-                    await connection.execute(_INSERT.format(table), self.rows[table])
-            await connection.execute(self.reset_sequences)
-            if await connection.fetchval(_TIME) != self.time:
-                await connection.execute(SET_TIME.format("pg_catalog.now()"))
+            if made := await connection.fetch(_MADE, self.newest):
+                await rests.close()
+                await connection.execute("; ".join(drop for (drop,) in made))
+            if await connection.fetchval(_FINGERPRINT) != self.fingerprint:
+                return False
+            await self._put_back(connection)
             return await connection.fetchval(_TIME) == self.time and not await self._changed(connection)
         except (
             asyncpg.PostgresError,
@@ -104,6 +126,16 @@ class _Fresh:
             TimeoutError,
         ):  # a test ended its connection, or its schema
             return False
+
+    async def _put_back(self, connection: Connection) -> None:
+        """The rows, the sequences and the time."""
+        for table in await self._changed(connection):
+            await connection.execute(f"DELETE FROM taxiway.{table}")
+            if self.rows[table] != "[]":
+                await connection.execute(_INSERT.format(table), self.rows[table])
+        await connection.execute(self.reset_sequences)
+        if await connection.fetchval(_TIME) != self.time:
+            await connection.execute(SET_TIME.format("pg_catalog.now()"))
 
     async def _changed(self, connection: Connection) -> list[str]:
         """The tables whose rows are others than they were."""
@@ -123,11 +155,11 @@ class _Copy:
 
 
 class Pool:
-    """The databases of one test process, copies of one template."""
+    """The databases of one test process, copies of one template. `loop`: where the tests run, and do not now."""
 
-    def __init__(self, server_url: str, template: str) -> None:
+    def __init__(self, server_url: str, template: str, loop: asyncio.AbstractEventLoop) -> None:
         self._server_url, self._template = server_url, template
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop, self._run = loop, loop.run_until_complete
         self._copies: dict[str, _Copy] = {}
         self._free: list[str] = []
         self._fresh: _Fresh | None = None
@@ -142,7 +174,7 @@ class Pool:
         """Restore a database for the next test, or drop it."""
         assert self._fresh is not None
         copy = self._copies[url]
-        if copy.uses < MOST_USES and self._runner.run(self._fresh.is_restored(copy.connection)):
+        if copy.uses < MOST_USES and self._run(self._fresh.is_restored(copy.connection, kept[url])):
             self._free.append(url)
         else:
             self._drop(url)
@@ -151,22 +183,18 @@ class Pool:
         """Drop all."""
         for url in list(self._copies):
             self._drop(url)
-        self._runner.close()
 
     def _make(self) -> str:
         database = temporary_database(self._server_url, template=self._template)
         url = database.__enter__()
-        connection = self._runner.run(asyncpg.connect(url, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS))
-        self._copies[url] = _Copy(database, url, connection)
+        connection = self._run(asyncpg.connect(url, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS))
+        self._copies[url], kept[url] = _Copy(database, url, connection), Kept(self._loop)
         if self._fresh is None:
-            self._fresh = self._runner.run(_Fresh.of(connection))
+            self._fresh = self._run(_Fresh.of(connection))
         return url
 
     def _drop(self, url: str) -> None:
         copy = self._copies.pop(url)
-
-        async def end() -> None:
-            copy.connection.terminate()
-
-        self._runner.run(end())
+        self._run(kept.pop(url).close())
+        copy.connection.terminate()
         copy.database.__exit__(None, None, None)

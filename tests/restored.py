@@ -10,7 +10,7 @@ from pathlib import Path
 from service.local.postgres import Server
 from service.local.postgres_home import find_binaries
 from service.local.processes import until
-from tests.database import PATIENCE_SECONDS
+from tests.kept import PATIENCE_SECONDS
 
 # In archive recovery, with an archive that has nothing: up to the end of what the copy has, and from there on a
 # timeline of its own, as after a restore to a point in time, and after a switchover.

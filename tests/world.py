@@ -20,7 +20,8 @@ from service.context import Context
 from service.settings import Settings
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from service.tick import tick
-from tests.database import connected, execute, later
+from tests.database import execute, later
+from tests.kept import asking, going_on
 
 API_KEY = "api-key-for-tests-0001"
 CRON_SECRET = "cron-secret-for-tests-1"
@@ -97,7 +98,7 @@ class World:
 
     async def rows(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database directly."""
-        async with connected(self.url) as connection:
+        async with asking(self.url) as connection:
             return await connection.fetch(sql, *arguments)
 
     async def ledger(self, video_id: UUID) -> list[asyncpg.Record]:
@@ -156,8 +157,10 @@ async def world(
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=headers)
 
-    async with client(API_KEY) as api, client(CRON_SECRET) as cron, client(None) as anyone:
-        try:
-            yield World(ctx, runway, clock, url, api, cron, anyone)
-        finally:
-            await ctx.database.close()
+    async with (
+        going_on(url, ctx.database),
+        client(API_KEY) as api,
+        client(CRON_SECRET) as cron,
+        client(None) as anyone,
+    ):
+        yield World(ctx, runway, clock, url, api, cron, anyone)

@@ -44,6 +44,7 @@ def enqueue(
     metadata: Annotated[str | None, typer.Option(help=f"Yours, returned as it came: {JSON_OR_FILE}.")] = None,
     user_id: Annotated[str | None, typer.Option("--user", help="Whose video it is, in your words.")] = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100; higher is sent first.")] = None,
+    count: Annotated[int | None, typer.Option(help="So many videos of this request, at most 10.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
     source: Annotated[
         str | None,
@@ -64,11 +65,8 @@ def enqueue(
     as_json: AsJson = False,
 ) -> None:
     """Queue one video, and wait for it."""
-    if output is not None and not wait:
-        raise typer.BadParameter("it is there only after waiting: leave out --no-wait", param_hint="--output")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--output")
-    wishes = Wishes(prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority)
+    _check_options(output, source, count, wait=wait)
+    wishes = Wishes(prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count)
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> bool:
@@ -78,24 +76,39 @@ def enqueue(
         body = await body_of(ctx, wishes, begun_from)
         key, spec = enqueuing.IdempotencyKey.of(idempotency_key, body), _spec(body)
         if dry_run:
-            _print_price(enqueuing.price(ctx, spec), as_table=as_table)
+            _print_price(enqueuing.price(ctx, spec), spec.count, as_table=as_table)
             return True
-        made = await _queued(ctx, spec, key, begun_from, consent=accept_double_charge)
-        return await _follow(ctx, *made, output, wait=wait, as_table=as_table)
+        videos, is_new = await _queued(ctx, spec, key, begun_from, consent=accept_double_charge)
+        for one in videos:
+            _say_queued(one, is_new, with_price=as_table and wait)
+        return all([await _follow(ctx, one, output, wait=wait, as_table=as_table) for one in videos])
 
     if not run_quietly(work):
         raise typer.Exit(1)
 
 
+def _check_options(output: Path | None, source: str | None, count: int | None, *, wait: bool) -> None:
+    if output is not None and not wait:
+        raise typer.BadParameter("it is there only after waiting: leave out --no-wait", param_hint="--output")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--output")
+    if (count or 1) > 1 and (output is not None or source is not None):
+        raise typer.BadParameter("goes with neither --output nor --from, which are of one video", param_hint="--count")
+
+
 async def _queued(
     ctx: Context, spec: VideoSpec, key: IdempotencyKey | None, source: UUID | None, *, consent: bool
-) -> tuple[Video, bool]:
-    from service.operations import enqueuing
+) -> tuple[list[Video], bool]:
+    from service.operations import enqueuing, groups
 
+    if spec.count > 1:
+        group, is_new = await groups.enqueue(ctx, spec, key)
+        return group.videos, is_new
     try:
-        return await enqueuing.enqueue(ctx, spec, key, source=source, consent=consent)
+        video, is_new = await enqueuing.enqueue(ctx, spec, key, source=source, consent=consent)
     except NeedsConsent:
         fail(may_be_paid(source))
+    return [video], is_new
 
 
 def _spec(body: dict[str, Any]) -> VideoSpec:
@@ -106,22 +119,28 @@ def _spec(body: dict[str, Any]) -> VideoSpec:
     return bodies.validated(VideoRequest, body).spec()
 
 
-def _print_price(request: Request, *, as_table: bool) -> None:
+def _print_price(request: Request, count: int, *, as_table: bool) -> None:
     from service.operations.video_view import shortened
 
+    most = float(request.quoted_credits * count)
     if as_table:
-        print(f"{request.operation} with {request.model}: at most {credits(float(request.quoted_credits))} credits")
+        print(f"{request.operation} with {request.model}: at most {credits(most)} credits")
     else:
         quote = {"operation": request.operation, "model": request.model, "input": shortened(request.input)}
-        print_json([quote | {"quoted_credits": float(request.quoted_credits)}])
+        print_json([quote | {"quoted_credits": most}])
 
 
-async def _follow(ctx: Context, video: Video, is_new: bool, output: Path | None, *, wait: bool, as_table: bool) -> bool:
-    """Say what was queued and, with `wait`, wait until its file is there. Whether all went well."""
+def _say_queued(video: Video, is_new: bool, *, with_price: bool) -> None:
     if not is_new:
         say(f"this Idempotency-Key was used before: it is video {video.id}")
-    elif as_table and wait and video.quoted_credits is not None:
+    elif with_price and video.quoted_credits is not None:
         say(f"queued as {video.id}, for at most {credits(float(video.quoted_credits))} credits")
+    for warning in video.warnings or ():
+        say(f"warning: {warning['message']}")
+
+
+async def _follow(ctx: Context, video: Video, output: Path | None, *, wait: bool, as_table: bool) -> bool:
+    """With `wait`, wait until the video has ended and its file is there; print how it stands. Whether all went well."""
     size = None
     if wait:
         try:

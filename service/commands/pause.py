@@ -108,7 +108,7 @@ def _show(
     run_quietly(work)
 
 
-def _span(given: str) -> float:
+def seconds_of(given: str) -> float:
     """Seconds of `90`, `90s`, `30min`, `1h` or `2d`. Raises BadParameter."""
     from service.web.schemas_operations import LONGEST_PAUSE_SECONDS
 
@@ -125,7 +125,7 @@ def pause(
     model: Annotated[str, typer.Argument(help="A model, or all.", autocompletion=completion.models_or_all)],
     seconds: Annotated[
         str,
-        typer.Option("--for", "--seconds", parser=_span, metavar="TIME", help="For how long: 90s, 30min, 1h, 2d."),
+        typer.Option("--for", "--seconds", parser=seconds_of, metavar="TIME", help="For how long: 90s, 30min, 1h, 2d."),
     ] = "1h",
     why: Annotated[str, typer.Option(help="The reason, shown beside the pause.")] = "paused manually",
     as_json: AsJson = False,

@@ -30,6 +30,7 @@ class Wishes:
     metadata: str | None
     user_id: str | None
     priority: int | None
+    count: int | None
 
 
 async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> dict[str, Any]:
@@ -49,12 +50,11 @@ async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> d
     others = {
         "operation": wishes.operation,
         "priority": wishes.priority,
+        "count": wishes.count,
         "metadata": read_object(wishes.metadata, "--metadata"),
         "user_id": wishes.user_id,
     }
     body |= {name: value for name, value in others.items() if value is not None}
-    if "operation" not in body and "promptImage" not in body["input"]:
-        body["operation"] = "text_to_video"
     return body
 
 

@@ -27,6 +27,7 @@ from service.commands.output import (
     until,
 )
 from service.context import Context
+from service.deadline import Deadline
 from service.operations.waiting import videos_ahead
 from service.videos import Status
 
@@ -44,7 +45,7 @@ def show(video: VideoId, watch: Watch = False, every: Every = 2.0, as_json: AsJs
     async def work(ctx: Context) -> None:
         video_id = await ids.resolve(ctx, video)
         if watch:
-            await _watch(ctx, video_id, every, as_table=as_table)
+            await watch_until(ctx, video_id, every, as_table=as_table)
         elif as_table:
             console().print(_drawn(await _whole(ctx, video_id)))
         else:
@@ -53,33 +54,40 @@ def show(video: VideoId, watch: Watch = False, every: Every = 2.0, as_json: AsJs
     run_quietly(work)
 
 
-async def _watch(ctx: Context, video_id: UUID, every: float, *, as_table: bool) -> None:
-    """Show it again and again, until it has ended: then the last of it stays."""
+async def watch_until(
+    ctx: Context, video_id: UUID, every: float, deadline: Deadline | None = None, *, as_table: bool
+) -> Status:
+    """Show it again and again, until it has ended: then the last of it stays. Its status then.
+
+    `deadline`: until when, and it is submitted in its turn meanwhile.
+    """
     whole: dict[str, Any] = {}
 
     async def fetch() -> list[dict[str, Any]]:
         nonlocal whole
-        whole = await _whole(ctx, video_id)
+        whole = await _whole(ctx, video_id, deadline)
         return [whole | {"id": whole["video"]["id"]}]
 
     def has_ended() -> bool:
-        return Status(whole["video"]["status"]).terminal
+        is_over = deadline is not None and not deadline.is_open
+        return is_over or Status(whole["video"]["status"]).terminal
 
     await output.watch(
         fetch, "id", lambda rows: _drawn(rows[0]), lambda: ctx.sleep(every), as_table=as_table, has_ended=has_ended
     )
     if as_table:
         console().print(_drawn(whole))
+    return Status(whole["video"]["status"])
 
 
-async def _whole(ctx: Context, video_id: UUID) -> dict[str, Any]:
+async def _whole(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> dict[str, Any]:
     """A video, its account, its submissions and its story, as the API shows each. Its task is polled if that is due."""
     from service.operations.reporting import video_report
     from service.operations.video_view import VideoView
     from service.web.schemas import SubmissionList
     from service.web.schemas_bulk import EventList
 
-    report = await video_report(ctx, video_id)
+    report = await video_report(ctx, video_id, deadline)
     cost = SubmissionList.of(report.cost).model_dump(mode="json")
     events = EventList.of(report.events).model_dump(mode="json")
     return {"video": VideoView.of(report.video, report.waiting).model_dump(mode="json")} | cost | events
@@ -103,11 +111,13 @@ def _drawn(whole: dict[str, Any]) -> RenderableType:
                 ("ahead", None if ahead is None else videos_ahead(ahead)),
                 ("progress", None if view["progress"] is None else f"{view['progress']:.0%}"),
                 ("task", " ".join(filter(None, (view["runway_video_id"], view["task_status"])))),
-                ("file", view["video_url"]),
+                *(("file", file["url"]) for file in view["files"]),
                 ("until", view["video_url_expires_at"]),
                 ("operation", view["operation"]),
                 ("input", json.dumps(view["input"], ensure_ascii=False) if view["input"] else None),
                 ("metadata", json.dumps(view["metadata"], ensure_ascii=False) if view["metadata"] else None),
+                *(("warning", warning["message"]) for warning in view["warnings"]),
+                ("group", view["group"]),
                 ("priority", view["priority"]),
                 ("created", f"{view['created_at']} ({ago(view['created_at'])} ago)"),
                 ("run after", view["run_after"] if view["status"] == "queued" else None),

@@ -13,7 +13,7 @@ from service.runway.outcomes import ALL_MODELS
 from service.store import batches, identity, models, spending
 from service.store import claim as claims
 from service.store.batches import RAISE, Parking
-from service.store.claim import OpenSubmission, Room
+from service.store.claim import ALL_DUE, Aim, OpenSubmission, Room
 from service.store.database import Connection
 from service.store.memory import Made
 
@@ -26,16 +26,16 @@ async def claim(
     ctx: Context,
     limit: int,
     call_seconds: float,
-    model: str | None = None,
+    aim: Aim = ALL_DUE,
     claim_id: int | None = None,
     parking: Parking = RAISE,
 ) -> list[OpenSubmission]:
     """Permit at most `limit` creates, and no more than today's credits allow; none in a database that was restored."""
     parts = await batches.write_chosen(
         "claim",
-        usual=lambda: _recognised(ctx, limit, call_seconds, model, claim_id),
-        choose=lambda passed_over: claims.choose(ctx.database, limit, model, passed_over),
-        these=lambda keys: _recognised(ctx, limit, call_seconds, model, claim_id, keys),
+        usual=lambda: _recognised(ctx, limit, call_seconds, aim, claim_id),
+        choose=lambda passed_over: claims.choose(ctx.database, limit, aim, passed_over),
+        these=lambda keys: _recognised(ctx, limit, call_seconds, aim, claim_id, keys),
         parking=parking,
     )
     return [submission for part in parts for submission in part]
@@ -45,12 +45,12 @@ async def _recognised(
     ctx: Context,
     limit: int,
     call_seconds: float,
-    model: str | None,
+    aim: Aim,
     claim_id: int | None,
     only: Sequence[str] | None = None,
 ) -> list[OpenSubmission]:
     async with identity.recognised(ctx.database) as connection:
-        taken = await _claim(ctx, connection, limit, call_seconds, model, claim_id, only) if connection else []
+        taken = await _claim(ctx, connection, limit, call_seconds, aim, claim_id, only) if connection else []
     # Only now is it certain that the claim was committed.
     ctx.database.memory.remember(Made(one.video_id, one.submission_id, claim_id) for one in taken)
     return taken
@@ -61,17 +61,17 @@ async def _claim(
     connection: Connection,
     limit: int,
     call_seconds: float,
-    model: str | None,
+    aim: Aim,
     claim_id: int | None,
     only: Sequence[str] | None,
 ) -> list[OpenSubmission]:
     settings = ctx.settings
     if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:
-        return await claims.claim(connection, limit, call_seconds, model, claim_id=claim_id, only=only)
+        return await claims.claim(connection, limit, call_seconds, aim, claim_id=claim_id, only=only)
     async with connection.transaction():
         await _take_turn(connection)
         room = _room(ctx, await spending.today(connection))
-        taken = await claims.claim(connection, limit, call_seconds, model, room, claim_id, only)
+        taken = await claims.claim(connection, limit, call_seconds, aim, room, claim_id, only)
         if len(taken) < limit:
             await _pause_what_is_spent(connection, _less(room, taken))
     return taken

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -28,18 +30,21 @@ LONGEST_KEY = 255  # characters of an Idempotency-Key
 
 @dataclass(frozen=True)
 class VideoSpec:
-    """What a caller asks for. `input`: Runway's request body; `row`: a linked table and the key of a row in it.
+    """What a caller asks for. `operation` None: inferred from `input`, Runway's request body.
 
-    `webhook_url`: where the end of the video is to be reported.
+    `lenient`: the fields beside it that are sent as the model's own, where it has them (runway/lenient.py); `count`:
+    above 1 it asks for a group (groups.py); `row`: a linked table and the key of a row in it.
     """
 
-    operation: str
+    operation: str | None
     input: dict[str, Any]
+    lenient: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
     run_after: datetime | None = None
     expires_at: datetime | None = None
     metadata: dict[str, Any] | None = None
     user_id: str | None = None
+    count: int = 1
     row: tuple[str, str] | None = None
     webhook_url: str | None = None
 
@@ -90,10 +95,15 @@ async def enqueue(
     """
     new = build(ctx, spec, key)
     video, is_new = await _stored(ctx, spec, new, source, consent=consent)
-    url = new.webhook_url
-    if not is_new and url is not None and await deliveries.redirect(ctx.database, video.id, url):
-        ctx.outbox.note()
+    if not is_new:
+        await report_to(ctx, video.id, new.webhook_url)
     return video, is_new
+
+
+async def report_to(ctx: Context, video_id: UUID, url: str | None) -> None:
+    """Report the end of this video, and of its group, to the address of a repeat, if that has one."""
+    if url is not None and await deliveries.redirect(ctx.database, video_id, url):
+        ctx.outbox.note()
 
 
 async def _stored(
@@ -132,6 +142,7 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
         prompt=request.input.get("promptText"),
         image_url=_image_address(request.input),
         metadata=spec.metadata,
+        warnings=[asdict(warning) for warning in request.warnings],
         priority=spec.priority,
         run_after=spec.run_after,
         expires_at=spec.expires_at,
@@ -156,7 +167,7 @@ def _checked_address(ctx: Context, url: str | None) -> str | None:
 def price(ctx: Context, spec: VideoSpec) -> Request:
     """What would be sent to Runway, and the most that it can cost. Raises InvalidRequest with every problem."""
     sent_at = max(filter(None, (now(ctx), spec.run_after)))
-    request = checked(spec.operation, spec.input, ctx.settings, sent_at)
+    request = checked(spec.operation, spec.input, ctx.settings, sent_at, spec.lenient)
     if spec.expires_at and spec.run_after and spec.expires_at <= spec.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
     return request
@@ -164,16 +175,17 @@ def price(ctx: Context, spec: VideoSpec) -> Request:
 
 @dataclass(frozen=True)
 class Quote:
-    """What a video would be sent as, what it would cost at most, and how long recent ones of its model took."""
+    """What a video would be sent as, what all of a group would cost at most, and how long recent ones took."""
 
     request: Request
+    credits: Decimal
     eta: Eta | None
 
 
 async def quote(ctx: Context, spec: VideoSpec) -> Quote:
     """Price a request, and say how long it may take. Raises InvalidRequest, as to enqueue it would."""
     request = price(ctx, spec)
-    return Quote(request, await estimates.eta(ctx.database, request.model))
+    return Quote(request, request.quoted_credits * spec.count, await estimates.eta(ctx.database, request.model))
 
 
 def _image_address(body: dict[str, Any]) -> str | None:

@@ -15,11 +15,15 @@ from service.store import key_usage
 FULL_QUEUE_SECONDS = 30.0  # a queue that is full has room again with the next video that is sent
 
 
-async def check_queue(ctx: Context) -> None:
-    """Raises OverLimit if MAX_QUEUED videos are queued."""
+async def check_queue(ctx: Context, count: int = 1) -> None:
+    """Raises OverLimit if so many more are more than MAX_QUEUED videos."""
     most = ctx.settings.max_queued
-    if most is not None and await key_usage.queued(ctx.database, most) >= most:
-        raise OverLimit(f"{most} videos are queued, which is MAX_QUEUED: try again later", FULL_QUEUE_SECONDS)
+    if most is None:
+        return
+    queued = await key_usage.queued(ctx.database, most)
+    if queued + count > most:
+        words = f"{queued} videos are queued, and MAX_QUEUED is {most}: there is no room for {count} more"
+        raise OverLimit(f"{words}. Try again later", FULL_QUEUE_SECONDS)
 
 
 def is_limited(ctx: Context) -> bool:

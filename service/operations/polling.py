@@ -87,11 +87,12 @@ class Poller:
         return Polled(is_look=True)
 
 
-async def poll_now(ctx: Context, video_id: UUID) -> Video:
-    """The video, its task polled first if that is due. Raises NotFound."""
-    due = await tasks.claim_one(ctx.database, video_id) if ctx.settings.runway_key else None
+async def poll_now(ctx: Context, video_id: UUID, share: Share | None = None) -> Video:
+    """The video, its task polled first if that is due and the time allows it. Raises NotFound."""
+    share = share or unlimited(ctx.monotonic)
+    due = await tasks.claim_one(ctx.database, video_id) if ctx.settings.runway_key and share.may_ask else None
     if due is not None:
         async with ctx.runway() as runway:
-            polled = await Poller(ctx, runway, unlimited(ctx.monotonic)).poll(due)
+            polled = await Poller(ctx, runway, share).poll(due)
         await finalize(ctx, await judged(ctx, [polled]))
     return await video_rows.get(ctx.database, video_id)

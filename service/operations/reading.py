@@ -7,10 +7,14 @@ from datetime import datetime
 from uuid import UUID
 
 from service.context import Context
-from service.errors import Conflict, Gone, NotFound
+from service.deadline import Deadline
+from service.errors import Conflict, Gone, NotConfigured, NotFound, RunwayUnavailable
+from service.operations.files import files
 from service.operations.finalize import now
+from service.operations.following import advance
 from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
+from service.runway.client import RETRIEVE_SECONDS
 from service.runway.task import url_expiry
 from service.settings import need
 from service.store import listing, tasks, video_rows
@@ -32,10 +36,13 @@ async def find(ctx: Context, video_id: UUID) -> Video:
     return await video_rows.get(ctx.database, video_id)
 
 
-async def read(ctx: Context, video_id: UUID) -> Video:
-    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound."""
+async def read(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
+    """The video; its task is polled first if that is due, so that none need wait for the cron. Raises NotFound.
+
+    `deadline`: of a request that may submit it, too, if it is due and in its turn.
+    """
     await check_visible(ctx, video_id)
-    return await poll_now(ctx, video_id)
+    return await (poll_now(ctx, video_id) if deadline is None else advance(ctx, video_id, deadline))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,17 @@ def visible(ctx: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, created_by=ctx.owner)
 
 
+async def read_with_files(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
+    """The video as `read`, with addresses of its files that work now; as they are where Runway gives no others."""
+    video = await read(ctx, video_id, deadline)
+    if not files(video) or not _dies_soon(ctx, video):
+        return video
+    try:
+        return await _renewed(ctx, video, tasks.CALL_SECONDS)
+    except (Gone, NotConfigured, RunwayUnavailable):
+        return video
+
+
 async def file_url(ctx: Context, video_id: UUID) -> str:
     """The address of a video's file, as `live_url`; its task is polled first if that is due. Raises NotFound too."""
     return await live_url(ctx, await read(ctx, video_id))
@@ -67,17 +85,22 @@ async def live_url(ctx: Context, video: Video) -> str:
     """An address of the file that works now. Raises Conflict without a file, and Gone when Runway has it no longer."""
     if video.status is not Status.COMPLETED or not video.video_url:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
+    if _dies_soon(ctx, video):
+        video = await _renewed(ctx, video)
+    return video.video_url or ""
+
+
+def _dies_soon(ctx: Context, video: Video) -> bool:
     expires_at = video.video_url_expires_at
-    if expires_at is None or expires_at.timestamp() < ctx.now() + FRESH_SECONDS:
-        return await _renewed(ctx, video)
-    return video.video_url
+    return expires_at is None or expires_at.timestamp() < ctx.now() + FRESH_SECONDS
 
 
-async def _renewed(ctx: Context, video: Video) -> str:
+async def _renewed(ctx: Context, video: Video, seconds: float = RETRIEVE_SECONDS) -> Video:
     need(ctx.settings, "runway_key")
     async with ctx.runway() as runway:
-        task = await runway.retrieve(video.runway_video_id or "")
+        task = await runway.retrieve(video.runway_video_id or "", seconds)
     if task is None or not task.output:
         raise Gone("Runway no longer has this file; make the video again if you need it")
-    await tasks.renew_urls(ctx.database, video, task.output, url_expiry(task.output[0], now(ctx)))
-    return task.output[0]
+    expires_at = url_expiry(task.output[0], now(ctx))
+    await tasks.renew_urls(ctx.database, video, task.output, expires_at)
+    return replace(video, output=task.output, video_url=task.output[0], video_url_expires_at=expires_at)

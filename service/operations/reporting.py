@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from service.context import Context
+from service.deadline import Deadline
 from service.operations.reading import check_visible, read
 from service.operations.waiting import Waiting, waiting
 from service.store import audit, delivery_log, ledger, resubmissions, timeline, video_rows
@@ -61,9 +62,11 @@ async def events(ctx: Context, video_id: UUID) -> Sequence[Entry]:
     return await timeline.timeline(ctx.database, video_id)
 
 
-async def video_report(ctx: Context, video_id: UUID) -> VideoReport:
-    """Everything about one video; its task is polled first if that is due. Raises NotFound."""
-    video = await read(ctx, video_id)
+async def video_report(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> VideoReport:
+    """Everything about one video; its task is polled first if that is due, and with a deadline it may be submitted, as
+    in `read`. Raises NotFound.
+    """
+    video = await read(ctx, video_id, deadline)
     return VideoReport(
         video=video,
         waiting=(await waiting(ctx.database, [video])).get(video.id),

@@ -7,10 +7,9 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from service import ssrf, webhooks
+from service import ssrf, version_of_package, webhooks
 from service.context import Context
 from service.operations.delivery_rules import iso, retry_after_seconds
 from service.operations.video_view import VideoView
@@ -25,7 +24,7 @@ KEPT_CHARACTERS = 500  # of an answer
 READ_BYTES = 4 * KEPT_CHARACTERS
 # Of every webhook, beside the three that sign it.
 HEADERS = {
-    "content-type": "application/json", "user-agent": f"Taxiway/{version('taxiway')}", "accept-encoding": "identity",
+    "content-type": "application/json", "user-agent": f"Taxiway/{version_of_package()}", "accept-encoding": "identity",
 }  # fmt: skip
 
 

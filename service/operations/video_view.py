@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.operations.files import files
 from service.operations.waiting import Reason, Waiting
 from service.videos import Video
 
@@ -38,6 +39,27 @@ class WaitingView(Schema):
     ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
 
 
+class WarningView(Schema):
+    """What of a request was not sent as it was asked for, or was sent otherwise."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    type: Literal["unsupported", "other"] = Field(description="unsupported: the model has no such thing")
+    feature: str = Field(description="the field of the request")
+    message: str = Field(description="for people")
+
+
+class FileView(Schema):
+    """One file of a completed video."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    url: str = Field(description="Runway's own address; dies at expires_at")
+    media_type: str
+    bytes: int | None = Field(description="its size, where that is known")
+    expires_at: datetime | None
+
+
 class VideoView(Schema):
     """A video."""
 
@@ -47,6 +69,8 @@ class VideoView(Schema):
     model: str | None
     input: dict[str, Any] | None = Field(description="data URIs are shortened")
     metadata: Any
+    warnings: list[WarningView] = Field(description="what is not sent as it was asked for")
+    group: UUID | None = Field(description="of the videos that one request with a count asked for")
     priority: int
     run_after: datetime
     expires_at: datetime | None
@@ -57,6 +81,7 @@ class VideoView(Schema):
     waiting: WaitingView | None = Field(description="why it is still queued, or not yet begun by Runway")
     quoted_credits: Credits = None
     cost_credits: Credits = None
+    files: list[FileView] = Field(description="all that it came to; GET /videos/{id} renews addresses that die")
     file: str | None = Field(description="redirects to a live URL of the video, for as long as Runway has it")
     video_url: str | None = Field(description="Runway's URL; dies at video_url_expires_at")
     video_url_expires_at: datetime | None
@@ -73,15 +98,20 @@ class VideoView(Schema):
             **{name: getattr(video, name) for name in _SAME},
             status=video.status.value,
             input=shortened(video.input),
+            warnings=video.warnings or [],
+            group=video.group_id,
             error=Failure(code=video.error_code, message=video.error_message) if has_error else None,
             waiting=WaitingView(**vars(waiting)) if waiting else None,
             quoted_credits=_number(video.quoted_credits),
             cost_credits=_number(video.cost_credits),
+            files=[FileView.model_validate(one) for one in files(video)],
             file=f"/videos/{video.id}/file" if video.video_url else None,
         )
 
 
-_DIFFERENT = {"status", "input", "error", "waiting", "quoted_credits", "cost_credits", "file"}
+_DIFFERENT = {
+    "status", "input", "warnings", "group", "error", "waiting", "quoted_credits", "cost_credits", "files", "file",
+}  # fmt: skip
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
 
 

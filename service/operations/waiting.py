@@ -19,6 +19,7 @@ from service.store import waiting_facts
 from service.store.database import Database
 from service.videos import Status, Video
 
+MEANWHILE = "Until then, a GET of the video through the API sends it in its turn."
 NOT_STARTED = ("PENDING", "THROTTLED")  # Runway's words for a task that it has accepted and not begun
 
 
@@ -107,10 +108,10 @@ def _own_time(video: Video, facts: asyncpg.Record) -> Waiting | None:
 def _no_tick(facts: asyncpg.Record) -> Waiting | None:
     age, interval = facts["tick_age"], facts["tick_rhythm"]
     if age is None:
-        words = "No tick has run yet: start `taxiway worker`, or let a cron service call /process-queued."
+        words = f"No tick has run yet: start `taxiway worker`, or let a cron service call /process-queued. {MEANWHILE}"
     elif age > rhythm.late_after(interval):
         usually = f" (usually every {rhythm.span(interval)})" if interval else ""
-        words = f"No tick for {rhythm.span(age)}{usually}: start the cron service or the worker again."
+        words = f"No tick for {rhythm.span(age)}{usually}: start the cron service or the worker again. {MEANWHILE}"
     else:
         return None
     return Waiting(Reason.NO_TICK, words, ahead=facts["ahead"])
@@ -124,7 +125,7 @@ def _turn(video: Video, facts: asyncpg.Record) -> Waiting:
         many = f"{ahead:,} or more videos" if ahead >= waiting_facts.MOST_AHEAD else videos_ahead(ahead)
         words = f"{busy} of {allowed} {video.model} slots are busy, {many} ahead."
         return Waiting(Reason.SLOTS, words, ahead=ahead)
-    return Waiting(Reason.NEXT_TICK, "The next tick takes it.", ahead=ahead)
+    return Waiting(Reason.NEXT_TICK, "The next tick, or the next GET of it through the API, sends it.", ahead=ahead)
 
 
 def videos_ahead(count: int) -> str:

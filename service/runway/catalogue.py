@@ -19,17 +19,22 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from service.errors import InvalidRequest, Problem
 from service.runway.assets import signature_ends
 from service.runway.fields import AnyField, Choice, Frames, ImageUri, check_object, schema_of_object
+from service.runway.lenient import FieldWarning, fit
 from service.runway.messages import as_text, truncate
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that Runway can take: the complete body of the POST, and the most it can cost in credits."""
+    """A request that Runway can take: the complete body of the POST, and the most it can cost in credits.
+
+    `warnings`: what was asked for beside the body, and is not in it.
+    """
 
     operation: str
     model: str
     input: dict[str, Any]
     quoted_credits: Decimal
+    warnings: tuple[FieldWarning, ...] = ()
 
 
 class Price(BaseModel):
@@ -80,6 +85,7 @@ class Model(BaseModel):
 
 
 Catalogue = dict[str, dict[str, Model]]
+MP4 = "video/mp4"
 
 
 def parse(text: str) -> Catalogue:
@@ -112,6 +118,35 @@ def models(operation: str, catalogue: Catalogue = PACKAGED) -> tuple[str, ...]:
     return tuple(_models(operation, catalogue))
 
 
+def infer_operation(input: Mapping[str, Any], catalogue: Catalogue = PACKAGED) -> str:
+    """The operation that this input is for: of those that have its model, the one that needs most of its images."""
+    name = input.get("model")
+    having = {operation: models for operation, models in catalogue.items() if isinstance(name, str) and name in models}
+    needed = {operation: _images_needed(models) for operation, models in (having or catalogue).items()}
+    whole = [operation for operation, images in needed.items() if images <= input.keys()]
+    return max(whole or needed, key=lambda operation: len(needed[operation]))
+
+
+def _images_needed(models: Mapping[str, Model]) -> set[str]:
+    """The images without which no model of an operation works."""
+    each = [
+        {name for name, field in model.fields.items() if field.required and isinstance(field, Frames | ImageUri)}
+        for model in models.values()
+    ]
+    return set.intersection(*each)
+
+
+def media_type(
+    operation: str | None, model: str | None, input: Mapping[str, Any], catalogue: Catalogue = PACKAGED
+) -> str:
+    """What the files of this request are: as its format says, else MP4."""
+    known = catalogue.get(operation or "", {}).get(model or "")
+    for name, field in known.fields.items() if known else ():
+        if isinstance(field, Choice) and field.media_types:
+            return field.media_types.get(input.get(name, field.default), MP4)
+    return MP4
+
+
 def json_schema(operation: str, model: str, catalogue: Catalogue = PACKAGED) -> dict[str, Any]:
     """JSON Schema 2020-12 of the input that `build_request` takes. Raises InvalidRequest."""
     schema = schema_of_object(_model(operation, model, catalogue).fields)
@@ -125,13 +160,15 @@ def build_request(
     default_model: str,
     default_ratio: str,
     default_duration: int,
+    lenient: Mapping[str, Any] | None = None,
     sent_at: datetime | None = None,
     catalogue: Catalogue = PACKAGED,
 ) -> Request:
     """Check, complete and price one request. Raises InvalidRequest with every problem at once.
 
-    `sent_at`: the earliest time at which it is sent; an image whose signed address has ended by then is refused. A
-    default that the model does not take gives way to the model's own; a value of the caller's never does.
+    `lenient`: fields beside the input, as `lenient.fit` takes them. `sent_at`: the earliest time at which it is sent;
+    an image whose signed address has ended by then is refused. A default that the model does not take gives way to the
+    model's own; a value of the caller's never does.
     """
     known = _models(operation, catalogue)
     if not isinstance(input, dict):
@@ -139,7 +176,9 @@ def build_request(
     name = input.get("model", default_model)
     model = _model(operation, name, catalogue)
     given = {key: value for key, value in input.items() if key != "model"}
-    problems = list(check_object(model.fields, given, "/input", f"{name} in {operation}"))
+    fitted = fit(model.fields, given, lenient or {}, f"{name} in {operation}", default_ratio)
+    given |= fitted.fields
+    problems = [*fitted.problems, *check_object(model.fields, given, "/input", f"{name} in {operation}")]
     if sent_at is not None and not problems:
         problems += _ended(model, given, sent_at)
     if model.price is None:
@@ -152,7 +191,7 @@ def build_request(
     body = {"model": name, **given, **dict(_completion(model, given, wishes))}
     quoted = model.quote(body)
     assert quoted is not None  # noqa: S101  # a model without a price was refused above
-    return Request(operation, name, body, quoted)
+    return Request(operation, name, body, quoted, tuple(fitted.warnings))
 
 
 def _ended(model: Model, given: Mapping[str, Any], sent_at: datetime) -> Iterator[Problem]:

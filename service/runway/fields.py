@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator
+from pydantic import BaseModel, ConfigDict, Discriminator, model_validator
 from pydantic import Field as Given
 
 from service.errors import Problem
@@ -30,6 +30,7 @@ class Field(BaseModel, ABC):
     required: bool = False
     default: Scalar | None = None
     explicit: bool = False
+    means: Literal["fps", "generate_audio", "references"] | None = None
     only_with: dict[str, dict[str, tuple[Scalar, ...]]] = {}
 
     @property
@@ -105,6 +106,15 @@ class Choice(Field):
 
     kind: Literal["choice"]
     values: Annotated[tuple[Scalar, ...], Given(min_length=1)]
+    shapes: dict[str, tuple[str, str]] = {}
+    media_types: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _of_every_value(self) -> Choice:
+        for table in (self.shapes, self.media_types):
+            if table and set(self.values) != table.keys():
+                raise ValueError("shapes and media_types must list every value")
+        return self
 
     @property
     def wanted(self) -> str:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 
 from service.context import Context, Counts
 from service.deadline import Share, unlimited
-from service.logs import VIDEO, event
 from service.operations.attaching import follow_evidence
+from service.operations.lapsing import give_up_lapsed
 from service.operations.parking import ParkingLot, each, repeated
-from service.operations.saving import as_outcome_row
-from service.runway import outcomes
-from service.runway.outcomes import Kind, Outcome
 from service.store import inbox, ledger, submissions
-from service.store.submissions import Guard, Lapsed, OutcomeRow
-
-log = logging.getLogger(__name__)
+from service.store.submissions import Guard
 
 BATCH = 200
 NOTHING: Counts = {"lapsed": 0, "completed": 0, "restored": 0, "orphaned": 0, "matched": 0, "attached": 0}
-LAPSED = Outcome(Kind.UNKNOWN, "the process that was to send it died, or hung, before it saved an answer")
 DRAGGED_WORDS = (
     "This video was put back in the queue, but an earlier attempt may have been taken and charged by Runway. "
     "Retry it with accept_double_charge, or attach the task."
@@ -36,7 +29,7 @@ async def run_once(ctx: Context, share: Share | None = None) -> Counts:
     database, parking = ctx.database, ParkingLot(ctx, "rescue")
     share = share or unlimited(ctx.monotonic)
     parts: dict[str, Callable[[], Awaitable[int]]] = {
-        "lapsed": lambda: _give_up_lapsed(ctx),
+        "lapsed": lambda: give_up_lapsed(ctx, BATCH),
         "completed": lambda: _complete_unsaved(ctx),
         "restored": lambda: ledger.restore(database, DRAGGED_WORDS, BATCH, parking),
         "orphaned": lambda: ledger.end_orphans(database, BATCH, parking),
@@ -44,32 +37,6 @@ async def run_once(ctx: Context, share: Share | None = None) -> Counts:
     }
     repeatedly = {name: repeated(part, share) for name, part in parts.items()}
     return await each({**repeatedly, "attached": follow_evidence(ctx, share)})
-
-
-async def _give_up_lapsed(ctx: Context) -> int:
-    parking = ParkingLot(ctx, "rescue")
-    lapsed = await submissions.lapsed(ctx.database, BATCH, list(map(int, parking.passed_over("lapse"))))
-    if not lapsed:
-        return 0
-    answers = [_unknown(ctx, one) for one in lapsed]
-    results = await submissions.save_batch(
-        ctx.database, answers, parking, guard=Guard.EXPIRED, name="lapse", actor="rescue"
-    )
-    for one in lapsed:
-        if results.get(one.submission_id, "busy") != "busy":
-            event(
-                log, VIDEO, "lapsed", "No outcome by the deadline: unknown", level=logging.WARNING,
-                video=one.video_id, submission=one.submission_id,
-            )  # fmt: skip
-    return sum(result != "busy" for result in results.values())
-
-
-def _unknown(ctx: Context, one: Lapsed) -> OutcomeRow:
-    decision = outcomes.decide(
-        LAPSED, model=one.model, retries=one.retries, resubmissions=one.resubmissions, bound=one.quoted_credits,
-        settings=ctx.settings, random=ctx.random(),
-    )  # fmt: skip
-    return as_outcome_row(one.submission_id, one.video_id, LAPSED, decision)
 
 
 async def _complete_unsaved(ctx: Context) -> int:

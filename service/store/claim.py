@@ -35,7 +35,7 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
 # flight. The inner LIMIT is for the plan, the outer one stops it there: what is behind is not locked.
 _DUE = """
-WITH model AS MATERIALIZED (
+WITH {own}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
            l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < taxiway.now() - interval '15 min'
            AS stirred
@@ -80,6 +80,18 @@ _PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_
 _PROBING_ORDER = f"""v.id IS NOT DISTINCT FROM (SELECT m.last_video FROM taxiway.models m WHERE m.model = ${{model}}),
             v.refused_at NULLS FIRST, v.resubmissions > 0, {_ORDER}"""
 
+# For one video, whose caller waits for it: that one, if fewer that are due stand before it in its model than slots are
+# free; otherwise the first of them, so that a video whose caller is gone holds up no other. With a limit on the day's
+# credits, what stands before it may need what is left of them: then it must be the first itself.
+_OWN = "own AS MATERIALIZED (SELECT v.* FROM taxiway.videos v WHERE v.id = ${video} AND {ready}), "
+_OWN_MODEL = f"{_OPEN_MODELS} AND l.model = (SELECT model FROM own)"
+_IN_TURN = """AND v.id = CASE WHEN {turns} > (SELECT count(*) FROM (
+                SELECT FROM taxiway.videos v WHERE {ready_of_model} AND NOT {blocked}
+                  AND (v.claim_order, v.run_after, v.id) < (SELECT claim_order, run_after, id FROM own)
+                LIMIT {turns}) AS before)
+            THEN (SELECT id FROM own) ELSE v.id END
+            AND (v.claim_order, v.run_after, v.id) <= (SELECT claim_order, run_after, id FROM own)"""
+
 # With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
 # models; and, by model, for those that have a limit of their own.
 _AFFORDABLE = """affordable AS MATERIALIZED (
@@ -105,14 +117,37 @@ def size(free: int) -> int:
     return power + power // 2 if free >= power + power // 2 else power
 
 
+@dataclass(frozen=True)
+class Aim:
+    """Which videos a claim chooses from. `probed`: those of this paused model; `video`: this one, or the first that
+    stands before it (of one at most).
+    """
+
+    probed: str | None = None
+    video: UUID | None = None
+
+    def claiming(self, limit: int, *, within: bool = False) -> Choosing:
+        """The claim of at most so many of these. `within`: it has a room of credits."""
+        return claiming(limit, probing=self.probed is not None, within=within, turn=self.video is not None)
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """What that takes."""
+        return tuple(one for one in (self.probed, self.video) if one is not None)
+
+
+ALL_DUE = Aim()
+
+
 @cache
-def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choosing:
+def claiming(limit: int, *, probing: bool = False, within: bool = False, turn: bool = False) -> Choosing:
     """The claim of at most so many, with the limit inside: as a parameter, it would be planned at each call.
 
-    Its parameters: the seconds of the call, the claim's id; `probing`: the model; `within`: the room for all, by model.
+    Its parameters: the seconds of the call, the claim's id; `probing`: the model, or `turn`: the video; `within`: the
+    room for all, by model.
     """
-    first = 4 if probing else 3
-    which, order = (_PROBED_MODEL, _PROBING_ORDER) if probing else (_OPEN_MODELS, _ORDER)
+    first = 4 if probing or turn else 3
+    which = _PROBED_MODEL if probing else _OWN_MODEL if turn else _OPEN_MODELS
     parts = {
         "limit": int(limit),
         "blocked": BLOCKED,
@@ -121,23 +156,29 @@ def claiming(limit: int, *, probing: bool = False, within: bool = False) -> Choo
         "ready": _READY.format(model="l.model"),
         "ready_of_model": _READY.format(model="model.model"),
     }
+    if turn:
+        parts["only"] = f"{_IN_TURN.format(turns='1' if within else 'model.room', **parts)} {ONLY}"
+
+    def aimed(place: int) -> dict[str, str]:
+        own = _OWN.format(video=place, ready=_READY.format(model="v.model")) if turn else ""
+        order = _PROBING_ORDER.format(model=place) if probing else _ORDER
+        return {"own": own, "open": which.format(model=place), "order": order}
+
     sql = _CLAIM.format(
         **parts,
+        **aimed(3),
         submission_id=durably("o.id"),
-        open=which.format(model=3),
-        order=order.format(model=3),
         affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
         first_poll=FIRST_POLL_SECONDS,
     )
-    choice = _DUE.format(**parts, open=which.format(model=1), order=order.format(model=1)) + " SELECT id, id FROM due"
-    return Choosing("claim", sql, choice, "v.id")
+    return Choosing("claim", sql, _DUE.format(**parts, **aimed(1)) + " SELECT id, id FROM due", "v.id")
 
 
-def claim_statement(limit: int, *, probing: bool = False, within: bool = False) -> str:
+def claim_statement(limit: int, *, probing: bool = False, within: bool = False, turn: bool = False) -> str:
     """The statement itself, as it usually runs."""
-    return claiming(limit, probing=probing, within=within).usual
+    return claiming(limit, probing=probing, within=within, turn=turn).usual
 
 
 @dataclass(frozen=True)
@@ -175,7 +216,7 @@ async def claim(
     database: Queries,
     limit: int,
     call_seconds: float,
-    model: str | None = None,
+    aim: Aim = ALL_DUE,
     room: Room | None = None,
     claim_id: int | None = None,
     only: Sequence[str] | None = None,
@@ -184,12 +225,10 @@ async def claim(
 
     `only`: the ids of the videos that it may choose from.
     """
-    arguments: list[object] = [call_seconds, claim_id]
-    if model is not None:
-        arguments.append(model)
+    arguments: list[object] = [call_seconds, claim_id, *aim.arguments]
     if room is not None:
         arguments += [room.for_all, json.dumps(dict(room.by_model), default=str)]
-    statement = claiming(limit, probing=model is not None, within=room is not None)
+    statement = aim.claiming(limit, within=room is not None)
     if only is None:
         rows = await database.fetch(statement.usual, *arguments)
     else:
@@ -197,12 +236,18 @@ async def claim(
     return [OpenSubmission(*row) for row in rows]
 
 
-async def choose(
-    database: Database, limit: int, model: str | None, passed_over: Sequence[str]
-) -> list[tuple[str, UUID | None]]:
+async def choose(database: Database, limit: int, aim: Aim, passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:
     """The videos that a claim would take, but those."""
-    statement = claiming(limit, probing=model is not None)
-    return await batches.choose(database, statement, () if model is None else (model,), passed_over)
+    return await batches.choose(database, aim.claiming(limit), aim.arguments, passed_over)
+
+
+# Whether a video could be claimed now, were its model open and its turn come.
+_IS_DUE = f"SELECT EXISTS (SELECT FROM taxiway.videos v WHERE v.id = $1 AND {_READY.format(model='v.model')})"
+
+
+async def is_due(database: Database, video_id: UUID) -> bool:
+    """Whether this video is queued with a request, and its time has come and is not over."""
+    return bool(await database.fetchval(_IS_DUE, video_id))
 
 
 _OF_CLAIM = "SELECT id, video_id FROM taxiway.submissions WHERE outcome IS NULL AND claim_id = $1"

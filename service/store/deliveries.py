@@ -32,14 +32,17 @@ NOTE_UNDER_WAY = """
                'finished_at', NULL, 'updated_at', taxiway.now())
     FROM taxiway.wanting('{event}') e CROSS JOIN ({source}) AS u"""
 
+# OFFSET 0: looked up by its video, and not among all that is due to its receiver.
 # An event waits for the one before it, of the same video or group and for the same address; and that of a group until
 # none of its videos is under way.
 _WAITS = """(
-    EXISTS (SELECT FROM taxiway.deliveries b WHERE b.video_id = d.video_id AND b.id < d.id AND b.state = 'due'
-            AND b.receiver = d.receiver AND b.url = d.url OFFSET 0)
+    EXISTS (SELECT FROM (SELECT b.state, b.receiver, b.url FROM taxiway.deliveries b
+                         WHERE b.video_id = d.video_id AND b.id < d.id OFFSET 0) AS b
+            WHERE b.state = 'due' AND b.receiver = d.receiver AND b.url = d.url)
     OR d.group_id IS NOT NULL AND (
-        EXISTS (SELECT FROM taxiway.deliveries b WHERE b.group_id = d.group_id AND b.id < d.id AND b.state = 'due'
-                AND b.receiver = d.receiver AND b.url = d.url OFFSET 0)
+        EXISTS (SELECT FROM (SELECT b.state, b.receiver, b.url FROM taxiway.deliveries b
+                             WHERE b.group_id = d.group_id AND b.id < d.id OFFSET 0) AS b
+                WHERE b.state = 'due' AND b.receiver = d.receiver AND b.url = d.url)
         OR EXISTS (SELECT FROM taxiway.videos g WHERE g.group_id = d.group_id AND g.status IN ('queued', 'processing')
                    OFFSET 0)))"""
 

@@ -31,8 +31,8 @@ from service.store.database import Database, Raw
 from service.store.video_rows import CANCEL, LOCK_MILLISECONDS
 
 ERASED = (
-    "user_id", "prompt", "image_url", "metadata", "input", "error_code", "error_message", "output", "video_url",
-    "video_url_expires_at", "webhook_url",
+    "user_id", "prompt", "image_url", "metadata", "warnings", "input", "error_code", "error_message", "output",
+    "video_url", "video_url_expires_at", "webhook_url",
 )  # fmt: skip
 ERASED_WORDS = "erased"
 # A linked table is shown the end of a video before that is erased. A row that refuses for longer keeps what it says.

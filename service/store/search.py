@@ -37,6 +37,7 @@ class Wanted:
     finished_before: datetime | None = None
     ids: Sequence[UUID] | None = None
     created_by: str | None = None
+    group: UUID | None = None
 
     @property
     def states(self) -> list[str]:
@@ -122,6 +123,9 @@ def conditions(wanted: Wanted, arguments: Arguments) -> list[str]:
         found.append(f"v.created_at < {arguments.bind(wanted.created_before)}::timestamptz")
     if wanted.finished_before is not None:
         found.append(f"v.finished_at < {arguments.bind(wanted.finished_before)}::timestamptz")
+    if wanted.group is not None:
+        group = arguments.bind(wanted.group)
+        found.append(f"v.id = ANY(ARRAY(SELECT g.id FROM taxiway.videos g WHERE g.group_id = {group}))")
     if wanted.created_by is not None:
         found.append(f"v.created_by = {arguments.bind(wanted.created_by)}")
     return found

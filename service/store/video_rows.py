@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -45,6 +46,9 @@ class NewVideo:
     request_hash: str | None  # with a key alone
     link_id: int | None = None  # of the linked table that has a row for it
     actor: str = TAXIWAY  # the name of the key, token or user that makes it
+    warnings: Sequence[Mapping[str, str]] = ()
+    group_id: UUID | None = None  # of the videos that one request asked for
+    group_size: int | None = None
     webhook_url: str | None = None  # where its end is reported
 
 
@@ -55,12 +59,12 @@ WITH model AS (INSERT INTO taxiway.models (model) VALUES ($3) ON CONFLICT DO NOT
 v AS (
     INSERT INTO taxiway.videos AS v (
         id, operation, model, input, quoted_credits, priority, run_after, queued_at, expires_at, idempotency_key,
-        request_hash, user_id, prompt, image_url, metadata, link_id, version, origin, created_by,
-        webhook_url)
+        request_hash, user_id, prompt, image_url, metadata, link_id, version, origin, created_by, warnings, group_id,
+        group_size, webhook_url)
     SELECT $1, $2, $3, $4::jsonb, $5, $6, COALESCE($7, taxiway.now()), GREATEST($7, taxiway.now()),
            COALESCE($8, GREATEST($7, taxiway.now()) + make_interval(secs => $9)), $10, $11,
            $12, $13, $14, $15::jsonb, $16, CASE WHEN $16::integer IS NULL THEN 0 ELSE 1 END, 'api', $17,
-           $18
+           $18::jsonb, $19, $20, $21
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
 ), found AS (
@@ -94,7 +98,8 @@ async def enqueue(database: Queries, new: NewVideo) -> tuple[Video, bool]:
         _INSERT, new.id, new.operation, new.model, json.dumps(new.input), new.quoted_credits, new.priority,
         new.run_after, new.expires_at, new.timeout_seconds, key_hash(new.idempotency_key), new.request_hash,
         new.user_id, new.prompt, new.image_url, None if new.metadata is None else json.dumps(new.metadata),
-        new.link_id, new.actor, new.webhook_url,
+        new.link_id, new.actor, json.dumps(list(new.warnings)) if new.warnings else None, new.group_id, new.group_size,
+        new.webhook_url,
     )  # fmt: skip
     if row is not None:
         return Video.from_row(row), True

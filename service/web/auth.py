@@ -125,6 +125,15 @@ def _digest(accepted: str) -> bytes:
     return hashlib.sha256(accepted.encode()).digest()
 
 
+def would_allow(request: Request, access: Access) -> bool:
+    """Whether the token that the request bears would be let in by this `access` as well."""
+    try:
+        key = _key(request, access.settings)
+    except NotConfigured:
+        return False
+    return key is not None and bool(getattr(key, access.may))
+
+
 def has_token(request: Request, access: Access) -> bool:
     """Whether the request bears a token of these settings: an open route answers such a request in more detail."""
     try:

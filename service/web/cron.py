@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from service import tick
 from service.context import Context
 from service.errors import InvalidRequest, Problem
-from service.web.endpoint import Parameter
+from service.web.endpoint import Parameter, stopping_of
 
 LONGEST_BUDGET_SECONDS = 3600.0
 BUDGET = Parameter(
@@ -21,8 +21,7 @@ BUDGET = Parameter(
 
 async def process_queued(ctx: Context, request: Request) -> Response:
     """GET|POST /process-queued: one tick."""
-    stopping = getattr(request.app.state, "stopping", lambda: False)
-    report = await tick.tick(ctx, budget=_budget(request), stopping=stopping)
+    report = await tick.tick(ctx, budget=_budget(request), stopping=stopping_of(request))
     return JSONResponse(report.as_json())
 
 

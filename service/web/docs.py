@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import version_of_package
 from service.context import Context
 from service.docs import no_such_page, pages, read
 from service.web import openapi
@@ -106,7 +107,7 @@ async def show_page(_ctx: Context, request: Request) -> Response:
         raise missing from None
     return base.render(
         request, "documentation.html", page=found, content=markdown.render(found.text), pages=pages(),
-        version=openapi.version_of_package(),
+        version=version_of_package(),
     )  # fmt: skip
 
 
@@ -176,6 +177,9 @@ def _name(schema: Mapping[str, Any]) -> str:
 
 
 def _fields(schema: Mapping[str, Any]) -> Iterator[Field]:
+    """The fields of a shape; of one that is one of several shapes, those."""
+    for number, part in enumerate(schema.get("anyOf", ())):
+        yield Field("or" if number else "either", _kind(part), "", "", False)
     required = schema.get("required", [])
     for name, inner in schema.get("properties", {}).items():
         yield Field(name, _kind(inner), _limits(inner), inner.get("description", ""), name in required)

@@ -98,6 +98,12 @@ class Endpoint:
         return self.delivers and is_let_in and request.method in ("GET", "POST") and not is_viewer(request)
 
 
+def stopping_of(request: Request) -> Callable[[], bool]:
+    """Whether this process is to stop, for a request that takes its time; never, where no server of ours says it."""
+    stopping: Callable[[], bool] = getattr(request.app.state, "stopping", lambda: False)
+    return stopping
+
+
 def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
     """One route for each path. It takes every method, and refuses those that the path has no endpoint for: what is a
     path of the API is never handed on to the page.

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import version_of_package
 from service.context import Context
 from service.store import link_queries, maintenance, models, queue_stats, spending, throughput, ticks
 from service.store.link_queries import Troubled
 from service.store.throughput import Hour
 from service.videos import Status
-from service.web.openapi import version_of_package
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

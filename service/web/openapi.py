@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service import docs
+from service import docs, version_of_package
 from service.context import Context
 from service.runway import catalogue
 from service.web.endpoint import JSON, Content, Endpoint
@@ -152,11 +151,3 @@ def examples() -> dict[str, Any]:
     """
     found: dict[str, Any] = json.loads(Path(__file__).with_name("openapi_examples.json").read_text(encoding="utf-8"))
     return found
-
-
-def version_of_package() -> str:
-    """The installed version; "0" when run from a folder, as some hosts do."""
-    try:
-        return version("taxiway")
-    except PackageNotFoundError:
-        return "0"

@@ -8,12 +8,23 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    RootModel,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    field_validator,
+)
 
 from service.operations.enqueuing import VideoSpec
+from service.operations.groups import LARGEST_GROUP
 from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
 from service.operations.video_view import Credits, Schema, State, VideoView
+from service.runway import lenient as lenient_fields
 from service.store.search import Wanted
 
 LARGEST_METADATA_BYTES = 16_000
@@ -37,9 +48,16 @@ class VideoRequest(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    operation: str = Field("image_to_video", description="Runway's operation")
+    operation: str | None = Field(None, description="Runway's operation; inferred from the input unless given")
     input: dict[str, Any] = Field(
         description="Runway's own request body; `model`, `ratio` and `duration` have defaults"
+    )
+    aspect_ratio: PlainText | None = Field(None, description="such as 16:9; sent as a ratio that the model has")
+    resolution: PlainText | None = Field(None, description="such as 1280x720 or 720p; the same")
+    fps: StrictInt | StrictFloat | None = Field(None, description="frames a second; a warning where a model has none")
+    generate_audio: StrictBool | None = Field(None, description="with sound; a warning where a model has none")
+    references: list[Any] | None = Field(
+        None, min_length=1, max_length=20, description="images to go by; a warning where a model takes none"
     )
     priority: int = Field(0, ge=-100, le=100, description="higher is submitted first")
     run_after: AwareDatetime | None = Field(None, description="not submitted before this time")
@@ -52,11 +70,14 @@ class VideoRequest(Schema):
         description="an address to which its end is reported; see `taxiway docs webhooks`",
     )
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
+    count: int = Field(1, ge=1, le=LARGEST_GROUP, strict=True, description="so many videos of this request: a group")
 
     def spec(self) -> VideoSpec:
         """The same for `operations.enqueuing`."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        lenient = {name: values.pop(name) for name in lenient_fields.NAMES}
         row = None if self.row is None else (self.row.link, self.row.id)
-        return VideoSpec(**{name: getattr(self, name) for name in type(self).model_fields if name != "row"}, row=row)
+        return VideoSpec(**(values | {"row": row, "lenient": lenient}))
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -97,12 +118,13 @@ class ListQuery(Schema):
     model: PlainText | None = Field(None, description="a model of Runway's")
     error_code: PlainText | None = Field(None, description="a reason")
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
+    group: UUID | None = Field(None, description="of the videos of one request")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
 
     def wanted(self) -> Wanted:
         """The filters, for the store."""
-        return Wanted(self.status, self.model, self.error_code, self.q)
+        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group)
 
     def before(self) -> tuple[datetime, UUID] | None:
         """Where the page begins; None for the first one."""
@@ -138,6 +160,20 @@ def position(cursor: str) -> tuple[datetime, UUID]:
         return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC), UUID(video_id)
     except OverflowError as exc:
         raise ValueError("the time is beyond the calendar") from exc
+
+
+class GroupView(Schema):
+    """The videos of one request with a count above 1. GET /videos?group= reads them."""
+
+    group: UUID
+    size: int
+    videos: list[VideoView]
+
+
+class Enqueued(RootModel[VideoView | GroupView]):
+    """A video; with a count above 1 a group of them."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class VideoPage(Schema):

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 
 from service.events import ORDER
 from service.operations.enqueuing import Quote
-from service.operations.video_view import Credits, Schema, State, shortened
+from service.operations.video_view import Credits, Schema, State, WarningView, shortened
 from service.store.search import Wanted
 from service.store.timeline import Entry
 from service.web.schemas import PlainText
@@ -32,7 +32,8 @@ class QuoteView(Schema):
     operation: str
     model: str
     input: dict[str, Any] = Field(description="as it would be sent, with what was assumed; data URIs are shortened")
-    quoted_credits: float = Field(description="the most that it can cost; 1 credit is $0.01")
+    warnings: list[WarningView] = Field(description="what would not be sent as it is asked for")
+    quoted_credits: float = Field(description="the most that it can cost, all of a count; 1 credit is $0.01")
     eta_seconds: Eta | None = Field(description="null while no video of this model was completed")
 
     @classmethod
@@ -43,7 +44,8 @@ class QuoteView(Schema):
             operation=request.operation,
             model=request.model,
             input=shortened(request.input),
-            quoted_credits=float(request.quoted_credits),
+            warnings=[WarningView.model_validate(one) for one in request.warnings],
+            quoted_credits=float(quote.credits),
             eta_seconds=Eta.model_validate(quote.eta) if quote.eta else None,
         )
 
@@ -58,6 +60,7 @@ class BulkFilter(Schema):
     model: PlainText | None = None
     error_code: PlainText | None = None
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
+    group: UUID | None = Field(None, description="of the videos of one request")
     created_after: AwareDatetime | None = Field(None, description="at this time or later")
     created_before: AwareDatetime | None = None
     finished_before: AwareDatetime | None = Field(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from starlette.requests import Request
@@ -11,15 +12,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.context import Context
 from service.errors import NotFound
-from service.operations import changing, enqueuing, erasing, reading, reporting
+from service.operations import changing, enqueuing, erasing, following, groups, reading, reporting
 from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
 from service.videos import Video
-from service.web import bodies
-from service.web.auth import name_of
-from service.web.endpoint import Parameter
-from service.web.schemas import ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
+from service.web import bodies, prefer
+from service.web.auth import CREATE, name_of, would_allow
+from service.web.endpoint import Parameter, stopping_of
+from service.web.schemas import GroupView, ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
 from service.web.schemas_bulk import ErasureView, EventList
-from service.web.views import view
+from service.web.views import view, views
 
 POLL_AFTER_SECONDS = "5"  # Runway's own gap: asking Taxiway more often shows nothing new
 IDEMPOTENCY_KEY = Parameter(
@@ -29,16 +30,52 @@ IDEMPOTENCY_KEY = Parameter(
 
 
 async def enqueue(ctx: Context, request: Request) -> Response:
-    """POST /videos"""
+    """POST /videos: with `Prefer: wait=N` it also submits what it queued, and follows it until all has ended or N
+    seconds are over.
+    """
+    started = ctx.monotonic()
     raw = await bodies.read(request, ctx.settings.max_body_bytes)
     value = bodies.parse(raw)
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
     spec = bodies.validated(VideoRequest, value).spec()
-    video, is_new = await enqueuing.enqueue(ctx, spec, key)
-    headers = {"Location": f"/videos/{video.id}", "Retry-After": POLL_AFTER_SECONDS}
+    group = None
+    if spec.count > 1:
+        group, is_new = await groups.enqueue(ctx, spec, key)
+        videos, location = group.videos, f"/videos?group={group.id}"
+    else:
+        video, is_new = await enqueuing.enqueue(ctx, spec, key)
+        videos, location = [video], f"/videos/{video.id}"
+    headers = {"Location": location, "Retry-After": POLL_AFTER_SECONDS}
     if not is_new:
         headers["Idempotent-Replayed"] = "true"
-    return _json(await _body(ctx, video), status_code=202, headers=headers)
+    seconds = await _wait_seconds(ctx, request, videos[0])
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+        async with request.app.state.waiters:
+            videos = await _follow(ctx, request, videos, started, seconds)
+    elif ctx.settings.submit_on_post:
+        videos = await _follow(ctx, request, videos, started, 0)
+    has_ended = seconds is not None and all(video.status.terminal for video in videos)
+    shown = await views(ctx, videos)
+    body = shown[0] if group is None else GroupView(group=group.id, size=group.size, videos=shown)
+    return _json(body.model_dump_json().encode(), status_code=200 if has_ended else 202, headers=headers)
+
+
+async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | None:
+    """How long to wait for the video, if the client prefers that; None for one of later, and if too many wait."""
+    waiters: asyncio.Semaphore = request.app.state.waiters
+    wanted = prefer.wait_seconds(request.headers.getlist("prefer"))
+    if not wanted or waiters.locked() or await following.is_scheduled(ctx, video):
+        return None
+    return following.wait_seconds(ctx, wanted)
+
+
+async def _follow(ctx: Context, request: Request, videos: Sequence[Video], started: float, seconds: int) -> list[Video]:
+    """The videos, submitted in their turn and followed for so many seconds from the time at which the request began."""
+    deadline = following.request_deadline(ctx, started, seconds, stopping_of(request))
+    async with asyncio.TaskGroup() as beside:
+        following_each = [beside.create_task(following.follow(ctx, video, deadline)) for video in videos]
+    return [task.result() for task in following_each]
 
 
 async def listing(ctx: Context, request: Request) -> Response:
@@ -63,8 +100,10 @@ def video_id(text: str) -> UUID:
 
 
 async def read(ctx: Context, request: Request) -> Response:
-    """GET /videos/{id}: polls the task if that is due, so that a client need not wait for the cron."""
-    video = await reading.read(ctx, video_id_of(request))
+    """GET /videos/{id}: polls the task if that is due, and submits the video in its turn for a caller who may create
+    one, so that a client need not wait for the cron. HEAD does neither.
+    """
+    video = await _read(ctx, request)
     body = await _body(ctx, video)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
@@ -73,6 +112,16 @@ async def read(ctx: Context, request: Request) -> Response:
     if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     return _json(body, headers=headers)
+
+
+async def _read(ctx: Context, request: Request) -> Video:
+    video_id = video_id_of(request)
+    if request.method == "HEAD":
+        return await reading.find(ctx, video_id)
+    if not would_allow(request, CREATE):
+        return await reading.read_with_files(ctx, video_id)
+    deadline = following.request_deadline(ctx, ctx.monotonic(), stopping=stopping_of(request))
+    return await reading.read_with_files(ctx, video_id, deadline)
 
 
 async def file(ctx: Context, request: Request) -> Response:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.async_api import Browser, Page, expect
 
-from service.app import create_app
-from service.local.processes import until
 from tests.commands import free_port
-from tests.node import installed, run
-from tests.simulator_server import on_socket
+from tests.node import installed, on_sockets, run, served
 from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.node]
 
 APP = Path(__file__).parents[1] / "nextjs"
-START_SECONDS = 30
+START = ("node", "node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1")
+ANSWER_SECONDS = 30
+CRON = {"Authorization": f"Bearer {CRON_SECRET}"}
 FILM = {"key": "5f1c0c1e-film", "prompt": "A small boat leaves the harbour", "image": IMAGE}
 
 
@@ -37,40 +33,26 @@ def built() -> Iterator[Path]:
         yield folder
 
 
-@contextmanager
-def started(folder: Path, **settings: str) -> Iterator[str]:
-    """The built app, served; its address. It ends with its process group."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = {"PATH": os.environ["PATH"], "NEXT_TELEMETRY_DISABLED": "1"} | settings
-    line = ["node", "node_modules/next/dist/bin/next", "start", "--hostname", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
-    try:
-
-        def answers() -> bool:
-            try:
-                return httpx.get(url, trust_env=False).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        assert until(lambda: process.poll() is not None or answers(), START_SECONDS), (folder / "log").read_text()
-        assert process.poll() is None, (folder / "log").read_text()
-        yield url
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
-
-
 @asynccontextmanager
 async def whole(folder: Path, database: str) -> AsyncIterator[tuple[World, httpx.AsyncClient]]:
     """Runway, Taxiway and the app, each on a socket; a client of the app that notes what a browser gets to see."""
-    async with world(database) as w, on_socket(w.runway) as runway:
-        settings = w.ctx.settings.model_copy(update={"runway_url": runway})
-        async with on_socket(create_app(replace(w.ctx, settings=settings, transport=None))) as taxiway:
-            with started(folder, TAXIWAY_URL=taxiway, TAXIWAY_API_KEY=API_KEY) as url:
-                async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=START_SECONDS) as browser:
-                    yield w, browser
+    async with world(database) as w, on_sockets(w) as taxiway:
+        with served(folder, free_port(), *START, TAXIWAY_URL=taxiway, TAXIWAY_API_KEY=API_KEY) as url:
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=ANSWER_SECONDS) as browser:
+                yield w, browser
+
+
+async def ask_for_a_film(page: Page, url: str, prompt: str) -> None:
+    """Fill in the app's form, and send it."""
+    await page.goto(url)
+    await page.get_by_placeholder("What happens").fill(prompt)
+    await page.get_by_placeholder("https://").fill(IMAGE)
+    await page.get_by_role("button").click()
+
+
+async def statuses(w: World) -> list[str]:
+    """How the videos are, oldest first."""
+    return [row["status"] for row in await w.rows("SELECT status FROM taxiway.videos ORDER BY created_at")]
 
 
 async def test_a_film_goes_the_whole_round(built: Path, database_url: str) -> None:
@@ -92,16 +74,15 @@ async def test_a_film_goes_the_whole_round(built: Path, database_url: str) -> No
         path = f"/api/videos/{queued.json()['id']}"
         early = await ask("GET", f"{path}/file")
         assert (early.status_code, "no file yet" in early.json()["error"]) == (409, True)
-        assert (await ask("GET", "/api/cron")).status_code == 401
-        cron = {"Authorization": f"Bearer {CRON_SECRET}"}
         for _ in range(12):
-            assert (await ask("GET", "/api/cron", headers=cron)).status_code == 200
-            await w.later(minutes=1)
             video = (await ask("GET", path)).json()
             if video["status"] == "completed":
                 break
+            await w.later(minutes=1)
         assert video["status"] == "completed"
         assert len(w.creates) == 1
+        assert (await ask("GET", "/api/cron")).status_code == 401
+        assert (await ask("GET", "/api/cron", headers=CRON)).status_code == 200
 
         there = await ask("GET", f"{path}/file")
         assert there.status_code == 302
@@ -114,37 +95,39 @@ async def test_a_film_goes_the_whole_round(built: Path, database_url: str) -> No
             assert API_KEY not in answer.text + str(answer.headers)
 
 
-async def test_the_page_shows_progress_until_the_film_plays(built: Path, database_url: str) -> None:
-    from playwright.async_api import async_playwright, expect
-
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("needs Chromium: install Debian's chromium")
-    async with whole(built, database_url) as (w, app), async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--no-proxy-server", "--disable-gpu"]
-        )
-        page = await browser.new_page()
+async def test_with_one_tick_a_day_the_page_plays_its_film_and_the_tick_rescues_those_left(
+    built: Path, database_url: str, chromium: Browser
+) -> None:
+    async with whole(built, database_url) as (w, app):
+        page = await chromium.new_page()
         wrong: list[str] = []
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        await page.goto(str(app.base_url))
-        await page.get_by_placeholder("What happens").fill("x" * 5000)
-        await page.get_by_placeholder("https://").fill(IMAGE)
-        await page.get_by_role("button").click()
+        await ask_for_a_film(page, str(app.base_url), "x" * 5000)
         await expect(page.locator("[role=alert]:not([id])")).to_contain_text("promptText")
-        await page.get_by_placeholder("What happens").fill("A small boat leaves the harbour")
-        await page.get_by_role("button").click()
-        await expect(page.get_by_role("status")).to_have_text("queued")
-        await app.get("/api/cron", headers={"Authorization": f"Bearer {CRON_SECRET}"})
-        await expect(page.get_by_role("status")).to_have_text("processing", timeout=20_000)
+        await ask_for_a_film(page, str(app.base_url), "A small boat leaves the harbour")
+        await expect(page.get_by_role("status")).to_have_text("processing")
         await expect(page.get_by_role("progressbar")).to_be_visible()
+
+        left = await chromium.new_page()
+        await ask_for_a_film(left, str(app.base_url), "A lantern goes out")
+        await expect(left.get_by_role("status")).to_have_text("processing")
+        await left.close()
+        assert (await app.post("/api/videos", json=FILM)).status_code == 202
+
         await w.later(minutes=3)
-        await expect(page.get_by_role("status")).to_have_text("completed", timeout=20_000)
-        await page.wait_for_function("document.querySelector('video').currentTime > 0", timeout=20_000)
+        await expect(page.get_by_role("status")).to_have_text("completed")
+        await page.wait_for_function("document.querySelector('video').currentTime > 0")
         assert [line for line in wrong if "Failed to load resource" not in line] == []  # the 422, and no icon
-        await browser.close()
-    assert len(w.creates) == 1
+        assert await statuses(w) == ["completed", "processing", "queued"]
+        assert not await w.rows("SELECT FROM taxiway.ticks")
+
+        for day in (["completed", "completed", "processing"], ["completed", "completed", "completed"]):
+            await w.later(hours=20)
+            assert (await app.get("/api/cron", headers=CRON)).status_code == 200
+            assert await statuses(w) == day
+        assert len(w.creates) == 3
+        await page.close()
 
 
 def test_the_key_is_read_on_the_server_alone() -> None:

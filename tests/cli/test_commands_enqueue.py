@@ -110,6 +110,9 @@ class TestRequest:
             said = await taxiway(None, "enqueue", "--dry-run", *BOAT, "--duration", 10)
         assert said.stdout == "image_to_video with gen4_turbo: at most 50 credits\n"
 
+    async def test_a_price_of_several(self) -> None:
+        assert (await price(*BOAT, "--count", 3))["quoted_credits"] == 75
+
     @pytest.mark.parametrize(
         ("arguments", "code", "words"),
         [
@@ -120,6 +123,9 @@ class TestRequest:
             (("--metadata", "@{folder}/none.json"), 2, "cannot be read: No such file"),
             (("--no-wait", "-o", "x.mp4"), 2, "leave out --no-wait"),
             (("-o", "{folder}/none/x.mp4"), 2, "there is no folder"),
+            (("--count", "2", "-o", "x.mp4"), 2, "goes with neither"),
+            (("--count", "2", "--from", "0" * 8), 2, "goes with neither"),
+            (("--count", "11"), 1, "/count"),
             (("--duration", 99), 1, "/input/duration"),
             (("--model", "gen9"), 1, "/input/model: must be one of"),
             (("--priority", 200), 1, "/priority"),
@@ -153,6 +159,25 @@ async def test_a_video_is_queued_as_by_the_api(w: World) -> None:
     assert over_http.json()["id"] == first["id"]
     other = await taxiway(w.url, *arguments, "--duration", 10)
     assert "used before with another body" in complaint(other)
+
+
+async def test_several_of_one_request(
+    w: World, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("enqueue", *BOAT, "--count", 2, "--input", '{"seed": 7}', "--idempotency-key", "order-7")
+    made = await taxiway(w.url, *arguments, "--no-wait")
+    first, second = printed(made)
+    assert (first["group"], first["status"], first["input"]["seed"]) == (second["group"], "queued", 7)
+    assert "warning: each video of a group has a seed of its own: this one has that of the first plus 1" in made.stderr
+    again = await taxiway(w.url, *arguments, "--no-wait")
+    assert [video["id"] for video in printed(again)] == [first["id"], second["id"]]
+    assert second["id"] in again.stderr
+    hurried(w)
+    async with at_work(w):
+        ended = printed(await taxiway(w.url, *arguments))
+    assert [(video["id"], video["status"]) for video in ended] == [
+        (first["id"], "completed"), (second["id"], "completed"),
+    ]  # fmt: skip
 
 
 async def test_from_edits_and_resubmits(w: World) -> None:

@@ -117,11 +117,9 @@ class TestNothingIsLeft:
             return httpx.Response(400, json={"error": f"the prompt {MARK} is not allowed"})
 
         # Webhooks of it are refused, in words that repeat it.
-        hook: dict[str, Any] = {
-            "receiver": Response(f"what is {MARK}?", status_code=500),
-            "webhook_secrets": (CALLBACK_SECRET,),
-        }
-        async with world(database_url, **hook, callback_secrets=(), webhook_url=("https://app.example.com/",)) as w:
+        hook: dict[str, Any] = {"callback_secrets": (), "webhook_secrets": (CALLBACK_SECRET,)}
+        refusing = Response(f"what is {MARK}?", status_code=500)
+        async with world(database_url, receiver=refusing, webhook_url=("https://app.example.com/",), **hook) as w:
             headers = {"idempotency-key": f"order of {MARK}"}
             own = {"webhook_url": f"https://example.com/hook?{MARK}"}
             response = await w.api.post("/videos", json=body(**own), headers=headers)
@@ -188,14 +186,18 @@ class TestNothingIsLeft:
 
     async def test_and_no_statement_can_bring_it_back(self, database_url: str) -> None:
         async with world(database_url) as w:
-            video_id = await w.enqueue(**body())
+            video_id = await w.enqueue(**body(fps=24))
+            assert (await w.row(video_id))["warnings"] is not None
             assert await erase(w, video_id) == 204
             row = await w.row(video_id)
             assert [row[name] for name in ERASED] == [None] * len(ERASED)
             assert row["created_by"] == "api-key-1"
-            for name in set(ERASED) - {"video_url_expires_at", "input", "metadata", "output"}:
+            for name in set(ERASED) - {"video_url_expires_at", "input", "metadata", "warnings", "output"}:
                 with pytest.raises(asyncpg.CheckViolationError):
                     await w.rows(f"UPDATE taxiway.videos SET {name} = 'x' WHERE id = $1", video_id)
+            for name in ("input", "metadata", "warnings", "output"):
+                with pytest.raises(asyncpg.CheckViolationError):
+                    await w.rows(f"UPDATE taxiway.videos SET {name} = '[]' WHERE id = $1", video_id)
 
 
 class TestAVideoThatIsErased:

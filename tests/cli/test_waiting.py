@@ -29,8 +29,9 @@ async def ticked(w: World, seconds_ago: float = 1.0) -> None:
 
 
 async def why(w: World, video_id: UUID) -> dict[str, Any] | None:
-    """What the API says that a video waits for."""
-    shown: dict[str, Any] | None = (await w.api.get(f"/videos/{video_id}")).json()["waiting"]
+    """What the API's list says that a video waits for: a GET of the video itself would submit it."""
+    videos = (await w.api.get("/videos")).json()["videos"]
+    shown: dict[str, Any] | None = next(one["waiting"] for one in videos if one["id"] == str(video_id))
     return shown
 
 

@@ -108,6 +108,36 @@ async def enqueued(site: Site, run: Run) -> None:
     assert len(await site.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
 
 
+async def waited(site: Site, run: Run) -> None:
+    """POST /videos that submits its video and waits for it. Whatever came of it, the same request again adds none."""
+    key, prompt = uuid4().hex, f"video {uuid4()}"
+    asked = {"input": {"promptText": prompt, "promptImage": IMAGE}}
+    headers = AS_APP | {"idempotency-key": key}
+    first = await run.request("POST", "/videos", json=asked, headers=headers | {"prefer": "wait=1"})
+    assert first is None or (first.status_code, first.json()["status"]) == (202, "processing"), first.text
+    again = await site.world.api.post("/videos", json=asked, headers=headers)
+    assert again.status_code == 202, again.text
+    assert len(await site.world.rows("SELECT FROM taxiway.videos WHERE prompt = $1", prompt)) == 1
+
+
+async def followed(site: Site, run: Run) -> None:
+    """The same request again, which waits for a video whose task is done."""
+    w, headers = site.world, AS_APP | {"idempotency-key": uuid4().hex}
+    asked = {"input": {"promptText": f"video {uuid4()}", "promptImage": IMAGE}}
+    await w.api.post("/videos", json=asked, headers=headers)
+    await w.tick()
+    await w.later(**FINISHED)
+    answer = await run.request("POST", "/videos", json=asked, headers=headers | {"prefer": "wait=2"})
+    assert answer is None or (answer.status_code, answer.json()["status"]) == (200, "completed"), answer.text
+
+
+async def asked_for(site: Site, run: Run) -> None:
+    """GET /videos/{id} of a due video, which submits it."""
+    video_id = await site.enqueue()
+    answer = await run.request("GET", f"/videos/{video_id}", headers=AS_APP)
+    assert answer is None or answer.json()["status"] == "processing", answer.text
+
+
 async def called_back(site: Site, run: Run) -> None:
     """A callback for a task that is done."""
     video_id = await sent(site)

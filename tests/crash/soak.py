@@ -225,7 +225,8 @@ class Soak:
 
         works: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (0.6, crowd.kill), (2.0, crowd.cut), (0.5, crowd.drag), (2.0, crowd.resume), (1.0, forge),
-            (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.7, lambda: crowd.cron(api)),
+            (1.0, look_after), (0.15, lambda: crowd.use(api)), (0.2, lambda: crowd.poll(api)),
+            (0.7, lambda: crowd.cron(api)),
             (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove), (2.0, studio.hold),
             (0.1 + self.options.pause(self.options.rows / 3), studio.write),
         ]  # fmt: skip

@@ -22,6 +22,7 @@ from tests.database import connected
 IMAGE = "https://example.com/boat.jpg"
 AGAIN_SECONDS = 0.2
 BATCH = 25
+WAITING_SHARE = 0.2  # of those who hand in
 FREEZE_SECONDS = 1.5
 
 _CUT = """
@@ -62,13 +63,27 @@ class Crowd:
         self.handed_in.set()
 
     async def _hand_in_one(self, api: httpx.AsyncClient, prompt: str) -> None:
+        """One in some waits for its video, and so submits it in its request, which may be killed at any moment."""
         body = {"input": {"promptText": prompt, "promptImage": IMAGE}}
+        headers = {"idempotency-key": prompt}
+        if self.dice.random() < WAITING_SHARE:
+            headers["prefer"] = f"wait={self.dice.randint(1, 3)}"
         while True:
-            answer = await self.ask(api, "POST", "/videos", json=body, headers={"idempotency-key": prompt})
-            if answer is not None and answer.status_code == 202:
+            answer = await self.ask(api, "POST", "/videos", json=body, headers=headers)
+            if answer is not None and answer.is_success:
+                self.did["waited for" if "preference-applied" in answer.headers else "handed in"] += 1
                 self.prompts[UUID(answer.json()["id"])] = prompt
                 return
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def poll(self, api: httpx.AsyncClient) -> None:
+        """A browser asks for a video that is queued: that may submit it."""
+        listed = await self.ask(api, "GET", "/videos?status=queued&limit=200")
+        if listed is None or not listed.is_success or not (videos := listed.json()["videos"]):
+            return
+        answer = await self.ask(api, "GET", f"/videos/{self.dice.choice(videos)['id']}")
+        if answer is not None and answer.is_success:
+            self.did["asked for, and submitted" if answer.json()["submitted_at"] else "asked for"] += 1
 
     async def ask(self, api: httpx.AsyncClient, method: str, path: str, **what: Any) -> httpx.Response | None:
         """One request to one of the web processes; None if it got no answer. Counts what must not be: a 500."""

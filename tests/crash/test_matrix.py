@@ -18,8 +18,9 @@ from dataclasses import replace
 import pytest
 
 from service.context import Context, Counts
+from service.operations import lapsing
 from service.runway.outcomes import Kind, Outcome
-from service.steps import cancel, rescue
+from service.steps import cancel
 from service.store import claim as claims
 from service.store import gate
 from tests.crash import linked_scenarios as linked
@@ -68,6 +69,9 @@ CASES: list[tuple[Scenario, str, Choice]] = [
     (scenarios.submitted, "resubmit", each_state_of_the_call),
     (scenarios.refused, "fail", each_state_of_the_call),
     (scenarios.enqueued, "fail", each_state),
+    (scenarios.waited, "fail", each_state),
+    (scenarios.followed, "fail", each_state),
+    (scenarios.asked_for, "resubmit", each_state),
     (scenarios.called_back, "fail", each_state),
     (scenarios.evidence_arrives, "fail", each_state),
     (scenarios.evidence_arrives, "resubmit", each_state),
@@ -202,7 +206,7 @@ async def no_deletes(_ctx: Context, _share: object) -> Counts:
 @pytest.mark.parametrize(
     ("policy", "module", "name", "broken", "complaint"),
     [
-        ("fail", rescue, "LAPSED", LAPSED_AS_NOT_SENT, "tasks, 0 consents"),
+        ("fail", lapsing, "LAPSED", LAPSED_AS_NOT_SENT, "tasks, 0 consents"),
         ("resubmit", cancel, "run_once", no_deletes, "is left open"),
     ],
 )

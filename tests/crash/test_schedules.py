@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import pytest
 
+from service.operations import lapsing
 from service.runway.outcomes import Kind, Outcome
-from service.steps import rescue
 from tests.crash.schedules.decisions import Decisions, shorten
 from tests.crash.schedules.theatre import Theatre
 from tests.database import execute, run
@@ -76,7 +76,7 @@ NOT_SENT = Outcome(Kind.NOT_SENT, "taken for not sent")
             CLAIMED_TWICE, "DROP INDEX taxiway.submissions_one_open", nullcontext(), id="claim without a lock"
         ),
         pytest.param(LATE_ANSWER_HOLDS, "", nullcontext(), id="save without its fence"),
-        pytest.param([], "", patch.object(rescue, "LAPSED", NOT_SENT), id="lapsed is taken for not sent"),
+        pytest.param([], "", patch.object(lapsing, "LAPSED", NOT_SENT), id="lapsed is taken for not sent"),
     ],
 )
 def test_a_planted_bug_is_found_and_its_schedule_made_short(

@@ -37,3 +37,5 @@ async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     assert result.films.refused
     assert result.did[FILMS_SEEN] > 10
     assert result.did["answers given twice"] > 3
+    assert result.did["waited for"] > 3
+    assert result.did["asked for, and submitted"] > 3

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from service.store import claim as claims
+from service.store.claim import Aim
 from tests.world import World
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +18,7 @@ ORDER = "SELECT claim_order FROM taxiway.videos WHERE id = $1"
 
 async def next_of(w: World, many: int = 1) -> list[UUID]:
     """Which videos a claim takes now, in their order; they stay queued."""
-    chosen = await claims.choose(w.ctx.database, many, "gen4_turbo", [])
+    chosen = await claims.choose(w.ctx.database, many, Aim("gen4_turbo"), [])
     return [UUID(str(key)) for key, _ in chosen]
 
 

@@ -92,6 +92,7 @@ async def test_the_overview_names_each_step_that_has_something_to_do(w: World) -
 
 PLANS = {
     "claim": (claims.claim_statement(50), (60.0, None), "videos_ready"),
+    "claim in turn": (claims.claim_statement(1, turn=True), (60.0, None, uuid4()), "videos_ready"),
     "due": (tasks._DUE.usual, (50,), "videos_poll"),
     "save": (submissions._SAVE_BY_GUARD[submissions.Guard.LIVE], None, "videos_pkey"),
 }

@@ -213,7 +213,7 @@ async def test_columns_that_settings_still_name_are_the_proposal(database_url: s
         ({"prompt": "a", "input": "{"}, "is no JSON"),
         ({"prompt": "a", "input": [1]}, "must be a JSON object"),
         ({"prompt": "a", "input": '{"unheard": 1}'}, "unheard"),
-        ({"prompt": "a", "model": "gen4_turbo"}, "gen4_turbo"),
+        ({"prompt": "a", "model": "gen4_turbo"}, "Add an image"),
         ({"prompt": None}, "promptText"),
     ],
 )

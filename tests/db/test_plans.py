@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -28,7 +29,7 @@ from tests.world import API_KEY, settings, warm
 
 pytestmark = pytest.mark.anyio
 
-SIZES = Sizes(finished=40_000, queued=10_000)
+SIZES = Sizes(finished=16_000, queued=4_000)
 # A hundred that are with Runway, a few of them due.
 UNDER_WAY = """
 UPDATE taxiway.videos SET status = 'processing', runway_video_id = gen_random_uuid()::text, finished_at = NULL,
@@ -168,6 +169,7 @@ async def test_a_walk_reads_its_own_batch(ctx: Context, filled_url: str) -> None
         "q=number+700",
         "q=boat+dawn&status=completed",
         "q=3f0c8f5e-5b0f-4a43-9f39-000000000000",
+        "group=3f0c8f5e-5b0f-4a43-9f39-000000000000",
     ],
 )
 async def test_a_list_walks_an_index(ctx: Context, query: str) -> None:
@@ -179,6 +181,11 @@ async def test_a_list_walks_an_index(ctx: Context, query: str) -> None:
             response = await api.get(f"/videos?limit=20&{query}&cursor={response.json()['next']}")
             assert response.status_code == 200
     explaining(ctx).check()
+
+
+async def test_a_group_is_found_by_its_index(ctx: Context) -> None:
+    await listing.page(ctx.database, Wanted(group=uuid4()), before=None, limit=20)
+    explaining(ctx).check("videos_group")
 
 
 async def test_health_counts_without_reading_every_video(ctx: Context) -> None:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 
-from tests.database import execute, later, run
+from tests.database import connected, execute, later, run
 from tests.pool import Pool
+from tests.roles import shape
 from tests.world import world
 
 
 @pytest.fixture
-def fresh(server_url: str, template_name: str) -> Iterator[Pool]:
+def fresh(server_url: str, template_name: str, loop: asyncio.AbstractEventLoop) -> Iterator[Pool]:
     """A pool of this test's own."""
-    pool = Pool(server_url, template_name)
+    pool = Pool(server_url, template_name, loop)
     yield pool
     pool.close()
 
 
-def test_what_a_test_has_stored_is_gone_and_the_database_is_used_again(fresh: Pool) -> None:
+class Seen(NamedTuple):
+    """Of a database: its schema as text, and which of the server's processes a Taxiway speaks with."""
+
+    shape: list[str]
+    backend: int
+
+
+async def seen(url: str) -> Seen:
+    async with world(url) as w, connected(url) as connection:
+        return Seen(await shape(connection), await w.ctx.database.fetchval("SELECT pg_backend_pid()"))
+
+
+def test_what_a_test_has_stored_is_gone_and_the_database_is_used_again(
+    fresh: Pool, loop: asyncio.AbstractEventLoop
+) -> None:
     async def work(url: str) -> None:
         async with world(url) as w:
             await w.enqueue()
@@ -35,18 +52,51 @@ def test_what_a_test_has_stored_is_gone_and_the_database_is_used_again(fresh: Po
             assert await w.rows("SELECT FROM pg_proc WHERE prosrc = 'SELECT pg_catalog.now()'")
 
     first = fresh.take()
-    run(work(first))
+    loop.run_until_complete(work(first))
     fresh.give_back(first)
     second = fresh.take()
     assert second == first
-    run(check(second))
+    loop.run_until_complete(check(second))
     fresh.give_back(second)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        "CREATE TABLE public.mine (id int)",
+        "CREATE TABLE public.mine (id int GENERATED ALWAYS AS IDENTITY, n serial PRIMARY KEY); "
+        "CREATE VIEW public.of_mine AS SELECT n, prompt FROM public.mine, taxiway.videos",
+        "CREATE FUNCTION public.mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+        "CREATE TRIGGER mine BEFORE INSERT ON taxiway.videos FOR EACH ROW EXECUTE FUNCTION public.mine()",
+        "CREATE SCHEMA mine; CREATE TYPE mine.word AS ENUM ('a'); CREATE TABLE mine.words (word mine.word, parent int)",
+        "CREATE TYPE public.word AS ENUM ('a'); CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9)",
+    ],
+)
+def test_what_a_test_has_made_is_dropped_and_the_database_is_used_again(
+    fresh: Pool, loop: asyncio.AbstractEventLoop, change: str
+) -> None:
+    first = fresh.take()
+    before = loop.run_until_complete(seen(first))
+    run(execute(first, change))
+    assert loop.run_until_complete(seen(first)).shape != before.shape
+    fresh.give_back(first)
+    assert fresh.take() == first
+    after = loop.run_until_complete(seen(first))
+    assert after.shape == before.shape
+    assert after.backend != before.backend, "a connection was kept whose plans may speak of what is gone"
+
+
+def test_a_test_goes_on_with_the_connections_of_the_one_before(fresh: Pool, loop: asyncio.AbstractEventLoop) -> None:
+    url = fresh.take()
+    before = loop.run_until_complete(seen(url))
+    fresh.give_back(url)
+    assert (fresh.take(), loop.run_until_complete(seen(url))) == (url, before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE RULE mine AS ON UPDATE TO taxiway.videos DO ALSO NOTHING",
+        "CREATE TABLE public.mine (id int); GRANT CREATE ON SCHEMA public TO PUBLIC",
         "ALTER TABLE taxiway.videos ADD mine int",
         "CREATE INDEX ON taxiway.videos (prompt)",
         "ALTER TABLE taxiway.events RENAME TO gone",

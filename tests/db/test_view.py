@@ -14,7 +14,8 @@ from service.installer import closing
 from service.installer.migrate import migrate
 from service.installer.turn import Connection
 from service.installer.view import SHOWN, make_view, remove_view
-from tests.database import PATIENCE_SECONDS, connected, execute
+from tests.database import connected, execute
+from tests.kept import PATIENCE_SECONDS
 from tests.roles import role
 
 pytestmark = pytest.mark.anyio

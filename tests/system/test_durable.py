@@ -14,7 +14,8 @@ from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.store.database import Database
 from service.store.url import normalise
-from tests.database import PATIENCE_SECONDS, connected, execute
+from tests.database import connected, execute
+from tests.kept import PATIENCE_SECONDS
 from tests.roles import role
 from tests.world import IMAGE, World, world
 

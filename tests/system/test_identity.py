@@ -14,7 +14,7 @@ import pytest
 from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.store import identity, models
-from service.store.claim import claim
+from service.store.claim import Aim, claim
 from service.store.database import Database
 from service.store.memory import Made
 from service.store.url import normalise
@@ -333,7 +333,7 @@ async def test_nothing_is_sent_out_of_a_copy_until_an_operator_says_so(server_ur
             await models.resume(w.ctx.database, "all")
             await w.ctx.database.close()
             assert (await w.tick())["submit"]["claimed"] == 0
-            assert await taken(claim(w.ctx.database, 1, 60, "gen4_turbo")) == 0, "nor as a probe"
+            assert await taken(claim(w.ctx.database, 1, 60, Aim("gen4_turbo"))) == 0, "nor as a probe"
             assert await paused(copy), "no other pause takes its place, and nothing but an operator ends it"
             health = (await w.api.get("/health")).json()
             assert [one["reason"] for one in health["models_paused"]] == ["restored"]

@@ -422,6 +422,15 @@ class TestHosts:
         port = shlex.split(document["processes"]["web"])[-1]
         assert int(port) == document["http_service"]["internal_port"]
 
+    @pytest.mark.parametrize("name", ["vercel", "heroku", "render", "railway", "fly", "docker", "systemd"])
+    def test_each_says_how_long_a_request_may_wait_there(self, name: str) -> None:
+        text = recipes()[name].text
+        most = {"heroku": 30, "fly": 60}.get(name, 61)  # seconds until its proxy gives up
+        [wait] = re.findall(r"`Prefer: wait=(\d+)`", text)
+        assert 0 < int(wait) < most
+        assert "GETs that submit fit" in text
+        assert "HARD_LIMIT" in text
+
     def test_heroku_stays_below_the_router(self) -> None:
         text = recipes()["heroku"].text
         [seconds] = re.findall(r"/process-queued\?budget=(\d+)", text)

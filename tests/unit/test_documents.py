@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -164,15 +165,20 @@ def test_a_page_needs_no_html_and_no_alignment(page: str) -> None:
     assert re.findall(r"^\|[-|]*:[-:|]*\|$", text, re.MULTILINE) == []  # it would be an inline style
 
 
+@cache
+def functions(path: Path) -> set[str]:
+    """The names of all functions in a module."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
 @pytest.mark.parametrize(("page", "column"), [("promises", 2), ("security", 3)])
 def test_every_test_that_is_named_is_there(page: str, column: int) -> None:
     for row in table(TEXTS[PAGES[page]]):
         assert code(row[column]), f"no test for: {row}"
         for name in code(row[column]):
             path, _, test = name.partition("::")
-            tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-            names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-            assert test.rpartition("::")[2] in names, name
+            assert test.rpartition("::")[2] in functions(ROOT / path), name
 
 
 def test_every_module_is_listed() -> None:

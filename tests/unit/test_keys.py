@@ -19,6 +19,7 @@ def test_secrets_are_made_once_and_only_the_owner_can_read_them(data_folder: Pat
     assert list(first) == ["api_keys", "cron_secret", "callback_secrets", "admin_tokens", "webhook_secrets"]
     assert len({secret for values in first.values() for secret in values}) == 5
     assert check_secret(first["callback_secrets"][0]) is None
+    assert check_secret(first["webhook_secrets"][0]) is None
     modes = [path.stat().st_mode & 0o777 for path in (data_folder, data_folder / FILE_NAME)]
     assert modes == [0o700, 0o600]
     assert len(list(data_folder.iterdir())) == 1

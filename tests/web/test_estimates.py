@@ -18,6 +18,7 @@ async def test_a_quote_is_what_handing_it_in_would_say(w: World) -> None:
         "operation": "image_to_video",
         "model": "gen4_turbo",
         "input": GOOD["input"] | {"model": "gen4_turbo", "ratio": "1280:720"},
+        "warnings": [],
         "quoted_credits": 50,
         "eta_seconds": None,
     }
@@ -26,8 +27,15 @@ async def test_a_quote_is_what_handing_it_in_would_say(w: World) -> None:
     assert (queued["input"], queued["quoted_credits"]) == (quote.json()["input"], 50)
 
 
+async def test_a_quote_warns_of_what_would_not_be_sent(w: World) -> None:
+    quote = (await w.api.post("/quotes", json=GOOD | {"fps": 24, "aspect_ratio": "1:1"})).json()
+    assert quote["input"]["ratio"] == "960:960"
+    message = "gen4_turbo in image_to_video has no fps: it is not sent"
+    assert quote["warnings"] == [{"type": "unsupported", "feature": "fps", "message": message}]
+
+
 async def test_a_bad_request_is_refused_like_the_video_itself(w: World) -> None:
-    for body in ({"input": {"promptText": "a boat"}}, {"input": GOOD["input"] | {"seed": "x"}}, {}):
+    for body in ({"input": {"promptText": ""}}, {"input": GOOD["input"] | {"seed": "x"}}, {}):
         quote, video = await w.api.post("/quotes", json=body), await w.api.post("/videos", json=body)
         assert (quote.status_code, quote.json()) == (422, video.json())
     assert (await w.anyone.post("/quotes", json=GOOD)).status_code == 401

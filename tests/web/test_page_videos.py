@@ -354,3 +354,30 @@ async def test_what_is_no_image_is_refused_whatever_it_is_called(database_url: s
 def test_a_relative_time_alone_is_no_change() -> None:
     one, other = ({"a": f'<p>{words} <time title="x">{ago}</time></p>'} for words, ago in (("a", "1 s"), ("a", "2 s")))
     assert live.version(one) == live.version(other) != live.version({"a": one["a"].replace("<p>a", "<p>b")})
+
+
+async def test_a_group_its_warnings_and_its_files_are_shown(database_url: str) -> None:
+    async with control(database_url) as c:
+        w = c.world
+        body = {"input": {"promptText": "a boat", "promptImage": IMAGE, "seed": 7}, "count": 2, "fps": 24}
+        group = (await w.api.post("/videos", json=body)).json()
+        alone = await w.enqueue()
+        await w.finish()
+        second = group["videos"][1]["id"]
+        urls = json.dumps([f"https://a.test/{second}.zip", f"https://a.test/{second}.wav"])
+        await w.rows("UPDATE taxiway.videos SET output = $1::jsonb WHERE id = $2", urls, UUID(second))
+        answer = await c.viewer.get(f"/ui/videos/{second}")
+        words, page = check(answer), answer.text
+        assert f'href="/ui/videos?group={group["group"]}"' in page
+        assert "fps: gen4_turbo in image_to_video has no fps: it is not sent." in words
+        assert "this one has that of the first plus 1." in words
+        assert all(f'data-copy="https://a.test/{second}.{ending}"' in page for ending in ("zip", "wav"))
+        answer = await c.viewer.get(f"/ui/videos?group={group['group']}")
+        words, listed = check(answer), answer.text
+        assert f"group: {group['group']}" in words
+        assert all(video["id"] in listed for video in group["videos"])
+        assert str(alone) not in listed
+        other = (await c.viewer.get(f"/ui/videos/{alone}")).text
+        assert not any(f'data-testid="{part}"' in other for part in ("group", "warning", "files"))
+        refused = await c.viewer.get("/ui/videos?group=all")
+        assert "group" in refused.text

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
+import service
 from service import app as apps
 from service.app import ENDPOINTS, create_app
 from service.context import build
 from service.errors import BadSettings
 from service.store import models
-from service.web import openapi
 from tests.database import connected, execute
 from tests.world import API_KEY, CRON_SECRET, World, settings, world
 
@@ -203,10 +203,10 @@ async def test_the_version_is_reported_without_an_installation(monkeypatch: pyte
     def nothing(_: str) -> str:
         raise PackageNotFoundError
 
-    monkeypatch.setattr(openapi, "version", lambda _: "1.2.3")
-    assert openapi.version_of_package() == "1.2.3"
-    monkeypatch.setattr(openapi, "version", nothing)
-    assert openapi.version_of_package() == "0"
+    monkeypatch.setattr(service, "version", lambda _: "1.2.3")
+    assert service.version_of_package() == "1.2.3"
+    monkeypatch.setattr(service, "version", nothing)
+    assert service.version_of_package() == "0"
 
 
 # The app

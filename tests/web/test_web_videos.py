@@ -35,8 +35,24 @@ async def test_a_request_is_accepted_with_everything_that_was_assumed(w: World) 
 
 
 async def test_the_text_model_is_the_default_for_text(w: World) -> None:
-    response = await w.api.post("/videos", json={"operation": "text_to_video", "input": {"promptText": "a boat"}})
-    assert response.json()["model"] == "gen4.5"
+    for said in ({"operation": "text_to_video"}, {"operation": None}, {}):
+        response = await w.api.post("/videos", json={"input": {"promptText": "a boat"}} | said)
+        assert (response.json()["operation"], response.json()["model"]) == ("text_to_video", "gen4.5")
+
+
+async def test_what_is_not_sent_is_a_warning_that_stays_with_the_video(w: World) -> None:
+    lenient = {"aspect_ratio": "9:16", "resolution": "720p", "generate_audio": True, "references": [IMAGE]}
+    created = (await w.api.post("/videos", json=GOOD | lenient)).json()
+    assert [(one["type"], one["feature"]) for one in created["warnings"]] == [
+        ("unsupported", "generate_audio"), ("unsupported", "references"),
+    ]  # fmt: skip
+    await w.tick()
+    assert created["input"] == GOOD["input"] | {"model": "gen4_turbo", "ratio": "720:1280", "duration": 5}
+    for read in (f"/videos/{created['id']}", "/videos"):
+        found = (await w.api.get(read)).json()
+        assert found.get("videos", [found])[0]["warnings"] == created["warnings"]
+    quiet = (await w.api.post("/videos", json=GOOD)).json()
+    assert (quiet["warnings"], (await w.row(quiet["id"]))["warnings"]) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +66,11 @@ async def test_the_text_model_is_the_default_for_text(w: World) -> None:
         (GOOD | {"expires_at": "soon"}, "/expires_at"),
         (GOOD | {"run_after": "2027-01-01T00:00:00Z", "expires_at": "2026-12-31T00:00:00Z"}, "/expires_at"),
         (GOOD | {"operation": "image-to-video"}, "/operation"),
+        (GOOD | {"aspect_ratio": "5:4"}, "/aspect_ratio"),
+        (GOOD | {"aspect_ratio": 1.5}, "/aspect_ratio"),
+        (GOOD | {"resolution": "4k"}, "/resolution"),
+        (GOOD | {"generate_audio": "yes"}, "/generate_audio"),
+        (GOOD | {"references": []}, "/references"),
         (GOOD | {"metadata": {"x": "y" * 20_000}}, "/metadata"),
         (GOOD | {"metadata": {"x": "\x00"}}, "/metadata"),
         (GOOD | {"columns": {"team": 1}}, "/columns"),
