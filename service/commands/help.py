@@ -25,7 +25,7 @@ Examples:
   taxiway show 0192abcd-1f2b --watch        the beginning of an id is enough
   taxiway pause gen4_turbo --for 1h         send nothing for an hour
   taxiway doctor                            what is wrong, and the fix
-  taxiway listen http://localhost:3000/hook webhooks, sent to your laptop
+  taxiway listen http://localhost:3000/hook   webhooks, sent to your app
 
 Commands work on the database of DATABASE_URL; without it, on that of the `taxiway dev` which runs in this folder.
 `taxiway COMMAND --help` explains one command."""

@@ -218,7 +218,7 @@ class TestHelp:
             re.sub(r"   .*", "", line) for line in help.EXAMPLES.splitlines() if line.startswith("  taxiway")
         )
         found = list(calls(shell))
-        assert len(found) == 6
+        assert len(found) == 7
         for words in found:
             parse(words)
 

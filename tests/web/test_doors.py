@@ -28,6 +28,8 @@ READERS = {
     "audit.Totals": "a shape, which adds up",
     "audit.audits": "every account, for `taxiway audit`",
     "database.Database": "a type",
+    "deliveries.AttemptRow": "a shape",
+    "deliveries.Due": "a shape",
     "delivery_log.Delivery": "a shape",
     "delivery_log.STATES": "a list of words",
     "delivery_log.WantedDeliveries": "a shape: the filters",

@@ -89,7 +89,7 @@ async def _state(request: Request) -> dict[str, Any]:
     given = {name: value for name in FILTERS if (value := request.query_params.get(name, "").strip())}
     try:
         asked = DeliveryQuery.model_validate(given)
-    except ValidationError:  # an address that somebody typed: all of them are shown
+    except ValidationError:  # of an address that was typed: all of them are shown
         given, asked = {}, DeliveryQuery()
     found = await redelivering.page(ctx, asked.wanted(), asked.before(), LISTED)
     return {
