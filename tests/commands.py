@@ -15,7 +15,7 @@ from pathlib import Path
 from service.local.processes import command_of, until
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120  # on a machine with a dozen busy processes, the start of one took more than 30
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 30.0  # for anything that a process should do; a hang is longer
+PATIENCE_SECONDS = 120.0  # for anything that a process should do, on a busy machine; a hang is longer
 PID_DIGITS = 10
 
 

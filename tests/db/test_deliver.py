@@ -396,13 +396,13 @@ async def test_doctor_names_endpoints_that_fail_and_those_that_are_gone(database
         await w.rows("UPDATE taxiway.videos SET status = 'cancelled'")
         assert await webhook_checks(w) == []
         await deliver_now(w)
-        await w.later(hours=2)
+        await w.later(hours=3)
         failing, gone = await webhook_checks(w)
         assert (failing.status, gone.status) == ("warning", "error")
         assert "app.example.com" in failing.name
         assert "/hook" not in failing.name
-        assert failing.message == "has failed for 2 h (HTTP 500); 6 wait"
-        assert "disabled 2 h ago, because it answered 410 Gone" in gone.message
+        assert failing.message == "has failed for 3 h (HTTP 500); 6 wait"
+        assert "disabled 3 h ago, because it answered 410 Gone" in gone.message
 
 
 async def webhook_checks(w: World) -> list[Check]:

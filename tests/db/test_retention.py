@@ -181,7 +181,7 @@ async def test_an_entry_that_somebody_holds_is_not_waited_for(w: World) -> None:
     await w.rows(FROM_THE_BEGINNING)
     async with connected(w.url) as other, other.transaction():
         await other.execute("SELECT FROM taxiway.submissions WHERE id = $1 FOR UPDATE", held)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):  # who waited for the lock would wait for longer
             assert await walked(w) == 1
     assert await kept(w) == {held}
     assert free not in await kept(w)

@@ -33,7 +33,7 @@ from tests.world import RUNWAY_KEY
 
 LAST_LINE = "Ctrl-C stops all of it"
 REQUEST = {"input": {"promptText": "A paper boat", "promptImage": "https://www.gstatic.com/webp/gallery/1.jpg"}}
-COMPLETED_SECONDS = 30
+COMPLETED_SECONDS = 120
 Start = Callable[..., AbstractContextManager["Dev"]]
 
 

@@ -23,7 +23,7 @@ from service.local.postgres_home import (
     shared_directory,
 )
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what only root meets")
 

@@ -29,7 +29,7 @@ from tests.database import connected, execute, run
 Make = Callable[..., Server]
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 PARENT = """
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.local.processes import command_of, end, until
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 def test_end_climbs_the_ladder_and_admits_defeat() -> None:
