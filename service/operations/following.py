@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from service.context import Context
@@ -70,6 +71,13 @@ async def follow(ctx: Context, video: Video, deadline: Deadline) -> Video:
             await ctx.sleep(min(LOOK_SECONDS, deadline.budget_ends - ctx.monotonic()))
             goes_on = deadline.is_open
     return video
+
+
+async def follow_all(ctx: Context, videos: Sequence[Video], deadline: Deadline) -> list[Video]:
+    """The same for several, side by side."""
+    async with asyncio.TaskGroup() as beside:
+        followed = [beside.create_task(follow(ctx, video, deadline)) for video in videos]
+    return [task.result() for task in followed]
 
 
 async def submit_in_turn(ctx: Context, video_id: UUID, deadline: Deadline) -> None:

@@ -73,9 +73,7 @@ async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | N
 async def _follow(ctx: Context, request: Request, videos: Sequence[Video], started: float, seconds: int) -> list[Video]:
     """The videos, submitted in their turn and followed for so many seconds from the time at which the request began."""
     deadline = following.request_deadline(ctx, started, seconds, stopping_of(request))
-    async with asyncio.TaskGroup() as beside:
-        following_each = [beside.create_task(following.follow(ctx, video, deadline)) for video in videos]
-    return [task.result() for task in following_each]
+    return await following.follow_all(ctx, videos, deadline)
 
 
 async def listing(ctx: Context, request: Request) -> Response:
