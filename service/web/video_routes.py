@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.context import Context
-from service.errors import NotFound
+from service.errors import Gone, NotFound
 from service.operations import changing, enqueuing, erasing, following, groups, reading, reporting
 from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
 from service.videos import Video
@@ -71,11 +71,18 @@ async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | N
 
 
 async def _follow(ctx: Context, request: Request, videos: Sequence[Video], started: float, seconds: int) -> list[Video]:
-    """The videos, submitted in their turn and followed for so many seconds from the time at which the request began."""
+    """The videos, submitted in their turn and followed for so many seconds from the time at which the request began.
+
+    Raises Gone if all of them were erased meanwhile.
+    """
     deadline = following.request_deadline(ctx, started, seconds, stopping_of(request))
-    async with asyncio.TaskGroup() as beside:
-        following_each = [beside.create_task(following.follow(ctx, video, deadline)) for video in videos]
-    return [task.result() for task in following_each]
+    following_each = [following.follow(ctx, video, deadline) for video in videos]
+    ended = await asyncio.gather(*following_each, return_exceptions=True)
+    there = [one for one in ended if not isinstance(one, Gone)] or ended  # but those that were erased meanwhile
+    for one in there:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in there if isinstance(one, Video)]
 
 
 async def listing(ctx: Context, request: Request) -> Response:
