@@ -610,6 +610,36 @@ async def test_a_group_that_ends_again_is_reported_again(database_url: str) -> N
         assert receiver.ids(OWN) == [f"msg_{group.hex}_ended", f"msg_{group.hex}_ended_2"]
 
 
+async def test_the_end_of_a_group_is_reported_although_one_of_it_was_erased(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        group, ids = await grouped(w, 2, OWN)
+        await w.tick()
+        await w.finish()
+        await w.rows("UPDATE taxiway.deliveries SET state = 'due', ended_at = NULL, due_at = taxiway.now() + '1 hour'")
+        receiver.requests.clear()
+        await w.api.delete(f"/videos/{ids[0]}")
+        await w.tick()
+        assert (await w.row(ids[0]))["status"] == "erased"
+        await w.later(hours=2)
+        await w.tick()
+        assert receiver.ids(OWN) == [f"msg_{group.hex}_ended"]
+        assert sorted(receiver.events()) == ["group.ended", "video.completed"]
+        for url, _, body in receiver.requests:
+            if body["type"] == "group.ended":
+                assert [one["id"] for one in body["data"]["videos"]] == [str(ids[1])], url
+
+
+async def test_of_a_group_that_is_erased_nothing_is_sent(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        _, ids = await grouped(w, 2, OWN)
+        for one in ids:
+            assert (await w.api.delete(f"/videos/{one}")).status_code in (202, 204)
+        await w.tick()
+        assert "group.ended" not in receiver.events() + receiver.events(OWN)
+        assert {row["url"] for row in await rows(w)} <= {"", HOOK}
+        assert {row["state"] for row in await rows(w)} == {"dropped"}
+
+
 # Cost
 
 
