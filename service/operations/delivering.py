@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
 
 from service.context import Context, Counts
 from service.deadline import Share
@@ -18,9 +19,10 @@ from service.operations.finalize import now
 from service.operations.sending import Answer, Sender, body_of, data_of, sending, shown
 from service.settings import Settings
 from service.store import audit, deliveries, endpoints
-from service.store.audit import Until
+from service.store.audit import Audit, Until
 from service.store.deliveries import AttemptRow, Due
 from service.store.endpoints import Configured
+from service.videos import Video
 
 log = logging.getLogger(__name__)
 
@@ -103,23 +105,22 @@ class _Window:
         ]
         accounts = await audit.until(self.ctx.database, wanted) if wanted else {}
         for due in claimed:
-            shown_videos = [shown(video, accounts[due.id, video.id]) for video in videos.get(due.id, ())]
-            data = data_of(due, shown_videos)
-            body = None if data is None else body_of(due, data)
-            self.calls.add(asyncio.create_task(self._attempt(due, body)))
+            reported = [(video, accounts[due.id, video.id]) for video in videos.get(due.id, ())]
+            self.calls.add(asyncio.create_task(self._attempt(due, reported)))
 
-    async def _attempt(self, due: Due, body: bytes | None) -> AttemptRow:
+    async def _attempt(self, due: Due, videos: Sequence[tuple[Video, Audit]]) -> AttemptRow:
         """One attempt, and what it came to; whatever goes wrong costs this delivery alone a try."""
         began = iso(now(self.ctx))
-        if body is None:
-            return AttemptRow(due.id, None, "dropped", 0.0, {"at": began, "error": "the video is gone, or erased"})
         seconds = self.share.ask_seconds(TIMEOUT_SECONDS)
         if seconds <= 0:
             return AttemptRow(
-                due.id, due.endpoint_id, "cut", 0.0, {"at": began, "error": "not sent: the time was over"}
+                due.id, due.endpoint_id, "unsent", 0.0, {"at": began, "error": "not sent: the time was over"}
             )
         try:
-            answer = await self.sender.post(due, body, seconds)
+            data = data_of(due, [shown(*one) for one in videos])
+            if data is None:
+                return AttemptRow(due.id, None, "dropped", 0.0, {"at": began, "error": "the video is gone, or erased"})
+            answer = await self.sender.post(due, body_of(due, data), seconds)
         except Exception as exc:
             event(
                 log, VIDEO, "delivery_broke", "A delivery failed in an unforeseen way", level=logging.ERROR, trace=True

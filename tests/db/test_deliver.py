@@ -533,6 +533,31 @@ async def test_what_a_request_cuts_off_is_no_attempt_and_is_left_to_the_ticks(
         assert [state for _, state, _ in await states(w)] == ["delivered"]
 
 
+async def test_what_a_request_had_no_time_to_begin_is_left_to_the_next_request(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiving(database_url) as (w, receiver):
+        videos_of = deliveries.videos_of
+        clock = [0.0]
+
+        async def slow(*arguments: Any) -> Any:
+            clock[0] += 1.5
+            return await videos_of(*arguments)
+
+        video_id = await w.enqueue()
+        ctx = replace(w.ctx, monotonic=lambda: clock[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(deliveries, "videos_of", slow)
+            await w.rows("UPDATE taxiway.videos SET status = 'cancelled'")
+            ctx.outbox.note()
+            await delivering.within_request(ctx)
+        assert receiver.requests == []
+        await w.api.get(f"/videos/{video_id}")
+        ctx.outbox.note()
+        await w.api.get(f"/videos/{video_id}")
+        assert receiver.events() == ["video.cancelled"]
+
+
 async def test_the_answer_stands_when_the_delivery_breaks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving(database_url) as (w, _):
         video_id = await w.enqueue()
@@ -542,6 +567,16 @@ async def test_the_answer_stands_when_the_delivery_breaks(database_url: str, mon
 
         monkeypatch.setattr(deliveries, "claim", fail)
         assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 200
+
+
+async def test_a_video_that_cannot_be_shown_keeps_no_other_waiting(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        odd, other = await w.enqueue(), await w.enqueue()
+        await w.rows("UPDATE taxiway.videos SET status = 'cancelled'")
+        await w.rows("UPDATE taxiway.videos SET input = '[1]' WHERE id = $1", odd)
+        await w.tick()
+        assert receiver.ids() == [f"msg_{other.hex}_1_cancelled"]
+        assert [(row["state"], row["tries"]) for row in await rows(w)] == [("due", 1), ("delivered", 1)]
 
 
 # Settled
