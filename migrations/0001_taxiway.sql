@@ -492,7 +492,7 @@ CREATE TABLE taxiway.deliveries (
     url           text        NOT NULL,        -- '' once the video is erased, if it came with that
     -- Whose slots it uses: its endpoint's; or those of the host, for addresses that came with videos.
     receiver      text        GENERATED ALWAYS AS (
-        COALESCE(endpoint_id::text, lower(substring(url FROM '^https?://[^/?#]+')), '')) STORED,
+        COALESCE(endpoint_id::text, substring(lower(url) FROM '^https?://[^/?#]+'), '')) STORED,
     snapshot      jsonb,                       -- of the video when it happened
     payload       jsonb,                       -- of an alert or a test: all of its data
     attempts      jsonb       NOT NULL DEFAULT '[]',    -- the newest of them

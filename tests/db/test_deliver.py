@@ -463,6 +463,13 @@ async def test_a_repeat_with_another_address_replaces_it(database_url: str) -> N
         assert (receiver.events(OWN), receiver.events(OTHER)) == ([], ["video.completed"])
 
 
+async def test_an_address_whose_scheme_is_in_capitals_gets_its_end(database_url: str) -> None:
+    async with receiving(database_url, hooks=()) as (w, receiver):
+        assert (await w.api.post("/videos", json=REQUEST | {"webhook_url": "HTTPS" + OWN[5:]})).status_code == 202
+        await w.finish()
+        assert receiver.events(OWN) == ["video.completed"]
+
+
 async def test_a_repeat_after_the_end_is_told_at_once_under_the_same_id(database_url: str) -> None:
     async with receiving(database_url, hooks=()) as (w, receiver):
         receiver.plan(OWN, 404)
