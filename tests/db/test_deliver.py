@@ -22,9 +22,14 @@ from service.deadline import Share
 from service.doctor import at_work
 from service.doctor.checks import Check
 from service.operations import delivering
+from service.operations.saving import as_outcome_row
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import deliver
+from service.store import claim as claims
 from service.store import deliveries
 from service.tick import tick
+from service.videos import FailureCode, Status
+from tests.saved import save_answers
 from tests.world import IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -612,6 +617,28 @@ async def test_a_cancelled_video_is_settled_once_its_task_is_deleted(database_ur
         await w.tick()
         assert receiver.events() == ["video.cancelled", "video.settled"]
         assert [body["data"]["charge"] for _, _, body in receiver.requests] == ["unknown", "paid"]
+
+
+async def test_a_video_that_is_cancelled_before_runway_refuses_it_is_settled(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        video_id = await w.enqueue()
+        [permitted] = await claims.claim(w.ctx.database, 1, 60)
+        assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 200
+        outcome = Outcome(Kind.REJECTED, "Bad Request", http_status=400)
+        decision = Decision(Status.FAILED, error_code=FailureCode.REJECTED)
+        await save_answers(w.ctx, [as_outcome_row(permitted.submission_id, video_id, outcome, decision)])
+        await w.tick()
+        assert receiver.events() == ["video.cancelled", "video.settled"]
+        assert [body["data"]["charge"] for _, _, body in receiver.requests] == ["unknown", "nothing"]
+
+
+async def test_a_refusal_that_ends_a_video_is_reported_once(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        w.faults("status=400")
+        await w.enqueue()
+        await w.tick()
+        await w.tick()
+        assert receiver.events() == ["video.failed"]
 
 
 # Groups
