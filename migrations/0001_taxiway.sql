@@ -494,7 +494,7 @@ CREATE TABLE taxiway.deliveries (
     url           text        NOT NULL,        -- '' once the video is erased, if it came with that
     -- Whose slots it uses: its endpoint's; or those of the host, for addresses that came with videos.
     receiver      text        GENERATED ALWAYS AS (
-        COALESCE(endpoint_id::text, lower(substring(url FROM '^https?://[^/?#]+')), '')) STORED,
+        COALESCE(endpoint_id::text, substring(lower(url) FROM '^https?://[^/?#]+'), '')) STORED,
     snapshot      jsonb,                       -- of the video when it happened
     payload       jsonb,                       -- of an alert or a test: all of its data
     attempts      jsonb       NOT NULL DEFAULT '[]',    -- the newest of them
@@ -588,16 +588,18 @@ CREATE TRIGGER note_failed AFTER INSERT ON taxiway.videos FOR EACH ROW
     WHEN (NEW.link_id IS NOT NULL AND NEW.status = 'failed')
     EXECUTE FUNCTION taxiway.note_end();
 
--- What a video may have cost is known now: an unknown outcome was resolved, or the task of an ended video was deleted.
+-- What a video may have cost is known now: an unknown outcome was resolved, the task of an ended video was deleted, or
+-- a create came to nothing whose video was cancelled meanwhile.
 CREATE FUNCTION taxiway.note_settled() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM taxiway.note_event(v, 'video.settled') FROM taxiway.videos v
     WHERE v.id = NEW.video_id AND v.status <> 'erased'
-      AND (NEW.kind <> 'deleted' OR v.status IN ('completed', 'failed', 'cancelled'));
+      AND (NEW.kind NOT IN ('deleted', 'rejected', 'not_sent') OR v.status IN ('completed', 'failed', 'cancelled'))
+      AND (NEW.kind NOT IN ('rejected', 'not_sent') OR v.finished_at < taxiway.now());  -- it has not just ended by this
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_settled AFTER INSERT ON taxiway.events FOR EACH ROW
-    WHEN (NEW.kind IN ('settled', 'attached', 'deleted') AND NEW.video_id IS NOT NULL)
+    WHEN (NEW.kind IN ('settled', 'attached', 'deleted', 'rejected', 'not_sent') AND NEW.video_id IS NOT NULL)
     EXECUTE FUNCTION taxiway.note_settled();
 
 -- What is newer says more than `processing` and `progress`: they need not be sent any more. One that is on its way ends

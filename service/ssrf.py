@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -31,6 +32,9 @@ NOT_PUBLIC_V4 = tuple(map(IPv4Network, (
 PUBLIC_V6 = IPv6Network("2000::/3")
 # Teredo, 6to4 and the like carry an IPv4 address; the others are for documents.
 NOT_PUBLIC_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "3ffe::/16")))
+# A name server of a stranger may answer after half a minute, or never. Runway, the database and all else are looked up
+# in the loop's own threads, of which there are few: they wait for none of these.
+LOOK_UPS = ThreadPoolExecutor(50, thread_name_prefix="look-up")
 
 
 def is_public(address: str) -> bool:
@@ -78,7 +82,7 @@ def plain(host: str) -> str:
 
 async def public_addresses(host: str, port: int) -> list[Address]:
     """The addresses of `host`, to connect to just these. Raises OSError if any of them is not public."""
-    found = await addresses.of_host(host, port)
+    found = await addresses.of_host(host, port, LOOK_UPS)
     if not found or not all(is_public(where[0]) for _, where in found):
         raise OSError(f"{host} has an address that is not public")
     return found

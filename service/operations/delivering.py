@@ -20,9 +20,10 @@ from service.operations.finalize import now
 from service.operations.sending import Answer, Sender, body_of, data_of, sending, shown
 from service.settings import Settings
 from service.store import audit, deliveries, endpoints
-from service.store.audit import Until
+from service.store.audit import Audit, Until
 from service.store.deliveries import AttemptRow, Due
 from service.store.endpoints import Configured
+from service.videos import Video
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ CLAIM_AGAIN_SECONDS = 1.0  # a slow receiver keeps no other waiting for longer
 GATHER_SECONDS = 0.01
 REQUEST_SECONDS = 2.0  # that a request may wait for what it delivers beside its own work
 Claim = Callable[[int], Awaitable[list[Due]]]  # leases at most so many deliveries to the caller
+Reported = Sequence[tuple[Video, Audit]]  # videos as they were then, each with what it has cost
 _COUNTED = {"delivered": "delivered", "retry": "refused", "failed": "given_up", "disabled": "given_up"}
 
 
@@ -92,8 +94,8 @@ async def attempt(
     return NOTHING | window.counts
 
 
-async def bodies_of(ctx: Context, dues: Sequence[Due], *, ended: bool = False) -> dict[int, bytes | None]:
-    """By id, what each delivery sends; None where there is nothing to say. `ended`: also of one that is not due."""
+async def reported(ctx: Context, dues: Sequence[Due], *, ended: bool = False) -> dict[int, Reported]:
+    """By id, the videos that each delivery reports, and what each has cost. `ended`: also of one that is not due."""
     videos = await deliveries.videos_of(ctx.database, [due.id for due in dues], ended=ended)
     wanted = [
         Until(due.id, video.id, due.created_at if due.group_id is None else now(ctx))
@@ -101,11 +103,13 @@ async def bodies_of(ctx: Context, dues: Sequence[Due], *, ended: bool = False) -
         for video in videos.get(due.id, ())
     ]
     accounts = await audit.until(ctx.database, wanted) if wanted else {}
-    bodies: dict[int, bytes | None] = {}
-    for due in dues:
-        data = data_of(due, [shown(video, accounts[due.id, video.id]) for video in videos.get(due.id, ())])
-        bodies[due.id] = None if data is None else body_of(due, data)
-    return bodies
+    return {due.id: [(video, accounts[due.id, video.id]) for video in videos.get(due.id, ())] for due in dues}
+
+
+def sent_body(due: Due, videos: Reported) -> bytes | None:
+    """What a delivery sends; None where there is nothing to say: its video is gone, or erased."""
+    data = data_of(due, [shown(video, account) for video, account in videos])
+    return None if data is None else body_of(due, data)
 
 
 def attempt_of(answer: Answer, began: str) -> dict[str, Any]:
@@ -155,27 +159,28 @@ class _Window:
     async def _begin(self, claimed: list[Due]) -> None:
         if not claimed:
             return
-        bodies = await bodies_of(self.ctx, claimed)
+        found = await reported(self.ctx, claimed)
         for due in claimed:
-            self.calls.add(asyncio.create_task(self._done(due, bodies[due.id])))
+            self.calls.add(asyncio.create_task(self._done(due, found[due.id])))
 
-    async def _done(self, due: Due, body: bytes | None) -> AttemptRow:
-        row = await self._attempt(due, body)
+    async def _done(self, due: Due, videos: Reported) -> AttemptRow:
+        row = await self._attempt(due, videos)
         if self.on_done is not None:
             self.on_done(due, row)
         return row
 
-    async def _attempt(self, due: Due, body: bytes | None) -> AttemptRow:
+    async def _attempt(self, due: Due, videos: Reported) -> AttemptRow:
         """One attempt, and what it came to; whatever goes wrong costs this delivery alone a try."""
         began = iso(now(self.ctx))
-        if body is None:
-            return AttemptRow(due.id, None, "dropped", 0.0, {"at": began, "error": "the video is gone, or erased"})
         seconds = self.share.ask_seconds(TIMEOUT_SECONDS)
         if seconds <= 0:
             return AttemptRow(
-                due.id, due.endpoint_id, "cut", 0.0, {"at": began, "error": "not sent: the time was over"}
+                due.id, due.endpoint_id, "unsent", 0.0, {"at": began, "error": "not sent: the time was over"}
             )
         try:
+            body = sent_body(due, videos)
+            if body is None:
+                return AttemptRow(due.id, None, "dropped", 0.0, {"at": began, "error": "the video is gone, or erased"})
             answer = await self.sender.post(due, body, seconds)
         except Exception as exc:
             event(

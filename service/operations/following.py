@@ -9,7 +9,7 @@ from uuid import UUID
 
 from service.context import Context
 from service.deadline import SAVING_SECONDS, Deadline
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, Gone
 from service.logs import VIDEO, event
 from service.operations.lapsing import give_up_lapsed
 from service.operations.polling import poll_now
@@ -74,10 +74,13 @@ async def follow(ctx: Context, video: Video, deadline: Deadline) -> Video:
 
 
 async def follow_all(ctx: Context, videos: Sequence[Video], deadline: Deadline) -> list[Video]:
-    """The same for several, side by side."""
-    async with asyncio.TaskGroup() as beside:
-        followed = [beside.create_task(follow(ctx, video, deadline)) for video in videos]
-    return [task.result() for task in followed]
+    """The same for several, side by side; without those that were erased meanwhile. Raises Gone if all of them were."""
+    found = await asyncio.gather(*[follow(ctx, video, deadline) for video in videos], return_exceptions=True)
+    there = [one for one in found if not isinstance(one, Gone)] or found
+    for one in there:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in there if isinstance(one, Video)]
 
 
 async def submit_in_turn(ctx: Context, video_id: UUID, deadline: Deadline) -> None:

@@ -59,7 +59,8 @@ async def find(ctx: Context, delivery_id: int) -> Delivery:
 async def sent(ctx: Context, delivery: Delivery) -> Sent:
     """What it sends, or has sent last. The signature is left out: with it, its message could be sent by others."""
     due = delivery.due
-    body = (await delivering.bodies_of(ctx, [due], ended=True))[due.id] if due.url else None
+    found = await delivering.reported(ctx, [due], ended=True)
+    body = delivering.sent_body(due, found[due.id]) if due.url else None
     headers = sending.HEADERS | {webhooks.ID: due.webhook_id}
     if delivery.attempts:
         at = datetime.fromisoformat(delivery.attempts[-1]["at"])

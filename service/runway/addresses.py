@@ -8,7 +8,9 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -19,11 +21,15 @@ Address = tuple[int, Any]  # the family, and what `connect` takes
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
-async def of_host(host: str, port: int) -> list[Address]:
-    """The addresses of a host, as the system knows them, first of one family, then of the other. Raises OSError."""
+async def of_host(host: str, port: int, threads: Executor | None = None) -> list[Address]:
+    """The addresses of a host, as the system knows them, first of one family, then of the other. Raises OSError.
+
+    `threads`: where it is looked up, which may take long; None: in the few that the loop has.
+    """
     if numeric := _numeric(host, port):
         return [numeric]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(threads, ask)
     unique = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     first = [one for one in unique if one[0] == unique[0][0]]
     others = [one for one in unique if one[0] != unique[0][0]]

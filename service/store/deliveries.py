@@ -136,7 +136,8 @@ class AttemptRow:
     """What one attempt came to, as the statement takes it.
 
     `result`: 'delivered', 'retry', 'failed', 'disabled' (and so is its endpoint), 'dropped' (there is nothing to say),
-    or 'cut': the time of a request was over, so that it is no try, and left to the ticks. `attempt`: what is kept.
+    'cut': the time of a request was over, so that it is no try, and left to the ticks; 'unsent': there was no time to
+    begin. `attempt`: what is kept.
     """
 
     id: int
@@ -158,11 +159,12 @@ WITH r AS MATERIALIZED (
     UPDATE taxiway.deliveries d SET
         state = x.state, leased_until = NULL, due_at = taxiway.now() + make_interval(secs => r.delay_seconds),
         ended_at = CASE WHEN x.state <> 'due' THEN taxiway.now() END,
-        tries = d.tries + (r.result <> 'cut')::integer, for_ticks = r.result = 'cut',
+        tries = d.tries + (r.result NOT IN ('cut', 'unsent'))::integer,
+        for_ticks = r.result = 'cut' OR r.result = 'unsent' AND d.for_ticks,
         attempts = CASE WHEN jsonb_array_length(d.attempts) >= {KEPT_ATTEMPTS} THEN d.attempts - 0
                         ELSE d.attempts END || jsonb_build_array(r.attempt)
     FROM r CROSS JOIN LATERAL (
-        SELECT CASE WHEN r.result NOT IN ('retry', 'cut') THEN r.result
+        SELECT CASE WHEN r.result NOT IN ('retry', 'cut', 'unsent') THEN r.result
                     WHEN o.event IN ('video.processing', 'video.progress') AND EXISTS (
                         SELECT FROM taxiway.deliveries n WHERE n.video_id = o.video_id AND n.id > o.id
                         AND n.receiver = o.receiver AND n.url = o.url) THEN 'superseded'

@@ -8,7 +8,7 @@ Where a user's words can stand, and what becomes of them:
 * `submissions`: `error`, which may quote the prompt, becomes ERASED_WORDS: that a task ended without a file is a fact
   of the ledger. `unsaved`, an answer that waits for its video, is waited for.
 * `deliveries`: what was noted of the video, and what receivers answered, goes; so does an address that came with it.
-  What is still due is not sent any more; that of its group neither.
+  What is still due is not sent any more; the end of its group is reported with those that are left.
 * `rows`: `error`, the words of an app's trigger, becomes NULL. The app's own row is not touched.
 
 No other table has any: `events` holds ids, codes and numbers, `inbox` a hash of each body, `models`, `ticks` and
@@ -108,6 +108,14 @@ WITH quiet AS MATERIALIZED (
         ended_at = COALESCE(d.ended_at, taxiway.now())
     WHERE d.video_id = ANY(ARRAY(SELECT id FROM free))
        OR d.group_id = ANY(ARRAY(SELECT g.group_id FROM taxiway.videos g WHERE g.id IN (SELECT id FROM free)))
+), of_others AS (  -- what was due of a group, as it was before that
+    INSERT INTO taxiway.deliveries (group_id, event, webhook_id, endpoint_id, url, created_at, due_at, tries, for_ticks)
+    SELECT d.group_id, d.event, d.webhook_id, d.endpoint_id, d.url, d.created_at, d.due_at, d.tries, d.for_ticks
+    FROM taxiway.deliveries d
+    WHERE d.state = 'due'
+      AND d.group_id = ANY(ARRAY(SELECT g.group_id FROM taxiway.videos g WHERE g.id IN (SELECT id FROM free)))
+      AND EXISTS (SELECT FROM taxiway.videos o WHERE o.group_id = d.group_id AND o.status <> 'erased'
+                  AND o.id NOT IN (SELECT id FROM free))
 ), v AS (
     UPDATE taxiway.videos v SET status = 'erased', erase_requested_at = NULL, link_id = NULL,
         updated_at = taxiway.now(),

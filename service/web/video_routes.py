@@ -71,7 +71,10 @@ async def _wait_seconds(ctx: Context, request: Request, video: Video) -> int | N
 
 
 async def _follow(ctx: Context, request: Request, videos: Sequence[Video], started: float, seconds: int) -> list[Video]:
-    """The videos, submitted in their turn and followed for so many seconds from the time at which the request began."""
+    """The videos, submitted in their turn and followed for so many seconds from the time at which the request began.
+
+    Raises Gone if all of them were erased meanwhile.
+    """
     deadline = following.request_deadline(ctx, started, seconds, stopping_of(request))
     return await following.follow_all(ctx, videos, deadline)
 

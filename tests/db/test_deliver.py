@@ -22,9 +22,14 @@ from service.deadline import Share
 from service.doctor import at_work
 from service.doctor.checks import Check
 from service.operations import delivering
+from service.operations.saving import as_outcome_row
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import deliver
+from service.store import claim as claims
 from service.store import deliveries
 from service.tick import tick
+from service.videos import FailureCode, Status
+from tests.saved import save_answers
 from tests.world import IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -463,6 +468,13 @@ async def test_a_repeat_with_another_address_replaces_it(database_url: str) -> N
         assert (receiver.events(OWN), receiver.events(OTHER)) == ([], ["video.completed"])
 
 
+async def test_an_address_whose_scheme_is_in_capitals_gets_its_end(database_url: str) -> None:
+    async with receiving(database_url, hooks=()) as (w, receiver):
+        assert (await w.api.post("/videos", json=REQUEST | {"webhook_url": "HTTPS" + OWN[5:]})).status_code == 202
+        await w.finish()
+        assert receiver.events(OWN) == ["video.completed"]
+
+
 async def test_a_repeat_after_the_end_is_told_at_once_under_the_same_id(database_url: str) -> None:
     async with receiving(database_url, hooks=()) as (w, receiver):
         receiver.plan(OWN, 404)
@@ -533,6 +545,31 @@ async def test_what_a_request_cuts_off_is_no_attempt_and_is_left_to_the_ticks(
         assert [state for _, state, _ in await states(w)] == ["delivered"]
 
 
+async def test_what_a_request_had_no_time_to_begin_is_left_to_the_next_request(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with receiving(database_url) as (w, receiver):
+        videos_of = deliveries.videos_of
+        clock = [0.0]
+
+        async def slow(*arguments: Any) -> Any:
+            clock[0] += 1.5
+            return await videos_of(*arguments)
+
+        video_id = await w.enqueue()
+        ctx = replace(w.ctx, monotonic=lambda: clock[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(deliveries, "videos_of", slow)
+            await w.rows("UPDATE taxiway.videos SET status = 'cancelled'")
+            ctx.outbox.note()
+            await delivering.within_request(ctx)
+        assert receiver.requests == []
+        await w.api.get(f"/videos/{video_id}")
+        ctx.outbox.note()
+        await w.api.get(f"/videos/{video_id}")
+        assert receiver.events() == ["video.cancelled"]
+
+
 async def test_the_answer_stands_when_the_delivery_breaks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving(database_url) as (w, _):
         video_id = await w.enqueue()
@@ -542,6 +579,16 @@ async def test_the_answer_stands_when_the_delivery_breaks(database_url: str, mon
 
         monkeypatch.setattr(deliveries, "claim", fail)
         assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 200
+
+
+async def test_a_video_that_cannot_be_shown_keeps_no_other_waiting(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        odd, other = await w.enqueue(), await w.enqueue()
+        await w.rows("UPDATE taxiway.videos SET status = 'cancelled'")
+        await w.rows("UPDATE taxiway.videos SET input = '[1]' WHERE id = $1", odd)
+        await w.tick()
+        assert receiver.ids() == [f"msg_{other.hex}_1_cancelled"]
+        assert [(row["state"], row["tries"]) for row in await rows(w)] == [("due", 1), ("delivered", 1)]
 
 
 # Settled
@@ -570,6 +617,28 @@ async def test_a_cancelled_video_is_settled_once_its_task_is_deleted(database_ur
         await w.tick()
         assert receiver.events() == ["video.cancelled", "video.settled"]
         assert [body["data"]["charge"] for _, _, body in receiver.requests] == ["unknown", "paid"]
+
+
+async def test_a_video_that_is_cancelled_before_runway_refuses_it_is_settled(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        video_id = await w.enqueue()
+        [permitted] = await claims.claim(w.ctx.database, 1, 60)
+        assert (await w.api.post(f"/videos/{video_id}/cancel")).status_code == 200
+        outcome = Outcome(Kind.REJECTED, "Bad Request", http_status=400)
+        decision = Decision(Status.FAILED, error_code=FailureCode.REJECTED)
+        await save_answers(w.ctx, [as_outcome_row(permitted.submission_id, video_id, outcome, decision)])
+        await w.tick()
+        assert receiver.events() == ["video.cancelled", "video.settled"]
+        assert [body["data"]["charge"] for _, _, body in receiver.requests] == ["unknown", "nothing"]
+
+
+async def test_a_refusal_that_ends_a_video_is_reported_once(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        w.faults("status=400")
+        await w.enqueue()
+        await w.tick()
+        await w.tick()
+        assert receiver.events() == ["video.failed"]
 
 
 # Groups
@@ -608,6 +677,36 @@ async def test_a_group_that_ends_again_is_reported_again(database_url: str) -> N
         await w.api.post(f"/videos/{failed}/retry")
         await w.finish()
         assert receiver.ids(OWN) == [f"msg_{group.hex}_ended", f"msg_{group.hex}_ended_2"]
+
+
+async def test_the_end_of_a_group_is_reported_although_one_of_it_was_erased(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        group, ids = await grouped(w, 2, OWN)
+        await w.tick()
+        await w.finish()
+        await w.rows("UPDATE taxiway.deliveries SET state = 'due', ended_at = NULL, due_at = taxiway.now() + '1 hour'")
+        receiver.requests.clear()
+        await w.api.delete(f"/videos/{ids[0]}")
+        await w.tick()
+        assert (await w.row(ids[0]))["status"] == "erased"
+        await w.later(hours=2)
+        await w.tick()
+        assert receiver.ids(OWN) == [f"msg_{group.hex}_ended"]
+        assert sorted(receiver.events()) == ["group.ended", "video.completed"]
+        for url, _, body in receiver.requests:
+            if body["type"] == "group.ended":
+                assert [one["id"] for one in body["data"]["videos"]] == [str(ids[1])], url
+
+
+async def test_of_a_group_that_is_erased_nothing_is_sent(database_url: str) -> None:
+    async with receiving(database_url) as (w, receiver):
+        _, ids = await grouped(w, 2, OWN)
+        for one in ids:
+            assert (await w.api.delete(f"/videos/{one}")).status_code in (202, 204)
+        await w.tick()
+        assert "group.ended" not in receiver.events() + receiver.events(OWN)
+        assert {row["url"] for row in await rows(w)} <= {"", HOOK}
+        assert {row["state"] for row in await rows(w)} == {"dropped"}
 
 
 # Cost

@@ -60,6 +60,7 @@ def test_what_the_receiver_asks_for_is_honoured_if_it_is_longer() -> None:
         (None, None), ("", None), ("soon", None), ("-5", None), ("1.5", None), ("120", 120.0), ("999999999", 86_400.0),
         ("Thu, 01 Jan 1970 00:02:00 GMT", 20.0), ("Thu, 01 Jan 1970 00:01:00 GMT", 0.0),
         ("Fri, 01 Jan 2100 00:00:00 GMT", 86_400.0), ("Thu, 01 Jan 1970 00:02:00 -0000", 20.0), ("\u0662", None),
+        ("Mon, 99999999999999999999 Jan 2020 00:00:00 GMT", None),
     ],
 )  # fmt: skip
 def test_retry_after_in_both_its_forms(value: str | None, seconds: float | None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
 from service import ssrf
+from service.runway import addresses
 from service.runway.transport import SocketTransport
 from tests.resolving import resolving
 
@@ -62,6 +64,27 @@ async def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.Mon
         resolving(monkeypatch, *found)
         with pytest.raises(OSError, match="not public"):
             await ssrf.public_addresses("example.com", 443)
+
+
+async def test_names_of_strangers_that_are_not_answered_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, answered = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "localhost":
+            return real(host, *arguments, **options)
+        answered.wait(20)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    waiting = [asyncio.create_task(ssrf.public_addresses("example.com", 443)) for _ in range(40)]
+    await asyncio.sleep(0)  # each has asked
+    try:
+        async with asyncio.timeout(10):
+            assert await addresses.of_host("localhost", 80)
+        assert not any(one.done() for one in waiting)
+    finally:
+        answered.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 # For webhooks: another port is allowed, and hosts that the operator names.

@@ -646,10 +646,7 @@ class TestAddresses:
         six, four = socket.AF_INET6, socket.AF_INET
         found = [(family, 1, 6, "", (name, 80)) for family, name in ((six, "a"), (six, "b"), (six, "a"), (four, "c"))]
 
-        async def getaddrinfo(*_: object, **__: object) -> list[Any]:
-            return found
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         assert [where[0] for _, where in await addresses.of_host("name.example.com", 80)] == ["a", "c", "b"]
 
     async def test_one_look_up_serves_many_for_a_while(self) -> None:

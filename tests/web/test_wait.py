@@ -37,9 +37,11 @@ async def client_of(ctx: Context, token: str = API_KEY) -> AsyncIterator[httpx.A
 @asynccontextmanager
 async def waiting_client(w: World, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app that sleeps by letting time pass everywhere."""
+    turn = asyncio.Lock()  # one session at a time may replace the function that says what time it is
 
     async def sleep(seconds: float) -> None:
-        await w.later(seconds=seconds)
+        async with turn:
+            await w.later(seconds=seconds)
 
     ctx = replace(w.ctx, sleep=sleep, monotonic=w.clock, **changes)
     async with client_of(ctx) as client:
@@ -112,6 +114,17 @@ async def test_a_failed_video_has_ended_too(w: World) -> None:
     async with waiting_client(w) as client:
         answer = await client.post("/videos", json=BODY, headers=wait(30))
     assert (answer.status_code, answer.json()["status"]) == (200, "failed")
+
+
+async def test_a_video_that_is_erased_meanwhile_is_gone(w: World) -> None:
+    async def sleep(_seconds: float) -> None:
+        [row] = await w.rows("SELECT id FROM taxiway.videos")
+        await w.api.delete(f"/videos/{row['id']}")
+        await w.tick()
+
+    async with client_of(replace(w.ctx, sleep=sleep)) as client:
+        answer = await client.post("/videos", json=BODY, headers=wait(30))
+    assert answer.status_code == 410, answer.text
 
 
 async def test_waiting_holds_no_connection_and_only_so_many_wait(database_url: str) -> None:
