@@ -87,8 +87,10 @@ class Submitter:
         await self.claim(1, Aim(probed=model))
 
     async def claim(self, limit: int, aim: Aim = ALL_DUE) -> int:
-        """Claim at most so many and begin their calls; how many there are."""
+        """Claim at most so many and begin their calls; how many there are. None, once a call has no time any more."""
         ctx, seconds = self.ctx, self.deadline.call_seconds(self.ctx.settings.post_timeout)
+        if not self.deadline.can_claim(None, ctx.settings.post_timeout):
+            return 0
         # Read before the claim: the database's deadline is never earlier. On both clocks: a machine may be suspended.
         give_up_at = ctx.monotonic() + seconds, ctx.now() + seconds
         claim_id = secrets.randbits(63)

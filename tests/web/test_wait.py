@@ -15,6 +15,7 @@ import pytest
 
 from service.app import WAITERS_AT_ONCE, create_app
 from service.context import Context
+from service.runway.client import Runway
 from service.web import prefer
 from tests.database import connected, execute
 from tests.world import API_KEY, IMAGE, World, world
@@ -349,6 +350,24 @@ class TestTurns:
         await w.later(hours=1, seconds=1)
         assert (await w.api.get(f"/videos/{video_id}")).json()["status"] == "processing"
         assert [row["reason"] for row in await w.rows("SELECT reason FROM taxiway.models")] == [None]
+
+    async def test_no_probe_is_sent_once_the_free_call_before_it_took_its_time(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock, organization = [0.0], Runway.organization
+
+        async def slow(runway: Runway) -> Any:
+            clock[0] += 11
+            return await organization(runway)
+
+        async with world(database_url, hard_limit=25.0) as w:
+            video_id = await w.enqueue()
+            await w.rows("UPDATE taxiway.models SET reason = 'circuit', paused_until = taxiway.now()")
+            async with client_of(replace(w.ctx, monotonic=lambda: clock[0])) as client:
+                with monkeypatch.context() as patched:
+                    patched.setattr(Runway, "organization", slow)
+                    assert (await client.get(f"/videos/{video_id}")).json()["status"] == "queued"
+                assert w.creates == []
 
     async def test_the_days_credits_are_kept_to_in_order(self, database_url: str) -> None:
         async with world(database_url, max_credits_per_day=30) as w:
