@@ -97,7 +97,8 @@ async def tick(
             calls.create_task(report.step("poll", poll.run_once(ctx, deadline.whole(), look=look)))
     if tables and _may_be_behind(tables, report):
         await report.step("mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
-    if due.deliver or report.has_done:  # something may just have ended
+    # Something may just have ended. Without a secret that signs, nothing can be sent.
+    if ctx.settings.webhook_secrets and (due.deliver or report.has_done):
         await report.step("deliver", deliver.run_once(ctx, deadline.or_at_least(DELIVER_SECONDS)))
     if due.prune:
         await report.step("prune", prune.run_once(ctx))

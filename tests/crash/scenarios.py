@@ -25,7 +25,7 @@ from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
 CLAIM = named(claims.claim_statement(claims.size(Settings().submit_concurrency)))
-SAVE = named(submissions._SAVE_BY_GUARD[Guard.LIVE])
+SAVES = {named(submissions._SAVE_BY_GUARD[Guard.LIVE]), named(submissions._SAVE_ACCEPTED)}
 FINISHED = {"seconds": 60}  # by then a task is done, and a submission has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}
 
@@ -92,7 +92,7 @@ async def refused(site: Site, run: Run) -> None:
 def inside_the_call(steps: list[Step]) -> list[Step]:
     """Those from the answer to the claim that permits a call until the answer to the last statement that saves it."""
     first = next(i for i, step in enumerate(steps) if (step.name, step.moment) == (CLAIM, "after"))
-    last = max(i for i, step in enumerate(steps) if step.name == SAVE)
+    last = max(i for i, step in enumerate(steps) if step.name in SAVES)
     return steps[first : last + 1]
 
 

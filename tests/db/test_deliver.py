@@ -552,9 +552,9 @@ async def test_what_a_request_had_no_time_to_begin_is_left_to_the_next_request(
         videos_of = deliveries.videos_of
         clock = [0.0]
 
-        async def slow(*arguments: Any) -> Any:
+        async def slow(*arguments: Any, **options: Any) -> Any:
             clock[0] += 1.5
-            return await videos_of(*arguments)
+            return await videos_of(*arguments, **options)
 
         video_id = await w.enqueue()
         ctx = replace(w.ctx, monotonic=lambda: clock[0])
