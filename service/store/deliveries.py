@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from service.errors import Conflict, StatementRefused
 from service.store.database import Connection, Database
+from service.store.driver_errors import LOCK_NOT_AVAILABLE, sqlstate
 from service.store.recordset import as_records
-from service.store.video_rows import COLUMNS
+from service.store.video_rows import COLUMNS, LOCK_MILLISECONDS
 from service.videos import Video
 
 LEASE_SECONDS = 60  # an attempt has ended by then; otherwise its process is gone
@@ -243,9 +245,15 @@ FROM taxiway.videos v WHERE v.id = $1 AND v.status IN ('completed', 'failed', 'c
 
 
 async def redirect(database: Database, video_id: UUID, url: str) -> bool:
-    """Report the end of this video, and of its group, to another address; False if it is the same."""
+    """Report the end of this video, and of its group, to another address; False if it is the same. Raises Conflict."""
     async with database.transaction() as connection:
-        changed = await connection.execute(_REDIRECT, video_id, url)
+        await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+        try:
+            changed = await connection.execute(_REDIRECT, video_id, url)
+        except StatementRefused as exc:
+            if sqlstate(exc) != LOCK_NOT_AVAILABLE:
+                raise
+            raise Conflict("another transaction holds this video at the moment: try again") from exc
         if changed:
             await connection.execute(_NOTE_AGAIN, video_id)
     return changed > 0

@@ -29,6 +29,7 @@ from service.store import claim as claims
 from service.store import deliveries
 from service.tick import tick
 from service.videos import FailureCode, Status
+from tests.database import connected
 from tests.saved import save_answers
 from tests.world import IMAGE, World, world
 
@@ -466,6 +467,19 @@ async def test_a_repeat_with_another_address_replaces_it(database_url: str) -> N
         assert (await replay(w, "one", OTHER, priority=5)).status_code == 422  # the rest is compared as ever
         await w.finish()
         assert (receiver.events(OWN), receiver.events(OTHER)) == ([], ["video.completed"])
+
+
+async def test_a_repeat_waits_only_a_little_for_another_that_holds_the_video(database_url: str) -> None:
+    async with receiving(database_url, hooks=()) as (w, _), connected(database_url) as app:
+        key = {"idempotency-key": "one"}
+        await w.api.post("/videos", json=REQUEST | {"webhook_url": OWN}, headers=key)
+        async with app.transaction():
+            await app.execute("SELECT FROM taxiway.videos FOR NO KEY UPDATE")
+            async with asyncio.timeout(15):
+                answer = await w.api.post("/videos", json=REQUEST | {"webhook_url": OTHER}, headers=key)
+        assert answer.status_code == 409, answer.text
+        answer = await w.api.post("/videos", json=REQUEST | {"webhook_url": OTHER}, headers=key)
+        assert answer.status_code == 202
 
 
 async def test_an_address_whose_scheme_is_in_capitals_gets_its_end(database_url: str) -> None:
