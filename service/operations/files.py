@@ -37,4 +37,8 @@ def files(video: Video) -> list[File]:
 
 
 def _by_ending(url: str) -> str | None:
-    return MEDIA_TYPES.get(PurePosixPath(urlsplit(url).path).suffix.lower())
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # an address that was written with SQL
+        return None
+    return MEDIA_TYPES.get(PurePosixPath(path).suffix.lower())

@@ -91,3 +91,9 @@ async def test_who_reads_needs_no_runway(w: World, change: str) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://taxiway.test", headers=w.api.headers) as api:
         assert (await api.get(f"/videos/{video_id}")).json()["files"] == [first]
         assert (await api.get(f"/videos/{video_id}/file")).status_code == 503
+
+
+async def test_an_address_that_is_none_has_the_type_of_the_request(w: World) -> None:
+    video_id = await completed(w)
+    await w.rows("UPDATE taxiway.videos SET output = NULL, video_url = 'https://[half'")
+    assert [one["media_type"] for one in (await read(w, video_id))["files"]] == ["video/mp4"]
