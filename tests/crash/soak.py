@@ -16,7 +16,8 @@ leaves old sessions open. `--asynchronous` is the control: its primary dies whil
 
 It ends by itself, leaves no process behind, and prints what became of every video and what the table refused. Exit
 code 1 if a video was lost, got stuck or was paid for twice without consent, if a row does not show how its video ended
-although the table did not refuse it, if the trigger charged a round twice, or if a commit is gone that was confirmed.
+although the table did not refuse it, if the trigger charged a round twice, if the end of a video was not reported to
+the app (tests/crash/soak_receiver.py), or if a commit is gone that was confirmed.
 The simulator's ledger is the judge.
 """
 
@@ -56,6 +57,7 @@ from tests.crash.soak_crowd import BATCH, Crowd, every
 from tests.crash.soak_films import FilmStudio
 from tests.crash.soak_fleet import Fleet, answering, environment, free_port
 from tests.crash.soak_options import Options, parse
+from tests.crash.soak_receiver import WRONGLY_SIGNED, Receiver, receiving, seconds_to_next_webhook
 from tests.database import connected, later
 
 MAIN_SHARE = 0.5  # of the time: then whatever is not created stays so, and the rest is brought to its end
@@ -67,7 +69,7 @@ DAY_SECONDS = 86_400.0
 MOST_FILMS = 1_000  # are compared with their prompts: each costs the simulator some 20 ms
 FILMS_SEEN = "films compared with their prompts"
 GIVEN_UP = "tasks given up as vanished that were there"
-FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over", GIVEN_UP)
+FORBIDDEN = ("answered 500", "forged callbacks taken", "time was over", GIVEN_UP, WRONGLY_SIGNED)
 NOTHING_UNCONSENTED = " 0 videos of that without consent"
 _UNDER_WAY = "SELECT count(*) FROM taxiway.videos WHERE status IN ('queued', 'processing')"
 _UNKNOWN = (
@@ -91,6 +93,7 @@ class Result:
     fallen: list[str]
     tracebacks: dict[str, int]
     forbidden: list[str] = field(default_factory=list)
+    undelivered: list[str] = field(default_factory=list)  # ends that were not reported, or out of order
     confirmed: int = 0  # commits of the witness, on a cluster
     commits_lost: list[int] = field(default_factory=list)
     audited: str = ""  # the last line of `taxiway audit`
@@ -98,7 +101,7 @@ class Result:
     @property
     def passed(self) -> bool:
         """Nothing lost, nothing stuck, nothing paid for twice, no money unexplained, nothing fell over."""
-        wrong = self.accounts.complaints or self.fallen or self.forbidden or self.commits_lost
+        wrong = self.accounts.complaints or self.fallen or self.forbidden or self.commits_lost or self.undelivered
         return not wrong and self.audited.endswith(NOTHING_UNCONSENTED)
 
     def lines(self) -> Iterator[str]:
@@ -110,6 +113,7 @@ class Result:
         yield f"lost              {len(found.lost)}"
         yield f"stuck             {len(found.stuck)}"
         yield f"paid twice        {len(found.paid_twice)}"
+        yield f"not reported      {len(self.undelivered)}"
         if self.options.cluster:
             yield f"commits lost      {len(self.commits_lost)} of {self.confirmed} that were confirmed"
             yield from (f"    number {number}" for number in self.commits_lost[:5])
@@ -130,7 +134,7 @@ class Result:
         yield f"tracebacks        {sum(self.tracebacks.values())}"
         yield from (f"    {count:6}  {words}" for words, count in self.tracebacks.items())
         yield from (f"FORBIDDEN         {words}" for words in self.forbidden)
-        yield from (f"WRONG             {words}" for words in found.complaints[:40])
+        yield from (f"WRONG             {words}" for words in [*found.complaints, *self.undelivered][:40])
         yield f"taxiway audit     {self.audited}"
 
     def _film_lines(self) -> Iterator[str]:
@@ -172,13 +176,19 @@ class Soak:
             "API_KEYS": dice.randbytes(24).hex(),
             "CRON_SECRET": dice.randbytes(24).hex(),
             "CALLBACK_SECRETS": webhooks.new_secret(dice.randbytes),
+            "WEBHOOK_SECRETS": webhooks.new_secret(dice.randbytes),
+        }
+        self.receiver, self.receiver_port = Receiver(secrets["WEBHOOK_SECRETS"], Random(options.seed)), free_port()
+        reports = {
+            "WEBHOOK_URL": f"http://127.0.0.1:{self.receiver_port}/webhooks",
+            "WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
         }
         ports = [free_port() for _ in range(WEBS + 1)]
         self.runway_url = f"http://127.0.0.1:{ports[0]}"
         webs = [f"http://127.0.0.1:{port}" for port in ports[1:]]
         self.mischief = Mischief(Random(options.seed))
         self.proxy_url = f"http://127.0.0.1:{free_port()}"
-        self.fleet = Fleet(folder, environment(database_url, self.proxy_url, secrets))
+        self.fleet = Fleet(folder, environment(database_url, self.proxy_url, secrets | reports))
         self.crowd = Crowd(self.fleet, database_url, webs, secrets, dice)
         self.studio = FilmStudio(database_url, options.rows, dice)
         self.began = time.monotonic()
@@ -199,7 +209,8 @@ class Soak:
         """Everything, and the accounts at the end of it."""
         await asyncio.gather(answering(self.runway_url), *(answering(url) for url in self.crowd.web_urls))
         proxy = answers_proxy(self.runway_url, self.mischief, port=urlsplit(self.proxy_url).port or 0)
-        async with proxy, httpx.AsyncClient(trust_env=False, timeout=20) as api:
+        receiver = receiving(self.receiver, self.receiver_port)
+        async with proxy, receiver, httpx.AsyncClient(trust_env=False, timeout=20) as api:
             try:
                 async with asyncio.timeout(self.left(0.95)):
                     async with self._trouble(api):
@@ -307,7 +318,11 @@ class Soak:
 
     async def _wait(self) -> float | None:
         async with connected(self.url) as connection:
-            waits = [await seconds_to_next_event(connection), await linked_app.seconds_to_next(connection)]
+            waits = [
+                await seconds_to_next_event(connection),
+                await linked_app.seconds_to_next(connection),
+                await seconds_to_next_webhook(connection),
+            ]
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _result(self, api: httpx.AsyncClient) -> Result:
@@ -317,11 +332,12 @@ class Soak:
             films = await linked_app.settle(connection)
             accounts = await settle(connection, entries, self.crowd.prompts | films.prompts)
             gone = {row["runway_video_id"] for row in await connection.fetch(_GONE)}
+            undelivered = await self.receiver.complaints(connection)
         there = [entry for entry in entries if entry["task_id"] in gone and "vanish" not in entry["fault"]]
         prompts = self.crowd.prompts | films.prompts
         seen, wrong = await wrong_films(api, self.runway_url, self.url, prompts, MOST_FILMS)
         accounts.films = films.complaints + wrong
-        did = self.crowd.did + self.fleet.did + self.studio.did + self.mischief.did
+        did = self.crowd.did + self.fleet.did + self.studio.did + self.mischief.did + self.receiver.did
         did += self.trouble.did if self.trouble else Counter()
         did += Counter({FILMS_SEEN: seen, GIVEN_UP: len(there)})
         return Result(
@@ -335,6 +351,7 @@ class Soak:
             fallen=self.fleet.fallen,
             tracebacks=dict(self.fleet.tracebacks()),
             forbidden=[f"{did[name]} {name}" for name in FORBIDDEN if did[name]],
+            undelivered=undelivered,
             confirmed=len(self.trouble.witness.confirmed) if self.trouble else 0,
             commits_lost=await self.trouble.witness.lost(self.url) if self.trouble else [],
         )

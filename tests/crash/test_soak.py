@@ -39,3 +39,5 @@ async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     assert result.did["answers given twice"] > 3
     assert result.did["waited for"] > 3
     assert result.did["asked for, and submitted"] > 3
+    assert result.did["webhooks accepted"] > 50
+    assert result.did["webhooks refused"] > 10
