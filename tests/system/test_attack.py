@@ -32,6 +32,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import docs, webhooks
@@ -48,7 +49,15 @@ pytestmark = pytest.mark.anyio
 
 ADMIN = "admin-token-for-tests-01"
 PIXELS = "iVBORw0KGgoA" + "c2VjcmV0cGl4ZWxz" * 50  # what a data URI carries must never be seen again
-SECRETS = (API_KEY, ADMIN, CRON_SECRET, CALLBACK_SECRET, CALLBACK_SECRET.removeprefix("whsec_"), RUNWAY_KEY)
+WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+WEBHOOKS: dict[str, Any] = {
+    "webhook_secrets": (WEBHOOK_SECRET,), "webhook_url": ("http://127.0.0.1:9/hook",),
+    "webhook_private_hosts": ("127.0.0.1",), "receiver": Response(status_code=204),
+}  # fmt: skip
+SECRETS = (
+    API_KEY, ADMIN, CRON_SECRET, RUNWAY_KEY,
+    *(part for secret in (CALLBACK_SECRET, WEBHOOK_SECRET) for part in (secret, secret.removeprefix("whsec_"))),
+)  # fmt: skip
 # Nothing of how it is made shows in an answer. SQL is in capitals here; in small letters it is English.
 INSIDE = re.compile(r'Traceback|File "|asyncpg|postgres(ql)?://|\.s\.PGSQL|(SELECT|INSERT|UPDATE) \w+|unnest|jsonb')
 OPEN = {"/health", "/health/live", "/health/ready", "/openapi.json", "/docs", "/docs/quickstart"}
@@ -184,7 +193,10 @@ def address(server_url: str, template_name: str, heard: Heard) -> Iterator[str]:
     stop = threading.Event()
 
     async def serve(url: str) -> None:
-        async with world(url, admin_tokens=(ADMIN,)) as w, on_socket(heard.recorded(create_app(w.ctx))) as at:
+        async with (
+            world(url, admin_tokens=(ADMIN,), **WEBHOOKS) as w,
+            on_socket(heard.recorded(create_app(w.ctx))) as at,
+        ):
             ready.put(at)
             await asyncio.to_thread(stop.wait)
 
