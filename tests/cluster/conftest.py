@@ -25,6 +25,11 @@ def patroni() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_task_left() -> None:
+    """The proxies of a cluster serve several tests, and so do the tasks of their connections."""
+
+
 @pytest.fixture(scope="package")
 async def strict(patroni: None) -> AsyncIterator[Cluster]:
     """A cluster whose commits wait for a standby."""
