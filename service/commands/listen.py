@@ -69,8 +69,8 @@ def _print_line(due: Due, row: AttemptRow) -> None:
 
 
 def _print_json(due: Due, row: AttemptRow) -> None:
-    told: dict[str, Any] = {"delivery_id": due.id, "event": due.event, "video_id": due.video_id}
-    print_json([told | {"webhook_id": due.webhook_id, "result": row.result} | dict(row.attempt)])
+    sent: dict[str, Any] = {"delivery_id": due.id, "event": due.event, "video_id": due.video_id}
+    print_json([sent | {"webhook_id": due.webhook_id, "result": row.result} | dict(row.attempt)])
 
 
 def came_to(attempt: Mapping[str, Any]) -> str:
