@@ -176,11 +176,6 @@ def claiming(limit: int, *, probing: bool = False, within: bool = False, turn: b
     return Choosing("claim", sql, _DUE.format(**parts, **aimed(1)) + " SELECT id, id FROM due", "v.id")
 
 
-def claim_statement(limit: int, *, probing: bool = False, within: bool = False, turn: bool = False) -> str:
-    """The statement itself, as it usually runs."""
-    return claiming(limit, probing=probing, within=within, turn=turn).usual
-
-
 @dataclass(frozen=True)
 class OpenSubmission:
     """The permission to send one create for one video. `body`: what to send, as JSON."""

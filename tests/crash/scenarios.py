@@ -24,7 +24,7 @@ from tests.database import connected
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
-CLAIM = named(claims.claim_statement(claims.size(Settings().submit_concurrency)))
+CLAIM = named(claims.claiming(claims.size(Settings().submit_concurrency)).usual)
 SAVES = {named(submissions._SAVE_BY_GUARD[Guard.LIVE]), named(submissions._SAVE_ACCEPTED)}
 FINISHED = {"seconds": 60}  # by then a task is done, and a submission has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}

@@ -91,8 +91,8 @@ async def test_the_overview_names_each_step_that_has_something_to_do(w: World) -
 
 
 PLANS = {
-    "claim": (claims.claim_statement(50), (60.0, None), "videos_ready"),
-    "claim in turn": (claims.claim_statement(1, turn=True), (60.0, None, uuid4()), "videos_ready"),
+    "claim": (claims.claiming(50).usual, (60.0, None), "videos_ready"),
+    "claim in turn": (claims.claiming(1, turn=True).usual, (60.0, None, uuid4()), "videos_ready"),
     "due": (tasks._DUE.usual, (50,), "videos_poll"),
     "save": (submissions._SAVE_BY_GUARD[submissions.Guard.LIVE], None, "videos_pkey"),
 }
@@ -244,7 +244,7 @@ async def test_postgresql_keeps_the_plan_of_a_claim(w: World) -> None:
             await claims.claim(w.ctx.database, 1, 60.0)
         planned = await connection.fetchrow(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
-            claims.claim_statement(1),
+            claims.claiming(1).usual,
         )
     await w.rows("ANALYZE taxiway.videos")
     async with w.ctx.database.connection() as connection:
@@ -252,7 +252,7 @@ async def test_postgresql_keeps_the_plan_of_a_claim(w: World) -> None:
             await claims.claim(connection, 1, 60.0)
         planned = await connection.fetchrow(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
-            claims.claim_statement(1),
+            claims.claiming(1).usual,
         )
     assert planned
     assert planned["generic_plans"] >= 3
