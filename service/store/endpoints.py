@@ -21,14 +21,15 @@ class Configured:
 
 _NAMED = "jsonb_to_recordset({given}::jsonb) AS c(kind text, url text, events text[])"
 
-# Whether what is named differs from what is there. A laptop that listens is not named anywhere: it goes when it has not
-# been heard of for a while.
-DIFFERS = f"""EXISTS (
+# Whether what is named, in the order of `as_named`, differs from what is there. A laptop that listens is not named
+# anywhere: it goes when it has not been heard of for a while.
+DIFFERS = """EXISTS (
     SELECT FROM taxiway.endpoints WHERE kind = 'listen' AND listen_until <= taxiway.now()
-) OR EXISTS (
-    SELECT FROM (SELECT * FROM taxiway.endpoints WHERE kind <> 'listen') AS e
-    FULL JOIN {_NAMED} ON c.kind = e.kind AND c.url = e.url
-    WHERE e.id IS NULL OR (c.url IS NULL) <> (e.removed_at IS NOT NULL) OR c.events <> e.events)"""
+) OR (
+    SELECT COALESCE(jsonb_agg(jsonb_build_object('kind', kind, 'url', url, 'events', events)
+                              ORDER BY kind COLLATE "C", url COLLATE "C"), '[]')
+    FROM taxiway.endpoints WHERE kind <> 'listen' AND removed_at IS NULL
+) <> {given}::jsonb"""
 
 # Make them the same. One that is not named any more is kept; one that is named again begins as a new one.
 _CONFIGURE = f"""
@@ -85,6 +86,11 @@ async def troubled(database: Database, failures: int) -> list[TroubledEndpoint]:
     return [TroubledEndpoint(**row) for row in await database.fetch(_TROUBLED, failures)]
 
 
+def as_named(named: Sequence[Configured]) -> str:
+    """What the settings name, as the argument of DIFFERS."""
+    return as_records(sorted(named, key=lambda one: (one.kind, one.url)))
+
+
 async def configure(database: Database, named: Sequence[Configured]) -> None:
     """Let the table say what the settings say."""
     await database.execute(_CONFIGURE, as_records(named))
@@ -92,4 +98,4 @@ async def configure(database: Database, named: Sequence[Configured]) -> None:
 
 async def differ(database: Database, named: Sequence[Configured]) -> bool:
     """Whether the settings say something else than the table."""
-    return bool(await database.fetchval(_DIFFERS, as_records(named)))
+    return bool(await database.fetchval(_DIFFERS, as_named(named)))

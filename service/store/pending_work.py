@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.store.database import Database
-from service.store.endpoints import DIFFERS, Configured
+from service.store.endpoints import DIFFERS, Configured, as_named
 from service.store.predicates import FOR_INTAKE, UNCONSENTED
-from service.store.recordset import as_records
 from service.store.retention import DUE, KEEP_DAYS
 
 # What each step begins with, as the question whether there is any of it. What is open in the ledger is compared with
@@ -84,6 +83,6 @@ async def pending_work(
     """What there is to do now. `video_retention`: seconds after which videos that ended are removed, if ever;
     `named`: the endpoints that the settings name.
     """
-    row = await database.fetchrow(_PENDING_WORK, video_retention, as_records(named))
+    row = await database.fetchrow(_PENDING_WORK, video_retention, as_named(named))
     assert row is not None  # noqa: S101  # a SELECT without FROM has one row
     return PendingWork(**row)
