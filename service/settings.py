@@ -26,7 +26,6 @@ from service.webhooks import check_secret
 log = logging.getLogger(__name__)
 
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
-SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 SHORTEST_SECRET = 16  # characters
 LEAST_DIFFERENT = 10  # characters of it: 24 random bytes in hexadecimal have fewer once in a hundred million
 MAKE_ANOTHER = "make one with `openssl rand -hex 24`"
@@ -34,6 +33,7 @@ YEAR_SECONDS = 366 * 86_400.0
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[str, ...], NoDecode]
 SECRETS = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "viewer_tokens", "webhook_secrets")
+BY_NAME = ("max_credits_per_day_by_model", "max_credits_per_day_by_key", "max_credits_per_video")
 LISTS = (*SECRETS, "webhook_private_hosts", "webhook_url", "webhook_events", "alert_url")
 _env = AliasChoices
 
@@ -91,6 +91,9 @@ class Settings(BaseSettings):
         "gen4.5",
         validation_alias=_env("RUNWAY_TEXT_MODEL_ID"),
         description="model of a `text_to_video` that names none",
+    )
+    catalogue_file: str | None = Field(
+        None, description="a file that changes the catalogue of models; see `taxiway docs models`"
     )
     default_ratio: str = Field("1280:720", description="ratio of a request that names none")
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
@@ -218,7 +221,11 @@ class Settings(BaseSettings):
     max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = Field(
         {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
     )
-
+    max_credits_per_video: Annotated[dict[str, Annotated[Decimal, Field(gt=0)]], NoDecode] = Field(
+        {},
+        description="the most that one video may cost, by endpoint and model; the first that fits counts, as in "
+        "`video_to_video/aleph2=500,recipes/*=300,*=1000`. It is also the quote of a model whose price is not known",
+    )
     max_credits_per_day_by_key: Annotated[dict[str, Decimal], NoDecode] = Field(
         {},
         description="credits that a key may ask for in one day (UTC), by its name, such as `shop=500,blog=100`; what "
@@ -256,7 +263,7 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
-    @field_validator("max_credits_per_day_by_model", "max_credits_per_day_by_key", mode="before")
+    @field_validator(*BY_NAME, mode="before")
     @classmethod
     def _by_model(cls, value: object) -> object:
         return env_parsing.credits_by_model(value) if isinstance(value, str) else value
@@ -331,15 +338,7 @@ class Settings(BaseSettings):
     @field_validator("hard_limit")
     @classmethod
     def _hard_limit(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is None:
-            return None
-        complaints = []
-        if value < SHORTEST_HARD_LIMIT_SECONDS:
-            sooner = f"is {value:g} s, and a platform that kills sooner than {SHORTEST_HARD_LIMIT_SECONDS} s"
-            complaints.append(f"{sooner} cannot finish a call to Runway: use a longer limit, or `taxiway worker`")
-        if value <= info.data.get("tick_budget", 0):
-            complaints.append("must be longer than TICK_BUDGET, or the platform kills every tick")
-        _refuse(complaints)
+        _refuse(env_parsing.hard_limit_complaints(value, info.data.get("tick_budget", 0)))
         return value
 
     @property

@@ -174,7 +174,7 @@ async def take(
 
 def _columns(table: Table, mapping: Mapping) -> dict[str, str]:
     name = {key: f"a.{table.columns[column].sql_name}" for key, column in mapping.columns.items()}
-    keys = [key for key in ("prompt", "image", "model", "ratio", "duration", "input") if key in name]
+    keys = [key for key in ("prompt", "image", "model", "ratio", "duration", "max_credits", "input") if key in name]
     return {
         "columns": ", ".join(f"{name[key]}::text AS {key}" for key in keys),
         "user_id": f"{name['user_id']}::text" if "user_id" in name else "NULL::text",
