@@ -88,7 +88,8 @@ async def troubled(database: Database, failures: int) -> list[TroubledEndpoint]:
 
 def as_named(named: Sequence[Configured]) -> str:
     """What the settings name, as the argument of DIFFERS."""
-    return as_records(sorted(named, key=lambda one: (one.kind, one.url)))
+    in_order: list[Configured] = sorted(named, key=lambda one: (one.kind, one.url))
+    return as_records(in_order)
 
 
 async def configure(database: Database, named: Sequence[Configured]) -> None:
