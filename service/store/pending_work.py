@@ -36,7 +36,7 @@ SELECT
               AND COALESCE(poll_after, '-infinity') <= taxiway.now()) AS poll,
     EXISTS (SELECT FROM taxiway.submissions WHERE look_due <= taxiway.now()) AS look,
     EXISTS (SELECT FROM taxiway.deliveries WHERE state = 'due' AND due_at <= taxiway.now()) AS deliver,
-    {DIFFERS.format(given="$2")} AS endpoints,
+    {DIFFERS.format(given="$2::text")} AS endpoints,
     EXISTS (SELECT FROM taxiway.ticks WHERE started_at < taxiway.now() - interval '{KEEP_DAYS} days')
     OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < taxiway.now() - interval '{KEEP_DAYS} days')
     OR (SELECT created_at FROM taxiway.deliveries ORDER BY id LIMIT 1) < taxiway.now() - interval '{KEEP_DAYS} days'
