@@ -24,7 +24,7 @@ from service.operations.groups import LARGEST_GROUP
 from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
 from service.operations.video_view import Credits, Schema, State, VideoView
-from service.runway import lenient as lenient_fields
+from service.runway.catalogue import lenient as lenient_fields
 from service.store.search import Wanted
 
 LARGEST_METADATA_BYTES = 16_000
