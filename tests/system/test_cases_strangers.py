@@ -190,7 +190,7 @@ async def test_s3_there_is_a_reserve_for_cron_and_health() -> None:
         kind = kinds.of(path)
         is_reserved = path.startswith(("/process", "/poll", "/health"))
         assert (kind in (request_limits.CRON, request_limits.HEALTH)) == is_reserved, path
-        is_streaming = path.startswith("/ui/") and path.endswith(("/events", "/media", "/image"))
+        is_streaming = path.startswith("/ui/") and path.endswith(("/events", "/media", "/image", "/thumbnail"))
         assert (kind == request_limits.STREAM) == is_streaming, path
 
 
