@@ -368,7 +368,7 @@ async def test_images_are_fetched_a_few_at_a_time_and_not_for_long(
     monkeypatch.setattr(media, "IMAGE_SECONDS", 0.1)
     now = [0, 0]
 
-    async def trickle(*_: object) -> tuple[bytes, str]:
+    async def trickle(*_: object, **__: object) -> tuple[bytes, str]:
         now[0] += 1
         now[1] = max(now)
         try:
