@@ -155,6 +155,14 @@ class ListQuery(Schema):
         return value
 
 
+class FileQuery(Schema):
+    """Which of a video's outputs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: int = Field(1, ge=1, le=1000, description="its number in `outputs`, counted from 1")
+
+
 def cursor_of(created_at: datetime, video_id: UUID) -> str:
     """Where the page after this video begins."""
     return base64.urlsafe_b64encode(f"{created_at.isoformat()}|{video_id}".encode()).decode().rstrip("=")
