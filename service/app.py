@@ -43,6 +43,7 @@ from service.web.request_limits import Kinds, Limits
 from service.web.schemas import (
     CallbackHint,
     Enqueued,
+    FileQuery,
     ListQuery,
     RetryRequest,
     SubmissionList,
@@ -105,7 +106,8 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET", "/videos/{id}/file", video_routes.file, READ,
-        "Redirect to a live address of the file; 410 when Runway no longer has it",
+        "Redirect to a live address of an output, the first unless asked; 410 when Runway no longer has it",
+        query=FileQuery,
         responses={302: ("A live URL", None)}, problems=(409, 410),
     ),
     Endpoint(

@@ -45,9 +45,9 @@ def checked(
     Without an operation it is inferred from `body`. `sent_at`, `lenient`: as in build_request.
     """
     operation = infer_operation(body) if operation is None else operation
-    is_text = operation == "text_to_video"
+    usual = {"image_to_video": settings.image_model, "text_to_video": settings.text_model}
     return build_request(
-        operation, body, default_model=settings.text_model if is_text else settings.image_model,
+        operation, body, default_model=usual.get(operation),
         default_ratio=settings.default_ratio, default_duration=settings.default_duration, sent_at=sent_at,
         lenient=lenient,
     )  # fmt: skip

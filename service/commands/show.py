@@ -111,7 +111,7 @@ def _drawn(whole: dict[str, Any]) -> RenderableType:
                 ("ahead", None if ahead is None else videos_ahead(ahead)),
                 ("progress", None if view["progress"] is None else f"{view['progress']:.0%}"),
                 ("task", " ".join(filter(None, (view["runway_video_id"], view["task_status"])))),
-                *(("file", file["url"]) for file in view["files"]),
+                *(("output", output["url"]) for output in view["outputs"]),
                 ("until", view["video_url_expires_at"]),
                 ("operation", view["operation"]),
                 ("input", json.dumps(view["input"], ensure_ascii=False) if view["input"] else None),

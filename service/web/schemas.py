@@ -24,7 +24,7 @@ from service.operations.groups import LARGEST_GROUP
 from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
 from service.operations.video_view import Credits, Schema, State, VideoView
-from service.runway import lenient as lenient_fields
+from service.runway.catalogue import lenient as lenient_fields
 from service.store.search import Wanted
 
 LARGEST_METADATA_BYTES = 16_000
@@ -144,6 +144,14 @@ class ListQuery(Schema):
             except ValueError:
                 raise ValueError("is not a cursor of this list: use `next` of the page before") from None
         return value
+
+
+class FileQuery(Schema):
+    """Which of a video's outputs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: int = Field(1, ge=1, le=1000, description="its number in `outputs`, counted from 1")
 
 
 def cursor_of(created_at: datetime, video_id: UUID) -> str:

@@ -75,6 +75,7 @@ SCREENS = (
     Screen("GET", "/ui/videos/{id}/events", "video.events", kind=STREAM),
     Screen("GET", "/ui/videos/{id}/media", "media.file", kind=STREAM),
     Screen("GET", "/ui/videos/{id}/image", "media.image", kind=STREAM),
+    Screen("GET", "/ui/videos/{id}/thumbnail", "media.thumbnail", kind=STREAM),
     Screen("POST", "/ui/videos/{id}/retry", "video.retry", ADMIN),
     Screen("POST", "/ui/videos/{id}/cancel", "video.cancel", ADMIN),
     Screen("POST", "/ui/videos/{id}/attach", "video.attach", ADMIN),
