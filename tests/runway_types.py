@@ -2,7 +2,7 @@
 
 The simulator validates from it (service/simulator/types.json), and the test of drift compares the catalogue with it.
 After an update of `runwayml`, read what has changed, then run `python -m tests.runway_types`: it writes the simulator's
-file, and the hashes of the sentences (tests/drift_sentences.json). With `--print` it prints everything it has read as one
+file, and the hashes of the sentences (tests/drift_sentences.json). With `--print` it prints all that it has read as one
 JSON document, which is how another version than the installed one is read.
 
 A type is one of
