@@ -98,9 +98,8 @@ def _text(schema: Schema, random: Random) -> str:
 
 def spoil(body: dict[str, Any], schema: Schema, random: Random) -> None:
     """Make one thing wrong in this body, or at least strange."""
-    body.setdefault("seed", 5)
-    container, key, inner = random.choice([*_places(body, schema)])
-    random.choice(SPOILERS)(container, key, inner, random)
+    if places := [*_places(body, schema)]:
+        random.choice(SPOILERS)(*random.choice(places), random)
 
 
 def _places(value: Any, schema: Schema) -> Iterator[Place]:
