@@ -21,8 +21,8 @@ from service.runway import catalogue
 from service.runway.catalogue import Model, rules, walk
 from service.simulator.catalogue import LIMITS, validate
 from service.simulator.prices import price
-from tests.bodies import bodies, valid
 from tests.drift import bounds_of_schema, entries, known_differences
+from tests.generated import bodies, valid
 
 DAILY, ALL, PRICED = 20, 500, 30
 # Where the quote is never what the simulator charges: the catalogue does not see how long or large a file is, or will
