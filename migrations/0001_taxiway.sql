@@ -12,6 +12,7 @@
 --   ticks          what each bounded round of work did
 --   maintenance    when something was last counted, asked or pruned
 --   search         the words by which a video is found
+--   calls          which calls of Runway's SDKs made a video, so that a retry of one finds it
 --   links          tables of the app whose rows are videos
 --   rows           which row of a linked table is which video, and what is known of that row
 --   mirror_queue   videos whose row in a linked table is behind
@@ -341,6 +342,19 @@ CREATE INDEX events_actions ON taxiway.events (at)
     WHERE kind IN ('cancelled', 'erase_requested', 'retried', 'consented', 'made_again', 'attached', 'paused', 'resumed',
                    'bulk_retried', 'bulk_cancelled');
 CREATE INDEX events_refused ON taxiway.events (at) WHERE kind IN ('refused_row', 'mirror_refused', 'gate_refused');
+
+-- What is known of a video through Runway's own door (`/v1/…`), from its first call there. `digest`: a hash of what the
+-- attempts of one call of an SDK have in common (service/operations/calling.py); NULL for a video made elsewhere.
+CREATE TABLE taxiway.calls (
+    video_id   uuid        PRIMARY KEY REFERENCES taxiway.videos (id) ON DELETE CASCADE,
+    digest     bytea,
+    attempts   smallint[]  NOT NULL DEFAULT '{}',  -- those that were seen; an SDK counts them from 0
+    seen_at    timestamptz NOT NULL DEFAULT taxiway.now(),  -- the last of them
+    read_at    timestamptz,                    -- since then its caller knows the id, so no attempt is still to come
+    hidden_at  timestamptz                     -- deleted there after its end: it is kept, and not shown there any more
+);
+-- Calls whose caller may not know its id yet: for seconds, most of the time.
+CREATE INDEX calls_unread ON taxiway.calls (digest, video_id) WHERE digest IS NOT NULL AND read_at IS NULL;
 
 -- Sessions of the page whose users have logged out; their cookies are signed, and valid for hours. Only a user writes here.
 CREATE TABLE taxiway.sessions (

@@ -25,6 +25,7 @@ from service.web import (
     callbacks,
     cron,
     docs,
+    door,
     health,
     metrics,
     openapi,
@@ -309,6 +310,7 @@ def create_app(ctx: Context) -> Starlette:
     built.state.waiters = asyncio.Semaphore(WAITERS_AT_ONCE)
     built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
     built.state.refused = RefusedLog(ctx.monotonic)
+    built.router.routes.extend(door.mounts(built.state, ctx))
     built.router.routes.append(Mount("/", page.create(built.state)))  # everything that is no path of the API
     return built
 
