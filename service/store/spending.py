@@ -23,14 +23,15 @@ async def take_turn(tx: Connection) -> None:
     await tx.execute(_TURN)
 
 
-# Until the cost is known, the higher of our price and Runway's estimate: neither alone is a bound.
-_TODAY = """
-SELECT model, sum(COALESCE(cost_credits, GREATEST(quoted_credits, estimated_credits), 0)) AS credits
-FROM taxiway.submissions
-WHERE opened_at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-  AND (outcome IS NULL OR outcome IN ('accepted', 'unknown'))
-GROUP BY model
-"""
+# What a submission `s` costs. Until that is known, the higher of our price and Runway's estimate: neither alone is a
+# bound. It counts unless it came to nothing.
+CREDITS = "COALESCE(s.cost_credits, GREATEST(s.quoted_credits, s.estimated_credits), 0)"
+COUNTS = "(s.outcome IS NULL OR s.outcome IN ('accepted', 'unknown'))"
+# That it counts, and was permitted today.
+TODAY = f"""s.opened_at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+  AND {COUNTS}"""
+
+_TODAY = f"SELECT s.model, sum({CREDITS}) AS credits FROM taxiway.submissions s WHERE {TODAY} GROUP BY s.model"
 
 
 async def today(database: Queries) -> dict[str, Decimal]:
@@ -38,11 +39,12 @@ async def today(database: Queries) -> dict[str, Decimal]:
     return {row["model"]: row["credits"] for row in await database.fetch(_TODAY)}
 
 
+# Seconds until the day ends.
+_DAY_ENDS = """extract(epoch FROM date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') + interval '1 day'
+                          - taxiway.now() AT TIME ZONE 'UTC')::float8"""
 # The price of what each open model would send next.
 _NEXT = f"""
-SELECT l.model, d.quoted_credits,
-       extract(epoch FROM date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') + interval '1 day'
-                          - taxiway.now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
+SELECT l.model, d.quoted_credits, {_DAY_ENDS} AS day_ends_in_seconds
 FROM taxiway.models l CROSS JOIN LATERAL (
     SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM taxiway.videos v
     WHERE {READY} AND v.model = l.model
