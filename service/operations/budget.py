@@ -37,7 +37,8 @@ async def claim(
     """Permit at most `limit` creates, and no more than today's credits and each user's limits allow; none in a database
     that was restored.
     """
-    aim = replace(aim, per_user=per_user(ctx))
+    limits = per_user(ctx)
+    aim = replace(aim, per_user=None if limits == claims.UNLIMITED else limits)
     parts = await batches.write_chosen(
         "claim",
         usual=lambda: _recognised(ctx, limit, call_seconds, aim, claim_id),
@@ -48,10 +49,9 @@ async def claim(
     return [submission for part in parts for submission in part]
 
 
-def per_user(ctx: Context) -> PerUser | None:
-    """What each user may have in flight and spend a day; None without such a limit."""
-    limits = PerUser(ctx.settings.max_in_flight_per_user, ctx.settings.max_credits_per_day_per_user)
-    return None if limits == PerUser(None, None) else limits
+def per_user(ctx: Context) -> PerUser:
+    """What each user may have in flight and spend a day."""
+    return PerUser(ctx.settings.max_in_flight_per_user, ctx.settings.max_credits_per_day_per_user)
 
 
 async def _recognised(

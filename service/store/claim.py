@@ -16,7 +16,7 @@ from service.store.batches import ONLY, Choosing
 from service.store.database import Database, Queries
 from service.store.durable import durably
 from service.store.predicates import READY
-from service.store.spending import CREDITS, TODAY
+from service.store.spending import BUSY
 from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given while the outcome was unknown: once that turns
@@ -96,15 +96,7 @@ _IN_TURN = """AND v.id = CASE WHEN {turns} > (SELECT count(*) FROM (
 # With limits for each user, ${slots} in flight and ${credits} a day: `busy` has what each of them uses of both, `rooms`
 # the price that a video of his may have at most, negative while he has no slot. One look into that passes over a video,
 # so that thousands of one user are passed over in milliseconds. Who is not in it uses nothing.
-_USERS = f"""busy AS MATERIALIZED (
-    SELECT user_id, sum(n) AS in_flight, sum(credits) AS credits FROM (
-        SELECT v.user_id, 1 AS n, 0 AS credits FROM taxiway.videos v
-        WHERE v.status = 'processing' AND v.user_id IS NOT NULL
-        UNION ALL
-        SELECT s.user_id, 0, {CREDITS} FROM taxiway.submissions s
-        WHERE ${{credits}}::numeric IS NOT NULL AND s.user_id IS NOT NULL AND {TODAY}
-    ) AS one GROUP BY user_id
-), rooms AS MATERIALIZED (
+_USERS = f"""{BUSY}, rooms AS MATERIALIZED (
     SELECT jsonb_object_agg(user_id, CASE WHEN in_flight >= ${{slots}}::integer THEN -1
                                           ELSE ${{credits}}::numeric - credits END) AS of_user FROM busy
 ), """
@@ -152,6 +144,9 @@ class PerUser:
 
     in_flight: int | None
     credits: Decimal | None
+
+
+UNLIMITED = PerUser(None, None)
 
 
 @dataclass(frozen=True)

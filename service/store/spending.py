@@ -31,6 +31,18 @@ COUNTS = "(s.outcome IS NULL OR s.outcome IN ('accepted', 'unknown'))"
 TODAY = f"""s.opened_at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
   AND {COUNTS}"""
 
+# What each user has in flight, at Runway or on the way there, and what today costs of his: for limits on either, of
+# which one that is NULL costs nothing. Who is not in it has neither.
+BUSY = f"""busy AS MATERIALIZED (
+    SELECT user_id, sum(n) AS in_flight, sum(credits) AS credits FROM (
+        SELECT v.user_id, 1 AS n, 0 AS credits FROM taxiway.videos v
+        WHERE ${{slots}}::integer IS NOT NULL AND v.status = 'processing' AND v.user_id IS NOT NULL
+        UNION ALL
+        SELECT s.user_id, 0, {CREDITS} FROM taxiway.submissions s
+        WHERE ${{credits}}::numeric IS NOT NULL AND s.user_id IS NOT NULL AND {TODAY}
+    ) AS one GROUP BY user_id
+)"""
+
 _TODAY = f"SELECT s.model, sum({CREDITS}) AS credits FROM taxiway.submissions s WHERE {TODAY} GROUP BY s.model"
 
 
