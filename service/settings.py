@@ -138,14 +138,12 @@ class Settings(BaseSettings):
         None, gt=0, description="fewer credits at Runway than this are a problem"
     )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
-
     prompt_column: str = Field(
         "prompt", description="what `taxiway link` proposes as the column of the prompt, where set"
     )
     image_column: str = Field(
         "image_url", description="what `taxiway link` proposes as the column of the image's address, where set"
     )
-
     tick_budget: float = Field(20, gt=0, le=3600, description="seconds after which a tick begins nothing new")
     post_timeout: float = Field(
         60, ge=10, le=300, description="seconds that one create may take in all (Runway fetches the image inside it)"
@@ -175,7 +173,6 @@ class Settings(BaseSettings):
         description="`true` lets a connection carry several creates, for hundreds a second; see `taxiway docs scaling`",
     )
     worker_interval: float = Field(2, gt=0, le=60, description="seconds between two ticks of `taxiway worker`")
-
     queue_timeout: float = Field(
         7 * 86_400,
         gt=0,
@@ -221,6 +218,12 @@ class Settings(BaseSettings):
     max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = Field(
         {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
     )
+    max_credits_per_day_per_user: Decimal | None = Field(
+        None, gt=0, description="credits that one day (UTC) may cost for the videos of one `user_id`; the rest waits"
+    )
+    max_in_flight_per_user: int | None = Field(
+        None, ge=1, description="videos of one `user_id` that may be at Runway at once; see `taxiway docs users`"
+    )
     max_credits_per_video: Annotated[dict[str, Annotated[Decimal, Field(gt=0)]], NoDecode] = Field(
         {},
         description="the most that one video may cost, by endpoint and model; the first that fits counts, as in "
@@ -234,7 +237,6 @@ class Settings(BaseSettings):
     max_queued: int | None = Field(
         None, ge=1, description="videos that may be queued; an enqueue beyond that is answered with 429"
     )
-
     event_retention: float = Field(
         YEAR_SECONDS,
         ge=8 * 86_400,
@@ -385,11 +387,10 @@ def _refuse(complaints: Iterable[str]) -> None:
         raise ValueError(text)
 
 
-def _env_name(name: str, alias: object) -> str:
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name.upper()
-
-
-ENV_NAMES = {name: _env_name(name, field.validation_alias) for name, field in Settings.model_fields.items()}
+ENV_NAMES = {
+    name: str(alias.choices[0]) if isinstance(alias := field.validation_alias, AliasChoices) else name.upper()
+    for name, field in Settings.model_fields.items()
+}
 
 
 def need(settings: Settings, *names: str) -> None:

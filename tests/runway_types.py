@@ -1,8 +1,9 @@
 """What Runway's SDK says of every call that makes a task: fields, types and sentences, read from its source.
 
 The simulator validates from it (service/simulator/types.json), and the test of drift compares the catalogue with it.
-Run it to write the simulator's file after an update of `runwayml`: `python -m tests.runway_types`. With `--print` it
-prints everything it has read as one JSON document, which is how another version than the installed one is read.
+After an update of `runwayml`, read what has changed, then run `python -m tests.runway_types`: it writes the simulator's
+file, and the hashes of the sentences (tests/drift_sentences.json). With `--print` it prints all that it has read as one
+JSON document, which is how another version than the installed one is read.
 
 A type is one of
 
@@ -16,6 +17,7 @@ A type is one of
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import inspect
 import json
@@ -36,6 +38,7 @@ import runwayml.resources
 import typing_extensions
 
 TYPES = Path(__file__).parents[1] / "service" / "simulator" / "types.json"
+SENTENCES = Path(__file__).with_name("drift_sentences.json")
 # What is POSTed and makes no task. Any other new endpoint is one that the catalogue may lack.
 NO_TASKS = frozenset(
     {
@@ -172,6 +175,23 @@ def written(value: Any, indent: str = "") -> str:
     return f"[\n{textwrap.fill(line[1:-1], LINE, initial_indent=deeper, subsequent_indent=deeper)}\n{indent}]"
 
 
+def hashes(found: Bodies) -> dict[str, dict[str, str]]:
+    """A short hash of every sentence, by body and path. Limits and prices stand in them alone."""
+    return {
+        f"{operation} {name}": {
+            path: hashlib.sha256(sentence.encode()).hexdigest()[:8] for path, sentence in sorted(body.sentences.items())
+        }
+        for operation, by_name in found.items()
+        for name, body in by_name.items()
+    }
+
+
+def sentences_file(found: Bodies) -> str:
+    """The content of tests/drift_sentences.json: a line for each body."""
+    lines = [f"{json.dumps(name)}: {json.dumps(paths)}" for name, paths in hashes(found).items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def types_file(found: Bodies) -> str:
     """The content of the simulator's types.json."""
     shapes = {operation: {name: body.type for name, body in by.items()} for operation, by in found.items()}
@@ -183,3 +203,4 @@ if __name__ == "__main__":
         print(json.dumps(bodies()))  # noqa: T201  # what its caller reads
     else:
         TYPES.write_text(types_file(bodies()), encoding="utf-8")
+        SENTENCES.write_text(sentences_file(bodies()), encoding="utf-8")

@@ -129,12 +129,13 @@ class ListQuery(Schema):
     error_code: PlainText | None = Field(None, description="a reason")
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
     group: UUID | None = Field(None, description="of the videos of one request")
+    user_id: PlainText | None = Field(None, description="of the videos of one user")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
 
     def wanted(self) -> Wanted:
         """The filters, for the store."""
-        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group)
+        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group, user_id=self.user_id)
 
     def before(self) -> tuple[datetime, UUID] | None:
         """Where the page begins; None for the first one."""

@@ -145,6 +145,7 @@ def paths(kind: Any, path: str = "") -> list[str]:
 
 class TestEveryEndpoint:
     async def test_makes_tasks_and_files(self, clock: Clock) -> None:
+        seen: set[tuple[str, str]] = set()
         async with in_process(simulator(clock, credits=1_000_000, tier=5)) as client:
             for operation, name in pairs():
                 made = await client.post(url_of(operation), json=valid(operation, name))
@@ -155,10 +156,12 @@ class TestEveryEndpoint:
                 assert task["status"] == "SUCCEEDED"
                 assert task["cost"]["credits"] > 0
                 urls = next(iter(task["output"].values())) if operation == "workflows" else task["output"]
-                file = await client.get(urls[0])
                 kind = urls[0].partition("?")[0].rpartition(".")[2]
-                assert file.headers["content-type"] == MEDIA_TYPES[kind]
-                assert is_readable(kind, file.content), (operation, name)
+                if (operation, kind) not in seen:
+                    seen.add((operation, kind))
+                    file = await client.get(urls[0])
+                    assert file.headers["content-type"] == MEDIA_TYPES[kind]
+                    assert is_readable(kind, file.content), (operation, name)
 
     @pytest.mark.parametrize(
         ("operation", "name", "changes", "kinds"),
