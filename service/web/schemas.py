@@ -73,9 +73,9 @@ class VideoRequest(Schema):
     )
     max_credits: float | None = Field(
         None,
-        strict=True,
         gt=0,
         le=MOST_CREDITS,
+        allow_inf_nan=False,
         description="the most that each video may cost; required for a model whose price is not known, and its quote",
     )
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
