@@ -21,10 +21,12 @@ from service.context import Context
 from service.errors import BadSettings
 from service.operations.video_view import VideoView
 from service.web import (
+    batch_routes,
     bulk,
     callbacks,
     cron,
     docs,
+    door,
     health,
     metrics,
     openapi,
@@ -51,6 +53,7 @@ from service.web.schemas import (
     VideoPage,
     VideoRequest,
 )
+from service.web.schemas_batch import BatchRequest, BatchResults
 from service.web.schemas_bulk import BulkCounts, BulkRequest, ErasureView, EventList, QuoteView
 from service.web.schemas_operations import (
     AccountView,
@@ -62,6 +65,8 @@ from service.web.schemas_operations import (
     StatsQuery,
     TickList,
     TickQuery,
+    UsageQuery,
+    UsageView,
 )
 from service.web.schemas_webhooks import (
     DeliveryPage,
@@ -85,6 +90,12 @@ ENDPOINTS = (
         body=VideoRequest, parameters=(video_routes.IDEMPOTENCY_KEY, prefer.WAIT),
         responses={202: ("Accepted", Enqueued), 200: ("Ended, with `Prefer: wait`", VideoView)},
         problems=(409, 410, 429),
+    ),
+    Endpoint(
+        "POST", "/videos/batch", batch_routes.enqueue, CREATE,
+        "Queue up to 1,000 videos at once: all or none, or each for itself",
+        body=BatchRequest, parameters=(video_routes.IDEMPOTENCY_KEY,),
+        responses={202: ("Accepted", BatchResults)}, problems=(429,),
     ),
     Endpoint(
         "GET", "/videos", video_routes.listing, READ,
@@ -164,6 +175,12 @@ ENDPOINTS = (
         "What entered and what ended, and how long it took, in the last hour, day or week",
         query=StatsQuery,
         responses={200: ("Oldest bucket first", Stats)},
+    ),
+    Endpoint(
+        "GET", "/usage", operations.show_usage, VIEW,
+        "What was spent, by day, model and user",
+        query=UsageQuery,
+        responses={200: ("The newest day first", UsageView)},
     ),
     Endpoint(
         "GET", "/account", operations.account, VIEW,
@@ -309,6 +326,7 @@ def create_app(ctx: Context) -> Starlette:
     built.state.waiters = asyncio.Semaphore(WAITERS_AT_ONCE)
     built.state.attempts = Attempts(ctx.monotonic, ctx.sleep)
     built.state.refused = RefusedLog(ctx.monotonic)
+    built.router.routes.extend(door.mounts(built.state, ctx))
     built.router.routes.append(Mount("/", page.create(built.state)))  # everything that is no path of the API
     return built
 

@@ -55,6 +55,11 @@ def doubts(settings: Settings) -> list[str]:
     found = []
     if real and settings.runway_key and not RUNWAY_KEY_FORM.fullmatch(settings.runway_key):
         found.append("RUNWAYML_API_SECRET does not look like a key of Runway's: key_ and 128 hexadecimal digits")
+    if settings.runway_key and settings.runway_key in {*settings.api_keys, *settings.admin_tokens}:
+        found.append(
+            "RUNWAYML_API_SECRET is a key of this Taxiway, which calls itself if RUNWAYML_BASE_URL is its own address: "
+            "both names are Runway's here, and Taxiway's in the environment of your app alone"
+        )
     if real and settings.runway_url.startswith("http:"):
         found.append(f"RUNWAYML_BASE_URL sends the key to Runway unencrypted: use {RUNWAY_URL}")
     if settings.submit_keepalive:

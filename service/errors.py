@@ -11,6 +11,7 @@
     ├── Forbidden                 403: the key, the token or the form does not allow it
     ├── NotFound                  404: no such video
     │   ├── NoSuchOutput           404: a video has no output of this number
+    │   ├── NotInLedger            404: no video, and no task of one, ever had this id
     │   ├── NoSuchModel            404: no such model; names those that there are
     │   ├── NoSuchDelivery         404: no such delivery of a webhook
     │   └── NoSuchEndpoint         404: no such address of webhooks
@@ -22,6 +23,7 @@
     ├── TooLarge                  413: the body is larger than the setting allows
     ├── TooMany                   429: too many attempts; says when to try again
     │   └── OverLimit             429: MAX_QUEUED or MAX_CREDITS_PER_DAY_BY_KEY is reached
+    ├── WouldWait                 429: it would be queued, and the caller wants to fail instead
     ├── Busy                      503: as many requests of this kind are being worked on as may be
     └── InvalidRequest            422: says which field and why; carries a list of problems
 
@@ -150,6 +152,10 @@ class NoSuchOutput(NotFound):
     """There is no such output."""
 
 
+class NotInLedger(NotFound):
+    """No video ever had this id, nor did a task of one."""
+
+
 class NoSuchModel(NotFound):
     """There is no such model."""
 
@@ -214,6 +220,18 @@ class OverLimit(TooMany):
     """A limit of this installation is reached."""
 
     slug = "over-limit"
+
+
+class WouldWait(TaxiwayError):
+    """The video would have to wait."""
+
+    status = 429
+    slug = "would-wait"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """`reason`: of the pause that it would wait for, as `taxiway.models` has it."""
+        super().__init__(detail)
+        self.reason = reason
 
 
 class Busy(TaxiwayError):

@@ -13,6 +13,7 @@ class Kind(StrEnum):
     """What happened. The SQL that appends an event spells these as they are; of one time, they stand in this order."""
 
     ENQUEUED = "enqueued"
+    CALL_REPEATED = "call_repeated"  # an SDK sent the call that made it again; `code`: which attempt
     ACCEPTED = "accepted"  # with its outcome, a submission closes
     NOT_SENT = "not_sent"
     REJECTED = "rejected"
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     DELETED = "deleted"  # and was
     INPUTS_BLANKED = "inputs_blanked"  # by INPUT_RETENTION; `code`: `input`, or `data_uri` where that alone went
     ERASED = "erased"
+    HIDDEN = "hidden"  # deleted through Runway's own door after its end
     CALLBACK = "callback"  # one came, and its task is polled for it
     BULK_RETRIED = "bulk_retried"
     BULK_CANCELLED = "bulk_cancelled"
@@ -64,6 +66,7 @@ ORDER: Mapping[str, int] = {
 
 _WORDS: Mapping[str, str] = {
     Kind.ENQUEUED: "Created for {model}",
+    Kind.CALL_REPEATED: "Its call came again (retry {code} of the SDK), and was answered with this video",
     Kind.ACCEPTED: "Runway took it as a task",
     Kind.NOT_SENT: "Nothing was sent",
     Kind.REJECTED: "Runway refused it: no task was made",
@@ -84,6 +87,7 @@ _WORDS: Mapping[str, str] = {
     Kind.DELETED: "Its task was deleted at Runway ({code})",
     Kind.INPUTS_BLANKED: "Its input was blanked (INPUT_RETENTION): it cannot be retried any more",
     Kind.ERASED: "Erased: what was asked for, and what came of it, is gone",
+    Kind.HIDDEN: "Deleted through Runway's API: there it is gone, here it is kept",
     Kind.CALLBACK: "A callback came: the task is polled for it",
     Kind.BULK_RETRIED: "{videos} videos queued again",
     Kind.BULK_CANCELLED: "{videos} videos cancelled",

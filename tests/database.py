@@ -30,6 +30,7 @@ TABLES = ", ".join(
         "events",
         "ticks",
         "search",
+        "calls",
         "rows",
         "mirror_queue",
         "endpoints",

@@ -45,6 +45,9 @@ def enqueue(
     user_id: Annotated[str | None, typer.Option("--user", help="Whose video it is, in your words.")] = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100; higher is sent first.")] = None,
     count: Annotated[int | None, typer.Option(help="So many videos of this request, at most 10.")] = None,
+    max_credits: Annotated[
+        float | None, typer.Option(help="The most that each video may cost; needed where the price is not known.")
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
     source: Annotated[
         str | None,
@@ -68,7 +71,9 @@ def enqueue(
 ) -> None:
     """Queue one video, and wait for it."""
     _check_options(output, source, count, wait=wait)
-    wishes = Wishes(prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count)
+    wishes = Wishes(
+        prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count, max_credits
+    )
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> bool:

@@ -55,7 +55,7 @@ async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
     away_since: float | None = None
     while not video.status.terminal:
         try:
-            why = (await waiting(ctx.database, [video])).get(video.id)
+            why = (await waiting(ctx, [video])).get(video.id)
             words = f"{video.status.value}: {why.detail}" if why else video.status.value
             show(words, video.progress if video.status == "processing" else None)
             if why and why.reason in WORTH_A_LINE and why.reason not in said:

@@ -109,6 +109,7 @@ def _drawn(whole: dict[str, Any]) -> RenderableType:
                 ("waiting", waiting.get("detail")),
                 ("", f"goes on in {until(waiting['until'])}" if waiting.get("until") else None),
                 ("ahead", None if ahead is None else videos_ahead(ahead)),
+                ("done in", waiting["ends_in"] and f"{span(waiting['ends_in'])}, probably" if waiting else None),
                 ("progress", None if view["progress"] is None else f"{view['progress']:.0%}"),
                 ("task", " ".join(filter(None, (view["runway_video_id"], view["task_status"])))),
                 *(("output", output["url"]) for output in view["outputs"]),

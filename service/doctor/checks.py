@@ -236,6 +236,9 @@ def _refusal(loaded: Settings, answered: object, detail: str) -> tuple[str, Chec
             return "endpoint", CheckStatus.ERROR, "Runway does not answer", reach
         case None:
             return "endpoint", CheckStatus.ERROR, "wrong endpoint, or it does not answer", correct
+        case 508:
+            fix = f"set {url}={RUNWAY_URL} and {key} to Runway's key here; set the door's address in your app alone"
+            return "endpoint", CheckStatus.ERROR, f"{url} leads to a Taxiway, which would call itself", fix
         case int() if answered >= 500 or answered == 429:
             return "endpoint", CheckStatus.WARNING, "Runway is busy or down", "wait: videos stay queued meanwhile"
         case 401 | 403 if not strange:

@@ -57,7 +57,7 @@ class VideoList:
 async def page(ctx: Context, wanted: Wanted, before: tuple[datetime, UUID] | None, limit: int) -> VideoList:
     """At most `limit` videos that match and that the caller may see, older than `before`."""
     found = await listing.page(ctx.database, visible(ctx, wanted), before=before, limit=limit)
-    return VideoList(found.videos, await waiting(ctx.database, found.videos), found.next)
+    return VideoList(found.videos, await waiting(ctx, found.videos), found.next)
 
 
 def visible(ctx: Context, wanted: Wanted) -> Wanted:

@@ -37,6 +37,8 @@ class WaitingView(Schema):
     detail: str = Field(description="a sentence for people")
     until: datetime | None = Field(description="when it goes on, if that is known")
     ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
+    starts_in: float | None = Field(description="seconds until it begins, by the model's last hour; null: unknown")
+    ends_in: float | None = Field(description="seconds until it is probably done; null: unknown")
 
 
 class WarningView(Schema):

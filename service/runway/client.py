@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 API_VERSION = "2024-11-06"  # the only current one; required on every call
 WORKFLOWS = "workflows"  # the model of a video that a workflow of Runway's makes: its run is no task, but an invocation
+HOP = "Taxiway-Hop"  # on every call of ours: the door for Runway's SDKs refuses it, or Taxiway could call itself
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
 SIDE_CALLS = 40  # DELETEs, and GETs of evidence, that may be in flight beside the creates and polls
 CLOSE_SECONDS = 0.5  # what is left of an answer that is read, or not wanted, is not waited for longer
@@ -143,6 +144,13 @@ class Runway:
             raise self._not_that("GET", path, answer)
         return Account.of(said)
 
+    async def relay(self, method: str, path: str, body: bytes = b"") -> HttpResult:
+        """A caller's request that makes no task, with our key; Runway's answer, whatever it says.
+
+        Raises RunwayUnavailable.
+        """
+        return await self._whole(method, path, content=body)
+
     async def _ask(
         self, method: str, task_id: str, wanted: int, seconds: float, where: str = "tasks"
     ) -> HttpResult | None:
@@ -157,9 +165,11 @@ class Runway:
             raise self._not_that(method, path, answer)
         return answer
 
-    async def _whole(self, method: str, path: str, seconds: float = RETRIEVE_SECONDS) -> HttpResult:
+    async def _whole(
+        self, method: str, path: str, seconds: float = RETRIEVE_SECONDS, content: bytes = b""
+    ) -> HttpResult:
         """An answer that was read to its end, whatever it says."""
-        answer = await self._call(method, path, seconds)
+        answer = await self._call(method, path, seconds, content)
         if isinstance(answer, Broken):
             raise RunwayUnavailable(f"{method} {self.url}{path}: {answer.error}")
         if answer.torn is not None:
@@ -246,6 +256,7 @@ class _Wire:
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
                 "User-Agent": "taxiway",
+                HOP: "1",
             }
         )
 

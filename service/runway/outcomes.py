@@ -161,7 +161,7 @@ def _reason(answer: HttpResult, body: dict[str, Any]) -> Reason | None:
             return Reason.INVALID
         case 401:
             return Reason.KEY_REFUSED
-        case 404 | 405:
+        case 404 | 405 | 508:  # 508: Taxiway itself answers there
             return Reason.WRONG_ENDPOINT
         case 429:
             return Reason.DAILY_LIMIT

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidRequest, Problem
@@ -20,7 +21,8 @@ from service.runway.messages import truncate
 
 __all__ = [
     "Bounds", "Catalogue", "CatalogueError", "Model", "Operation", "Request", "build_request", "current",
-    "infer_operation", "json_schema", "media_type", "models", "of_files", "operations", "overlaid", "pairs", "use",
+    "infer_operation", "json_schema", "media_type", "models", "of_files", "operations", "overlaid", "packaged",
+    "pairs", "use",
 ]  # fmt: skip
 
 _in_use = [packaged()]
@@ -31,9 +33,12 @@ def current() -> Catalogue:
     return _in_use[0]
 
 
-def use(catalogue: Catalogue) -> None:
-    """Take this catalogue from now on, as CATALOGUE_FILE says at the start of a process."""
-    _in_use[0] = catalogue
+def use(path: str | None) -> None:
+    """Read the catalogue with this file, a JSON Merge Patch, over it; without one the packaged. Raises CatalogueError.
+
+    For the start of a process, which has read its settings.
+    """
+    _in_use[0] = overlaid(Path(path)) if path else packaged()
 
 
 def operations(catalogue: Catalogue | None = None) -> tuple[str, ...]:
@@ -91,19 +96,19 @@ def build_request(
     lenient: Mapping[str, Any] | None = None,
     sent_at: datetime | None = None,
     max_credits: Decimal | None = None,
-    allowed_credits: Decimal | None = None,
+    allowed_credits: Mapping[str, Decimal] | None = None,
     catalogue: Catalogue | None = None,
 ) -> Request:
     """Check, complete and price one request. Raises InvalidRequest with every problem at once.
 
     `lenient`: fields beside the input, as `lenient.fit` takes them. `sent_at`: the earliest time at which it is sent;
     a file whose signed address has ended by then is refused. A default that the model does not take gives way to the
-    model's own; a value of the caller's never does. `max_credits`, `allowed_credits`: the most that it may cost, by the
-    request and by MAX_CREDITS_PER_VIDEO; where the price is not known, they are the quote.
+    model's own; a value of the caller's never does. `max_credits`: the most that it may cost; `allowed_credits`: the
+    same by pattern, as MAX_CREDITS_PER_VIDEO has it. Where the price is not known, the bound is the quote.
     """
     return request.build(
         catalogue or current(), operation, input,
         default_model=default_model, wishes={"ratio": default_ratio, "duration": default_duration},
         default_ratio=default_ratio, lenient=lenient or {}, sent_at=sent_at,
-        bounds=Bounds(max_credits, allowed_credits),
+        bounds=Bounds(max_credits, allowed_credits or {}),
     )  # fmt: skip

@@ -60,6 +60,8 @@ def fit(model: Model, given: Mapping[str, Any], lenient: Mapping[str, Any], defa
     """
     found = Fitted()
     asked = {name: lenient[name] for name in NAMES if lenient.get(name) is not None}
+    if not asked:
+        return found
     if (own := _own(model, "aspect_ratio")) and (shapes := _shapes(model, own)):
         has_sizes = any(one.is_size for one in shapes.values()) and _own(model, "resolution") is None
         names = _SHAPES if has_sizes else _SHAPES[:1]

@@ -46,6 +46,11 @@ class Model:
         return found
 
     @property
+    def key(self) -> str:
+        """The endpoint and the model in one, as settings name them: `recipes/product_ad`, `video_to_video/aleph2`."""
+        return self.operation if self.name == self.operation else f"{self.operation}/{self.name}"
+
+    @property
     def title(self) -> str:
         """The model in sentences."""
         return self.operation if self.name == self.operation else f"{self.name} in {self.operation}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Any
 
 from service.errors import InvalidRequest, Problem
@@ -36,10 +37,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a video may cost at most: `asked` by its request, `allowed` by MAX_CREDITS_PER_VIDEO."""
+    """What a video may cost at most: `asked` by its request, `allowed` by pattern, as MAX_CREDITS_PER_VIDEO has it."""
 
     asked: Decimal | None = None
-    allowed: Decimal | None = None
+    allowed: Mapping[str, Decimal] = field(default_factory=dict)
+
+    def allowed_for(self, model: Model) -> Decimal | None:
+        """What the first pattern allows that fits this model, as `video_to_video/aleph2`, `recipes/*` or `*`."""
+        return next((bound for pattern, bound in self.allowed.items() if fnmatchcase(model.key, pattern)), None)
 
 
 def build(
@@ -151,14 +156,14 @@ def _completed(model: Model, given: Mapping[str, Any], wishes: Mapping[str, Any]
 
 def _quoted(model: Model, body: Mapping[str, Any], bounds: Bounds) -> Decimal:
     """The most that this body can cost: by its price, else by the bound. Raises InvalidRequest."""
-    quoted = price.quote(model.price, model.schema, body)
+    quoted, allowed = price.quote(model.price, model.schema, body), bounds.allowed_for(model)
     if quoted is None:
-        quoted = bounds.allowed if bounds.asked is None else bounds.asked
+        quoted = allowed if bounds.asked is None else bounds.asked
     if quoted is None:
         words = f"is required: what {model.title} costs is not known, so the most that you would pay must be. Give "
         ways = "max_credits in the request, a column for it in the link, or MAX_CREDITS_PER_VIDEO for this model"
         raise InvalidRequest([Problem("/max_credits", words + ways)])
-    for name, bound in (("max_credits", bounds.asked), ("MAX_CREDITS_PER_VIDEO", bounds.allowed)):
+    for name, bound in (("max_credits", bounds.asked), ("MAX_CREDITS_PER_VIDEO", allowed)):
         if bound is not None and quoted > bound:
             words = f"this may cost {quoted:f} credits, and {name} is {bound:f}: ask for less, or raise it"
             raise InvalidRequest([Problem("/max_credits", words)])

@@ -55,7 +55,8 @@ def sentence(rule: Rule) -> str:
         return f"In {name}, {rule['all_or_none']} in all items, or in none."
     if "where" in rule:
         return f"In {name}, at most {rule['at_most']} items whose {_pairs(rule['where'])}."
-    return f"In {name}, {rule['sum']} adds up to {_sum_wanted(rule)}."
+    whole = rule.get("equals") or f"{rule['from']} to {rule['to']}"
+    return f"In {name}, {rule['sum']} adds up to {whole}."
 
 
 def condition(rule: Rule) -> str:
@@ -136,11 +137,8 @@ def _broken_sum(rule: Rule, schema: Schema, body: Mapping[str, Any], items: list
         least = most = whole[0] if whole else total
     if least <= total <= most:
         return None
-    return f"has {total} in all as {rule['sum']}: it must add up to {_sum_wanted(rule)}"
-
-
-def _sum_wanted(rule: Rule) -> str:
-    return str(rule["equals"]) if "equals" in rule else f"{rule['from']} to {rule['to']}"
+    wanted = f"{rule['equals']}, {least}" if "equals" in rule else f"{least} to {most}"
+    return f"has {total} in all as {rule['sum']}: it must add up to {wanted}"
 
 
 def _matches(item: Any, wish: Mapping[str, Any], schema: Schema) -> bool:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from service.runway.catalogue import paths
+from service.runway.catalogue import paths, walk
 
 Schema = Mapping[str, Any]
 SCALARS = (str, bool, int, float)
@@ -63,11 +64,23 @@ def check_model(schema: Schema, rules: Iterable[Any], price: Any, outputs: Any, 
     """All of one model, whose schema has no references left. Raises CatalogueError with the first place."""
     check_schema(schema, place)
     for number, rule in enumerate(rules):
-        _check_rule(rule, schema, f"{place}/rules/{number}")
+        with _whole(f"{place}/rules/{number}"):
+            _check_rule(rule, schema, f"{place}/rules/{number}")
     if price is not None:
-        _check_price(price, schema, f"{place}/price")
+        with _whole(f"{place}/price"):
+            _check_price(price, schema, f"{place}/price")
     if outputs is not None:
-        _table(outputs, schema, f"{place}/outputs", str)
+        with _whole(f"{place}/outputs"):
+            _table(outputs, schema, f"{place}/outputs", str)
+
+
+@contextmanager
+def _whole(place: str) -> Iterator[None]:
+    """A part that is of another type than its form has is refused as well."""
+    try:
+        yield
+    except (TypeError, AttributeError):
+        raise CatalogueError(place, "has a part of the wrong type") from None
 
 
 def check_schema(schema: Any, place: str) -> None:
@@ -80,6 +93,9 @@ def check_schema(schema: Any, place: str) -> None:
         _expect(keyword in known, f"{place}/{keyword}", f"is no keyword here: there are {', '.join(known)}")
         if keyword != "type":
             KEYWORDS[keyword](value, f"{place}/{keyword}")
+    if "default" in schema:
+        for problem in walk.check(schema, schema["default"], ""):
+            raise CatalogueError(f"{place}/default", problem.detail)
     named = schema.get("properties", {})
     for name in schema.get("required", ()):
         _expect(name in named, f"{place}/required", f"names {name}, which is not among the properties")

@@ -98,6 +98,8 @@ def _between(schema: Schema) -> str:
         return f" from {least} to {most}"
     if "exclusiveMinimum" in schema:
         return f" above {schema['exclusiveMinimum']}"
+    if most is not None:
+        return f" of at most {most}"
     return f" of at least {least}" if least is not None else ""
 
 

@@ -60,6 +60,7 @@ SCREENS = (
     Screen("GET", "/ui/models/limits", "model_list.limits"),
     Screen("POST", "/ui/models/pause", "model_list.pause", ADMIN),
     Screen("POST", "/ui/models/resume", "model_list.resume", ADMIN),
+    Screen("GET", "/ui/cost", "usage_list.show"),
     Screen("GET", "/ui/webhooks", "webhook_list.show"),
     Screen("GET", "/ui/webhooks/list", "webhook_list.listed"),
     Screen("POST", "/ui/webhooks/test", "webhook_list.test", ADMIN),

@@ -113,7 +113,7 @@ def _kind(field: Schema) -> str:
     if all("enum" in branch or "const" in branch or branch.get("type") == "boolean" for branch in branches):
         return "choice"
     kind = field.get("type")
-    return {"integer": "number", "number": "number", "string": "text"}.get(str(kind), "json")
+    return {"integer": "integer", "number": "number", "string": "text"}.get(str(kind), "json")
 
 
 def body(form: Mapping[str, str], image: str) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from service.web.page.media import image_of, image_output
 from service.web.schemas import ListQuery, cursor_of
 
 ON_A_PAGE = 25
-FILTERS = ("q", "status", "model", "error_code", "group")
-CHIPS = {"q": "search", "model": "model", "error_code": "reason", "group": "group"}  # a status has its tab
+FILTERS = ("q", "status", "model", "error_code", "group", "user_id")
+# A status has its tab.
+CHIPS = {"q": "search", "model": "model", "error_code": "reason", "group": "group", "user_id": "user"}
 COUNTS_SECONDS = 5.0  # between two counts of a live page: they are dearer than the list
 SHOWN_REASONS = 5  # the others are behind "more"
 
