@@ -223,6 +223,7 @@ class Settings(BaseSettings):
     )
     max_in_flight_per_user: int | None = Field(
         None, ge=1, description="videos of one `user_id` that may be at Runway at once; see `taxiway docs users`"
+    )
     max_credits_per_video: Annotated[dict[str, Annotated[Decimal, Field(gt=0)]], NoDecode] = Field(
         {},
         description="the most that one video may cost, by endpoint and model; the first that fits counts, as in "
