@@ -58,7 +58,7 @@ def enqueue(
     ] = None,
     batch: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Requests, one a line, as JSON: all are queued, or none."),
+        typer.Option(help="Requests, one a line, as JSON: all are queued, or none."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the finished file goes.")] = None,
     accept_double_charge: Annotated[
@@ -76,7 +76,7 @@ def enqueue(
     if batch is not None:
         if any(one is not None for one in (*vars(wishes).values(), source, output)) or dry_run:
             raise typer.BadParameter("goes with --idempotency-key and --json alone", param_hint="--batch")
-        run_quietly(partial(_enqueue_batch, path=batch, idempotency_key=idempotency_key, as_table=as_table))
+        run_quietly(partial(_enqueue_batch, lines=_lines_of(batch), idempotency_key=idempotency_key, as_table=as_table))
         return
 
     async def work(ctx: Context) -> bool:
@@ -97,8 +97,15 @@ def enqueue(
         raise typer.Exit(1)
 
 
-async def _enqueue_batch(ctx: Context, *, path: Path, idempotency_key: str | None, as_table: bool) -> None:
-    """Queue the requests of a file, all or none, and print the videos."""
+def _lines_of(path: Path) -> list[bytes]:
+    try:
+        return [line for line in path.read_bytes().splitlines() if line.strip()]
+    except OSError as exc:
+        raise typer.BadParameter(f"it cannot be read: {exc}", param_hint="--batch") from None
+
+
+async def _enqueue_batch(ctx: Context, *, lines: list[bytes], idempotency_key: str | None, as_table: bool) -> None:
+    """Queue the requests, one a line, all or none, and print the videos."""
     from service.operations import batch
     from service.operations.enqueuing import IdempotencyKey
     from service.web import bodies
@@ -106,8 +113,7 @@ async def _enqueue_batch(ctx: Context, *, path: Path, idempotency_key: str | Non
     from service.web.schemas_batch import BatchRequest
     from service.web.views import views
 
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    body = {"requests": [bodies.parse(line.encode()) for line in lines]}
+    body = {"requests": [bodies.parse(line) for line in lines]}
     asked = bodies.validated(BatchRequest, body)
     key = IdempotencyKey.of(idempotency_key, body)
     done = await batch.enqueue(ctx, [item_of(one) for one in asked.requests], key, atomic=True)
