@@ -492,6 +492,18 @@ BEGIN
     INSERT INTO taxiway.mirror_queue (link_id, video_id) VALUES (NEW.link_id, NEW.id);
     RETURN NEW;
 END $$;
+-- An upload at Runway dies 24 hours after it was made. When that was is not known, but it was before the video; a video
+-- whose input is replaced counts from then.
+CREATE FUNCTION taxiway.bound_upload() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.expires_at := LEAST(NEW.expires_at, interval '24 hours' +
+        CASE WHEN TG_OP = 'UPDATE' AND NEW.input <> OLD.input THEN taxiway.now() ELSE NEW.created_at END);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER bound_upload BEFORE INSERT OR UPDATE OF expires_at ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.input @? '$.** ? (@ starts with "runway://")')
+    EXECUTE FUNCTION taxiway.bound_upload();
+
 CREATE TRIGGER note_change BEFORE UPDATE ON taxiway.videos FOR EACH ROW
     WHEN (NEW.link_id IS NOT NULL
           AND (OLD.status, OLD.runway_video_id, OLD.error_message, OLD.video_url, OLD.progress, OLD.round, OLD.link_id)
