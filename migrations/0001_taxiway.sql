@@ -92,7 +92,7 @@ CREATE TABLE taxiway.videos (
     quoted_credits        numeric,
     priority              smallint     NOT NULL DEFAULT 0,
     expires_at            timestamptz,            -- still queued by then: EXPIRED
-    -- From then it ages: a retry sets it, a backoff does not.
+    -- From then it ages: a retry sets it, a backoff does not. Later than now where its user has others before it.
     queued_at             timestamptz  NOT NULL DEFAULT taxiway.now(),
     -- Its place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
     -- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
@@ -183,6 +183,7 @@ CREATE TABLE taxiway.submissions (
     look_due           timestamptz,            -- the task vanished: when to ask for it once more; NULL after a day
     consented_at       timestamptz,
     consented_by       text,                   -- the name of the key, token or user that gave it
+    user_id            text,                   -- of the video when the create was permitted, until it is erased
     -- The ledger of one video. Any entry in it that is not settled forbids another create, unless there is consent.
     PRIMARY KEY (video_id, id),
     CONSTRAINT submissions_outcome_known
@@ -225,6 +226,9 @@ CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel
 -- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
 CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
+-- The ready videos of one user, by their place: where the next one of his belongs. Videos without a user are not in it.
+CREATE INDEX videos_of_user ON taxiway.videos (user_id, model, priority, queued_at, run_after)
+    WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL AND user_id IS NOT NULL;
 -- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
 CREATE INDEX videos_intake ON taxiway.videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
@@ -250,6 +254,34 @@ CREATE INDEX videos_group ON taxiway.videos (group_id) WHERE group_id IS NOT NUL
 -- week of 25,000 videos a day is summed up from the index, without reading the rows themselves.
 CREATE INDEX videos_finished ON taxiway.videos (finished_at) INCLUDE (status, created_at, submitted_at)
     WHERE finished_at IS NOT NULL;
+
+-- Fairness between users. A video that becomes ready takes its place behind the last of its user, with one slot's share
+-- between the two, however many come at once; with none before it, it takes its place now. So 10,000 of one user stand a
+-- minute apart, and the single video of another stands before all of them whose time has not come. A share is as long
+-- as one slot may be busy with one create: more would only order what waits, less would let a crowd stand at one place.
+-- Each model and each priority has its own row of places: what is urgent is not behind what is not. A place is moved by
+-- half of the time until the video expires at most, so that it comes to its turn. What is scheduled for later is passed.
+-- A trigger, so that no way into the queue can forget it; only a statement that sets `queued_at` pays for it.
+CREATE FUNCTION taxiway.take_place() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    slot_share  CONSTANT interval := '1 minute';
+    due         CONSTANT timestamptz := GREATEST(NEW.queued_at, NEW.run_after);
+    latest      CONSTANT timestamptz := NEW.queued_at
+        + GREATEST(LEAST(NEW.expires_at - NEW.queued_at, '7 days'), '0') / 2;
+    last        timestamptz;
+BEGIN
+    SELECT v.queued_at INTO last FROM taxiway.videos v
+    WHERE v.user_id = NEW.user_id AND v.model = NEW.model AND v.priority = NEW.priority
+      AND v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL AND v.run_after <= due
+    ORDER BY v.queued_at DESC LIMIT 1;
+    IF FOUND THEN
+        NEW.queued_at := GREATEST(NEW.queued_at, LEAST(last + slot_share, latest));
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER take_place BEFORE INSERT OR UPDATE OF queued_at ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.user_id IS NOT NULL AND NEW.status = 'queued' AND NEW.input IS NOT NULL AND NEW.finished_at IS NULL)
+    EXECUTE FUNCTION taxiway.take_place();
 
 -- A model's state, or that of 'all' of them: paused until when, and why; and how many creates may be in flight at once,
 -- over all processes, which is learned (service/store/circuit_state.py).
@@ -377,12 +409,13 @@ CREATE INDEX ticks_started ON taxiway.ticks (started_at);
 
 -- What can be searched of a video: the words of its prompt and of the values of its metadata. A table of its own,
 -- because an index over words on `videos` would be written at every change of a status; this row is written once, in
--- the statement that enqueues the video. `model` does not change after that either. It may outlive its video: a search
+-- the statement that enqueues the video. `model` and `user_id` do not change after that either. It may outlive its video: a search
 -- joins `videos`.
 CREATE TABLE taxiway.search (
     video_id    uuid        PRIMARY KEY,
     created_at  timestamptz NOT NULL,
     model       text,
+    user_id     text,
     words       tsvector    NOT NULL
 );
 -- A rare word is found here. New entries wait in a list that is merged when it has 256 kB, not 4 MB: many short merges
@@ -392,6 +425,8 @@ CREATE INDEX search_words ON taxiway.search USING gin (words) WITH (gin_pending_
 CREATE INDEX search_newest ON taxiway.search (created_at DESC, video_id DESC);
 -- Videos of one model, however rare it is.
 CREATE INDEX search_model ON taxiway.search (model, created_at DESC, video_id DESC);
+-- Videos of one user.
+CREATE INDEX search_user ON taxiway.search (user_id, created_at DESC, video_id DESC) WHERE user_id IS NOT NULL;
 
 -- What is too dear to find out each time: 'counts' of videos by status, once there are too many to count for each
 -- caller; 'account', credits and limits at Runway. Ticks refresh it when it is due.

@@ -21,6 +21,7 @@ from service.context import Context
 from service.errors import BadSettings
 from service.operations.video_view import VideoView
 from service.web import (
+    batch_routes,
     bulk,
     callbacks,
     cron,
@@ -44,6 +45,7 @@ from service.web.request_limits import Kinds, Limits
 from service.web.schemas import (
     CallbackHint,
     Enqueued,
+    FileQuery,
     ListQuery,
     RetryRequest,
     SubmissionList,
@@ -51,6 +53,7 @@ from service.web.schemas import (
     VideoPage,
     VideoRequest,
 )
+from service.web.schemas_batch import BatchRequest, BatchResults
 from service.web.schemas_bulk import BulkCounts, BulkRequest, ErasureView, EventList, QuoteView
 from service.web.schemas_operations import (
     AccountView,
@@ -62,6 +65,8 @@ from service.web.schemas_operations import (
     StatsQuery,
     TickList,
     TickQuery,
+    UsageQuery,
+    UsageView,
 )
 from service.web.schemas_webhooks import (
     DeliveryPage,
@@ -87,6 +92,12 @@ ENDPOINTS = (
         problems=(409, 410, 429),
     ),
     Endpoint(
+        "POST", "/videos/batch", batch_routes.enqueue, CREATE,
+        "Queue up to 1,000 videos at once: all or none, or each for itself",
+        body=BatchRequest, parameters=(video_routes.IDEMPOTENCY_KEY,),
+        responses={202: ("Accepted", BatchResults)}, problems=(429,),
+    ),
+    Endpoint(
         "GET", "/videos", video_routes.listing, READ,
         "List videos, newest first",
         query=ListQuery,
@@ -106,7 +117,8 @@ ENDPOINTS = (
     ),
     Endpoint(
         "GET", "/videos/{id}/file", video_routes.file, READ,
-        "Redirect to a live address of the file; 410 when Runway no longer has it",
+        "Redirect to a live address of an output, the first unless asked; 410 when Runway no longer has it",
+        query=FileQuery,
         responses={302: ("A live URL", None)}, problems=(409, 410),
     ),
     Endpoint(
@@ -163,6 +175,12 @@ ENDPOINTS = (
         "What entered and what ended, and how long it took, in the last hour, day or week",
         query=StatsQuery,
         responses={200: ("Oldest bucket first", Stats)},
+    ),
+    Endpoint(
+        "GET", "/usage", operations.show_usage, VIEW,
+        "What was spent, by day, model and user",
+        query=UsageQuery,
+        responses={200: ("The newest day first", UsageView)},
     ),
     Endpoint(
         "GET", "/account", operations.account, VIEW,

@@ -16,6 +16,8 @@ from uuid import UUID
 from service import environment
 from service.actors import TAXIWAY
 from service.errors import BadSettings
+from service.runway import catalogue
+from service.runway.catalogue import CatalogueError
 from service.runway.client import Runway, load
 from service.settings import Settings
 from service.store.database import Database
@@ -86,6 +88,13 @@ def build(settings: Settings) -> Context:
     return Context(settings, Database(target, pool_size=settings.database_pool_size))
 
 
+def _use_catalogue(path: str | None) -> None:
+    try:
+        catalogue.use(path)
+    except CatalogueError as exc:
+        raise BadSettings([f"CATALOGUE_FILE {exc}: correct that, or remove CATALOGUE_FILE"]) from None
+
+
 def from_environment() -> Context:
     """The context that the environment describes. Raises BadSettings with everything that is wrong with it."""
     complaints: list[str] = []
@@ -96,6 +105,7 @@ def from_environment() -> Context:
         settings = None
     try:
         if settings is not None:
+            _use_catalogue(settings.catalogue_file)
             return build(settings)
         if url := os.environ.get("DATABASE_URL"):
             normalise(url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -13,6 +13,7 @@ from service.redaction import SHORTEST_SECRET
 
 log = logging.getLogger(__name__)
 
+SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 RUNWAY_URL = "https://api.dev.runwayml.com"
 WRONG_RUNWAY_HOST = "api.runwayml.com"  # answers 401 "Incorrect hostname for API key" to every key
 # The events that webhooks report.
@@ -128,6 +129,17 @@ def credits_by_model(value: str) -> dict[str, str]:
     if not all(name.strip() and re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) for name, _, amount in pairs):
         raise ValueError("must be a list such as gen4_turbo=500,gen4.5=1000")
     return {name.strip(): amount.strip() for name, _, amount in pairs}
+
+
+def hard_limit_complaints(value: float | None, tick_budget: float) -> Iterator[str]:
+    """What is wrong with these seconds after which the platform kills a request."""
+    if value is None:
+        return
+    if value < SHORTEST_HARD_LIMIT_SECONDS:
+        sooner = f"is {value:g} s, and a platform that kills sooner than {SHORTEST_HARD_LIMIT_SECONDS} s"
+        yield f"{sooner} cannot finish a call to Runway: use a longer limit, or `taxiway worker`"
+    if value <= tick_budget:
+        yield "must be longer than TICK_BUDGET, or the platform kills every tick"
 
 
 def passwords(url: str) -> list[str]:

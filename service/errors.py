@@ -10,6 +10,7 @@
     ├── Unauthorized              401: no valid key, secret or signature
     ├── Forbidden                 403: the key, the token or the form does not allow it
     ├── NotFound                  404: no such video
+    │   ├── NoSuchOutput           404: a video has no output of this number
     │   ├── NotInLedger            404: no video, and no task of one, ever had this id
     │   ├── NoSuchModel            404: no such model; names those that there are
     │   ├── NoSuchDelivery         404: no such delivery of a webhook
@@ -145,6 +146,10 @@ class NotFound(TaxiwayError):
 
     status = 404
     slug = "not-found"
+
+
+class NoSuchOutput(NotFound):
+    """There is no such output."""
 
 
 class NotInLedger(NotFound):

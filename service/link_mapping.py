@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.videos import Status
 
 # What a column of the app's table may hold, by the key under which a mapping names it. Read at intake:
-READ_KEYS = ("prompt", "image", "model", "ratio", "duration", "user_id", "input", "created_at", "status")
+READ_KEYS = (
+    "prompt", "image", "model", "ratio", "duration", "max_credits", "user_id", "input", "created_at", "status",
+)  # fmt: skip
 # Written by the mirror, never anything else:
 WRITTEN_KEYS = (
     "status", "runway_video_id", "error_message", "video_url", "progress", "updated_at",

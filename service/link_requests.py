@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from service.errors import InvalidRequest, Problem
 from service.runway.catalogue import Request, build_request, infer_operation
+from service.runway.messages import truncate
 from service.settings import Settings
 
 SECONDS = re.compile(r"\s*(\d+)(?:\.0*)?\s*(?:s|sec|seconds)?\s*", re.IGNORECASE)
@@ -18,9 +20,9 @@ SECONDS = re.compile(r"\s*(\d+)(?:\.0*)?\s*(?:s|sec|seconds)?\s*", re.IGNORECASE
 def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | None = None) -> Request:
     """What a row asks for, checked and priced; its operation is inferred from its image.
 
-    `row` has the values of the mapped columns by their key (prompt, image, model, ratio, duration, input), as read or
-    as text. A column that has a value wins over the same field in `input`. `sent_at`: as in build_request. Raises
-    InvalidRequest.
+    `row` has the values of the mapped columns by their key (prompt, image, model, ratio, duration, max_credits, input),
+    as read or as text. A column that has a value wins over the same field in `input`. `sent_at`: as in build_request.
+    Raises InvalidRequest.
     """
     body = _object(row.get("input"))
     columns = {"promptText": row.get("prompt"), "promptImage": row.get("image"), "ratio": row.get("ratio")}
@@ -30,7 +32,7 @@ def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | N
         body["model"] = model.strip()
     if duration is not None and str(duration).strip():
         body["duration"] = _seconds(duration)
-    return checked(None, body, settings, sent_at)
+    return checked(None, body, settings, sent_at, max_credits=_credits(row.get("max_credits")))
 
 
 def checked(
@@ -39,17 +41,18 @@ def checked(
     settings: Settings,
     sent_at: datetime | None = None,
     lenient: Mapping[str, Any] | None = None,
+    max_credits: Decimal | None = None,
 ) -> Request:
-    """A request with the defaults of the settings where `body` has none. Raises InvalidRequest.
+    """A request with the defaults and bounds of the settings where `body` has none. Raises InvalidRequest.
 
-    Without an operation it is inferred from `body`. `sent_at`, `lenient`: as in build_request.
+    Without an operation it is inferred from `body`. `sent_at`, `lenient`, `max_credits`: as in build_request.
     """
     operation = infer_operation(body) if operation is None else operation
-    is_text = operation == "text_to_video"
+    usual = {"image_to_video": settings.image_model, "text_to_video": settings.text_model}
     return build_request(
-        operation, body, default_model=settings.text_model if is_text else settings.image_model,
+        operation, body, default_model=usual.get(operation),
         default_ratio=settings.default_ratio, default_duration=settings.default_duration, sent_at=sent_at,
-        lenient=lenient,
+        lenient=lenient, max_credits=max_credits, allowed_credits=settings.max_credits_per_video,
     )  # fmt: skip
 
 
@@ -64,6 +67,19 @@ def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest([Problem("/input", "must be a JSON object")])
     return dict(value)
+
+
+def _credits(value: Any) -> Decimal | None:
+    """A bound in credits. Raises InvalidRequest for what is no number above 0."""
+    if value is None or not str(value).strip():
+        return None
+    try:
+        found = Decimal(str(value).strip())
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if not found.is_finite() or found <= 0:
+        raise InvalidRequest([Problem("/max_credits", f"must be a number of credits above 0; got {truncate(value)}")])
+    return found
 
 
 def _seconds(value: Any) -> Any:

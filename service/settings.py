@@ -26,7 +26,6 @@ from service.webhooks import check_secret
 log = logging.getLogger(__name__)
 
 LEASE_MARGIN_SECONDS = 30  # a submission's deadline is this much later than its call's: time to save the answer
-SHORTEST_HARD_LIMIT_SECONDS = 25  # a POST needs 10 s at the least, saving its answer and the rest of a tick 15
 SHORTEST_SECRET = 16  # characters
 LEAST_DIFFERENT = 10  # characters of it: 24 random bytes in hexadecimal have fewer once in a hundred million
 MAKE_ANOTHER = "make one with `openssl rand -hex 24`"
@@ -34,6 +33,7 @@ YEAR_SECONDS = 366 * 86_400.0
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[str, ...], NoDecode]
 SECRETS = ("api_keys", "cron_secret", "callback_secrets", "admin_tokens", "viewer_tokens", "webhook_secrets")
+BY_NAME = ("max_credits_per_day_by_model", "max_credits_per_day_by_key", "max_credits_per_video")
 LISTS = (*SECRETS, "webhook_private_hosts", "webhook_url", "webhook_events", "alert_url")
 _env = AliasChoices
 
@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         validation_alias=_env("RUNWAY_TEXT_MODEL_ID"),
         description="model of a `text_to_video` that names none",
     )
+    catalogue_file: str | None = Field(
+        None, description="a file that changes the catalogue of models; see `taxiway docs models`"
+    )
     default_ratio: str = Field("1280:720", description="ratio of a request that names none")
     default_duration: int = Field(5, ge=1, le=60, description="seconds of video of a request that names none")
 
@@ -135,14 +138,12 @@ class Settings(BaseSettings):
         None, gt=0, description="fewer credits at Runway than this are a problem"
     )
     max_body_bytes: int = Field(4_500_000, ge=1_000, description="larger request bodies are refused with 413")
-
     prompt_column: str = Field(
         "prompt", description="what `taxiway link` proposes as the column of the prompt, where set"
     )
     image_column: str = Field(
         "image_url", description="what `taxiway link` proposes as the column of the image's address, where set"
     )
-
     tick_budget: float = Field(20, gt=0, le=3600, description="seconds after which a tick begins nothing new")
     post_timeout: float = Field(
         60, ge=10, le=300, description="seconds that one create may take in all (Runway fetches the image inside it)"
@@ -172,7 +173,6 @@ class Settings(BaseSettings):
         description="`true` lets a connection carry several creates, for hundreds a second; see `taxiway docs scaling`",
     )
     worker_interval: float = Field(2, gt=0, le=60, description="seconds between two ticks of `taxiway worker`")
-
     queue_timeout: float = Field(
         7 * 86_400,
         gt=0,
@@ -218,7 +218,17 @@ class Settings(BaseSettings):
     max_credits_per_day_by_model: Annotated[dict[str, Decimal], NoDecode] = Field(
         {}, description="the same by model, such as `gen4_turbo=500,gen4.5=1000`"
     )
-
+    max_credits_per_day_per_user: Decimal | None = Field(
+        None, gt=0, description="credits that one day (UTC) may cost for the videos of one `user_id`; the rest waits"
+    )
+    max_in_flight_per_user: int | None = Field(
+        None, ge=1, description="videos of one `user_id` that may be at Runway at once; see `taxiway docs users`"
+    )
+    max_credits_per_video: Annotated[dict[str, Annotated[Decimal, Field(gt=0)]], NoDecode] = Field(
+        {},
+        description="the most that one video may cost, by endpoint and model; the first that fits counts, as in "
+        "`video_to_video/aleph2=500,recipes/*=300,*=1000`. It is also the quote of a model whose price is not known",
+    )
     max_credits_per_day_by_key: Annotated[dict[str, Decimal], NoDecode] = Field(
         {},
         description="credits that a key may ask for in one day (UTC), by its name, such as `shop=500,blog=100`; what "
@@ -227,7 +237,6 @@ class Settings(BaseSettings):
     max_queued: int | None = Field(
         None, ge=1, description="videos that may be queued; an enqueue beyond that is answered with 429"
     )
-
     event_retention: float = Field(
         YEAR_SECONDS,
         ge=8 * 86_400,
@@ -256,7 +265,7 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
-    @field_validator("max_credits_per_day_by_model", "max_credits_per_day_by_key", mode="before")
+    @field_validator(*BY_NAME, mode="before")
     @classmethod
     def _by_model(cls, value: object) -> object:
         return env_parsing.credits_by_model(value) if isinstance(value, str) else value
@@ -331,15 +340,7 @@ class Settings(BaseSettings):
     @field_validator("hard_limit")
     @classmethod
     def _hard_limit(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is None:
-            return None
-        complaints = []
-        if value < SHORTEST_HARD_LIMIT_SECONDS:
-            sooner = f"is {value:g} s, and a platform that kills sooner than {SHORTEST_HARD_LIMIT_SECONDS} s"
-            complaints.append(f"{sooner} cannot finish a call to Runway: use a longer limit, or `taxiway worker`")
-        if value <= info.data.get("tick_budget", 0):
-            complaints.append("must be longer than TICK_BUDGET, or the platform kills every tick")
-        _refuse(complaints)
+        _refuse(env_parsing.hard_limit_complaints(value, info.data.get("tick_budget", 0)))
         return value
 
     @property
@@ -386,11 +387,10 @@ def _refuse(complaints: Iterable[str]) -> None:
         raise ValueError(text)
 
 
-def _env_name(name: str, alias: object) -> str:
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name.upper()
-
-
-ENV_NAMES = {name: _env_name(name, field.validation_alias) for name, field in Settings.model_fields.items()}
+ENV_NAMES = {
+    name: str(alias.choices[0]) if isinstance(alias := field.validation_alias, AliasChoices) else name.upper()
+    for name, field in Settings.model_fields.items()
+}
 
 
 def need(settings: Settings, *names: str) -> None:

@@ -112,12 +112,15 @@ def codes() -> str:
     return table(["`error_code`", "meaning"], [[code(one), one.meaning] for one in videos.FailureCode])
 
 
+NO_PROBLEMS = (errors.MigrationBlocked, errors.WouldWait)  # of the command line alone, and of Runway's own API
+
+
 def problems() -> str:
     """The type of every problem document, with its status and its title."""
     rows = [
         [code(f"urn:taxiway:problem:{kind.slug}"), str(kind.status), kind("").title]
         for kind in _kinds(errors.TaxiwayError)
-        if "slug" in vars(kind) and kind is not errors.MigrationBlocked  # of the command line alone
+        if "slug" in vars(kind) and kind not in NO_PROBLEMS
     ]
     return table(["type", "status", "title"], rows)
 

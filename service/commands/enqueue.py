@@ -45,6 +45,9 @@ def enqueue(
     user_id: Annotated[str | None, typer.Option("--user", help="Whose video it is, in your words.")] = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100; higher is sent first.")] = None,
     count: Annotated[int | None, typer.Option(help="So many videos of this request, at most 10.")] = None,
+    max_credits: Annotated[
+        float | None, typer.Option(help="The most that each video may cost; needed where the price is not known.")
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
     source: Annotated[
         str | None,
@@ -55,7 +58,9 @@ def enqueue(
             help="Begin with what this video asked for; other options change it.",
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the finished file goes.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the finished file goes; further ones go beside it.")
+    ] = None,
     accept_double_charge: Annotated[
         bool,
         typer.Option("--accept-double-charge", help="With --from: make it, although that video may be paid for."),
@@ -66,7 +71,9 @@ def enqueue(
 ) -> None:
     """Queue one video, and wait for it."""
     _check_options(output, source, count, wait=wait)
-    wishes = Wishes(prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count)
+    wishes = Wishes(
+        prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count, max_credits
+    )
     as_table = prints_table(as_json)
 
     async def work(ctx: Context) -> bool:
@@ -141,32 +148,32 @@ def _say_queued(video: Video, is_new: bool, *, with_price: bool) -> None:
 
 async def _follow(ctx: Context, video: Video, output: Path | None, *, wait: bool, as_table: bool) -> bool:
     """With `wait`, wait until the video has ended and its file is there; print how it stands. Whether all went well."""
-    size = None
+    sizes: dict[Path, int] = {}
     if wait:
         try:
             with follow.bar() as show:
                 video = await follow.until_it_ends(ctx, video, show)
                 if output is not None and video.status is Status.COMPLETED:
-                    size = await follow.download(ctx, video, output, show)
+                    sizes = await follow.download(ctx, video, output, show)
         except asyncio.CancelledError:  # Ctrl-C
             say(f"the video goes on without you: `taxiway show {video.id}`")
             raise typer.Exit(CTRL_C) from None
-    await _print_end(ctx, video, output if size is not None else None, size, as_table=as_table)
+    await _print_end(ctx, video, sizes, as_table=as_table)
     return not wait or video.status is Status.COMPLETED
 
 
-async def _print_end(ctx: Context, video: Video, path: Path | None, size: int | None, *, as_table: bool) -> None:
+async def _print_end(ctx: Context, video: Video, sizes: dict[Path, int], *, as_table: bool) -> None:
     from service.web.views import view
 
     shown = await view(ctx, video)
     if not as_table:
-        saved: dict[str, Any] = {} if path is None else {"saved_as": str(path), "bytes": size}
-        print_json([shown.model_dump(mode="json") | saved])
+        saved = [{"path": str(path), "bytes": size} for path, size in sizes.items()]
+        print_json([shown.model_dump(mode="json") | ({"saved": saved} if saved else {})])
         return
     words = f"{video.id} is {video.status}"
     if video.status is Status.COMPLETED:
         cost = "" if video.cost_credits is None else f" for {credits(float(video.cost_credits))} credits"
-        words += f"{cost}: {path or video.video_url}"
+        words += f"{cost}: {', '.join(map(str, sizes)) or video.video_url}"
     elif video.status is Status.FAILED:
         words += f": {video.error_code}: {video.error_message}"
     elif shown.waiting is not None:

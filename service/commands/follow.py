@@ -1,4 +1,4 @@
-"""Waiting for one video, with a progress bar, until its file is on disk."""
+"""Waiting for one video, with a progress bar, until its outputs are on disk."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
     away_since: float | None = None
     while not video.status.terminal:
         try:
-            why = (await waiting(ctx.database, [video])).get(video.id)
+            why = (await waiting(ctx, [video])).get(video.id)
             words = f"{video.status.value}: {why.detail}" if why else video.status.value
             show(words, video.progress if video.status == "processing" else None)
             if why and why.reason in WORTH_A_LINE and why.reason not in said:
@@ -72,13 +72,22 @@ async def until_it_ends(ctx: Context, video: Video, show: Show) -> Video:
     return video
 
 
-async def download(ctx: Context, video: Video, path: Path, show: Show) -> int:
-    """Fetch the file of a completed video to `path`, which is there as a whole or not at all; its size in bytes."""
+async def download(ctx: Context, video: Video, path: Path, show: Show) -> dict[Path, int]:
+    """Fetch the outputs of a completed video: the first to `path`, the others beside it; the size of each in bytes."""
+    from service.operations.reading import live_outputs
+
+    first, *others = await live_outputs(ctx, video)
+    sizes = {path: await _fetch(ctx, video, first.url, path, show)}
+    for number, other in enumerate(others, start=2):
+        beside = path.with_name(f"{path.stem}-{number}{Path(other.name).suffix}")
+        sizes[beside] = await _fetch(ctx, video, other.url, beside, show)
+    return sizes
+
+
+async def _fetch(ctx: Context, video: Video, url: str, path: Path, show: Show) -> int:
+    """Fetch one file to `path`, which is there as a whole or not at all; its size in bytes."""
     import httpx
 
-    from service.operations.reading import live_url
-
-    url = await live_url(ctx, video)
     part = path.with_name(f"{path.name}.part")
     try:
         transport = ctx.transport() if ctx.transport else None

@@ -31,6 +31,7 @@ class Wishes:
     user_id: str | None
     priority: int | None
     count: int | None
+    max_credits: float | None
 
 
 async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> dict[str, Any]:
@@ -51,6 +52,7 @@ async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> d
         "operation": wishes.operation,
         "priority": wishes.priority,
         "count": wishes.count,
+        "max_credits": wishes.max_credits,
         "metadata": read_object(wishes.metadata, "--metadata"),
         "user_id": wishes.user_id,
     }

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from service import context as contexts
 from service.context import Context
-from service.doctor import at_work, linked_tables, margins, storage, webhooks_out
+from service.doctor import at_work, known_models, linked_tables, margins, storage, webhooks_out
 from service.doctor.checks import (
     Check,
     CheckStatus,
@@ -66,7 +66,13 @@ async def run_checks(ctx: Context, environment: Mapping[str, str]) -> list[Check
     runway, stored, unused = await asyncio.gather(
         _guarded("Runway", lambda: _runway(ctx)), _guarded("database", lambda: _stored(ctx)), _unused(ctx)
     )
-    found = [*settings(ctx.settings, environment, unused), *runway, *stored, callbacks(ctx.settings)]
+    found = [
+        *settings(ctx.settings, environment, unused),
+        *known_models.checks(ctx.settings),
+        *runway,
+        *stored,
+        callbacks(ctx.settings),
+    ]
     return fit_to_show(found, ctx.settings.redactor)
 
 

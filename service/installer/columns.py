@@ -19,6 +19,7 @@ MEANING = {
     "model": "Runway's model",
     "ratio": "the ratio, such as 1280:720",
     "duration": "the seconds of video",
+    "max_credits": "the most credits that a video may cost",
     "input": "more of Runway's input, as JSON",
     "created_at": "the time of creation",
     "status": "the status",

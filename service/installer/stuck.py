@@ -77,18 +77,20 @@ TAKE = f"""
                CASE WHEN g.task_id IS NULL THEN $5 END, CASE WHEN g.task_id IS NULL THEN $6 END,
                CASE WHEN g.task_id IS NULL THEN taxiway.now() END
           FROM given g JOIN entered e ON e.video_id = g.video_id
-        RETURNING id, created_at, model, input, prompt, metadata, runway_video_id, quoted_credits
+        RETURNING id, created_at, model, user_id, input, prompt, metadata, runway_video_id, quoted_credits
     ), ledger AS (
         INSERT INTO taxiway.submissions
-               (video_id, model, quoted_credits, opened_at, call_deadline, deadline, outcome, closed_at, task_id, error)
-        SELECT g.video_id, g.model, g.quoted_credits, g.opened_at,
+               (video_id, model, user_id, quoted_credits, opened_at, call_deadline, deadline, outcome, closed_at,
+                task_id, error)
+        SELECT g.video_id, g.model, g.user_id, g.quoted_credits, g.opened_at,
                taxiway.now(), taxiway.now() + interval '5 seconds',
                CASE WHEN g.task_id IS NULL THEN 'unknown' ELSE 'accepted' END,
                taxiway.now(), g.task_id, CASE WHEN g.task_id IS NULL THEN $7 END
           FROM given g JOIN entered e ON e.video_id = g.video_id
     ), searched AS (
-        INSERT INTO taxiway.search (video_id, created_at, model, words)
-        SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")}
+        INSERT INTO taxiway.search (video_id, created_at, model, user_id, words)
+        SELECT v.id, v.created_at, v.model, v.user_id,
+               {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")}
           FROM v ON CONFLICT (video_id) DO NOTHING
     ), noted AS (
         INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
@@ -174,7 +176,7 @@ async def take(
 
 def _columns(table: Table, mapping: Mapping) -> dict[str, str]:
     name = {key: f"a.{table.columns[column].sql_name}" for key, column in mapping.columns.items()}
-    keys = [key for key in ("prompt", "image", "model", "ratio", "duration", "input") if key in name]
+    keys = [key for key in ("prompt", "image", "model", "ratio", "duration", "max_credits", "input") if key in name]
     return {
         "columns": ", ".join(f"{name[key]}::text AS {key}" for key in keys),
         "user_id": f"{name['user_id']}::text" if "user_id" in name else "NULL::text",

@@ -23,6 +23,7 @@ from service.settings import Settings
 GROUPS = 200  # different requests among queued rows; the rest is priced like these
 EXAMPLES = 3
 STUCK_SHOWN = 20
+REQUEST_KEYS = ("prompt", "image", "model", "ratio", "duration", "max_credits", "input")  # what a row asks for
 STAND_IN_IMAGE = "https://example.com/image.png"
 PROMPT_CHARACTERS = 1000
 INDEX_ROWS = 50_000  # below that, a look without an index is cheap
@@ -46,9 +47,9 @@ IS_VIDEO = """EXISTS (
 # Queued rows that Taxiway does not know, by the request that they make.
 QUEUED = """
     SELECT {image} AS has_image, {prompt} AS prompt_length, {model} AS model, {ratio} AS ratio, {duration} AS duration,
-           {input} AS input, count(*) AS rows
+           {max_credits} AS max_credits, {input} AS input, count(*) AS rows
       FROM {table} a WHERE {queued} AND NOT {known}
-     GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC
+     GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 8 DESC
 """
 # Since when they wait.
 SINCE = "SELECT min({moment}) FROM {table} a WHERE {queued} AND NOT {known}"
@@ -213,7 +214,8 @@ async def _queued(
 ) -> Queued:
     name = {key: f"a.{table.columns[column].sql_name}" for key, column in mapping.columns.items()}
     shapes = {
-        key: f"{name[key]}::text" if key in name else "NULL::text" for key in ("model", "ratio", "duration", "input")
+        key: f"{name[key]}::text" if key in name else "NULL::text"
+        for key in ("model", "ratio", "duration", "max_credits", "input")
     }
     prompt = f"LEAST(char_length(btrim({name['prompt']}::text)), {PROMPT_CHARACTERS + 1})"
     image = f"COALESCE({name['image']}::text ~ '\\S', false)" if "image" in name else "false"
@@ -249,7 +251,7 @@ async def _stuck(connection: Connection, parts: Map[str, str], link_id: int | No
 async def _examples(
     connection: Connection, table: Table, mapping: Mapping, parts: Map[str, str], settings: Settings
 ) -> tuple[Example, ...]:
-    keys = [key for key in ("prompt", "image", "model", "ratio", "duration", "input") if key in mapping.columns]
+    keys = [key for key in REQUEST_KEYS if key in mapping.columns]
     columns = ", ".join(f"a.{table.columns[mapping.columns[key]].sql_name}::text AS {key}" for key in keys)
     found = []
     for row in await connection.fetch(NEWEST.format(**parts, columns=columns, limit=EXAMPLES)):

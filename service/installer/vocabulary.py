@@ -11,6 +11,7 @@ SAME: dict[str, tuple[str, ...]] = {
     "model": ("model",),
     "ratio": ("ratio",),
     "duration": ("duration",),
+    "max_credits": ("maxcredits",),
     "user_id": ("userid",),
     "created_at": ("createdat",),
     "status": ("status",),

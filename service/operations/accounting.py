@@ -11,6 +11,8 @@ from service.errors import RunwayUnavailable
 from service.runway.account import Account
 from service.settings import need
 from service.store import maintenance, spending
+from service.store import usage as ledger
+from service.store.usage import Usage
 
 PATIENCE_SECONDS = 8.0  # of a request that waits for the answer
 
@@ -34,6 +36,11 @@ async def observe(ctx: Context, seconds: float | None = None) -> Account:
     seen = await ask(ctx, seconds)
     await maintenance.keep_account(ctx.database, seen.model_dump(mode="json"))
     return seen
+
+
+async def usage(ctx: Context, days: int, limit: int, user_id: str | None = None, model: str | None = None) -> Usage:
+    """What the last so many days (UTC) cost, by day, model and user: at most `limit` rows."""
+    return await ledger.usage(ctx.database, days, limit, user_id, model)
 
 
 @dataclass(frozen=True)

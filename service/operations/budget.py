@@ -1,9 +1,13 @@
-"""Claiming within MAX_CREDITS_PER_DAY: what the day has no room for waits: its model pauses until the day turns."""
+"""Claiming within MAX_CREDITS_PER_DAY: what the day has no room for waits: its model pauses until the day turns.
+
+And within the limits of each user: what he has no room for is passed over, and others' videos go first.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from service.context import Context
@@ -13,7 +17,7 @@ from service.runway.outcomes import ALL_MODELS
 from service.store import batches, identity, models, spending
 from service.store import claim as claims
 from service.store.batches import RAISE, Parking
-from service.store.claim import ALL_DUE, Aim, OpenSubmission, Room
+from service.store.claim import ALL_DUE, Aim, OpenSubmission, PerUser, Room
 from service.store.database import Connection
 from service.store.memory import Made
 
@@ -30,7 +34,11 @@ async def claim(
     claim_id: int | None = None,
     parking: Parking = RAISE,
 ) -> list[OpenSubmission]:
-    """Permit at most `limit` creates, and no more than today's credits allow; none in a database that was restored."""
+    """Permit at most `limit` creates, and no more than today's credits and each user's limits allow; none in a database
+    that was restored.
+    """
+    limits = per_user(ctx)
+    aim = replace(aim, per_user=None if limits == claims.UNLIMITED else limits)
     parts = await batches.write_chosen(
         "claim",
         usual=lambda: _recognised(ctx, limit, call_seconds, aim, claim_id),
@@ -39,6 +47,11 @@ async def claim(
         parking=parking,
     )
     return [submission for part in parts for submission in part]
+
+
+def per_user(ctx: Context) -> PerUser:
+    """What each user may have in flight and spend a day."""
+    return PerUser(ctx.settings.max_in_flight_per_user, ctx.settings.max_credits_per_day_per_user)
 
 
 async def _recognised(
@@ -66,13 +79,14 @@ async def _claim(
     only: Sequence[str] | None,
 ) -> list[OpenSubmission]:
     settings = ctx.settings
-    if settings.max_credits_per_day is None and not settings.max_credits_per_day_by_model:
+    has_budget = settings.max_credits_per_day is not None or bool(settings.max_credits_per_day_by_model)
+    if not has_budget and aim.per_user is None:
         return await claims.claim(connection, limit, call_seconds, aim, claim_id=claim_id, only=only)
     async with connection.transaction():
         await _take_turn(connection)
-        room = _room(ctx, await spending.today(connection))
+        room = _room(ctx, await spending.today(connection) if has_budget else {})
         taken = await claims.claim(connection, limit, call_seconds, aim, room, claim_id, only)
-        if len(taken) < limit:
+        if has_budget and len(taken) < limit:
             await _pause_what_is_spent(connection, _less(room, taken))
     return taken
 

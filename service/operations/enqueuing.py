@@ -33,7 +33,8 @@ class VideoSpec:
     """What a caller asks for. `operation` None: inferred from `input`, Runway's request body.
 
     `lenient`: the fields beside it that are sent as the model's own, where it has them (runway/lenient.py); `count`:
-    above 1 it asks for a group (groups.py); `row`: a linked table and the key of a row in it.
+    above 1 it asks for a group (groups.py); `max_credits`: the most that each video may cost; `row`: a linked table and
+    the key of a row in it.
     """
 
     operation: str | None
@@ -45,6 +46,7 @@ class VideoSpec:
     metadata: dict[str, Any] | None = None
     user_id: str | None = None
     count: int = 1
+    max_credits: Decimal | None = None
     row: tuple[str, str] | None = None
     webhook_url: str | None = None
 
@@ -139,7 +141,7 @@ def build(ctx: Context, spec: VideoSpec, key: IdempotencyKey | None = None) -> N
         input=request.input,
         quoted_credits=request.quoted_credits,
         user_id=spec.user_id,
-        prompt=request.input.get("promptText"),
+        prompt=_prompt(request.input),
         image_url=_image_address(request.input),
         metadata=spec.metadata,
         warnings=[asdict(warning) for warning in request.warnings],
@@ -167,7 +169,7 @@ def _checked_address(ctx: Context, url: str | None) -> str | None:
 def price(ctx: Context, spec: VideoSpec) -> Request:
     """What would be sent to Runway, and the most that it can cost. Raises InvalidRequest with every problem."""
     sent_at = max(filter(None, (now(ctx), spec.run_after)))
-    request = checked(spec.operation, spec.input, ctx.settings, sent_at, spec.lenient)
+    request = checked(spec.operation, spec.input, ctx.settings, sent_at, spec.lenient, spec.max_credits)
     if spec.expires_at and spec.run_after and spec.expires_at <= spec.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
     return request
@@ -186,6 +188,13 @@ async def quote(ctx: Context, spec: VideoSpec) -> Quote:
     """Price a request, and say how long it may take. Raises InvalidRequest, as to enqueue it would."""
     request = price(ctx, spec)
     return Quote(request, request.quoted_credits * spec.count, await estimates.eta(ctx.database, request.model))
+
+
+def _prompt(body: Mapping[str, Any]) -> str | None:
+    """What is asked for in words; some of Runway's endpoints call it otherwise, or have it one level deeper."""
+    inner = body.get("input")
+    found = body.get("promptText", body.get("prompt")) or (inner.get("promptText") if isinstance(inner, dict) else None)
+    return found if isinstance(found, str) else None
 
 
 def _image_address(body: dict[str, Any]) -> str | None:

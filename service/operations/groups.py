@@ -10,7 +10,7 @@ from service.context import Context
 from service.errors import InvalidRequest, OverLimit, Problem
 from service.operations import limits
 from service.operations.enqueuing import IdempotencyKey, VideoSpec, build, price, report_to
-from service.runway.lenient import FieldWarning
+from service.runway.catalogue.lenient import FieldWarning
 from service.store import group_rows, video_rows
 from service.store.video_rows import NewVideo
 from service.videos import Video, new_id

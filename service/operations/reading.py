@@ -1,4 +1,4 @@
-"""Read videos: who may see one, the list, and the file's address that works now."""
+"""Read videos: who may see one, the list, and the addresses of its outputs that work now."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from uuid import UUID
 
 from service.context import Context
 from service.deadline import Deadline
-from service.errors import Conflict, Gone, NotConfigured, NotFound, RunwayUnavailable
-from service.operations.files import files
+from service.errors import Conflict, Gone, NoSuchOutput, NotConfigured, NotFound, RunwayUnavailable
 from service.operations.finalize import now
 from service.operations.following import advance
+from service.operations.outputs import Output, outputs
 from service.operations.polling import poll_now
 from service.operations.waiting import Waiting, waiting
 from service.runway.client import RETRIEVE_SECONDS
@@ -19,7 +19,7 @@ from service.runway.task import url_expiry
 from service.settings import need
 from service.store import listing, tasks, video_rows
 from service.store.search import Wanted
-from service.videos import Status, Video
+from service.videos import Video
 
 FRESH_SECONDS = 60  # a URL that dies sooner than this is renewed before anyone is sent there
 
@@ -57,7 +57,7 @@ class VideoList:
 async def page(ctx: Context, wanted: Wanted, before: tuple[datetime, UUID] | None, limit: int) -> VideoList:
     """At most `limit` videos that match and that the caller may see, older than `before`."""
     found = await listing.page(ctx.database, visible(ctx, wanted), before=before, limit=limit)
-    return VideoList(found.videos, await waiting(ctx.database, found.videos), found.next)
+    return VideoList(found.videos, await waiting(ctx, found.videos), found.next)
 
 
 def visible(ctx: Context, wanted: Wanted) -> Wanted:
@@ -65,10 +65,10 @@ def visible(ctx: Context, wanted: Wanted) -> Wanted:
     return replace(wanted, created_by=ctx.owner)
 
 
-async def read_with_files(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
-    """The video as `read`, with addresses of its files that work now; as they are where Runway gives no others."""
+async def read_with_outputs(ctx: Context, video_id: UUID, deadline: Deadline | None = None) -> Video:
+    """The video as `read`, with addresses of its outputs that work now; as they are where Runway gives no others."""
     video = await read(ctx, video_id, deadline)
-    if not files(video) or not _dies_soon(ctx, video):
+    if not outputs(video) or not _dies_soon(ctx, video):
         return video
     try:
         return await _renewed(ctx, video, tasks.CALL_SECONDS)
@@ -76,18 +76,23 @@ async def read_with_files(ctx: Context, video_id: UUID, deadline: Deadline | Non
         return video
 
 
-async def file_url(ctx: Context, video_id: UUID) -> str:
-    """The address of a video's file, as `live_url`; its task is polled first if that is due. Raises NotFound too."""
-    return await live_url(ctx, await read(ctx, video_id))
+async def output(ctx: Context, video_id: UUID, number: int = 1) -> Output:
+    """The output of this number, counted from 1, as `live_outputs`; its task is polled first if that is due.
+
+    Raises NotFound too.
+    """
+    found = await live_outputs(ctx, await read(ctx, video_id))
+    if not 1 <= number <= len(found):
+        raise NoSuchOutput(f"the video has no output {number}: it has {len(found)}")
+    return found[number - 1]
 
 
-async def live_url(ctx: Context, video: Video) -> str:
-    """An address of the file that works now. Raises Conflict without a file, and Gone when Runway has it no longer."""
-    if video.status is not Status.COMPLETED or not video.video_url:
+async def live_outputs(ctx: Context, video: Video) -> list[Output]:
+    """Its outputs, at addresses that work now. Raises Conflict without any, and Gone when Runway has them no longer."""
+    found = outputs(video)
+    if not found:
         raise Conflict(f"there is no file yet: the video is {video.status}", video_status=video.status)
-    if _dies_soon(ctx, video):
-        video = await _renewed(ctx, video)
-    return video.video_url or ""
+    return outputs(await _renewed(ctx, video)) if _dies_soon(ctx, video) else found
 
 
 def _dies_soon(ctx: Context, video: Video) -> bool:
@@ -100,7 +105,7 @@ async def _renewed(ctx: Context, video: Video, seconds: float = RETRIEVE_SECONDS
     async with ctx.runway() as runway:
         task = await runway.retrieve(video.runway_video_id or "", seconds)
     if task is None or not task.output:
-        raise Gone("Runway no longer has this file; make the video again if you need it")
+        raise Gone("Runway no longer has these files; make the video again if you need it")
     expires_at = url_expiry(task.output[0], now(ctx))
     await tasks.renew_urls(ctx.database, video, task.output, expires_at)
     return replace(video, output=task.output, video_url=task.output[0], video_url_expires_at=expires_at)

@@ -69,7 +69,7 @@ async def video_report(ctx: Context, video_id: UUID, deadline: Deadline | None =
     video = await read(ctx, video_id, deadline)
     return VideoReport(
         video=video,
-        waiting=(await waiting(ctx.database, [video])).get(video.id),
+        waiting=(await waiting(ctx, [video])).get(video.id),
         cost=await _cost(ctx, video.id),
         deliveries=await delivery_log.page(
             ctx.database, WantedDeliveries(video.id), before=None, limit=MOST_DELIVERIES

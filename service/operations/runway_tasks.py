@@ -35,10 +35,10 @@ async def retrieve(ctx: Context, video_id: UUID, deadline: Deadline | None) -> d
     """
     await _check_shown(ctx, video_id)
     try:
-        video = await reading.read_with_files(ctx, video_id, deadline)
+        video = await reading.read_with_outputs(ctx, video_id, deadline)
     except Gone as exc:
         raise _no_task(video_id) from exc
-    return shown(video, (await waiting(ctx.database, [video])).get(video.id))
+    return shown(video, (await waiting(ctx, [video])).get(video.id))
 
 
 async def discard(ctx: Context, video_id: UUID) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.operations.files import files
+from service.operations.outputs import outputs
 from service.operations.waiting import Reason, Waiting
 from service.videos import Video
 
@@ -37,6 +37,8 @@ class WaitingView(Schema):
     detail: str = Field(description="a sentence for people")
     until: datetime | None = Field(description="when it goes on, if that is known")
     ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
+    starts_in: float | None = Field(description="seconds until it begins, by the model's last hour; null: unknown")
+    ends_in: float | None = Field(description="seconds until it is probably done; null: unknown")
 
 
 class WarningView(Schema):
@@ -49,13 +51,14 @@ class WarningView(Schema):
     message: str = Field(description="for people")
 
 
-class FileView(Schema):
-    """One file of a completed video."""
+class OutputView(Schema):
+    """One file that a completed video came to: a film, an image, a sound or an archive."""
 
     model_config = ConfigDict(from_attributes=True)
 
     url: str = Field(description="Runway's own address; dies at expires_at")
     media_type: str
+    name: str = Field(description="a name to save it under, which ends as its type does")
     bytes: int | None = Field(description="its size, where that is known")
     expires_at: datetime | None
 
@@ -81,9 +84,9 @@ class VideoView(Schema):
     waiting: WaitingView | None = Field(description="why it is still queued, or not yet begun by Runway")
     quoted_credits: Credits = None
     cost_credits: Credits = None
-    files: list[FileView] = Field(description="all that it came to; GET /videos/{id} renews addresses that die")
-    file: str | None = Field(description="redirects to a live URL of the video, for as long as Runway has it")
-    video_url: str | None = Field(description="Runway's URL; dies at video_url_expires_at")
+    outputs: list[OutputView] = Field(description="all that it came to; GET /videos/{id} renews addresses that die")
+    file: str | None = Field(description="redirects to a live URL of its first output, for as long as Runway has it")
+    video_url: str | None = Field(description="Runway's URL of its first output; dies at video_url_expires_at")
     video_url_expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
@@ -104,13 +107,13 @@ class VideoView(Schema):
             waiting=WaitingView(**vars(waiting)) if waiting else None,
             quoted_credits=_number(video.quoted_credits),
             cost_credits=_number(video.cost_credits),
-            files=[FileView.model_validate(one) for one in files(video)],
+            outputs=[OutputView.model_validate(one) for one in outputs(video)],
             file=f"/videos/{video.id}/file" if video.video_url else None,
         )
 
 
 _DIFFERENT = {
-    "status", "input", "warnings", "group", "error", "waiting", "quoted_credits", "cost_credits", "files", "file",
+    "status", "input", "warnings", "group", "error", "waiting", "quoted_credits", "cost_credits", "outputs", "file",
 }  # fmt: skip
 _SAME = tuple(name for name in VideoView.model_fields if name not in _DIFFERENT)
 

@@ -6,17 +6,18 @@ The API, the page and the command line show the same words.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 import asyncpg
 
+from service.context import Context
 from service.operations import rhythm
 from service.operations.budget import REASON as DAILY_BUDGET
+from service.operations.budget import per_user
 from service.store import waiting_facts
-from service.store.database import Database
 from service.videos import Status, Video
 
 MEANWHILE = "Until then, a GET of the video through the API sends it in its turn."
@@ -32,6 +33,8 @@ class Reason(StrEnum):
     RUN_AFTER = "run_after"  # its own time: asked for, or the pause after an attempt
     NO_TICK = "no_tick"  # nothing calls: a cron has stopped, or no worker runs
     EARLIER_SUBMISSION = "earlier_submission"  # which may still turn out to have made its task
+    USER_SLOTS = "user_slots"  # its user has as many at Runway as he may have
+    USER_BUDGET = "user_budget"  # its user's credits of the day are used up
     SLOTS = "slots"
     NEXT_TICK = "next_tick"
     RUNWAY_SLOT = "runway_slot"  # it is at Runway, which works on so many at once
@@ -42,13 +45,16 @@ class Waiting:
     """What a video waits for, in a word and in a sentence.
 
     `until`: when it goes on, if that is known. `ahead`: how many videos of its model are sent before it, at most
-    `waiting_facts.MOST_AHEAD`; None for what is not due, or at Runway.
+    `waiting_facts.MOST_AHEAD`; None for what is not due, or at Runway. `starts_in`, `ends_in`: seconds until it
+    probably begins and is done, as the last hour of its model went; None while that is not known.
     """
 
     reason: Reason
     detail: str
     until: datetime | None = None
     ahead: int | None = None
+    starts_in: float | None = None
+    ends_in: float | None = None
 
 
 def waits(video: Video) -> bool:
@@ -58,12 +64,12 @@ def waits(video: Video) -> bool:
     return video.status is Status.PROCESSING and video.task_status in NOT_STARTED and bool(video.runway_video_id)
 
 
-async def waiting(database: Database, videos: Sequence[Video]) -> dict[UUID, Waiting]:
+async def waiting(ctx: Context, videos: Sequence[Video]) -> dict[UUID, Waiting]:
     """Why each of these waits, by its id; what does not wait is left out. One statement, or none."""
     those = {video.id: video for video in videos if waits(video)}
     if not those:
         return {}
-    found = await waiting_facts.facts(database, list(those))
+    found = await waiting_facts.facts(ctx.database, list(those), per_user(ctx))
     return {row["id"]: why(those[row["id"]], row) for row in found}
 
 
@@ -72,7 +78,23 @@ def why(video: Video, facts: asyncpg.Record) -> Waiting:
     if video.status is Status.PROCESSING:
         at_once = f" ({facts['at_once']:.0f} at once)" if facts["at_once"] is not None else ""
         return Waiting(Reason.RUNWAY_SLOT, f"Accepted by Runway, waiting for a free slot{at_once}.")
-    return _paused(video, facts) or _own_time(video, facts) or _no_tick(facts) or _turn(video, facts)
+    stands = _paused(video, facts) or _own_time(video, facts) or _no_tick(facts) or _user(facts) or _turn(video, facts)
+    return _estimated(stands, facts)
+
+
+def _estimated(stands: Waiting, facts: asyncpg.Record) -> Waiting:
+    """With the seconds until it begins and is done, if its place and the pace of its model say so."""
+    seconds, gap, at_once, ahead = facts["seconds"], facts["gap"], facts["at_once"], stands.ahead
+    if stands.reason not in (Reason.SLOTS, Reason.NEXT_TICK) or seconds is None or ahead is None:
+        return stands
+    if at_once:
+        before, gap = max(0, ahead + facts["running"] + 1 - int(at_once)), seconds / float(at_once)
+    else:
+        before = ahead
+    if gap is None or ahead >= waiting_facts.MOST_AHEAD:
+        return stands
+    starts_in = float(before * gap)
+    return replace(stands, starts_in=round(starts_in, 1), ends_in=round(starts_in + seconds, 1))
 
 
 def _paused(video: Video, facts: asyncpg.Record) -> Waiting | None:
@@ -115,6 +137,19 @@ def _no_tick(facts: asyncpg.Record) -> Waiting | None:
     else:
         return None
     return Waiting(Reason.NO_TICK, words, ahead=facts["ahead"])
+
+
+def _user(facts: asyncpg.Record) -> Waiting | None:
+    """What its user lacks; others' videos go before it until then."""
+    if facts["user_has_no_credits"]:
+        words = "Its user's credits of today are used up (MAX_CREDITS_PER_DAY_PER_USER): it is sent tomorrow (UTC)."
+        return Waiting(Reason.USER_BUDGET, words, facts["day_ends_at"])
+    if facts["user_has_no_slot"]:
+        words = (
+            f"Its user has {facts['user_in_flight']} videos at Runway (MAX_IN_FLIGHT_PER_USER): it is sent after them."
+        )
+        return Waiting(Reason.USER_SLOTS, words)
+    return None
 
 
 def _turn(video: Video, facts: asyncpg.Record) -> Waiting:

@@ -1,4 +1,4 @@
-"""What Runway takes as the URI of an image: https, one of its own uploads, or the image itself as a data URI.
+"""What Runway takes as the URI of an image, a video or a sound: https, one of its own uploads, or itself as a data URI.
 
 The rules are Runway's (https://docs.dev.runwayml.com/assets/inputs; the lengths are in its OpenAPI document).
 What can only be checked in the file itself (its size, its shape) is left to Runway, which answers at once; of a data
@@ -17,7 +17,13 @@ from urllib.parse import parse_qs, urlsplit
 HTTPS_LENGTH = (13, 2_048)
 UPLOAD_LENGTH = (13, 5_000)
 DATA_URI_MAX_LENGTH = 5_242_880
-DATA_URI_HEAD = re.compile(r"data:image/(jpeg|jpg|png|webp);base64,")
+# The formats of the catalogue, and how a sentence calls what they stand for.
+MEDIA = {"image-uri": "an image", "video-uri": "a video", "audio-uri": "an audio file"}
+DATA_URI_HEADS = {
+    "image-uri": re.compile(r"data:image/(jpeg|jpg|png|webp);base64,"),
+    "video-uri": re.compile(r"data:video/[A-Za-z0-9.+-]+;base64,"),
+    "audio-uri": re.compile(r"data:audio/[A-Za-z0-9.+-]+;base64,"),
+}
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 # The first bytes of JPEG, PNG and WebP, as they stand in base64.
 SIGNATURE = re.compile(r"/9j/|iVBORw0KGg|UklGR[\w+/]{6}XRUJQ")
@@ -25,29 +31,34 @@ NOT_IN_A_URI = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 HOST_LABEL = re.compile(r"\w(?:[\w-]{0,61}\w)?")
 NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*")  # a host whose last label is one is an IP address (WHATWG URL)
 
-URI_SCHEMA: dict[str, Any] = {
-    "type": "string",
-    "anyOf": [
-        {"pattern": "^https://", "minLength": HTTPS_LENGTH[0], "maxLength": HTTPS_LENGTH[1]},
-        {"pattern": "^runway://", "minLength": UPLOAD_LENGTH[0], "maxLength": UPLOAD_LENGTH[1]},
-        {"pattern": f"^{DATA_URI_HEAD.pattern}", "maxLength": DATA_URI_MAX_LENGTH},
-    ],
-}
+
+def uri_schema(kind: str) -> dict[str, Any]:
+    """JSON Schema of a URI of this format, one of MEDIA."""
+    return {
+        "type": "string",
+        "anyOf": [
+            {"pattern": "^https://", "minLength": HTTPS_LENGTH[0], "maxLength": HTTPS_LENGTH[1]},
+            {"pattern": "^runway://", "minLength": UPLOAD_LENGTH[0], "maxLength": UPLOAD_LENGTH[1]},
+            {"pattern": f"^{DATA_URI_HEADS[kind].pattern}", "maxLength": DATA_URI_MAX_LENGTH},
+        ],
+    }
 
 
-def image_uri_complaint(uri: str) -> str | None:
-    """What is wrong with this URI of an image, as a sentence, or None. The URI itself is never repeated."""
+def uri_complaint(uri: str, kind: str) -> str | None:
+    """What is wrong with this URI of a format of MEDIA, as a sentence, or None. The URI itself is never repeated."""
     if uri.startswith("data:"):
-        return _data_complaint(uri)
+        return _data_complaint(uri, kind)
     if NOT_IN_A_URI.search(uri):
         return "contains spaces or control characters: percent-encode or remove them"
     if uri.startswith("https://"):
         return _length_complaint(uri, HTTPS_LENGTH) or _host_complaint(uri)
     if uri.startswith("runway://"):
         return _length_complaint(uri, UPLOAD_LENGTH)
+    it = MEDIA[kind].split(" ", 1)[1]
+    example = {"image-uri": "image/png", "video-uri": "video/mp4", "audio-uri": "audio/mpeg"}[kind]
     return (
-        "must start with https:// (Runway fetches the image from there), runway:// (an upload) "
-        "or data:image/png;base64, (the image itself)"
+        f"must start with https:// (Runway fetches the {it} from there), runway:// (an upload) "
+        f"or data:{example};base64, (the {it} itself)"
     )
 
 
@@ -94,17 +105,20 @@ def _host_complaint(uri: str) -> str | None:
     return None
 
 
-def _data_complaint(uri: str) -> str | None:
+def _data_complaint(uri: str, kind: str) -> str | None:
+    it = MEDIA[kind].split(" ", 1)[1]
     if len(uri) > DATA_URI_MAX_LENGTH:
         return (
             f"is a data URI of {len(uri)} characters, and Runway takes {DATA_URI_MAX_LENGTH}: "
-            "upload the image to Runway or give its https:// URL"
+            f"upload the {it} to Runway or give its https:// URL"
         )
-    head = DATA_URI_HEAD.match(uri)
+    head = DATA_URI_HEADS[kind].match(uri)
     if not head:
-        return "must start with data:image/jpeg;base64, (or jpg, png, webp): Runway takes no other data URI"
+        if kind == "image-uri":
+            return "must start with data:image/jpeg;base64, (or jpg, png, webp): Runway takes no other data URI"
+        return f"must start with data:{kind[:5]}/…;base64,: Runway takes no other data URI here"
     if not BASE64.fullmatch(uri, head.end()):
-        return "is not valid base64 after the comma: encode the image with the standard alphabet, without spaces"
-    if not SIGNATURE.match(uri, head.end()):
+        return f"is not valid base64 after the comma: encode the {it} with the standard alphabet, without spaces"
+    if kind == "image-uri" and not SIGNATURE.match(uri, head.end()):
         return "is no JPEG, PNG or WebP image, whatever it is called: choose an image"
     return None

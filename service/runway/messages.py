@@ -6,9 +6,10 @@ import difflib
 import json
 from collections.abc import Sequence
 
-Scalar = bool | int | str
+Scalar = bool | int | float | str
 
 SHOWN_CHARACTERS = 40
+LISTED_CHARACTERS = 300  # of values in one sentence, which is cut at twice as many
 COMPARED_CHARACTERS = 100  # comparing costs the product of both lengths
 
 
@@ -18,8 +19,11 @@ def as_text(value: Scalar) -> str:
 
 
 def listed(values: Sequence[Scalar]) -> str:
-    """The values, separated by commas."""
-    return ", ".join(map(as_text, values))
+    """The values, separated by commas; of many, as many as a sentence bears."""
+    words = list(map(as_text, values))
+    while len(shown := ", ".join(words)) > LISTED_CHARACTERS:
+        words.pop()
+    return shown if len(words) == len(values) else f"{shown}, … ({len(values)} in all)"
 
 
 def truncate(value: object) -> str:

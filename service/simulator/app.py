@@ -1,19 +1,18 @@
 """A double of Runway's API: the same paths, bodies and statuses, without a key and without a bill.
 
-It serves `image_to_video` and `text_to_video` for the models of simulator/catalogue.py, the life of their tasks, a
-playable file, and faults on demand. Runway's own client sees no difference. Sources: Runway's Python
-SDK 5.24, its OpenAPI of 2024-11-06, and captured answers of the live API.
+It serves every endpoint that makes a task, for the models of Runway's SDK, the life of the tasks, files of the right
+kinds, uploads, credits and usage, and faults on demand. Runway's own client sees no difference. Sources: Runway's
+Python SDK 5.24, its OpenAPI of 2024-11-06, and captured answers of the live API.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import anyio
 import httpx
@@ -24,26 +23,32 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.simulator.catalogue import validate
+from service.simulator.account import Account
+from service.simulator.catalogue import TYPES, media, validate
 from service.simulator.control import Control
-from service.simulator.encoder import encode_mp4
+from service.simulator.created import created
+from service.simulator.encoder import encode
 from service.simulator.faults import Fault, On
 from service.simulator.file import file_response
 from service.simulator.ledger import Entry
 from service.simulator.memory import Memory, keep_nothing
 from service.simulator.options import SimulatorOptions
+from service.simulator.outputs import MEDIA_TYPES
 from service.simulator.relay import Relay, default_client
+from service.simulator.rules import Issue, custom
 from service.simulator.state import Runway
 from service.simulator.tasks import Task
+from service.simulator.uploads import FETCH_FAILED, SCHEME
 from service.simulator.wire import (
-    DOC_URL,
     NO_TASK,
-    WRONG_VERSION,
     HangUp,
     disguise,
     error_of,
     expose_transport,
+    gate,
+    invalid,
     problem,
+    read_json,
     refused,
     with_request_id,
     wrong_host,
@@ -51,7 +56,6 @@ from service.simulator.wire import (
 
 __all__ = ["Simulator", "SimulatorOptions", "create_simulator"]
 
-API_VERSION = "2024-11-06"
 FAULT_HEADER = "x-simulate"
 
 Work = Callable[[], Response]
@@ -78,18 +82,18 @@ class Endpoints:
 
     def routes(self) -> list[Route]:
         """For the application's table of routes."""
+        ends = {"workflows": "/{id}"}
+        creates = [Route(f"/v1/{name}{ends.get(name, '')}", self.create, methods=["POST"]) for name in TYPES]
         return [
-            Route("/v1/image_to_video", self.create, methods=["POST"]),
-            Route("/v1/text_to_video", self.create, methods=["POST"]),
+            *creates,
             Route("/v1/tasks/{id}", self.task, methods=["GET", "DELETE"]),
-            Route("/v1/organization", self.organization, methods=["GET"]),
-            Route("/outputs/{id}.mp4", self.output, methods=["GET"], name="output"),
+            Route("/v1/workflow_invocations/{id}", self.task, methods=["GET"]),
+            Route("/outputs/{name}", self.output, methods=["GET"], name="output"),
         ]
 
     async def create(self, request: Request) -> Response:
         """Make a task. Every call is in the ledger, whatever comes of it."""
-        raw = await request.body()
-        body, readable = _read_json(raw)
+        body, readable = read_json(await request.body())
         fault = self._fault(request, "create")
         entry = self._runway.ledger.open(self._runway.clock(), request.url.path, body, fault.words)
 
@@ -102,14 +106,23 @@ class Endpoints:
         return answer
 
     def _make(self, request: Request, body: object, entry: Entry, fault: Fault) -> Response:
-        operation = request.url.path.rpartition("/")[2]
+        path = request.url.path.removeprefix("/v1/")
+        operation = "workflows" if path.startswith("workflows/") else path
         if issues := validate(operation, body):
-            return JSONResponse({"error": "Validation of body failed", "issues": issues, "docUrl": DOC_URL}, 400)
+            return invalid(issues)
         assert isinstance(body, dict)  # noqa: S101  # nothing else is valid
-        made = self._runway.create(body, entry, fault.fate)
-        if not isinstance(made, Task):
-            return refused(made)
-        return JSONResponse({"id": made.id, "estimatedCost": {"credits": entry.charged}})
+        if gone := self._gone_uploads(operation, body):
+            return invalid(gone)
+        made = self._runway.create(operation, body, entry, fault.fate)
+        return JSONResponse(created(operation, body, made)) if isinstance(made, Task) else refused(made)
+
+    def _gone_uploads(self, operation: str, body: dict[str, Any]) -> list[Issue]:
+        """An issue for each file that was never uploaded, or too long ago."""
+        return [
+            custom(FETCH_FAILED, path)
+            for path, _, uri in media(operation, body)
+            if uri.startswith(SCHEME) and not self._runway.uploads.has(uri)
+        ]
 
     async def task(self, request: Request) -> Response:
         """Show a task, or cancel or delete it."""
@@ -118,31 +131,29 @@ class Endpoints:
 
         def work() -> Response:
             task = self._runway.find(request.path_params["id"])
-            if task is None or fault.fate.end == "vanish":
+            at_tasks = request.url.path.startswith("/v1/tasks/")
+            if task is None or fault.fate.end == "vanish" or at_tasks != (task.workflow_id is None):
                 return JSONResponse(NO_TASK, 404)
             if deleting:
                 self._runway.delete(task)
                 return Response(status_code=204)
-            return JSONResponse(self._runway.show(task, lambda task: self._output_url(request, task)))
+            return JSONResponse(self._runway.show(task, lambda task: self._output_urls(request, task)))
 
         answer = await self._perform(request, fault, work)
         if deleting or fault.words:
             await self._keep()
         return answer
 
-    async def organization(self, request: Request) -> Response:
-        """Credits, limits and usage."""
-        return self._gate(request) or JSONResponse(self._runway.organization())
-
     async def output(self, request: Request) -> Response:
-        """The file of a task, for a caller with a URL that has not expired. Needs no key."""
-        task = self._runway.find(request.path_params["id"])
+        """A file of a task, for a caller with a URL that has not expired. Needs no key."""
+        name = request.path_params["name"]
+        task = self._runway.find(name.partition(".")[0])
         token = request.query_params.get("_jwt", "")
-        if task is None or not self._runway.token_allows(token, task.id):
+        if task is None or name not in _names(task) or not self._runway.token_allows(token, task.id):
             return Response("Access denied", 403)
-        encode = partial(encode_mp4, task.id, task.ratio, prompt=task.entry.prompt or "")
-        content = await anyio.to_thread.run_sync(encode)
-        return file_response(content, "video/mp4", request.headers.get("range"))
+        seed, _, kind = name.rpartition(".")
+        content = await anyio.to_thread.run_sync(encode, kind, seed, task.ratio, task.entry.prompt or "")
+        return file_response(content, MEDIA_TYPES[kind], request.headers.get("range"))
 
     def _fault(self, request: Request, on: On) -> Fault:
         try:
@@ -158,7 +169,7 @@ class Endpoints:
             return refused(fault.refusal)
         if fault.status is not None:
             return error_of(fault.status, fault)
-        answer = self._gate(request) or work()
+        answer = gate(request, self._runway.options) or work()
         await self._wait(fault.stall)
         return disguise(answer, fault)
 
@@ -168,25 +179,14 @@ class Endpoints:
             await self._keep()
         await self._sleep(seconds)
 
-    def _gate(self, request: Request) -> Response | None:
-        """What stands before every endpoint: host, key and version."""
-        if wrong := wrong_host(request.url.hostname):
-            return wrong
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        options = self._runway.options
-        if not key:
-            return problem(401, "No API key was provided.")
-        known = key.startswith("key_") if options.key is None else key == options.key
-        if scheme.lower() != "bearer" or not known:
-            return problem(401, "The API key that was provided is not valid.")
-        if options.key_revoked:
-            return refused("key_revoked")
-        if request.headers.get("x-runway-version") != API_VERSION:
-            return JSONResponse(WRONG_VERSION, 400)
-        return None
+    def _output_urls(self, request: Request, task: Task) -> list[str]:
+        token = self._runway.sign(task.id)
+        return [f"{request.url_for('output', name=name)}?_jwt={token}" for name in _names(task)]
 
-    def _output_url(self, request: Request, task: Task) -> str:
-        return f"{request.url_for('output', id=task.id)}?_jwt={self._runway.sign(task.id)}"
+
+def _names(task: Task) -> list[str]:
+    """The names of a task's files; the first is that of the task."""
+    return [f"{task.id}.{index}.{kind}" if index else f"{task.id}.{kind}" for index, kind in enumerate(task.files)]
 
 
 def create_simulator(
@@ -224,7 +224,11 @@ def create_simulator(
         await keep()
 
     app = Simulator(
-        routes=[*Endpoints(runway, sleep, keep).routes(), *Control(runway, keep).routes()],
+        routes=[
+            *Endpoints(runway, sleep, keep).routes(),
+            *Account(runway, keep).routes(),
+            *Control(runway, keep).routes(),
+        ],
         exception_handlers={HTTPException: _http_problem},
         lifespan=lifespan,
     )
@@ -236,10 +240,3 @@ def create_simulator(
 async def _http_problem(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)  # noqa: S101  # the only class it is registered for
     return wrong_host(request.url.hostname) or problem(exc.status_code, exc.detail)
-
-
-def _read_json(raw: bytes) -> tuple[object, bool]:
-    try:
-        return json.loads(raw), True
-    except ValueError:
-        return None, False

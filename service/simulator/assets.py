@@ -9,7 +9,20 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-IMAGE_TYPES = frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"})
+MEDIA_TYPES = {
+    "image": frozenset({"image/jpeg", "image/jpg", "image/png", "image/webp"}),
+    "video": frozenset(
+        {
+            "video/mp4", "video/quicktime", "video/mov", "video/x-matroska", "video/webm", "video/3gpp", "video/ogg",
+        }
+    ),
+    "audio": frozenset(
+        {
+            "audio/mpeg", "audio/mp3", "audio/wav", "audio/wave", "audio/x-wav", "audio/flac", "audio/x-flac",
+            "audio/mp4", "audio/m4a", "audio/x-m4a", "audio/aac",
+        }
+    ),
+}  # fmt: skip
 URL_CHARACTERS = (13, 2_048)
 UPLOAD_CHARACTERS = (13, 5_000)
 DATA_CHARACTERS = 5_242_880
@@ -28,10 +41,10 @@ class Length(NamedTuple):
     too_big: bool
 
 
-def asset_fault(uri: str, types: frozenset[str]) -> str | Length | None:
-    """What is wrong with this URI, in Runway's words; None if nothing is."""
+def asset_fault(uri: str, kind: str) -> str | Length | None:
+    """What is wrong with this URI of a `kind` of MEDIA_TYPES, in Runway's words; None if nothing is."""
     if uri.startswith("data:"):
-        return _data_fault(uri, types)
+        return _data_fault(uri, MEDIA_TYPES[kind])
     if uri.startswith("runway://"):
         return _length_fault(uri, *UPLOAD_CHARACTERS)
     return _url_fault(uri)

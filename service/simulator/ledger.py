@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 
@@ -57,6 +58,19 @@ class Ledger:
             "cost": sum(entry.cost for entry in self.entries),
             "deleted": sum(entry.deleted for entry in self.entries),
         }
+
+    def usage(self, start: date, before: date) -> dict[str, Any]:
+        """`POST /v1/organization/usage`: net credits by day (UTC) and model, on the days from `start` to `before`."""
+        spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for entry in self.entries:
+            day = entry.time.partition("T")[0]
+            if entry.task_id and start.isoformat() <= day < before.isoformat():
+                spent[day][str(entry.model)] += entry.cost
+        results = [
+            {"date": day, "usedCredits": [{"model": model, "amount": amount} for model, amount in by_model.items()]}
+            for day, by_model in sorted(spent.items())
+        ]
+        return {"models": sorted({model for by_model in spent.values() for model in by_model}), "results": results}
 
     def as_json(self) -> dict[str, Any]:
         """Totals and entries, ready for JSON."""

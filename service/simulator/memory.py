@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from service.simulator.faults import Planned
 from service.simulator.ledger import Entry
 from service.simulator.tasks import Life, Task
+from service.simulator.uploads import Upload
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class State:
     faults: list[Planned]
     entries: list[Entry | str]
     tasks: list[Task]
+    uploads: list[Upload] = field(default_factory=list)
 
 
 STATE = TypeAdapter(State)

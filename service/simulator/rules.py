@@ -1,15 +1,16 @@
-"""What Runway's validator accepts, and the words in which it refuses.
+"""Checks of JSON values, and the words in which Runway's validator refuses them.
 
-The schemas are data, kept apart from the service's own catalogue on purpose: a mistake in one is found by the
-other. Shapes and messages are those of zod 4, which is what the live API answers with: all issues at once.
+Shapes and messages are those of zod 4, which is what the live API answers with: all issues at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from service.simulator.assets import IMAGE_TYPES, asset_fault
+from service.simulator.assets import asset_fault
 
 Issue = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -25,12 +26,19 @@ class Field(NamedTuple):
     required: bool = False
 
 
-class Model(NamedTuple):
-    """One model's price and fields, by operation."""
+class Limits(NamedTuple):
+    """Bounds of a number, of a text's UTF-16 code units or of a list's items; None leaves a side open."""
 
-    credits_per_second: int
-    operations: Mapping[str, Mapping[str, Field]]
-    default_duration: int
+    low: float | None = None
+    high: float | None = None
+    pattern: str | None = None
+
+
+class Branch(NamedTuple):
+    """One alternative of a union. `origins` are the JSON types of what it can accept."""
+
+    origins: frozenset[str]
+    check: Check
 
 
 def type_name(value: object) -> str:
@@ -63,9 +71,9 @@ def out_of_range(origin: str, bound: float, path: Path, *, too_big: bool) -> Iss
     return {**head, "path": list(path), "message": message}
 
 
-def not_an_option(values: tuple[str, ...], path: Path) -> Issue:
+def not_an_option(values: Sequence[object], path: Path) -> Issue:
     """Zod's `invalid_value`."""
-    options = "|".join(f'"{value}"' for value in values)
+    options = "|".join(json.dumps(value) for value in values)
     message = f"Invalid input: expected {options}" if len(values) == 1 else f"Invalid option: expected one of {options}"
     return {"code": "invalid_value", "values": list(values), "path": list(path), "message": message}
 
@@ -75,45 +83,103 @@ def utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _range(origin: str, size: float, low: int, high: int, path: Path) -> Iterator[Issue]:
-    if size < low:
-        yield out_of_range(origin, low, path, too_big=False)
-    if size > high:
-        yield out_of_range(origin, high, path, too_big=True)
+def _range(origin: str, size: float, limits: Limits, path: Path) -> Iterator[Issue]:
+    if limits.low is not None and size < limits.low:
+        yield out_of_range(origin, limits.low, path, too_big=False)
+    if limits.high is not None and size > limits.high:
+        yield out_of_range(origin, limits.high, path, too_big=True)
 
 
-def text(low: int, high: int) -> Check:
-    """A string of so many UTF-16 code units."""
+def anything(value: object, path: Path) -> Iterator[Issue]:
+    """What Runway's SDK does not describe."""
+    if value is UNDEFINED:
+        yield wrong_type("nonoptional", value, path)
+
+
+def boolean(value: object, path: Path) -> Iterator[Issue]:
+    """True or false."""
+    if not isinstance(value, bool):
+        yield wrong_type("boolean", value, path)
+
+
+def text(limits: Limits) -> Check:
+    """A string."""
 
     def check(value: object, path: Path) -> Iterator[Issue]:
-        if isinstance(value, str):
-            yield from _range("string", utf16_length(value), low, high, path)
-        else:
+        if not isinstance(value, str):
             yield wrong_type("string", value, path)
+            return
+        yield from _range("string", utf16_length(value), limits, path)
+        if limits.pattern and not re.search(limits.pattern, value):
+            message = f"Invalid string: must match pattern /{limits.pattern}/"
+            head = {"origin": "string", "code": "invalid_format", "format": "regex", "pattern": f"/{limits.pattern}/"}
+            yield {**head, "path": list(path), "message": message}
 
     return check
 
 
-def integer(low: int, high: int) -> Check:
-    """A whole number; 5.0 is one, as in JavaScript."""
+def number(limits: Limits, *, whole: bool = False) -> Check:
+    """A number; where it must be `whole`, 5.0 is, as in JavaScript."""
 
     def check(value: object, path: Path) -> Iterator[Issue]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield wrong_type("number", value, path)
-        elif value != value // 1:
+        elif whole and value % 1:
             yield {**wrong_type("int", value, path), "format": "safeint"}
         else:
-            yield from _range("number", value, low, high, path)
+            yield from _range("number", value, limits, path)
 
     return check
 
 
-def choice(*values: str) -> Check:
-    """One of these strings."""
+def choice(*values: str | int) -> Check:
+    """One of these values."""
 
     def check(value: object, path: Path) -> Iterator[Issue]:
-        if not isinstance(value, str) or value not in values:
+        if isinstance(value, bool) or value not in values:
             yield not_an_option(values, path)
+
+    return check
+
+
+def items(each: Check, limits: Limits) -> Check:
+    """A list of values that `each` accepts."""
+
+    def check(value: object, path: Path) -> Iterator[Issue]:
+        if not isinstance(value, list):
+            yield wrong_type("array", value, path)
+            return
+        yield from _range("array", len(value), limits, path)
+        for index, item in enumerate(value):
+            yield from each(item, (*path, index))
+
+    return check
+
+
+def record(each: Check) -> Check:
+    """An object whose keys are free; `each` accepts its values."""
+
+    def check(value: object, path: Path) -> Iterator[Issue]:
+        if not isinstance(value, dict):
+            yield wrong_type("record", value, path)
+            return
+        for key, item in value.items():
+            yield from each(item, (*path, key))
+
+    return check
+
+
+def union(branches: Sequence[Branch]) -> Check:
+    """What one of the branches accepts; the issues of the only one that its type leaves, or of all."""
+
+    def check(value: object, path: Path) -> Iterator[Issue]:
+        fitting = [branch for branch in branches if type_name(value) in branch.origins]
+        found = [list(branch.check(value, path)) for branch in fitting]
+        if len(found) == 1:
+            yield from found[0]
+        elif all(found):
+            errors = [list(branch.check(value, ())) for branch in branches]
+            yield {"code": "invalid_union", "errors": errors, "path": list(path), "message": "Invalid input"}
 
     return check
 
@@ -136,27 +202,20 @@ def strict(fields: Mapping[str, Field]) -> Check:
     return check
 
 
-def image_uri(value: object, path: Path) -> Iterator[Issue]:
-    """A URI of an image; what is behind an https URL is not fetched."""
-    if not isinstance(value, str):
-        yield wrong_type("string", value, path)
-    elif isinstance(fault := asset_fault(value, IMAGE_TYPES), str):
-        yield {"code": "custom", "message": fault, "path": list(path)}
-    elif fault is not None:
-        yield out_of_range("string", fault.bound, path, too_big=fault.too_big)
+def asset(kind: str) -> Check:
+    """A URI of an image, a video or audio; what is behind an https URL is not fetched."""
+
+    def check(value: object, path: Path) -> Iterator[Issue]:
+        if not isinstance(value, str):
+            yield wrong_type("string", value, path)
+        elif isinstance(fault := asset_fault(value, kind), str):
+            yield custom(fault, path)
+        elif fault is not None:
+            yield out_of_range("string", fault.bound, path, too_big=fault.too_big)
+
+    return check
 
 
-FIRST_FRAME = strict({"uri": Field(image_uri, True), "position": Field(choice("first"), True)})
-
-
-def prompt_image(value: object, path: Path) -> Iterator[Issue]:
-    """A URI, or a list of one frame."""
-    if isinstance(value, str):
-        yield from image_uri(value, path)
-    elif isinstance(value, list):
-        yield from _range("array", len(value), 1, 1, path)
-        for index, frame in enumerate(value):
-            yield from FIRST_FRAME(frame, (*path, index))
-    else:
-        branches = [[wrong_type(expected, value, ())] for expected in ("string", "array")]
-        yield {"code": "invalid_union", "errors": branches, "path": list(path), "message": "Invalid input"}
+def custom(message: str, path: Path) -> Issue:
+    """Zod's `custom`: an issue in words alone."""
+    return {"code": "custom", "message": message, "path": list(path)}

@@ -13,13 +13,17 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
-from service.simulator.catalogue import MODELS, price
+from service.simulator.catalogue import body_name, model_of, models
 from service.simulator.faults import Fate, FaultPlan
 from service.simulator.ledger import Entry, Ledger, iso
 from service.simulator.memory import State
 from service.simulator.options import DAY_SECONDS, SimulatorOptions
+from service.simulator.outputs import files_of, ratio_of
+from service.simulator.prices import price
 from service.simulator.tasks import RUNNING_SECONDS, LifeClock, ModelQueue, Task, describe, refund, running_seconds
+from service.simulator.uploads import Uploads
 
+MODELS = models()
 Refused = Literal["no_credits", "daily_limit"]
 
 
@@ -39,6 +43,7 @@ class Runway:
         self.faults.clear()
         self.ledger = Ledger()
         self.credits = self.options.credits
+        self.uploads = Uploads(self.clock, self.random)
         self._life = LifeClock(self.clock, self.options.speed)
         self.tasks: dict[str, Task] = {}
         self._queues = {model: ModelQueue(self._finish) for model in MODELS}
@@ -67,6 +72,7 @@ class Runway:
             faults=self.faults.waiting,
             entries=[entry.task_id if entry.task_id in self.tasks else entry for entry in self.ledger.entries],
             tasks=list(self.tasks.values()),
+            uploads=list(self.uploads.forms.values()),
         )
 
     def load(self, state: State) -> None:
@@ -81,6 +87,7 @@ class Runway:
         self.options, self._changes, self._signing_key = options, state.changes, key
         self.faults.waiting, self.ledger, self.credits = state.faults, Ledger(entries), state.credits
         self.tasks, self._queues = tasks, queues
+        self.uploads.forms = {form.id: form for form in state.uploads}
         self._made = {model: deque(state.made.get(model, ())) for model in MODELS}
         self._life.life = state.life
         self._life.set_speed(options.speed)
@@ -92,9 +99,10 @@ class Runway:
             queue.advance(now, self.options.limits.concurrent)
         return now
 
-    def create(self, body: dict[str, Any], entry: Entry, fate: Fate) -> Task | Refused:
+    def create(self, operation: str, body: dict[str, Any], entry: Entry, fate: Fate) -> Task | Refused:
         """Make and bill the task of a valid body, or say why not."""
-        now, model, cost = self.advance(), body["model"], price(body)
+        now, cost = self.advance(), price(operation, body)
+        model = model_of(operation, body_name(operation, body))
         if self.daily_generations(model) >= self.options.limits.daily:
             return "daily_limit"
         if cost > self.credits:
@@ -102,16 +110,17 @@ class Runway:
         self.credits -= cost
         self._made[model].append(self.clock())
         task_id = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
-        entry.task_id, entry.charged = task_id, cost
+        entry.task_id, entry.model, entry.charged = task_id, model, cost
         task = Task(
             id=task_id,
             model=model,
-            ratio=body["ratio"],
+            ratio=ratio_of(body),
             created_at=iso(self.clock()),
             created=now,
             running_seconds=running_seconds(fate, self.random.uniform(*RUNNING_SECONDS)),
             fate=fate,
             entry=entry,
+            files=files_of(operation, body),
         )
         self.tasks[task_id] = task
         if fate.end != "throttled":
@@ -123,8 +132,8 @@ class Runway:
         now, task = self.advance(), self.tasks.get(task_id)
         return None if task is None or task.vanished(now) else task
 
-    def show(self, task: Task, output: Callable[[Task], str]) -> dict[str, Any]:
-        """The task as a GET shows it; `output` makes the URL of its file."""
+    def show(self, task: Task, output: Callable[[Task], list[str]]) -> dict[str, Any]:
+        """The task as a GET shows it; `output` makes the URLs of its files."""
         return describe(task, self._life.now(), output)
 
     def delete(self, task: Task) -> None:

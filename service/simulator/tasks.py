@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.simulator.faults import Fate
@@ -55,7 +56,7 @@ class LifeClock:
 
 @dataclass(eq=False)
 class Task:
-    """One generation. `created`, `started` and `ended` are seconds of task life."""
+    """One generation. `created`, `started` and `ended` are seconds of task life; `files` are extensions."""
 
     id: str
     model: str
@@ -68,6 +69,13 @@ class Task:
     started: float | None = None
     ended: float | None = None
     looks: int = 0
+    files: list[str] = field(default_factory=lambda: ["mp4"])
+
+    @property
+    def workflow_id(self) -> str | None:
+        """Whose invocation this is; None for a task of its own."""
+        head, _, workflow_id = self.entry.path.rpartition("/")
+        return workflow_id if head == "/v1/workflows" else None
 
     def status(self, now: float) -> str:
         """Runway's word for where the task is."""
@@ -158,21 +166,31 @@ def refund(task: Task) -> int:
     return task.entry.charged if failed_free or task.fate.end == "cancelled" else 0
 
 
-def describe(task: Task, now: float, output: Callable[[Task], str]) -> dict[str, Any]:
-    """The task as `GET /v1/tasks/{id}` shows it. Source: types/task_retrieve_response.py of Runway's SDK."""
+def describe(task: Task, now: float, output: Callable[[Task], list[str]]) -> dict[str, Any]:
+    """The task as `GET /v1/tasks/{id}` shows it, or the invocation as `GET /v1/workflow_invocations/{id}` does.
+
+    Source: types/task_retrieve_response.py and types/workflow_invocation_retrieve_response.py of Runway's SDK.
+    """
     status = task.look(now)
     view: dict[str, Any] = {"id": task.id, "createdAt": task.created_at, "status": status}
-    return view | dict(_details(task, status, now, output))
+    view |= dict(_details(task, status, now, output))
+    if task.workflow_id is None:
+        return view
+    view.pop("estimatedCost", None)
+    if status in ("RUNNING", "SUCCEEDED"):
+        made = view.get("output", [])
+        view["output"] = {str(uuid.uuid5(uuid.NAMESPACE_URL, task.workflow_id)): made} if made else {}
+    return view
 
 
-def _details(task: Task, status: str, now: float, output: Callable[[Task], str]) -> Iterator[tuple[str, Any]]:
+def _details(task: Task, status: str, now: float, output: Callable[[Task], list[str]]) -> Iterator[tuple[str, Any]]:
     if status == "RUNNING":
         yield "progress", task.progress(now) if task.ended is None else 0.5
     if status in ("PENDING", "THROTTLED", "RUNNING"):
         yield "estimatedCost", {"credits": task.entry.charged}
         return
     if status == "SUCCEEDED":
-        yield "output", [] if task.fate.end == "empty" else [output(task)]
+        yield "output", [] if task.fate.end == "empty" else output(task)
     if status == "FAILED":
         code = task.fate.code
         words = next((text for prefix, text in FAILURES.items() if (code or "").startswith(prefix)), None)

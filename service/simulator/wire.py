@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from asyncio import Transport
@@ -9,11 +10,15 @@ from http.client import responses
 from random import Random
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.simulator.faults import Fault
+from service.simulator.options import SimulatorOptions
+from service.simulator.rules import Issue
 
+API_VERSION = "2024-11-06"
 DOC_URL = "https://docs.dev.runwayml.com/api"
 WRONG_HOST_NAME = "api.runwayml.com"
 TRANSPORT_KEY = "runway.transport"
@@ -57,6 +62,36 @@ def wrong_host(host: str | None) -> Response | None:
 def problem(status: int, error: str, **more: Any) -> JSONResponse:
     """An error in Runway's shape."""
     return JSONResponse({"error": error, **more, "docUrl": DOC_URL}, status)
+
+
+def invalid(issues: list[Issue]) -> JSONResponse:
+    """Everything that is wrong with a body."""
+    return problem(400, "Validation of body failed", issues=issues)
+
+
+def gate(request: Request, options: SimulatorOptions) -> Response | None:
+    """What stands before every endpoint: host, key and version."""
+    if wrong := wrong_host(request.url.hostname):
+        return wrong
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if not key:
+        return problem(401, "No API key was provided.")
+    known = key.startswith("key_") if options.key is None else key == options.key
+    if scheme.lower() != "bearer" or not known:
+        return problem(401, "The API key that was provided is not valid.")
+    if options.key_revoked:
+        return refused("key_revoked")
+    if request.headers.get("x-runway-version") != API_VERSION:
+        return JSONResponse(WRONG_VERSION, 400)
+    return None
+
+
+def read_json(raw: bytes) -> tuple[object, bool]:
+    """The value of a body, and whether it was JSON at all."""
+    try:
+        return json.loads(raw), True
+    except ValueError:
+        return None, False
 
 
 def error_of(status: int, fault: Fault) -> Response:

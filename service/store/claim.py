@@ -16,6 +16,7 @@ from service.store.batches import ONLY, Choosing
 from service.store.database import Database, Queries
 from service.store.durable import durably
 from service.store.predicates import READY
+from service.store.spending import BUSY
 from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given while the outcome was unknown: once that turns
@@ -35,7 +36,7 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
 # flight. The inner LIMIT is for the plan, the outer one stops it there: what is behind is not locked.
 _DUE = """
-WITH {own}model AS MATERIALIZED (
+WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
            l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < taxiway.now() - interval '15 min'
            AS stirred
@@ -44,7 +45,7 @@ WITH {own}model AS MATERIALIZED (
 ), due AS MATERIALIZED (
     SELECT d.*, model.room, model.stirred FROM model CROSS JOIN LATERAL (
         SELECT * FROM (
-            SELECT v.id, v.model, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
+            SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
             WHERE {ready_of_model} AND NOT {blocked} {only}
             ORDER BY {order} LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
         ) AS first LIMIT model.room
@@ -53,8 +54,8 @@ WITH {own}model AS MATERIALIZED (
 _CLAIM = (
     _DUE
     + """, {affordable} opened AS (
-    INSERT INTO taxiway.submissions (video_id, model, quoted_credits, claim_id, call_deadline, deadline)
-    SELECT id, model, quoted_credits, $2,
+    INSERT INTO taxiway.submissions (video_id, model, user_id, quoted_credits, claim_id, call_deadline, deadline)
+    SELECT id, model, user_id, quoted_credits, $2,
            taxiway.now() + make_interval(secs => $1), taxiway.now() + make_interval(secs => $1 + {margin})
     FROM {source} RETURNING id, video_id
 )
@@ -92,18 +93,38 @@ _IN_TURN = """AND v.id = CASE WHEN {turns} > (SELECT count(*) FROM (
             THEN (SELECT id FROM own) ELSE v.id END
             AND (v.claim_order, v.run_after, v.id) <= (SELECT claim_order, run_after, id FROM own)"""
 
-# With a limit on the day's credits: of what is due, in order, only as much as there is room for. The room: for all
-# models; and, by model, for those that have a limit of their own.
+# With limits for each user, ${slots} in flight and ${credits} a day: `busy` has what each of them uses of both, `rooms`
+# the price that a video of his may have at most, negative while he has no slot. One look into that passes over a video,
+# so that thousands of one user are passed over in milliseconds. Who is not in it uses nothing.
+_USERS = f"""{BUSY}, rooms AS MATERIALIZED (
+    SELECT jsonb_object_agg(user_id, CASE WHEN in_flight >= ${{slots}}::integer THEN -1
+                                          ELSE ${{credits}}::numeric - credits END) AS of_user FROM busy
+), """
+_HAS_ROOM = """ AND (v.user_id IS NULL OR COALESCE(v.quoted_credits, 0) <= COALESCE(
+            ((SELECT of_user FROM rooms) ->> v.user_id)::numeric, ${credits}::numeric, v.quoted_credits, 0))"""
+
+# With any limit: of what is due, in order, only as much as there is room for. Of the day's credits: for all models;
+# and, by model, for those that have a limit of their own. Of a user: his slots, and his credits.
 _AFFORDABLE = """affordable AS MATERIALIZED (
     SELECT d.* FROM (
         SELECT due.*, sum(COALESCE(quoted_credits, 0)) OVER (ORDER BY claim_order, run_after, id) AS in_all,
                sum(COALESCE(quoted_credits, 0))
-                   OVER (PARTITION BY model ORDER BY claim_order, run_after, id) AS in_model
+                   OVER (PARTITION BY model ORDER BY claim_order, run_after, id) AS in_model{of_user}
         FROM due
-    ) d LEFT JOIN jsonb_each_text(${by_model}::jsonb) AS own(model, room) ON own.model = d.model
+    ) d LEFT JOIN jsonb_each_text(${by_model}::jsonb) AS own(model, room) ON own.model = d.model{joined}
     WHERE (${for_all}::numeric IS NULL OR d.in_all <= ${for_all})
-      AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric))
+      AND (own.room IS NULL OR d.in_model <= CAST(own.room AS numeric)){within}
 ),"""
+_OF_USER = """,
+               count(*) OVER (PARTITION BY user_id ORDER BY claim_order, run_after, id) AS nth_of_user,
+               sum(COALESCE(quoted_credits, 0))
+                   OVER (PARTITION BY user_id ORDER BY claim_order, run_after, id) AS in_user"""
+_JOINED = """
+    LEFT JOIN busy ON busy.user_id = d.user_id"""
+_WITHIN = """
+      AND (d.user_id IS NULL
+           OR (${slots}::integer IS NULL OR d.nth_of_user + COALESCE(busy.in_flight, 0) <= ${slots})
+              AND (${credits}::numeric IS NULL OR d.in_user + COALESCE(busy.credits, 0) <= ${credits}))"""
 
 
 def size(free: int) -> int:
@@ -118,62 +139,97 @@ def size(free: int) -> int:
 
 
 @dataclass(frozen=True)
+class PerUser:
+    """What each user may have: videos in flight, at Runway or on their way there, and credits a day; None: any."""
+
+    in_flight: int | None
+    credits: Decimal | None
+
+
+UNLIMITED = PerUser(None, None)
+
+
+@dataclass(frozen=True)
 class Aim:
     """Which videos a claim chooses from. `probed`: those of this paused model; `video`: this one, or the first that
-    stands before it (of one at most).
+    stands before it (of one at most); `per_user`: those of users who have room, which goes with a room of credits.
     """
 
     probed: str | None = None
     video: UUID | None = None
+    per_user: PerUser | None = None
 
     def claiming(self, limit: int, *, within: bool = False) -> Choosing:
         """The claim of at most so many of these. `within`: it has a room of credits."""
-        return claiming(limit, probing=self.probed is not None, within=within, turn=self.video is not None)
+        aimed = {"probing": self.probed is not None, "turn": self.video is not None}
+        return claiming(limit, within=within, per_user=self.per_user is not None, **aimed)
 
     @property
     def arguments(self) -> tuple[object, ...]:
         """What that takes."""
-        return tuple(one for one in (self.probed, self.video) if one is not None)
+        aimed = tuple(one for one in (self.probed, self.video) if one is not None)
+        return aimed if self.per_user is None else (*aimed, self.per_user.in_flight, self.per_user.credits)
 
 
 ALL_DUE = Aim()
 
 
 @cache
-def claiming(limit: int, *, probing: bool = False, within: bool = False, turn: bool = False) -> Choosing:
+def claiming(
+    limit: int, *, probing: bool = False, within: bool = False, turn: bool = False, per_user: bool = False
+) -> Choosing:
     """The claim of at most so many, with the limit inside: as a parameter, it would be planned at each call.
 
-    Its parameters: the seconds of the call, the claim's id; `probing`: the model, or `turn`: the video; `within`: the
-    room for all, by model.
+    Its parameters: the seconds of the call, the claim's id; `probing`: the model, or `turn`: the video; `per_user`: the
+    slots, the credits of each; `within`: the room for all, by model.
     """
-    first = 4 if probing or turn else 3
     which = _PROBED_MODEL if probing else _OWN_MODEL if turn else _OPEN_MODELS
     parts = {
         "limit": int(limit),
         "blocked": BLOCKED,
-        "only": ONLY,
         "room": "1" if probing else "taxiway.room(l.model)",
         "ready": _READY.format(model="l.model"),
-        "ready_of_model": _READY.format(model="model.model"),
     }
-    if turn:
-        parts["only"] = f"{_IN_TURN.format(turns='1' if within else 'model.room', **parts)} {ONLY}"
 
     def aimed(place: int) -> dict[str, str]:
-        own = _OWN.format(video=place, ready=_READY.format(model="v.model")) if turn else ""
-        order = _PROBING_ORDER.format(model=place) if probing else _ORDER
-        return {"own": own, "open": which.format(model=place), "order": order}
+        """The parts with parameters of their own, which begin at this place."""
+        of_users = _places_of_users(place + (probing or turn))
+        has_room = _HAS_ROOM.format(**of_users) if per_user else ""
+        found = {
+            "own": _OWN.format(video=place, ready=_READY.format(model="v.model")) if turn else "",
+            "users": _USERS.format(**of_users) if per_user else "",
+            "open": which.format(model=place),
+            "order": _PROBING_ORDER.format(model=place) if probing else _ORDER,
+            "ready_of_model": _READY.format(model="model.model") + has_room,
+            "only": ONLY,
+        }
+        if turn:
+            found["only"] = f"{_IN_TURN.format(turns='1' if within else 'model.room', **parts, **found)} {ONLY}"
+        return found
 
     sql = _CLAIM.format(
         **parts,
         **aimed(3),
         submission_id=durably("o.id"),
-        affordable=_AFFORDABLE.format(for_all=first, by_model=first + 1) if within else "",
+        affordable=_affordable(3 + (probing or turn), per_user=per_user) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
         first_poll=FIRST_POLL_SECONDS,
     )
     return Choosing("claim", sql, _DUE.format(**parts, **aimed(1)) + " SELECT id, id FROM due", "v.id")
+
+
+def _places_of_users(place: int) -> dict[str, int]:
+    """Where the limits of each user stand among the parameters."""
+    return {"slots": place, "credits": place + 1}
+
+
+def _affordable(place: int, *, per_user: bool) -> str:
+    """The limits; their parameters begin at this place, with those of each user."""
+    if not per_user:
+        return _AFFORDABLE.format(for_all=place, by_model=place + 1, of_user="", joined="", within="")
+    within = _WITHIN.format(**_places_of_users(place))
+    return _AFFORDABLE.format(for_all=place + 2, by_model=place + 3, of_user=_OF_USER, joined=_JOINED, within=within)
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,14 @@ class Configured:
 _NAMED = "jsonb_to_recordset({given}::jsonb) AS c(kind text, url text, events text[])"
 
 # Whether what is named, in the order of `as_named`, differs from what is there. A laptop that listens is not named
-# anywhere: it goes when it has not been heard of for a while.
+# anywhere: it goes when it has not been heard of for a while. Every tick asks, and most name nothing.
 DIFFERS = """EXISTS (
-    SELECT FROM taxiway.endpoints WHERE kind = 'listen' AND listen_until <= taxiway.now()
-) OR (
+    SELECT FROM taxiway.endpoints
+    WHERE CASE WHEN kind = 'listen' THEN listen_until <= taxiway.now() ELSE removed_at IS NULL AND {given} = '[]' END
+) OR {given} <> '[]' AND {given}::jsonb <> (
     SELECT COALESCE(jsonb_agg(jsonb_build_object('kind', kind, 'url', url, 'events', events)
                               ORDER BY kind COLLATE "C", url COLLATE "C"), '[]')
-    FROM taxiway.endpoints WHERE kind <> 'listen' AND removed_at IS NULL
-) <> {given}::jsonb"""
+    FROM taxiway.endpoints WHERE kind <> 'listen' AND removed_at IS NULL)"""
 
 # Make them the same. One that is not named any more is kept; one that is named again begins as a new one.
 _CONFIGURE = f"""
@@ -52,7 +52,7 @@ ON CONFLICT (kind, url) DO UPDATE SET events = EXCLUDED.events, removed_at = NUL
     failures = CASE WHEN e.removed_at IS NULL THEN e.failures ELSE 0 END,
     failing_since = CASE WHEN e.removed_at IS NULL THEN e.failing_since END
 """
-_DIFFERS = f"SELECT {DIFFERS.format(given='$1')}"
+_DIFFERS = f"SELECT {DIFFERS.format(given='$1::text')}"
 
 
 # Endpoints that fail, or are disabled, and how much waits for each.
@@ -88,7 +88,8 @@ async def troubled(database: Database, failures: int) -> list[TroubledEndpoint]:
 
 def as_named(named: Sequence[Configured]) -> str:
     """What the settings name, as the argument of DIFFERS."""
-    return as_records(sorted(named, key=lambda one: (one.kind, one.url)))
+    in_order: list[Configured] = sorted(named, key=lambda one: (one.kind, one.url))
+    return as_records(in_order)
 
 
 async def configure(database: Database, named: Sequence[Configured]) -> None:

@@ -6,7 +6,7 @@ Where a user's words can stand, and what becomes of them:
   times, numbers, the model, and the name of the key that made it. A constraint keeps it so.
 * `search`: the row is deleted.
 * `submissions`: `error`, which may quote the prompt, becomes ERASED_WORDS: that a task ended without a file is a fact
-  of the ledger. `unsaved`, an answer that waits for its video, is waited for.
+  of the ledger. `user_id` becomes NULL. `unsaved`, an answer that waits for its video, is waited for.
 * `deliveries`: what was noted of the video, and what receivers answered, goes; so does an address that came with it.
   What is still due is not sent any more; the end of its group is reported with those that are left.
 * `rows`: `error`, the words of an app's trigger, becomes NULL. The app's own row is not touched.
@@ -95,8 +95,8 @@ WITH quiet AS MATERIALIZED (
 ), found AS (
     DELETE FROM taxiway.search WHERE video_id = ANY(ARRAY(SELECT id FROM free))
 ), ledger AS (
-    UPDATE taxiway.submissions SET error = '{ERASED_WORDS}'
-    WHERE video_id = ANY(ARRAY(SELECT id FROM free)) AND error IS NOT NULL
+    UPDATE taxiway.submissions SET user_id = NULL, error = CASE WHEN error IS NOT NULL THEN '{ERASED_WORDS}' END
+    WHERE video_id = ANY(ARRAY(SELECT id FROM free)) AND num_nonnulls(error, user_id) > 0
 ), row AS (
     UPDATE taxiway.rows r SET mirrored_version = f.version, due_at = NULL, tries = 0, sqlstate = NULL, error = NULL,
         refused_at = NULL

@@ -23,6 +23,7 @@ FITTING: dict[str, frozenset[str] | None] = {
     "model": None,
     "ratio": None,
     "duration": NUMBERS | TEXTS,
+    "max_credits": NUMBERS | TEXTS,
     "input": frozenset({"json", "jsonb"}) | TEXTS,
     "created_at": MOMENTS,
     "status": TEXTS,  # or an enum

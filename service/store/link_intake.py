@@ -125,14 +125,15 @@ WITH given AS MATERIALIZED (
            CASE WHEN g.refusal IS NOT NULL THEN $3 END, g.refusal,
            CASE WHEN g.refusal IS NOT NULL THEN taxiway.now() END
     FROM given g JOIN entered e ON e.video_id = g.video_id
-    RETURNING id, created_at, model, input, prompt, metadata, quoted_credits, error_code, error_message
+    RETURNING id, created_at, model, user_id, input, prompt, metadata, quoted_credits, error_code, error_message
 ), noted AS (
     INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
     SELECT v.id, CASE WHEN v.error_code IS NULL THEN 'enqueued' ELSE 'failed' END, 'linked table', v.error_code,
            v.quoted_credits FROM v
 ), found AS (
-    INSERT INTO taxiway.search (video_id, created_at, model, words)
-    SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")} FROM v
+    INSERT INTO taxiway.search (video_id, created_at, model, user_id, words)
+    SELECT v.id, v.created_at, v.model, v.user_id, {WORDS.format(prompt="COALESCE(v.input ->> 'promptText', v.prompt)")}
+    FROM v
     ON CONFLICT (video_id) DO NOTHING
 )
 SELECT id, error_message AS refusal FROM v

@@ -31,10 +31,10 @@ WITH given AS MATERIALIZED (
     SELECT g.*, LEAST(g.since, taxiway.now() - interval '1 second') AS sent_at
     FROM given g JOIN entered e ON e.video_id = g.video_id
 ), entry AS (
-    INSERT INTO taxiway.submissions (video_id, opened_at, call_deadline, deadline, model, quoted_credits, closed_at,
-                                     outcome, error)
+    INSERT INTO taxiway.submissions (video_id, opened_at, call_deadline, deadline, model, user_id, quoted_credits,
+                                     closed_at, outcome, error)
     SELECT video_id, sent_at, sent_at + interval '60 seconds', sent_at + interval '90 seconds',
-           COALESCE(model, 'unknown'), quoted_credits, taxiway.now(), 'unknown', $4 FROM taken
+           COALESCE(model, 'unknown'), user_id, quoted_credits, taxiway.now(), 'unknown', $4 FROM taken
 ), v AS (
     INSERT INTO taxiway.videos (id, user_id, prompt, created_at, model, origin, link_id, operation, quoted_credits,
                                 input, status, error_code, error_message, submitted_at, finished_at)

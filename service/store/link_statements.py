@@ -142,7 +142,7 @@ def nothing(table: LinkedTable) -> str:
 
 def read(table: LinkedTable) -> str:
     """The mapped columns of rows that still say queued, by their keys ($1: JSON of texts), each as text."""
-    keys = ("prompt", "image", "model", "ratio", "duration", "user_id", "input")
+    keys = ("prompt", "image", "model", "ratio", "duration", "max_credits", "user_id", "input")
     columns = ", ".join(f"{_text(table, key)} AS {key}" for key in keys)
     created = _moment(table, "created_at") if "created_at" in table.link.columns else "NULL::timestamptz"
     return f"""
@@ -367,7 +367,7 @@ def died(table: LinkedTable, *, count: bool = False) -> str | None:
     if condition is None:
         return None
     since = _moment(table, "updated_at" if "updated_at" in table.link.columns else "created_at")
-    keys = ("prompt", "image", "model", "ratio", "duration", "user_id", "input")
+    keys = ("prompt", "image", "model", "ratio", "duration", "max_credits", "user_id", "input")
     columns = "" if count else ", " + ", ".join(f"{_text(table, key)} AS {key}" for key in keys)
     created = _moment(table, "created_at") if "created_at" in table.link.columns else since
     rows = f"""

@@ -45,7 +45,7 @@ async def page(database: Database, wanted: Wanted, *, before: Position | None, l
     is_rare = not ids and await _is_rare(database, wanted)
 
     def asked() -> _Asked:
-        return _Asked(wanted, before, by_model=is_rare)
+        return _Asked(wanted, before, by_search=is_rare)
 
     if ids:
         one = asked()
@@ -66,7 +66,9 @@ _COUNT_MODEL = "SELECT count(*) FROM (SELECT FROM taxiway.search WHERE model = $
 
 
 async def _is_rare(database: Database, wanted: Wanted) -> bool:
-    """Whether the index by model is the better way."""
+    """Whether the index by user, or by model, is the better way."""
+    if wanted.user_id is not None:
+        return True
     if wanted.model is None or wanted.error_code is not None:
         return False
     if wanted.statuses is None:
@@ -90,9 +92,10 @@ class _Asked:
     LATERAL with OFFSET 0 looks one row up at a time, where a planner without good statistics would read a whole table.
     """
 
-    def __init__(self, wanted: Wanted, before: Position | None, *, by_model: bool) -> None:
+    def __init__(self, wanted: Wanted, before: Position | None, *, by_search: bool) -> None:
         self.arguments = Arguments()
-        self._states, self._model, self._by_model = wanted.states, wanted.model, by_model
+        self._states, self._by_search = wanted.states, by_search
+        self._indexed = ("model", wanted.model) if wanted.user_id is None else ("user_id", wanted.user_id)
         self._filters = search.conditions(wanted, self.arguments)
         self.is_filtered = bool(self._filters) or wanted.statuses is not None
         self._older = "true"
@@ -105,7 +108,7 @@ class _Asked:
 
     def walk(self, limit: int) -> str:
         """The newest of what passes the filters."""
-        return self._walk_model(limit) if self._by_model else self.walk_states(limit)
+        return self._walk_search(limit) if self._by_search else self.walk_states(limit)
 
     def walk_states(self, limit: int, *more: str) -> str:
         """By status: each of its walks stops when the page is full."""
@@ -117,13 +120,14 @@ class _Asked:
         )
         return f"SELECT id, at FROM ({parts}) AS part ORDER BY at DESC, id DESC LIMIT {limit}"
 
-    def _walk_model(self, limit: int) -> str:
-        """By model: those of other statuses are passed over."""
+    def _walk_search(self, limit: int) -> str:
+        """By user or by model: those of other statuses are passed over."""
         where = " AND ".join([*self._filters, search.in_states(self._states)])
-        model = self.arguments.bind(self._model)
+        column, value = self._indexed
+        given = self.arguments.bind(value)
         return f"""SELECT s.video_id AS id, s.created_at AS at FROM taxiway.search s CROSS JOIN LATERAL (
                        SELECT FROM taxiway.videos v WHERE v.id = s.video_id AND {where} OFFSET 0) AS v
-                   WHERE s.model = {model} AND {self._older_than("s.created_at", "s.video_id")}
+                   WHERE s.{column} = {given} AND {self._older_than("s.created_at", "s.video_id")}
                    ORDER BY s.created_at DESC, s.video_id DESC LIMIT {limit}"""
 
     def walk_for(self, text: str, limit: int) -> str:

@@ -90,6 +90,9 @@ async def _where(database: Database, wanted: Wanted, event: Event) -> tuple[str,
     arguments = Arguments()
     states = [name for name in wanted.states if name in sources(event)]
     found = [search.in_states(states), *search.conditions(wanted, arguments)]
+    if wanted.user_id is not None:  # found by its index
+        user = arguments.bind(wanted.user_id)
+        found.append(f"v.id = ANY(ARRAY(SELECT s.video_id FROM taxiway.search s WHERE s.user_id = {user}))")
     text = (wanted.q or "").strip()
     if text and (ids := await search.named(database, text)):
         found.append(search.among(ids, arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from service.store.database import Database
 from service.store.endpoints import DIFFERS, Configured, as_named
@@ -12,9 +13,9 @@ from service.store.retention import DUE, KEEP_DAYS
 
 # What each step begins with, as the question whether there is any of it. What is open in the ledger is compared with
 # what its videos say.
-_PENDING_WORK = f"""
+_PENDING_WORK = """
 SELECT
-    EXISTS (SELECT FROM taxiway.videos v WHERE {FOR_INTAKE})
+    EXISTS (SELECT FROM taxiway.videos v WHERE {for_intake})
     OR EXISTS (SELECT FROM taxiway.videos
                WHERE status = 'queued' AND expires_at <= taxiway.now() AND finished_at IS NULL) AS intake,
     EXISTS (SELECT FROM taxiway.links WHERE state <> 'closed') AS links,
@@ -27,7 +28,7 @@ SELECT
           AND (v.status IS DISTINCT FROM 'processing' OR v.runway_video_id IS DISTINCT FROM s.task_id))
     OR EXISTS (
         SELECT FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
-        WHERE {UNCONSENTED} AND s.cancel_due IS NULL AND v.status = 'queued') AS rescue,
+        WHERE {unconsented} AND s.cancel_due IS NULL AND v.status = 'queued') AS rescue,
     EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= taxiway.now())
     OR EXISTS (SELECT FROM taxiway.videos WHERE erase_requested_at IS NOT NULL) AS cancel,
     EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= taxiway.now()) AS probe,
@@ -36,12 +37,27 @@ SELECT
               AND COALESCE(poll_after, '-infinity') <= taxiway.now()) AS poll,
     EXISTS (SELECT FROM taxiway.submissions WHERE look_due <= taxiway.now()) AS look,
     EXISTS (SELECT FROM taxiway.deliveries WHERE state = 'due' AND due_at <= taxiway.now()) AS deliver,
-    {DIFFERS.format(given="$2")} AS endpoints,
-    EXISTS (SELECT FROM taxiway.ticks WHERE started_at < taxiway.now() - interval '{KEEP_DAYS} days')
-    OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < taxiway.now() - interval '{KEEP_DAYS} days')
-    OR (SELECT created_at FROM taxiway.deliveries ORDER BY id LIMIT 1) < taxiway.now() - interval '{KEEP_DAYS} days'
-    OR {DUE.format(retention="$1::float8")} AS prune
+    {differs} AS endpoints,
+    EXISTS (SELECT FROM taxiway.ticks WHERE started_at < taxiway.now() - interval '{days} days')
+    OR EXISTS (SELECT FROM taxiway.inbox WHERE received_at < taxiway.now() - interval '{days} days')
+    OR (SELECT created_at FROM taxiway.deliveries ORDER BY id LIMIT 1) < taxiway.now() - interval '{days} days'
+    OR {due} AS prune
 """
+
+
+@cache
+def _pending_work(removes: bool, named: bool) -> str:
+    """The statement; `removes`: videos are removed in time; `named`: endpoints are, as its parameter.
+
+    Without a parameter, which is the rule, PostgreSQL plans it once, and not for each of the first ticks.
+    """
+    return _PENDING_WORK.format(
+        for_intake=FOR_INTAKE,
+        unconsented=UNCONSENTED,
+        differs=DIFFERS.format(given="$1::text" if named else "'[]'"),
+        days=KEEP_DAYS,
+        due=DUE.format(removes=str(removes).lower()),
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,7 @@ async def pending_work(
     """What there is to do now. `video_retention`: seconds after which videos that ended are removed, if ever;
     `named`: the endpoints that the settings name.
     """
-    row = await database.fetchrow(_PENDING_WORK, video_retention, as_named(named))
+    values = [as_named(named)] if named else []
+    row = await database.fetchrow(_pending_work(video_retention is not None, bool(named)), *values)
     assert row is not None  # noqa: S101  # a SELECT without FROM has one row
     return PendingWork(**row)

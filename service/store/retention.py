@@ -73,10 +73,10 @@ async def prune(database: Database, limit: int, parking: Parking = RAISE) -> int
     return ticks + await batches.execute(database, _PRUNE_INBOX, KEEP_DAYS, limit, parking=parking)
 
 
-# Whether any of what rests now and then is due, as a condition; videos are removed only if {retention} is not NULL.
+# Whether any of what rests now and then is due, as a condition; videos only where {removes} says so.
 DUE = """EXISTS (SELECT FROM taxiway.maintenance WHERE due_at <= taxiway.now()
                 AND (name IN ('ledger_walk', 'search_walk', 'event_walk', 'input_walk')
-                     OR name = 'removal' AND {retention} IS NOT NULL))"""
+                     OR name = 'removal' AND {removes}))"""
 
 
 @dataclass(frozen=True)

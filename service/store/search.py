@@ -38,6 +38,7 @@ class Wanted:
     ids: Sequence[UUID] | None = None
     created_by: str | None = None
     group: UUID | None = None
+    user_id: str | None = None
 
     @property
     def states(self) -> list[str]:
@@ -126,6 +127,8 @@ def conditions(wanted: Wanted, arguments: Arguments) -> list[str]:
     if wanted.group is not None:
         group = arguments.bind(wanted.group)
         found.append(f"v.id = ANY(ARRAY(SELECT g.id FROM taxiway.videos g WHERE g.group_id = {group}))")
+    if wanted.user_id is not None:
+        found.append(f"v.user_id = {arguments.bind(wanted.user_id)}")
     if wanted.created_by is not None:
         found.append(f"v.created_by = {arguments.bind(wanted.created_by)}")
     return found

@@ -23,14 +23,27 @@ async def take_turn(tx: Connection) -> None:
     await tx.execute(_TURN)
 
 
-# Until the cost is known, the higher of our price and Runway's estimate: neither alone is a bound.
-_TODAY = """
-SELECT model, sum(COALESCE(cost_credits, GREATEST(quoted_credits, estimated_credits), 0)) AS credits
-FROM taxiway.submissions
-WHERE opened_at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-  AND (outcome IS NULL OR outcome IN ('accepted', 'unknown'))
-GROUP BY model
-"""
+# What a submission `s` costs. Until that is known, the higher of our price and Runway's estimate: neither alone is a
+# bound. It counts unless it came to nothing.
+CREDITS = "COALESCE(s.cost_credits, GREATEST(s.quoted_credits, s.estimated_credits), 0)"
+COUNTS = "(s.outcome IS NULL OR s.outcome IN ('accepted', 'unknown'))"
+# That it counts, and was permitted today.
+TODAY = f"""s.opened_at >= date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+  AND {COUNTS}"""
+
+# What each user has in flight, at Runway or on the way there, and what today costs of his: for limits on either, of
+# which one that is NULL costs nothing. Who is not in it has neither.
+BUSY = f"""busy AS MATERIALIZED (
+    SELECT user_id, sum(n) AS in_flight, sum(credits) AS credits FROM (
+        SELECT v.user_id, 1 AS n, 0 AS credits FROM taxiway.videos v
+        WHERE ${{slots}}::integer IS NOT NULL AND v.status = 'processing' AND v.user_id IS NOT NULL
+        UNION ALL
+        SELECT s.user_id, 0, {CREDITS} FROM taxiway.submissions s
+        WHERE ${{credits}}::numeric IS NOT NULL AND s.user_id IS NOT NULL AND {TODAY}
+    ) AS one GROUP BY user_id
+)"""
+
+_TODAY = f"SELECT s.model, sum({CREDITS}) AS credits FROM taxiway.submissions s WHERE {TODAY} GROUP BY s.model"
 
 
 async def today(database: Queries) -> dict[str, Decimal]:
@@ -38,11 +51,12 @@ async def today(database: Queries) -> dict[str, Decimal]:
     return {row["model"]: row["credits"] for row in await database.fetch(_TODAY)}
 
 
+# Seconds until the day ends.
+_DAY_ENDS = """extract(epoch FROM date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') + interval '1 day'
+                          - taxiway.now() AT TIME ZONE 'UTC')::float8"""
 # The price of what each open model would send next.
 _NEXT = f"""
-SELECT l.model, d.quoted_credits,
-       extract(epoch FROM date_trunc('day', taxiway.now() AT TIME ZONE 'UTC') + interval '1 day'
-                          - taxiway.now() AT TIME ZONE 'UTC')::float8 AS day_ends_in_seconds
+SELECT l.model, d.quoted_credits, {_DAY_ENDS} AS day_ends_in_seconds
 FROM taxiway.models l CROSS JOIN LATERAL (
     SELECT COALESCE(v.quoted_credits, 0) AS quoted_credits FROM taxiway.videos v
     WHERE {READY} AND v.model = l.model

@@ -88,12 +88,12 @@ WITH mapped AS (
         expires_at = taxiway.now() + make_interval(secs => $3),
         retries = 0, task_retries = 0, updated_at = taxiway.now()
     FROM mapped m WHERE m.id = v.id AND v.id = ANY(ARRAY(SELECT id FROM held))
-    RETURNING v.id, v.created_at, v.model, v.input, v.metadata, v.prompt, v.quoted_credits, m.refusal
+    RETURNING v.id, v.created_at, v.model, v.user_id, v.input, v.metadata, v.prompt, v.quoted_credits, m.refusal
 ), found AS (
-    INSERT INTO taxiway.search (video_id, created_at, model, words)
-    SELECT v.id, v.created_at, v.model, {_WORDS} FROM v
-    ON CONFLICT (video_id)
-    DO UPDATE SET created_at = excluded.created_at, model = excluded.model, words = excluded.words
+    INSERT INTO taxiway.search (video_id, created_at, model, user_id, words)
+    SELECT v.id, v.created_at, v.model, v.user_id, {_WORDS} FROM v
+    ON CONFLICT (video_id) DO UPDATE
+    SET created_at = excluded.created_at, model = excluded.model, user_id = excluded.user_id, words = excluded.words
 ), noted AS (
     INSERT INTO taxiway.events (video_id, kind, actor, code, credits)
     SELECT v.id, CASE WHEN v.refusal IS NULL THEN 'enqueued' ELSE 'failed' END, 'intake',

@@ -22,6 +22,17 @@ class Span(StrEnum):
 # Seconds of one bucket, and how many there are.
 BUCKETS = {Span.HOUR: (60, 60), Span.DAY: (900, 96), Span.WEEK: (3600, 168)}
 
+# Of what ended: how much, and how long it had taken.
+_ENDED = """count(*) FILTER (WHERE status = 'completed') AS completed,
+           count(*) FILTER (WHERE status = 'failed') AS failed,
+           percentile_cont('{0.5,0.95}'::float8[])
+               WITHIN GROUP (ORDER BY date_part('epoch', submitted_at - created_at)) AS submit,
+           percentile_cont('{0.5,0.95}'::float8[])
+               WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
+               FILTER (WHERE status = 'completed') AS done"""
+_TIMES = """ended.submit[1] AS submit_p50, ended.submit[2] AS submit_p95,
+       ended.done[1] AS done_p50, ended.done[2] AS done_p95"""
+
 # What entered in each bucket, and what ended in it: counts, and of what ended in it how long it had taken. Bucket by
 # bucket, from indexes alone: nothing is sorted but the rows of one bucket, in memory. What is processing is little, and
 # is read once. Buckets begin at multiples of their length, so that they are the same for all who ask.
@@ -34,26 +45,37 @@ WITH bucket AS (
 )
 SELECT b.at, entered.enqueued + (
            SELECT count(*) FROM under_way u WHERE u.created_at >= b.at AND u.created_at < b.ends_at) AS enqueued,
-       ended.completed, ended.failed,
-       ended.submit[1] AS submit_p50, ended.submit[2] AS submit_p95,
-       ended.done[1] AS done_p50, ended.done[2] AS done_p95
+       ended.completed, ended.failed, {times}
 FROM bucket b
 CROSS JOIN LATERAL (
     SELECT count(*) AS enqueued FROM taxiway.videos v
     WHERE {states} AND v.created_at >= b.at AND v.created_at < b.ends_at
 ) AS entered
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE status = 'completed') AS completed,
-           count(*) FILTER (WHERE status = 'failed') AS failed,
-           percentile_cont('{0.5,0.95}'::float8[])
-               WITHIN GROUP (ORDER BY date_part('epoch', submitted_at - created_at)) AS submit,
-           percentile_cont('{0.5,0.95}'::float8[])
-               WITHIN GROUP (ORDER BY date_part('epoch', finished_at - created_at))
-               FILTER (WHERE status = 'completed') AS done
-    FROM taxiway.videos WHERE finished_at >= b.at AND finished_at < b.ends_at
+    SELECT {ended} FROM taxiway.videos WHERE finished_at >= b.at AND finished_at < b.ends_at
 ) AS ended
 ORDER BY b.at
 """.replace("{states}", in_states([status.value for status in Status if status is not Status.PROCESSING]))
+_SERIES = _SERIES.replace("{ended}", _ENDED).replace("{times}", _TIMES)
+
+# The same for one user: all that is his is read once, by the index of what is searched.
+_SERIES_OF_USER = """
+WITH bucket AS (
+    SELECT number - n AS number, to_timestamp((number - n) * $1::float8) AS at
+    FROM floor(date_part('epoch', taxiway.now()) / $1::float8) AS number, generate_series($2::int - 1, 0, -1) AS n
+), own AS MATERIALIZED (
+    SELECT v.status, v.created_at, v.submitted_at, v.finished_at
+    FROM taxiway.search s JOIN taxiway.videos v ON v.id = s.video_id WHERE s.user_id = $3
+), entered AS (
+    SELECT floor(date_part('epoch', created_at) / $1::float8) AS number, count(*) AS n FROM own GROUP BY 1
+), ended AS (
+    SELECT floor(date_part('epoch', finished_at) / $1::float8) AS number, {ended} FROM own GROUP BY 1
+)
+SELECT b.at, COALESCE(entered.n, 0) AS enqueued, COALESCE(ended.completed, 0) AS completed,
+       COALESCE(ended.failed, 0) AS failed, {times}
+FROM bucket b LEFT JOIN entered ON entered.number = b.number LEFT JOIN ended ON ended.number = b.number
+ORDER BY b.at
+""".replace("{ended}", _ENDED).replace("{times}", _TIMES)
 
 
 @dataclass(frozen=True)
@@ -74,10 +96,14 @@ class Bucket:
     done_p95: float | None
 
 
-async def series(database: Database, window: str) -> list[Bucket]:
-    """The last 'hour', 'day' or 'week', oldest bucket first; the last one is still filling."""
+async def series(database: Database, window: str, user_id: str | None = None) -> list[Bucket]:
+    """The last 'hour', 'day' or 'week', oldest bucket first; the last one is still filling. `user_id`: of his alone."""
     seconds, count = BUCKETS[Span(window)]
-    return [Bucket(**row) for row in await database.fetch(_SERIES, seconds, count)]
+    if user_id is None:
+        rows = await database.fetch(_SERIES, seconds, count)
+    else:
+        rows = await database.fetch(_SERIES_OF_USER, seconds, count, user_id)
+    return [Bucket(**row) for row in rows]
 
 
 # Tasks at Runway, and creates on their way there.
@@ -90,9 +116,20 @@ SELECT COALESCE(one.model, 'unknown') AS model, count(*) AS n FROM (
 """
 
 
-async def in_flight(database: Database) -> dict[str, int]:
-    """How many are with Runway, or on their way there, by model."""
-    return {row["model"]: row["n"] for row in await database.fetch(IN_FLIGHT)}
+# The same of one user.
+_IN_FLIGHT_OF_USER = """
+SELECT COALESCE(v.model, 'unknown') AS model, count(*) AS n FROM taxiway.videos v
+WHERE v.status = 'processing' AND v.user_id = $1 GROUP BY 1
+"""
+
+
+async def in_flight(database: Database, user_id: str | None = None) -> dict[str, int]:
+    """How many are with Runway, or on their way there, by model. `user_id`: of his alone."""
+    if user_id is None:
+        rows = await database.fetch(IN_FLIGHT)
+    else:
+        rows = await database.fetch(_IN_FLIGHT_OF_USER, user_id)
+    return {row["model"]: row["n"] for row in rows}
 
 
 # What ended in the last hour, and how long it had taken.

@@ -68,8 +68,8 @@ v AS (
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING {COLUMNS}
 ), found AS (
-    INSERT INTO taxiway.search (video_id, created_at, model, words)
-    SELECT v.id, v.created_at, v.model, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
+    INSERT INTO taxiway.search (video_id, created_at, model, user_id, words)
+    SELECT v.id, v.created_at, v.model, $12, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
 ), noted AS (
     INSERT INTO taxiway.events (video_id, kind, actor, credits) SELECT v.id, 'enqueued', $17, v.quoted_credits FROM v
 )

@@ -1,4 +1,4 @@
-"""What is known of videos that wait: their places in the queue, their models, and the last tick."""
+"""What is known of videos that wait: their places in the queue, their models, their users, and the last tick."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from uuid import UUID
 
 import asyncpg
 
-from service.store.claim import BLOCKED
+from service.store.claim import BLOCKED, PerUser
 from service.store.database import Database
 from service.store.predicates import READY
+from service.store.spending import BUSY
 
 MOST_AHEAD = 10_000  # videos of a model that are walked to find places in its queue: some milliseconds
+MOST_ENDED = 500  # videos of the last hour that a pace is taken from
 MOST_MODELS = 8  # whose queues are walked at once: the more may be walked, the sooner PostgreSQL compiles the statement
 
 # One row for each video, whatever the number of them. A place is found by walking the index videos_ready from its
 # beginning to the last video of the model that is asked for: what is due before it is ahead of it. The rest is facts
-# about the model, and about all: asked for once.
+# about the model, the user, and about all: asked for once. The pace of a model is that of its last hour.
 _FACTS = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
-        SELECT v.id, v.model, v.claim_order, v.run_after,
+        SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after,
                {READY} AND v.run_after <= taxiway.now() AS is_due,
                v.status = 'queued' AND {BLOCKED} AS is_blocked
         FROM taxiway.videos v WHERE v.id = given.id::uuid OFFSET 0
@@ -47,34 +49,56 @@ WITH asked AS MATERIALIZED (
 ), tick AS MATERIALIZED (
     SELECT extract(epoch FROM taxiway.now() - max(started_at))::float8 AS age,
            extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY gap))::float8 AS rhythm FROM ticks
-), busy AS MATERIALIZED (
+), sending AS MATERIALIZED (
     SELECT s.model, count(*) AS n FROM taxiway.submissions s WHERE s.outcome IS NULL GROUP BY 1
-)
+), running AS MATERIALIZED (
+    SELECT v.model, count(*) AS n FROM taxiway.videos v WHERE v.status = 'processing' GROUP BY 1
+), pace AS MATERIALIZED (
+    SELECT model, percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - submitted_at))::float8
+               AS seconds,
+           extract(epoch FROM max(submitted_at) - min(submitted_at))::float8 / NULLIF(count(*) - 1, 0) AS gap
+    FROM (SELECT v.model, v.submitted_at, v.finished_at FROM taxiway.videos v
+          WHERE v.finished_at > taxiway.now() - interval '1 hour' AND v.status = 'completed'
+          ORDER BY v.finished_at DESC LIMIT {MOST_ENDED}) AS ended GROUP BY model
+), {BUSY.format(slots=2, credits=3)}
 SELECT a.id, a.is_due, a.is_blocked, taxiway.now() AS at,
        CASE WHEN a.is_due THEN COALESCE(p.ahead, {MOST_AHEAD}) END AS ahead,
        tick.age AS tick_age, tick.rhythm AS tick_rhythm,
        l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until,
        every.reason AS all_reason, every.detail AS all_detail,
        NULLIF(every.paused_until, 'infinity') AS all_paused_until,
-       taxiway.allowed(l) AS allowed, COALESCE(busy.n, 0) AS busy,
+       taxiway.allowed(l) AS allowed, COALESCE(sending.n, 0) AS busy, COALESCE(running.n, 0) AS running,
+       pace.seconds, pace.gap, COALESCE(busy.in_flight, 0) AS user_in_flight,
+       a.user_id IS NOT NULL AND COALESCE(busy.in_flight >= $2::integer, false) AS user_has_no_slot,
+       a.user_id IS NOT NULL
+           AND COALESCE(COALESCE(busy.credits, 0) + COALESCE(a.quoted_credits, 0) > $3::numeric, false)
+           AS user_has_no_credits,
+       date_trunc('day', taxiway.now(), 'UTC') + interval '1 day' AS day_ends_at,
        CASE WHEN jsonb_typeof(account.facts #> ARRAY['models', a.model, 'at_once']) = 'number'
             THEN (account.facts #>> ARRAY['models', a.model, 'at_once'])::numeric END AS at_once
 FROM asked a CROSS JOIN tick
 LEFT JOIN placed p ON p.id = a.id
 LEFT JOIN taxiway.models l ON l.model = a.model
 LEFT JOIN taxiway.models every ON every.model = 'all'
-LEFT JOIN busy ON busy.model = a.model
+LEFT JOIN sending ON sending.model = a.model
+LEFT JOIN running ON running.model = a.model
+LEFT JOIN pace ON pace.model = a.model
+LEFT JOIN busy ON busy.user_id = a.user_id
 LEFT JOIN taxiway.maintenance account ON account.name = 'account'
 """
 
 
-async def facts(database: Database, ids: Sequence[UUID]) -> list[asyncpg.Record]:
-    """For each of these videos that is there, in one statement:
+async def facts(database: Database, ids: Sequence[UUID], per_user: PerUser) -> list[asyncpg.Record]:
+    """For each of these videos that is there, in one statement; `per_user`: what each user may have.
 
     `is_due`: it could be claimed now; `ahead`: how many that are due are claimed before it, at most MOST_AHEAD;
     `is_blocked`: an earlier submission forbids another; `reason`, `detail`, `paused_until` of its model's pause, and
     `all_…` of all models' (None: it lasts until an operator ends it); `allowed` and `busy`: creates of its model that
     may be, and are, in flight; `at_once`: tasks that Runway works on at once, if known; `tick_age`, `tick_rhythm`:
     seconds since the last tick began (None: there was none) and usually between two; `at`: now.
+    `running`: videos of its model at Runway or on their way there; `seconds`, `gap`: what the last hour's of its model
+    took there, at the median, and the time between two of them, if there were any; `user_has_no_slot` (he has
+    `user_in_flight`) and `user_has_no_credits`, until `day_ends_at`: what its user lacks for it.
     """
-    return await database.fetch(_FACTS, json.dumps([str(one) for one in ids]))
+    given = json.dumps([str(one) for one in ids])
+    return await database.fetch(_FACTS, given, per_user.in_flight, per_user.credits)

@@ -54,30 +54,30 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body may have at most {limit} bytes; put large images behind an https URL")
 
 
-def parse(raw: bytes) -> dict[str, Any]:
+def parse(raw: bytes, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """A JSON object whose size is bounded. Raises Malformed with the place of the mistake."""
-    if len(raw) > MOST_VALUES and raw.count(b",") > MOST_VALUES + MOST_COMMAS_IN_TEXTS:
-        raise _too_many_values()
+    if len(raw) > most_values and raw.count(b",") > most_values + MOST_COMMAS_IN_TEXTS:
+        raise _too_many_values(most_values)
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as exc:
         raise Malformed(f"the body is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object")
-    _check(value)
+    _check(value, most_values)
     return value
 
 
-def _check(body: dict[str, Any]) -> None:
+def _check(body: dict[str, Any], most_values: int) -> None:
     """Level by level: how deep it is, how many values it has, and whether each number is finite (`1e400` is not)."""
     level: list[Any] = [body]
-    left = MOST_VALUES
+    left = most_values
     for _ in range(DEEPEST):
         below = []
         for one in level:
             left -= len(one)
             if left < 0:
-                raise _too_many_values()
+                raise _too_many_values(most_values)
             for inner in one.values() if type(one) is dict else one:
                 kind = type(inner)
                 if kind is dict or kind is list:
@@ -90,8 +90,8 @@ def _check(body: dict[str, Any]) -> None:
     raise Malformed(f"the body is nested too deeply: {DEEPEST} levels are allowed")
 
 
-def _too_many_values() -> Malformed:
-    return Malformed(f"the body has more than {MOST_VALUES} values")
+def _too_many_values(most: int) -> Malformed:
+    return Malformed(f"the body has more than {most} values")
 
 
 def validated(model: type[M], value: dict[str, Any]) -> M:

@@ -62,9 +62,9 @@ def build(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
     _, shapes = models_json_schema([(model, "validation") for model in _models(endpoints)], ref_template=_REF)
     definitions = shapes["$defs"]
     inputs = {
-        f"{name}.{model}": catalogue.json_schema(name, model)
-        for name in catalogue.operations()
-        for model in catalogue.models(name)
+        _component(operation, model): catalogue.json_schema(operation, model)
+        for operation in catalogue.operations()
+        for model in catalogue.models(operation)
     }
     definitions["VideoRequest"]["properties"]["input"] |= {
         "anyOf": [{"$ref": _REF.format(model=name)} for name in inputs]
@@ -87,6 +87,11 @@ def build(endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
 
 
 _REF = "#/components/schemas/{model}"
+
+
+def _component(operation: str, model: str) -> str:
+    """The name of a model's schema: `image_to_video.gen4_turbo`, `recipes.product_ad`."""
+    return (operation if model == operation else f"{operation}.{model}").replace("/", ".")
 
 
 def _models(endpoints: Iterable[Endpoint]) -> list[type[BaseModel]]:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from service.context import Context
 from service.operations import attaching, pausing, reading
-from service.operations.accounting import observe, spent
+from service.operations.accounting import observe, spent, usage
 from service.store import models, throughput, ticks
 from service.store.throughput import Span
 from service.web import bodies
@@ -25,6 +25,8 @@ from service.web.schemas_operations import (
     TickList,
     TickQuery,
     TickView,
+    UsageQuery,
+    UsageView,
 )
 from service.web.video_routes import video_id_of
 from service.web.views import view
@@ -81,9 +83,16 @@ async def list_ticks(ctx: Context, request: Request) -> Response:
 
 async def statistics(ctx: Context, request: Request) -> Response:
     """GET /stats"""
-    window = Span(query_of(request, StatsQuery).window)
-    buckets = await throughput.series(ctx.database, window)
-    return answer(Stats.of(window, buckets, await throughput.in_flight(ctx.database)))
+    asked = query_of(request, StatsQuery)
+    window = Span(asked.window)
+    buckets = await throughput.series(ctx.database, window, asked.user_id)
+    return answer(Stats.of(window, buckets, await throughput.in_flight(ctx.database, asked.user_id)))
+
+
+async def show_usage(ctx: Context, request: Request) -> Response:
+    """GET /usage"""
+    asked = query_of(request, UsageQuery)
+    return answer(UsageView.of(await usage(ctx, asked.days, asked.limit, asked.user_id, asked.model)))
 
 
 async def account(ctx: Context, _request: Request) -> Response:

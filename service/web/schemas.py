@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -24,9 +25,10 @@ from service.operations.groups import LARGEST_GROUP
 from service.operations.reading import VideoList
 from service.operations.reporting import CostReport
 from service.operations.video_view import Credits, Schema, State, VideoView
-from service.runway import lenient as lenient_fields
+from service.runway.catalogue import lenient as lenient_fields
 from service.store.search import Wanted
 
+MOST_CREDITS = 1_000_000  # of one video; what is meant is far less
 LARGEST_METADATA_BYTES = 16_000
 FIRST_YEAR, LAST_YEAR = 1970, 2199  # what is counted on from here must stay inside Python's calendar
 
@@ -69,6 +71,12 @@ class VideoRequest(Schema):
         max_length=2000,
         description="an address to which its end is reported; see `taxiway docs webhooks`",
     )
+    max_credits: StrictInt | StrictFloat | None = Field(
+        None,
+        gt=0,
+        le=MOST_CREDITS,
+        description="the most that each video may cost; required for a model whose price is not known, and its quote",
+    )
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")
     count: int = Field(1, ge=1, le=LARGEST_GROUP, strict=True, description="so many videos of this request: a group")
 
@@ -77,7 +85,8 @@ class VideoRequest(Schema):
         values = {name: getattr(self, name) for name in type(self).model_fields}
         lenient = {name: values.pop(name) for name in lenient_fields.NAMES}
         row = None if self.row is None else (self.row.link, self.row.id)
-        return VideoSpec(**(values | {"row": row, "lenient": lenient}))
+        most = None if self.max_credits is None else Decimal(str(self.max_credits))
+        return VideoSpec(**(values | {"row": row, "lenient": lenient, "max_credits": most}))
 
     @field_validator("run_after", "expires_at")
     @classmethod
@@ -119,12 +128,13 @@ class ListQuery(Schema):
     error_code: PlainText | None = Field(None, description="a reason")
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
     group: UUID | None = Field(None, description="of the videos of one request")
+    user_id: PlainText | None = Field(None, description="of the videos of one user")
     cursor: str | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=200, description="videos on a page")
 
     def wanted(self) -> Wanted:
         """The filters, for the store."""
-        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group)
+        return Wanted(self.status, self.model, self.error_code, self.q, group=self.group, user_id=self.user_id)
 
     def before(self) -> tuple[datetime, UUID] | None:
         """Where the page begins; None for the first one."""
@@ -144,6 +154,14 @@ class ListQuery(Schema):
             except ValueError:
                 raise ValueError("is not a cursor of this list: use `next` of the page before") from None
         return value
+
+
+class FileQuery(Schema):
+    """Which of a video's outputs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: int = Field(1, ge=1, le=1000, description="its number in `outputs`, counted from 1")
 
 
 def cursor_of(created_at: datetime, video_id: UUID) -> str:

@@ -61,6 +61,7 @@ class BulkFilter(Schema):
     error_code: PlainText | None = None
     q: PlainText | None = Field(None, description="an id, a Runway id, or else words of the prompt and the metadata")
     group: UUID | None = Field(None, description="of the videos of one request")
+    user_id: PlainText | None = Field(None, description="of the videos of one user")
     created_after: AwareDatetime | None = Field(None, description="at this time or later")
     created_before: AwareDatetime | None = None
     finished_before: AwareDatetime | None = Field(

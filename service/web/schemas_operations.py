@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -12,6 +12,7 @@ from service.operations.accounting import Spending
 from service.operations.video_view import Schema
 from service.runway.account import Account
 from service.store.throughput import BUCKETS, Bucket, Span
+from service.store.usage import Usage
 from service.web.schemas import PlainText
 
 LONGEST_PAUSE_SECONDS = 31 * 86_400.0
@@ -100,6 +101,7 @@ class StatsQuery(Schema):
     model_config = ConfigDict(extra="forbid")
 
     window: Literal["hour", "day", "week"] = Field("hour", description="by the minute, quarter of an hour, or hour")
+    user_id: PlainText | None = Field(None, description="of the videos of one user")
 
 
 class BucketView(Schema):
@@ -128,6 +130,45 @@ class Stats(Schema):
         """The public view of a series."""
         views = [BucketView(**asdict(bucket)) for bucket in buckets]
         return cls(window=window.value, bucket_seconds=BUCKETS[window][0], buckets=views, in_flight=in_flight)
+
+
+class UsageQuery(Schema):
+    """Whose cost, and of which days."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    days: int = Field(7, ge=1, le=92, description="days (UTC), today included")
+    user_id: PlainText | None = Field(None, description="of the videos of one user")
+    model: PlainText | None = Field(None, description="of one model of Runway's")
+    limit: int = Field(1_000, ge=1, le=10_000, description="rows, the newest day first")
+
+
+class UsageRow(Schema):
+    """What one day cost, of one model and one user."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    day: date
+    model: str
+    user_id: str | None = Field(description="null: of videos without a user, and of those that were erased")
+    submissions: int = Field(description="creates that were, or may have been, accepted")
+    paid: float = Field(description="credits, as Runway reports them; 1 credit is $0.01")
+    credits: float = Field(description="the most: with the bound of what is not known yet")
+
+
+class UsageView(Schema):
+    """What was spent, by day, model and user: the newest day first, and of each day what cost the most."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    rows: list[UsageRow]
+    total: float = Field(description="credits of all that match")
+    has_more: bool = Field(description="there are more rows than `limit`")
+
+    @classmethod
+    def of(cls, found: Usage) -> UsageView:
+        """The public view of it."""
+        return cls.model_validate(found)
 
 
 class ModelLimits(Schema):

@@ -18,7 +18,7 @@ from service.videos import Video
 from service.web import bodies, prefer
 from service.web.auth import CREATE, name_of, would_allow
 from service.web.endpoint import Parameter, stopping_of
-from service.web.schemas import GroupView, ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
+from service.web.schemas import FileQuery, GroupView, ListQuery, RetryRequest, SubmissionList, VideoPage, VideoRequest
 from service.web.schemas_bulk import ErasureView, EventList
 from service.web.views import view, views
 
@@ -120,15 +120,16 @@ async def _read(ctx: Context, request: Request) -> Video:
     if request.method == "HEAD":
         return await reading.find(ctx, video_id)
     if not would_allow(request, CREATE):
-        return await reading.read_with_files(ctx, video_id)
+        return await reading.read_with_outputs(ctx, video_id)
     deadline = following.request_deadline(ctx, ctx.monotonic(), stopping=stopping_of(request))
-    return await reading.read_with_files(ctx, video_id, deadline)
+    return await reading.read_with_outputs(ctx, video_id, deadline)
 
 
 async def file(ctx: Context, request: Request) -> Response:
     """GET /videos/{id}/file: redirects to a live URL, renewed from Runway when it has expired."""
-    url = await reading.file_url(ctx, video_id_of(request))
-    return RedirectResponse(url, status_code=302, headers={"Cache-Control": "no-store"})
+    query = bodies.validated(FileQuery, dict(request.query_params))
+    found = await reading.output(ctx, video_id_of(request), query.output)
+    return RedirectResponse(found.url, status_code=302, headers={"Cache-Control": "no-store"})
 
 
 async def retry(ctx: Context, request: Request) -> Response:

@@ -12,7 +12,7 @@ from service.videos import Video
 
 async def views(ctx: Context, videos: Sequence[Video]) -> list[VideoView]:
     """These videos, in their order. One statement finds out what all of them wait for."""
-    why = await waiting(ctx.database, videos)
+    why = await waiting(ctx, videos)
     return [VideoView.of(video, why.get(video.id)) for video in videos]
 
 

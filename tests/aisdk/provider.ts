@@ -20,7 +20,7 @@ type Video = {
   status: "queued" | "processing" | "completed" | "failed" | "cancelled";
   error: { code: string; message: string } | null;
   warnings: { type: string; feature: string; message: string }[];
-  files: { url: string; media_type: string }[];
+  outputs: { url: string; media_type: string }[];
 };
 
 /** A video model of the AI SDK whose videos Taxiway makes. Its address and key are read where they are used. */
@@ -69,11 +69,11 @@ export class TaxiwayVideoModel {
     return { operation: video.id, warnings: warnings(video), response };
   }
 
-  /** How it is; once it has ended, its files or the reason. */
+  /** How it is; once it has ended, its outputs or the reason. */
   async doStatus({ operation, ...options }: Status) {
     const { video, response } = await this.ask(`/videos/${operation}`, options);
     if (video.status === "completed") {
-      const videos = video.files.map((file) => ({ type: "url" as const, url: file.url, mediaType: file.media_type }));
+      const videos = video.outputs.map((output) => ({ type: "url" as const, url: output.url, mediaType: output.media_type }));
       return { status: "completed" as const, videos, warnings: [], response };
     }
     if (video.status === "failed" || video.status === "cancelled") {

@@ -19,7 +19,10 @@ from typer.testing import Result
 
 from service.context import Context
 from service.errors import DatabaseUnavailable
+from service.operations.outputs import Output
+from service.operations.reading import live_outputs
 from service.simulator.app import SimulatorOptions, create_simulator
+from service.videos import Video
 from tests.commands import command
 from tests.database import execute
 from tests.invoking import complaint, printed, taxiway, terminal
@@ -204,8 +207,8 @@ async def test_it_waits_until_the_file_is_on_disk(
 ) -> None:
     hurried(w)
     [done] = printed(await made(w, tmp_path / "boat.mp4"))
-    assert (done["status"], done["saved_as"]) == ("completed", str(tmp_path / "boat.mp4"))
-    assert (tmp_path / "boat.mp4").stat().st_size == done["bytes"] > 1000
+    assert (done["status"], [one["path"] for one in done["saved"]]) == ("completed", [str(tmp_path / "boat.mp4")])
+    assert (tmp_path / "boat.mp4").stat().st_size == done["saved"][0]["bytes"] > 1000
     with terminal(monkeypatch):
         seen = await made(w, tmp_path / "again.mp4")
     assert seen.exit_code == 0
@@ -224,6 +227,20 @@ async def test_a_video_that_fails_ends_with_1(
     assert result.exit_code == 1
     assert "is failed: SAFETY.INPUT.TEXT: " in result.stdout
     assert os.listdir(tmp_path) == []
+
+
+async def test_further_outputs_go_beside_the_first(
+    w: World, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def twice(ctx: Context, video: Video) -> list[Output]:
+        [first] = await live_outputs(ctx, video)
+        return [first, replace(first, name="x-2.wav")]
+
+    hurried(w)
+    monkeypatch.setattr("service.operations.reading.live_outputs", twice)
+    [done] = printed(await made(w, tmp_path / "boat.mp4"))
+    assert [one["path"] for one in done["saved"]] == [str(tmp_path / "boat.mp4"), str(tmp_path / "boat-2.wav")]
+    assert sorted(os.listdir(tmp_path)) == ["boat-2.wav", "boat.mp4"]
 
 
 class Unreachable(httpx.AsyncBaseTransport):
@@ -245,11 +262,11 @@ async def test_a_file_that_cannot_be_fetched_leaves_nothing(
     w: World, tmp_path: Path, hurried: Callable[[World], None], monkeypatch: pytest.MonkeyPatch, url: str,
     words: str,
 ) -> None:  # fmt: skip
-    async def elsewhere(*_: object) -> str:
-        return url
+    async def elsewhere(*_: object) -> list[Output]:
+        return [Output(url, "video/mp4", "x.mp4", None, None)]
 
     hurried(replace(w, ctx=replace(w.ctx, transport=lambda: Unreachable(w))))
-    monkeypatch.setattr("service.operations.reading.live_url", elsewhere)
+    monkeypatch.setattr("service.operations.reading.live_outputs", elsewhere)
     result = await made(w, tmp_path / "boat.mp4")
     assert result.exit_code == 1
     assert words in result.stderr

@@ -120,7 +120,7 @@ class TestReasons:
         await ticked(w)
         ids = await w.enqueue_many(4)
         await in_flight(w, 1)
-        found = await waiting(w.ctx.database, [await video_rows.get(w.ctx.database, one) for one in ids])
+        found = await waiting(w.ctx, [await video_rows.get(w.ctx.database, one) for one in ids])
         assert [found[one].reason for one in ids] == [Reason.NEXT_TICK, *[Reason.SLOTS] * 3]
         assert [found[one].ahead for one in ids] == [0, 1, 2, 3]
         assert found[ids[3]].detail == "1 of 2 gen4_turbo slots are busy, 3 videos ahead."
@@ -207,7 +207,7 @@ class TestReasons:
         assert await why(w, video_id) is None
         found = await w.api.get("/videos")
         assert found.json()["videos"][0]["waiting"] is None
-        assert await waiting(w.ctx.database, []) == {}
+        assert await waiting(w.ctx, []) == {}
 
 
 def test_the_documentation_has_every_reason() -> None:
@@ -232,9 +232,9 @@ class TestCost:
             return await fetch(sql, *arguments)
 
         monkeypatch.setattr(w.ctx.database, "fetch", counted)
-        assert len(await waiting(w.ctx.database, those)) == 5
+        assert len(await waiting(w.ctx, those)) == 5
         assert len(statements) == 1
-        assert await waiting(w.ctx.database, [replace(one, status=Status.FAILED) for one in those]) == {}
+        assert await waiting(w.ctx, [replace(one, status=Status.FAILED) for one in those]) == {}
         assert len(statements) == 1
 
     async def test_ahead_is_counted_up_to_a_bound(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ class TestCost:
         await ticked(w)
         ids = await w.enqueue_many(6)
         those: list[Video] = [await video_rows.get(w.ctx.database, one) for one in ids]
-        found = await waiting(w.ctx.database, those)
+        found = await waiting(w.ctx, those)
         assert [found[one].ahead for one in ids] == [0, 1, 2, 3, 3, 3]
         assert found[ids[5]].detail == "0 of 2 gen4_turbo slots are busy, 3 or more videos ahead."
 

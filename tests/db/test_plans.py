@@ -210,7 +210,7 @@ async def test_why_videos_wait_is_found_by_the_queues_own_index(ctx: Context) ->
     """For a whole list, at the end of a long queue; and PostgreSQL compiles nothing for it."""
     page = await listing.page(ctx.database, Wanted(["queued"]), before=None, limit=200)
     explaining(ctx).plans.clear()
-    found = await waiting(ctx.database, page.videos)
+    found = await waiting(ctx, page.videos)
     assert len(found) == 200
     assert max(one.ahead or 0 for one in found.values()) > 1_000
     explaining(ctx).check("videos_ready", "videos_pkey", "submissions_one_open")

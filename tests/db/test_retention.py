@@ -54,7 +54,7 @@ async def walked(w: World, limit: int = 10) -> int:
         done += await retention.walk(w.ctx.database, limit)
         done += await retention.forget_events(w.ctx.database, A_YEAR_SECONDS, limit)
         await blanking.blank(w.ctx.database, None, limit)
-        if not await w.ctx.database.fetchval("SELECT " + retention.DUE.format(retention="NULL")):
+        if not await w.ctx.database.fetchval("SELECT " + retention.DUE.format(removes="false")):
             return done
     raise AssertionError("the walks do not come to an end")
 

@@ -190,7 +190,7 @@ async def test_s3_there_is_a_reserve_for_cron_and_health() -> None:
         kind = kinds.of(path)
         is_reserved = path.startswith(("/process", "/poll", "/health"))
         assert (kind in (request_limits.CRON, request_limits.HEALTH)) == is_reserved, path
-        is_streaming = path.startswith("/ui/") and path.endswith(("/events", "/media", "/image"))
+        is_streaming = path.startswith("/ui/") and path.endswith(("/events", "/media", "/image", "/thumbnail"))
         assert (kind == request_limits.STREAM) == is_streaming, path
 
 
@@ -368,7 +368,7 @@ async def test_images_are_fetched_a_few_at_a_time_and_not_for_long(
     monkeypatch.setattr(media, "IMAGE_SECONDS", 0.1)
     now = [0, 0]
 
-    async def trickle(*_: object) -> tuple[bytes, str]:
+    async def trickle(*_: object, **__: object) -> tuple[bytes, str]:
         now[0] += 1
         now[1] = max(now)
         try:

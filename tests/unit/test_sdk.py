@@ -12,6 +12,7 @@ import av
 import httpx
 import pytest
 from runwayml import (
+    APIStatusError,
     AsyncRunwayML,
     AuthenticationError,
     BadRequestError,
@@ -169,3 +170,46 @@ async def test_the_sdk_at_its_defaults_pays_three_times_for_one_create(clock: Cl
         assert await ledger(client) == {
             "creates": 3, "accepted": 3, "charged": 75, "refunded": 0, "cost": 75, "deleted": 0,
         }  # fmt: skip
+
+
+async def test_an_upload_is_an_input_for_a_day(clock: Clock) -> None:
+    async with sdk(clock) as client:
+        upload = await client.uploads.create_ephemeral(file=("boat.png", b"boat" * 200))
+        assert upload.uri.startswith("runway://")
+        made = await client.text_to_image.create(
+            model="muse_image", prompt_text="a boat", ratio="1600:1600", output_count=2,
+            reference_images=[{"uri": upload.uri}],
+        )  # fmt: skip
+        task = await made.wait_for_task_output()
+        assert task.status == "SUCCEEDED"
+        assert len(task.output) == 2
+        clock.now += 86_400
+        with pytest.raises(BadRequestError, match="Failed to fetch asset"):
+            await client.image_to_video.create(model="gen4_turbo", prompt_image=upload.uri, ratio="1280:720")
+
+
+async def test_a_small_upload_is_refused(clock: Clock) -> None:
+    async with sdk(clock) as client:
+        with pytest.raises(APIStatusError, match="Upload failed with status 403"):
+            await client.uploads.create_ephemeral(file=("boat.png", b"boat"))
+
+
+async def test_usage_by_day_and_model(clock: Clock) -> None:
+    async with sdk(clock) as client:
+        await client.text_to_image.create(model="muse_image", prompt_text="a boat", ratio="1600:1600")
+        clock.now += 86_400
+        usage = await client.organization.retrieve_usage()
+        assert usage.models == ["muse_image"]
+        assert [(day.date.isoformat(), day.used_credits[0].amount) for day in usage.results] == [("2026-09-21", 1)]
+
+
+async def test_a_workflow_and_a_router(clock: Clock) -> None:
+    async with sdk(clock) as client:
+        run = await client.workflows.run("17f20503-6c24-4c16-946b-35dbbce2af2f")
+        routed = await client.generate.video.create(config_id="fast", input={"prompt_text": "a boat"})
+        assert routed.model_dump()["routing"]["estimated_cost"] == {"credits": 60}
+        assert (await routed.wait_for_task_output()).status == "SUCCEEDED"
+        invocation = await client.workflow_invocations.retrieve(run.id)
+        assert invocation.status == "SUCCEEDED"
+        ((url,),) = invocation.output.values()
+        assert ".mp4?" in url

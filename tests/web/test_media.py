@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
@@ -162,7 +164,9 @@ async def test_a_file_that_is_not_there(database_url: str, upstream: Any) -> Non
         video_id = await completed(c)
 
         async def at(url: str) -> int:
-            await c.world.rows("UPDATE taxiway.videos SET video_url = $2 WHERE id = $1", video_id, url)
+            await c.world.rows(
+                "UPDATE taxiway.videos SET output = jsonb_build_array($2::text) WHERE id = $1", video_id, url
+            )
             return (await c.admin.get(f"/ui/videos/{video_id}/media")).status_code
 
         seen = upstream(lambda _request: httpx.Response(200, headers={"content-type": "text/html"}, content=b"<p>"))
@@ -177,3 +181,40 @@ async def test_a_file_that_is_not_there(database_url: str, upstream: Any) -> Non
 
         upstream(broken)
         assert await at("https://files.example.com/a.mp4") == 503
+
+
+async def test_outputs_are_shown_by_what_they_are(database_url: str, upstream: Any) -> None:
+    """A host that does not say what it serves serves what the address says; an image is its own thumbnail."""
+    endings = {
+        "png": ("image", "<img"),
+        "mp3": ("audio", "<audio"),
+        "zip": ("application", None),
+        "mp4": ("video", "<video"),
+    }
+    async with control(database_url) as c:
+        video_id = await completed(c)
+        urls = [f"https://files.example.com/a.{ending}" for ending in endings]
+        await c.world.rows("UPDATE taxiway.videos SET output = $2::jsonb WHERE id = $1", video_id, json.dumps(urls))
+        page = (await c.viewer.get(f"/ui/videos/{video_id}")).text
+        for number, (ending, (kind, tag)) in enumerate(endings.items(), start=1):
+            source = f"/ui/videos/{video_id}/media" + (f"?output={number}" if number > 1 else "")
+            name = f"{video_id}-{number}.{ending}" if number > 1 else f"{video_id}.{ending}"
+            assert f'data-kind="{kind}"' in page
+            assert f'<a href="{source}" download="{name}">' in page
+            assert tag is None or re.search(f'{tag} [^>]*src="{re.escape(source)}"', page)
+            upstream(lambda _request: httpx.Response(200, headers={"content-type": "binary/octet-stream"}, content=PNG))
+            shown = await c.viewer.get(source)
+            assert (shown.status_code, shown.headers["content-type"].partition("/")[0]) == (200, kind)
+        assert (await c.viewer.get(f"/ui/videos/{video_id}/media?output=5")).status_code == 404
+
+        thumbnail = f"/ui/videos/{video_id}/thumbnail"
+        assert f'src="{thumbnail}"' in (await c.viewer.get("/ui/videos")).text
+        seen = upstream(lambda _request: httpx.Response(200, headers={"content-type": "image/png"}, stream=Body(PNG)))
+        assert (await c.viewer.get(thumbnail)).content == PNG
+        assert [str(request.url) for request in seen] == urls[:1]
+        await c.world.rows(
+            "UPDATE taxiway.videos SET output = $2::jsonb, input = NULL, image_url = NULL WHERE id = $1",
+            video_id,
+            json.dumps(urls[1:]),
+        )
+        assert 'class="thumb" data-kind="audio"' in (await c.viewer.get("/ui/videos")).text

@@ -372,12 +372,14 @@ async def test_a_group_its_warnings_and_its_files_are_shown(database_url: str) -
         assert "fps: gen4_turbo in image_to_video has no fps: it is not sent." in words
         assert "this one has that of the first plus 1." in words
         assert all(f'data-copy="https://a.test/{second}.{ending}"' in page for ending in ("zip", "wav"))
+        assert f'href="/ui/videos/{second}/media" download="{second}.zip"' in page
+        assert f'<audio controls preload="metadata" src="/ui/videos/{second}/media?output=2"' in page
         answer = await c.viewer.get(f"/ui/videos?group={group['group']}")
         words, listed = check(answer), answer.text
         assert f"group: {group['group']}" in words
         assert all(video["id"] in listed for video in group["videos"])
         assert str(alone) not in listed
         other = (await c.viewer.get(f"/ui/videos/{alone}")).text
-        assert not any(f'data-testid="{part}"' in other for part in ("group", "warning", "files"))
+        assert not any(f'data-testid="{part}"' in other for part in ("group", "warning"))
         refused = await c.viewer.get("/ui/videos?group=all")
         assert "group" in refused.text

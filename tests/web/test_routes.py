@@ -168,7 +168,7 @@ def test_refusals_follow_from_what_an_endpoint_takes() -> None:
     assert of["GET /health/live"] == []
     assert of["GET /ticks"] == [401, 422, 503]
     assert of["POST|GET /process-queued"] == [401, 422, 503]
-    assert of["GET /videos/{id}/file"] == [401, 403, 404, 409, 410, 503]
+    assert of["GET /videos/{id}/file"] == [401, 403, 404, 409, 410, 422, 503]
     assert of["POST /callbacks/runway"] == [400, 401, 408, 409, 413, 422, 503]
     assert of["POST /videos"] == [400, 401, 403, 408, 409, 410, 413, 422, 429, 503]
     assert settings(NOWHERE).api_keys, "a test without keys would be refused for another reason"

@@ -55,6 +55,7 @@ PLACES = (
     Place("/ui/studio", "Studio"),
     Place("/ui/ticks", "Ticks"),
     Place("/ui/models", "Models"),
+    Place("/ui/cost", "Cost"),
     Place("/ui/webhooks", "Webhooks"),
     Place("/ui/activity", "Activity"),
 )

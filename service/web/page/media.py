@@ -1,4 +1,4 @@
-"""The finished video and its image, through this host: the page's CSP allows no other."""
+"""What a video came to, and the image that it begins with, through this host: the page's CSP allows no other."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from service import ssrf
 from service.context import Context
 from service.errors import RunwayUnavailable
 from service.operations import reading
+from service.operations.outputs import MEDIA_TYPES, Output, outputs
 from service.runway import addresses
 from service.runway.transport import SocketTransport
 from service.videos import Video
+from service.web import bodies
 from service.web.auth import context_of
+from service.web.schemas import FileQuery
 from service.web.video_routes import video_id_of
 
 log = logging.getLogger(__name__)
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
-VIDEO_TYPES = ("video/mp4", "video/quicktime", "video/webm")
+OUTPUT_TYPES = frozenset(MEDIA_TYPES.values())
+NO_TYPES = ("", "application/octet-stream", "binary/octet-stream")  # of a host that does not say what it serves
 LARGEST_IMAGE_BYTES = 16_000_000  # Runway takes no larger one
 LARGEST_FILE_BYTES = 2_000_000_000
 IMAGE_SECONDS = 5.0
@@ -51,18 +55,19 @@ PLACEHOLDER = (
 
 
 async def file(request: Request) -> Response:
-    """GET /ui/videos/{id}/media: the file, or the range of it that is asked for."""
+    """GET /ui/videos/{id}/media: an output, the first unless `?output=`, or the range of it that is asked for."""
     ctx = context_of(request)
-    url = await reading.file_url(ctx, video_id_of(request))
+    query = bodies.validated(FileQuery, dict(request.query_params))
+    output = await reading.output(ctx, video_id_of(request), query.output)
     asked = request.headers.get("range", "")
     headers = {"range": asked} if RANGE.fullmatch(asked) else {}
     ends_at = ctx.monotonic() + FILE_SECONDS
     stack = AsyncExitStack()
     try:
         async with asyncio.timeout(FILE_HEAD_SECONDS):
-            upstream = await _open(stack, ctx, url, headers, FILE_SECONDS, own_allowed=True)
-        kind = _kind(upstream)
-        if upstream.status_code not in (200, 206, 416) or (kind not in VIDEO_TYPES and upstream.status_code != 416):
+            upstream = await _open(stack, ctx, output.url, headers, FILE_SECONDS, own_allowed=True)
+        kind = _kind(upstream) if _kind(upstream) not in NO_TYPES else output.media_type
+        if upstream.status_code not in (200, 206, 416) or (kind not in OUTPUT_TYPES and upstream.status_code != 416):
             raise RunwayUnavailable(f"the file's host answered {upstream.status_code} {kind}: try again in a minute")
     except TimeoutError:
         await stack.aclose()
@@ -71,23 +76,42 @@ async def file(request: Request) -> Response:
         await stack.aclose()
         raise
     passed = {name: value for name in PASSED_ON if (value := upstream.headers.get(name))}
-    headers = passed | APART | {"Cache-Control": "private, no-store", "Content-Type": kind or "video/mp4"}
+    headers = passed | APART | {"Cache-Control": "private, no-store", "Content-Type": kind}
     pieces = _pieces(stack, upstream, LARGEST_FILE_BYTES, lambda: ctx.monotonic() < ends_at)
     return StreamingResponse(pieces, upstream.status_code, headers=headers)
 
 
 async def image(request: Request) -> Response:
     """GET /ui/videos/{id}/image: the first image of the request; a placeholder where it cannot be had."""
+    video = await reading.find(context_of(request), video_id_of(request))
+    return await _pictured(request, image_of(video) or "", own_allowed=False)
+
+
+async def thumbnail(request: Request) -> Response:
+    """GET /ui/videos/{id}/thumbnail: the image that it came to, or else the first one of the request."""
+    video = await reading.find(context_of(request), video_id_of(request))
+    output = image_output(video)
+    if output is None:
+        return await _pictured(request, image_of(video) or "", own_allowed=False)
+    return await _pictured(request, output.url, own_allowed=True)
+
+
+async def _pictured(request: Request, uri: str, *, own_allowed: bool) -> Response:
     ctx = context_of(request)
-    video = await reading.find(ctx, video_id_of(request))
     fetching: asyncio.Semaphore = request.app.state.images
     found = None
     with suppress(TimeoutError):
         async with asyncio.timeout(IMAGE_SECONDS), fetching:  # in all, however slowly it comes
-            found = await _image(ctx, image_of(video) or "")
+            found = await _image(ctx, uri, own_allowed=own_allowed)
     content, kind = found or (PLACEHOLDER.encode(), "image/svg+xml")
     age = "private, max-age=3600" if found else "private, max-age=60"
     return Response(content, media_type=kind, headers=APART | {"Cache-Control": age})
+
+
+def image_output(video: Video) -> Output | None:
+    """The first output of a video, if that is an image."""
+    first = next(iter(outputs(video)), None)
+    return first if first is not None and first.kind == "image" else None
 
 
 def image_of(video: Video) -> str | None:
@@ -98,12 +122,12 @@ def image_of(video: Video) -> str | None:
     return given if isinstance(given, str) and given else None
 
 
-async def _image(ctx: Context, uri: str) -> tuple[bytes, str] | None:
+async def _image(ctx: Context, uri: str, *, own_allowed: bool) -> tuple[bytes, str] | None:
     if uri.startswith("data:"):
         return _image_of_data(uri)
     try:
         async with AsyncExitStack() as stack:
-            upstream = await _open(stack, ctx, uri, {}, IMAGE_SECONDS, own_allowed=False)
+            upstream = await _open(stack, ctx, uri, {}, IMAGE_SECONDS, own_allowed=own_allowed)
             if upstream.status_code != 200 or (kind := _kind(upstream)) not in IMAGE_TYPES:
                 return None
             content = bytearray()

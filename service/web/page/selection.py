@@ -16,7 +16,7 @@ from service.web.page import base
 from service.web.schemas_bulk import BulkFilter
 
 BATCH = 100  # small enough for the progress to be seen to move
-FILTERS = ("status", "model", "error_code", "q", "group", "finished_before")
+FILTERS = ("status", "model", "error_code", "q", "group", "user_id", "finished_before")
 
 
 async def count(request: Request) -> Response:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from service.errors import InvalidRequest, Malformed, Problem
 from service.runway import catalogue
-from service.runway.fields import Choice, Field, Frames, ImageUri, Integer, Object, Text
+from service.runway.catalogue import paths, walk
 from service.runway.messages import as_text
 from service.settings import Settings
 from service.web import bodies
 
+Schema = Mapping[str, Any]
 PREFIX = "f."  # of the names of the catalogue's fields
 LABELS = {
     "promptText": "Prompt", "promptImage": "Image", "ratio": "Ratio", "duration": "Seconds", "seed": "Seed",
@@ -25,7 +27,7 @@ STANDS_FOR_A_FILE = "data:image/png;base64,iVBORw0KGgo="
 
 @dataclass(frozen=True)
 class Part:
-    """One field as the template shows it. `kind` is the catalogue's."""
+    """One field as the template shows it. `kind`: how it is filled in."""
 
     name: str
     label: str
@@ -34,19 +36,20 @@ class Part:
     hint: str
     value: str
     choices: tuple[str, ...] = ()
-    least: int | None = None
-    most: int | None = None
+    least: float | None = None
+    most: float | None = None
     parts: tuple[Part, ...] = ()
 
 
 def kinds() -> list[tuple[str, str]]:
-    """Every (operation, model) that can be had."""
+    """Every (operation, model) that can be had without saying what it may cost."""
     return [
-        (operation, model)
-        for operation in catalogue.operations()
-        for model in catalogue.models(operation)
-        if catalogue.PACKAGED[operation][model].price is not None
+        (model.operation, model.name) for model in catalogue.pairs() if model.price is not None and _has_one_form(model)
     ]
+
+
+def _has_one_form(model: catalogue.Model) -> bool:
+    return sum(one.name == model.name for one in catalogue.pairs() if one.operation == model.operation) == 1
 
 
 def chosen(what: str, settings: Settings) -> tuple[str, str]:
@@ -59,48 +62,67 @@ def chosen(what: str, settings: Settings) -> tuple[str, str]:
 def parts(operation: str, model: str, values: Mapping[str, Any], settings: Settings) -> list[Part]:
     """The fields of one model, with the values that they have, or would be given."""
     wishes = {"ratio": settings.default_ratio, "duration": settings.default_duration}
-    fields = catalogue.PACKAGED[operation][model].fields
+    fields = _fields(operation, model)
+    required = catalogue.json_schema(operation, model)["required"]
     given = {
-        name: wishes[name] if name in wishes and not any(field.check(wishes[name], name)) else field.default
+        name: wishes[name]
+        if name in wishes and "default" in field and not any(walk.check(field, wishes[name], name))
+        else field.get("default")
         for name, field in fields.items()
     }
-    return [_part(PREFIX, name, field, {**given, **values}.get(name)) for name, field in fields.items()]
+    return [
+        _part(PREFIX, name, field, {**given, **values}.get(name), is_required=name in required)
+        for name, field in fields.items()
+    ]
 
 
-def _part(prefix: str, name: str, field: Field, value: Any) -> Part:
+def _fields(operation: str, model: str) -> Mapping[str, Schema]:
+    found = catalogue.current().model(operation, model)
+    return found.fields if found else {}
+
+
+def _part(prefix: str, name: str, field: Schema, value: Any, *, is_required: bool) -> Part:
+    kind = _kind(field)
     inner: tuple[Part, ...] = ()
-    choices: tuple[str, ...] = ()
-    least = most = None
-    if isinstance(field, Object):
+    if kind == "object":
         given = value if isinstance(value, dict) else {}
-        inner = tuple(_part(f"{prefix}{name}.", key, one, given.get(key)) for key, one in field.fields.items())
-    if isinstance(field, Choice):
-        choices = tuple(map(as_text, field.values))
-    if isinstance(field, Text | Integer):
-        least, most = field.min, field.max
-    only = [f"only with {other} {' or '.join(rules)}" for other, rules in field.only_with.items()]
-    bounds = [f"{least:,} to {most:,}" + (" characters" if isinstance(field, Text) else "")] if most is not None else []
-    shown = (
-        value if isinstance(value, str) else "" if value is None or isinstance(value, dict | list) else as_text(value)
-    )
-    return Part(
-        f"{prefix}{name}", LABELS.get(name, name), _kind(field), field.required, "; ".join(bounds + only), shown,
-        choices, least, most, inner,
-    )  # fmt: skip
+        needed = field.get("required", ())
+        inner = tuple(
+            _part(f"{prefix}{name}.", key, one, given.get(key), is_required=key in needed)
+            for key, one in field["properties"].items()
+        )
+    least = field.get("minLength" if kind == "text" else "minimum")
+    most = field.get("maxLength" if kind == "text" else "maximum")
+    hint = "" if most is None else f"{least or 0:,} to {most:,}" + (" characters" if kind == "text" else "")
+    if kind == "json":
+        hint = f"as JSON: {walk.wanted(field)}"
+        shown = "" if value is None else json.dumps(value)
+    else:
+        shown = "" if value is None or isinstance(value, dict | list) else as_text(value)
+    choices = tuple(map(as_text, paths.values_of(field))) if kind == "choice" else ()
+    return Part(f"{prefix}{name}", LABELS.get(name, name), kind, is_required, hint, shown, choices, least, most, inner)
 
 
-def _kind(field: Field) -> str:
-    kind: str = field.kind  # type: ignore[attr-defined]  # each class of the union has it, and their base has not
-    return kind
+def _kind(field: Schema) -> str:
+    """How a field is filled in: as an image, an object of its own fields, a choice, a number, a text, or as JSON."""
+    branches = field.get("anyOf", [field])
+    if any(branch.get("format") == "image-uri" for branch in branches):
+        return "image"
+    if "properties" in field:
+        return "object"
+    if all("enum" in branch or "const" in branch or branch.get("type") == "boolean" for branch in branches):
+        return "choice"
+    kind = field.get("type")
+    return {"integer": "integer", "number": "number", "string": "text"}.get(str(kind), "json")
 
 
 def body(form: Mapping[str, str], image: str) -> dict[str, Any]:
     """What POST /videos would be sent for this form. `image`: the URI of the image, if any. Raises InvalidRequest."""
     operation, _, model = form.get("what", "").partition(" ")
-    fields = catalogue.PACKAGED.get(operation, {}).get(model)
-    if fields is None:
+    fields = _fields(operation, model)
+    if not fields:
         raise InvalidRequest([Problem("/operation", "choose a model")])
-    given = dict(_values(PREFIX, fields.fields, form, image))
+    given = dict(_values(PREFIX, fields, form, image))
     found: dict[str, Any] = {"operation": operation, "input": {"model": model} | given}
     if user_id := form.get("user_id", "").strip():
         found["user_id"] = user_id
@@ -114,31 +136,42 @@ def body(form: Mapping[str, str], image: str) -> dict[str, Any]:
     return found
 
 
-def _values(prefix: str, fields: Mapping[str, Field], form: Mapping[str, str], image: str) -> Iterator[tuple[str, Any]]:
+def _values(
+    prefix: str, fields: Mapping[str, Schema], form: Mapping[str, str], image: str
+) -> Iterator[tuple[str, Any]]:
     for name, field in fields.items():
-        text = form.get(f"{prefix}{name}", "")
-        if isinstance(field, Object):
-            if inner := dict(_values(f"{prefix}{name}.", field.fields, form, image)):
+        text, kind = form.get(f"{prefix}{name}", ""), _kind(field)
+        if kind == "object":
+            if inner := dict(_values(f"{prefix}{name}.", field["properties"], form, image)):
                 yield name, inner
-        elif isinstance(field, Frames | ImageUri):
+        elif kind == "image":
             if uri := image or text.strip():
                 yield name, uri
-        elif isinstance(field, Text):
+        elif kind == "text":
             if text.strip():
                 yield name, text.replace("\r\n", "\n")  # as browsers send a text's lines
         elif text.strip():
-            yield name, _choice(field, text.strip())
+            yield name, _typed(field, kind, text.strip())
 
 
-def _choice(field: Field, text: str) -> Any:
-    if isinstance(field, Choice):
-        return next((value for value in field.values if as_text(value) == text), text)
-    return _number(text)
+def _typed(field: Schema, kind: str, text: str) -> Any:
+    if kind == "choice":
+        return next((value for value in paths.values_of(field) if as_text(value) == text), text)
+    return _json(text) if kind == "json" else _number(text)
 
 
-def _number(text: str) -> int | str:
-    """A whole number; what is none is left to the check, which says so."""
+def _json(text: str) -> Any:
+    """What a text says in JSON; what is none is left to the check, which says so."""
     try:
-        return int(text) if text.isascii() and len(text) < 20 else text
+        return json.loads(text)
     except ValueError:
         return text
+
+
+def _number(text: str) -> float | str:
+    """A number; what is none is left to the check, which says so."""
+    try:
+        number = float(text) if text.isascii() and len(text) < 20 else text
+    except ValueError:
+        return text
+    return int(number) if isinstance(number, float) and number.is_integer() else number

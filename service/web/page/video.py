@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.operations import attaching, changing, erasing
-from service.operations.files import files
+from service.operations.outputs import outputs
 from service.operations.reporting import VideoReport, video_report
 from service.operations.video_view import VideoView
 from service.web import bodies
@@ -89,7 +89,7 @@ def _parts(request: Request, report: VideoReport) -> dict[str, str]:
     video, why, cost, rows = report.video, report.waiting, report.cost.account, report.cost.submissions
     shown = json.dumps(VideoView.of(video, why).model_dump(mode="json"), indent=2, ensure_ascii=False)
     return {
-        "state": base.text(request, "video_state.html", video=video, account=cost, waiting=why, files=files(video)),
+        "state": base.text(request, "video_state.html", video=video, account=cost, waiting=why, outputs=outputs(video)),
         "actions": base.text(request, "video_actions.html", video=video, needs_consent=report.needs_consent),
         "cost": base.text(
             request, "video_cost.html", video=video, account=cost, verdict=cost.verdict,

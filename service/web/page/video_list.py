@@ -14,6 +14,7 @@ from starlette.responses import Response
 from service.errors import InvalidRequest
 from service.operations import reading
 from service.operations.cost import costs_of
+from service.operations.outputs import outputs
 from service.operations.reading import VideoList
 from service.store import failure_counts, status_counts
 from service.store import models as model_store
@@ -22,12 +23,13 @@ from service.videos import LISTED, Video
 from service.web import bodies
 from service.web.auth import context_of
 from service.web.page import base, live
-from service.web.page.media import image_of
+from service.web.page.media import image_of, image_output
 from service.web.schemas import ListQuery, cursor_of
 
 ON_A_PAGE = 25
-FILTERS = ("q", "status", "model", "error_code", "group")
-CHIPS = {"q": "search", "model": "model", "error_code": "reason", "group": "group"}  # a status has its tab
+FILTERS = ("q", "status", "model", "error_code", "group", "user_id")
+# A status has its tab.
+CHIPS = {"q": "search", "model": "model", "error_code": "reason", "group": "group", "user_id": "user"}
 COUNTS_SECONDS = 5.0  # between two counts of a live page: they are dearer than the list
 SHOWN_REASONS = 5  # the others are behind "more"
 
@@ -141,7 +143,14 @@ def _neighbours(asked: Asked, page: VideoList) -> dict[str, Any]:
         newer = asked.path(cursor=last if last != "0" else "", back=".".join(rest))
     if page.next:
         older = asked.path(cursor=cursor_of(*page.next), back=".".join([*asked.back, asked.cursor or "0"][-50:]))
-    return {"newer": newer, "older": older, "pictured": {video.id for video in page.videos if image_of(video)}}
+    return {"newer": newer, "older": older, "thumbs": {video.id: _thumb(video) for video in page.videos}}
+
+
+def _thumb(video: Video) -> str:
+    """What stands for a video in a list: `image`, or the kind of its first output; empty where there is nothing yet."""
+    if image_output(video) or image_of(video):
+        return "image"
+    return next((output.kind for output in outputs(video)), "")
 
 
 def prompt_of(video: Video) -> str:

@@ -1,0 +1,75 @@
+"""Statements on a batch: up to a thousand requests, stored with one statement. Each may have an Idempotency-Key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from service.store.database import Database
+from service.store.durable import ASK
+from service.store.listener import HAS_LISTENER
+from service.store.search import WORDS
+from service.store.video_rows import COLUMNS, NewVideo, key_hash
+from service.videos import Video
+
+# Enqueue many: as `video_rows` enqueues one. What has a key that is taken is left out. In their order, and models in
+# that of their names: of two batches that are the same, one waits for the other, and never each for the other.
+_INSERT = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM ROWS FROM (jsonb_to_recordset($1::jsonb) AS (
+        id uuid, operation text, model text, input jsonb, quoted_credits numeric, priority smallint,
+        run_after timestamptz, expires_at timestamptz, timeout_seconds float8, idempotency_key text, request_hash text,
+        user_id text, prompt text, image_url text, metadata jsonb, warnings jsonb, actor text, webhook_url text)
+    ) WITH ORDINALITY
+), model AS (
+    INSERT INTO taxiway.models (model) SELECT DISTINCT model FROM given ORDER BY 1 ON CONFLICT DO NOTHING
+), v AS (
+    INSERT INTO taxiway.videos AS v (
+        id, operation, model, input, quoted_credits, priority, run_after, queued_at, expires_at, idempotency_key,
+        request_hash, user_id, prompt, image_url, metadata, origin, created_by, warnings, webhook_url)
+    SELECT g.id, g.operation, g.model, g.input, g.quoted_credits, g.priority, COALESCE(g.run_after, taxiway.now()),
+           GREATEST(g.run_after, taxiway.now()),
+           COALESCE(g.expires_at, GREATEST(g.run_after, taxiway.now()) + make_interval(secs => g.timeout_seconds)),
+           g.idempotency_key, g.request_hash, g.user_id, g.prompt, g.image_url, NULLIF(g.metadata, 'null'), 'api',
+           g.actor, NULLIF(g.warnings, '[]'), g.webhook_url
+    FROM given g ORDER BY g.ordinality
+    ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING v.user_id, v.created_by, {COLUMNS}
+), found AS (
+    INSERT INTO taxiway.search (video_id, created_at, model, user_id, words)
+    SELECT v.id, v.created_at, v.model, v.user_id, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
+), noted AS (
+    INSERT INTO taxiway.events (video_id, kind, actor, credits)
+    SELECT v.id, 'enqueued', v.created_by, v.quoted_credits FROM v
+), woken AS MATERIALIZED (
+    SELECT CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END AS woken, {ASK} AS asked
+)
+SELECT v.*, woken.* FROM v CROSS JOIN woken
+"""
+
+
+async def enqueue(database: Database, new: Sequence[NewVideo]) -> dict[UUID, Video]:
+    """Store these requests; the new videos, by their ids. Those whose Idempotency-Key is taken are left out."""
+    given = [
+        asdict(one) | {"idempotency_key": key_hash(one.idempotency_key), "warnings": list(one.warnings)} for one in new
+    ]
+    rows = await database.fetch(_INSERT, json.dumps(given, default=str))
+    return {row["id"]: Video.from_row(row) for row in rows}
+
+
+# The videos of Idempotency-Keys, by key. As in `video_rows`, the lock makes this wait for the standby.
+_KNOWN = f"""
+SELECT v.idempotency_key, v.request_hash, {COLUMNS}, {ASK} FROM taxiway.videos v
+WHERE v.idempotency_key = ANY(ARRAY(SELECT value FROM jsonb_array_elements_text($1::jsonb))) FOR KEY SHARE OF v
+"""
+
+
+async def known(database: Database, keys: Sequence[str]) -> dict[str, tuple[Video, str]]:
+    """By Idempotency-Key, the video that was made with it, and the hash of its request; those not used are left out."""
+    if not keys:
+        return {}
+    by_hash = {key_hash(key): key for key in keys}
+    rows = await database.fetch(_KNOWN, json.dumps(list(by_hash)))
+    return {by_hash[row["idempotency_key"]]: (Video.from_row(row), row["request_hash"]) for row in rows}
