@@ -44,6 +44,7 @@ VIDEO = {
 }  # fmt: skip
 BODIES: dict[str, dict[str, Any]] = {
     "POST /videos": VIDEO,
+    "POST /videos/batch": {"requests": [VIDEO | {"user_id": "ada"}, VIDEO | {"user_id": "bob"}], "atomic": True},
     "POST /quotes": VIDEO,
     "POST /videos/{id}/retry": {"accept_double_charge": True},
     "POST /videos/{id}/attach": {"task_id": TASK},
@@ -166,6 +167,8 @@ async def answers(w: World) -> Answers:
     await call("POST /videos/{id}/retry", id=unknown)
     for operation in ("POST /bulk/retry", "POST /bulk/cancel", "POST /poll-processing", "GET /videos", "GET /stats"):
         await call(operation)
+    await call("GET /usage")
+    await call("POST /videos/batch")
     for operation in ("POST /models/{model}/pause", "POST /models/{model}/resume"):
         await call(operation, model="gen4_turbo")
     for path in (
