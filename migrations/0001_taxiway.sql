@@ -223,8 +223,9 @@ CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
 CREATE INDEX submissions_look ON taxiway.submissions (look_due) WHERE look_due IS NOT NULL;
 CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
-CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
+-- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone,
+-- and so are thousands of a user who may have no more in flight.
+CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id) INCLUDE (user_id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
 -- The ready videos of one user, by their place: where the next one of his belongs. Videos without a user are not in it.
 CREATE INDEX videos_of_user ON taxiway.videos (user_id, model, priority, queued_at, run_after)

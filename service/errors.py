@@ -228,7 +228,7 @@ class WouldWait(TaxiwayError):
     status = 429
     slug = "would-wait"
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, detail: str, reason: str = "") -> None:
         """`reason`: of the pause that it would wait for, as `taxiway.models` has it."""
         super().__init__(detail)
         self.reason = reason

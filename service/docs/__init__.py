@@ -14,7 +14,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 # Every page, in the order of the table of contents.
 NAMES = (
-    "quickstart", "callers", "nextjs", "linked-tables", "videos", "webhooks", "unknown-outcomes", "operating",
+    "quickstart", "callers", "nextjs", "linked-tables", "models", "videos", "users", "webhooks", "unknown-outcomes",
+    "operating",
     "security", "database", "high-availability", "scaling", "speed", "simulator", "architecture", "promises",
     "development", "settings", "routes", "commands", "errors",
 )  # fmt: skip

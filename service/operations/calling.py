@@ -92,5 +92,5 @@ async def _refusal(ctx: Context, new: NewVideo, *, fail_fast: bool) -> TaxiwayEr
     for row in await models.paused(ctx.database) if fail_fast else ():
         lasts = row["paused_until"] is None or row["paused_until"] > now(ctx)
         if lasts and row["reason"] in FAIL_FAST and row["model"] in (new.model, ALL_MODELS):
-            return WouldWait(row["reason"], row["detail"] or row["reason"])
+            return WouldWait(row["detail"] or row["reason"], row["reason"])
     return None

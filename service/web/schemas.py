@@ -71,8 +71,9 @@ class VideoRequest(Schema):
         max_length=2000,
         description="an address to which its end is reported; see `taxiway docs webhooks`",
     )
-    max_credits: StrictInt | StrictFloat | None = Field(
+    max_credits: float | None = Field(
         None,
+        strict=True,
         gt=0,
         le=MOST_CREDITS,
         description="the most that each video may cost; required for a model whose price is not known, and its quote",
