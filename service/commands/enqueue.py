@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 
 JSON_OR_FILE = "a JSON object, or @FILE"
+Consent = Annotated[
+    bool, typer.Option("--accept-double-charge", help="With --from: make it, although that video may be paid for.")
+]
+BatchFile = Annotated[
+    Path | None, typer.Option("--batch", help="Requests, one a line, as JSON: all are queued, or none.")
+]
 
 
 @cli.command()
@@ -59,32 +65,25 @@ def enqueue(
             help="Begin with what this video asked for; other options change it.",
         ),
     ] = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(help="Requests, one a line, as JSON: all are queued, or none."),
-    ] = None,
+    batch: BatchFile = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the finished file goes; further ones go beside it.")
     ] = None,
-    accept_double_charge: Annotated[
-        bool,
-        typer.Option("--accept-double-charge", help="With --from: make it, although that video may be paid for."),
-    ] = False,
+    accept_double_charge: Consent = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the video has ended.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it and say what it costs; queue nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue one video, and wait for it."""
-    _check_options(output, source, count, wait=wait)
+    as_table = prints_table(as_json)
     wishes = Wishes(
         prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count, max_credits
     )
-    as_table = prints_table(as_json)
     if batch is not None:
-        if any(one is not None for one in (*vars(wishes).values(), source, output)) or dry_run:
-            raise typer.BadParameter("goes with --idempotency-key and --json alone", param_hint="--batch")
+        _check_alone(*vars(wishes).values(), source, output, dry_run or None)
         run_quietly(partial(_enqueue_batch, lines=_lines_of(batch), idempotency_key=idempotency_key, as_table=as_table))
         return
+    _check_options(output, source, count, wait=wait)
 
     async def work(ctx: Context) -> bool:
         from service.operations import enqueuing
@@ -102,6 +101,11 @@ def enqueue(
 
     if not run_quietly(work):
         raise typer.Exit(1)
+
+
+def _check_alone(*others: object) -> None:
+    if any(one is not None for one in others):
+        raise typer.BadParameter("goes with --idempotency-key and --json alone", param_hint="--batch")
 
 
 def _lines_of(path: Path) -> list[bytes]:
