@@ -46,6 +46,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /videos": VIDEO,
     "POST /videos/batch": {"requests": [VIDEO | {"user_id": "ada"}, VIDEO | {"user_id": "bob"}], "atomic": True},
     "POST /quotes": VIDEO,
+    "POST /uploads": {"filename": "boat.png"},
     "POST /videos/{id}/retry": {"accept_double_charge": True},
     "POST /videos/{id}/attach": {"task_id": TASK},
     "POST /models/{model}/pause": {"seconds": 600, "why": "the supplier of images moves"},
@@ -149,6 +150,7 @@ async def answers(w: World) -> Answers:
     """The answer to each operation, from videos in every state that one of them needs."""
     call = Caller(w)
     await call("POST /quotes")
+    await call("POST /uploads")
     video = (await call("POST /videos"))["id"]
     await call("POST /process-queued")
     await call("GET /process-queued")

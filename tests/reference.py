@@ -14,7 +14,7 @@ from service.app import ENDPOINTS
 from service.docs import FOLDER
 from service.runway import catalogue
 from service.settings import ENV_NAMES, Settings
-from service.web import page
+from service.web import door, page
 from service.web.endpoint import Endpoint
 from service.web.openapi import NOT_DESCRIBED
 from tests.commandline import commands
@@ -59,8 +59,9 @@ def settings() -> str:
 def routes() -> str:
     """Every route with its credentials and its summary, as the tables of the API and of the page have them."""
     rows = [
-        [code(f"{method} {one.path}"), code(*(name.upper() for name in one.access.settings)) or "none", _does(one)]
-        for one in ENDPOINTS
+        [code(f"{method} {at}{one.path}"), code(*(name.upper() for name in one.access.settings)) or "none", _does(one)]
+        for at, endpoints in (("", ENDPOINTS), ("/v1", door.ENDPOINTS))
+        for one in endpoints
         for method in one.methods
         if method not in NOT_DESCRIBED
     ]

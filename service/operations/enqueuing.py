@@ -204,5 +204,6 @@ def _prompt(body: Mapping[str, Any]) -> str | None:
 def _image_address(body: dict[str, Any]) -> str | None:
     """The address of the first image; a data URI is none."""
     image = body.get("promptImage")
-    uri = image[0].get("uri") if isinstance(image, list) else image
+    first = next(iter(image), None) if isinstance(image, list) else image
+    uri = first.get("uri") if isinstance(first, dict) else first
     return uri if isinstance(uri, str) and not uri.startswith("data:") else None

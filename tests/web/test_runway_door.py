@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,14 +24,17 @@ from starlette.routing import Mount
 
 from service.app import create_app
 from service.errors import DatabaseUnavailable
+from service.runway import catalogue
 from service.store import calls
 from tests.database import connected
+from tests.generated import valid
 from tests.simulator_server import on_socket
 from tests.web.door_wire import Held, dropped, failed, refused, sdk
 from tests.world import API_KEY, IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
 
+TRIES = 60  # bodies until one keeps to the rules
 BOAT: dict[str, Any] = {
     "model": "gen4_turbo", "prompt_image": IMAGE, "prompt_text": "a boat", "ratio": "1280:720", "duration": 5,
 }  # fmt: skip
@@ -386,3 +390,28 @@ async def test_every_base_url_and_the_sync_sdk(w: World) -> None:
 
         for base in (url, f"{url}/", f"{url}/v1", f"{url}/v1/", f"{under}/runway"):
             assert await anyio.to_thread.run_sync(calls_of, base) == "PENDING"
+
+
+async def test_every_pair_of_the_catalogue_is_taken(w: World) -> None:
+    chance, taken = Random(14), set()
+    for model in catalogue.pairs():
+        path = f"/v1/{model.operation}" + ("/0a1b" if model.operation == "workflows" else "")
+        named = {"model": model.name} if model.name != model.operation else {}
+        for _ in range(TRIES):  # rules between fields are not in the schema that the bodies are made from
+            body = named | valid(model.schema, chance)
+            answer = await w.api.post(path, json=body, headers={"taxiway-max-credits": "100000"})
+            if answer.status_code == 200:
+                row = await w.row(UUID(answer.json()["id"]))
+                assert (row["model"], row["operation"]) == (model.name, path.removeprefix("/v1/"))
+                assert answer.json()["estimatedCost"]["credits"] == row["quoted_credits"] > 0
+                taken.add((model.operation, model.name))
+                break
+            assert answer.json()["error"] == "Validation of body failed", answer.text
+    assert taken == {(model.operation, model.name) for model in catalogue.pairs()}
+    assert len(taken) >= 110
+
+    for most, words in ((None, "taxiway-max-credits: "), ("lots", "must be a number"), ("-1", "greater than 0")):
+        headers = {} if most is None else {"taxiway-max-credits": most}
+        answer = await w.api.post("/v1/workflows/0a1b", json={}, headers=headers)  # whose price is not known
+        assert (answer.status_code, words in answer.text) == (400, True), answer.text
+    assert (await w.api.post("/v1/workflows", json={})).status_code == 400

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.context import Context
+from service.errors import InvalidRequest, Problem
 from service.operations import calling
 from service.operations.enqueuing import IdempotencyKey, VideoSpec
 from service.operations.runway_tasks import credits
-from service.runway.catalogue import operations
+from service.runway.catalogue import current
 from service.web import bodies
 from service.web.auth import name_of
 from service.web.door import runway_errors
+from service.web.door.runway_errors import MAX_CREDITS, USER
 from service.web.schemas import VideoRequest
 
-WITH_ID = frozenset({"workflows"})  # operations whose path has an id behind it
 # What Runway serves beside tasks, and Taxiway does not.
 NO_TASKS = frozenset({"avatars", "avatar_conversations", "documents", "realtime_sessions", "routers", "voices"})
-# A header of ours, for a field of `POST /videos`.
-FIELDS = {"taxiway-user": "user_id"}
 FAIL_FAST = "taxiway-fail-fast"
 
 
@@ -46,11 +47,22 @@ async def create(ctx: Context, request: Request) -> Response:
 
 
 def _is_known(operation: str) -> bool:
-    name, _, of_id = operation.partition("/")
-    return bool(of_id) and name in operations() if name in WITH_ID else operation in operations()
+    found = current().operation(operation)
+    return found is not None and found.needs_id == (operation != found.name)
 
 
-def _spec(request: Request, operation: str, value: dict[str, object]) -> VideoSpec:
+def _spec(request: Request, operation: str, value: dict[str, Any]) -> VideoSpec:
     """What is asked for, with what our own headers say of it. Raises InvalidRequest."""
-    fields = {name: request.headers[header] for header, name in FIELDS.items() if header in request.headers}
-    return bodies.validated(VideoRequest, {"operation": operation, "input": value, **fields}).spec()
+    asked: dict[str, Any] = {"operation": operation, "input": value}
+    if (user := request.headers.get(USER)) is not None:
+        asked["user_id"] = user
+    if (most := request.headers.get(MAX_CREDITS)) is not None:
+        asked["max_credits"] = _number(most)
+    return bodies.validated(VideoRequest, asked).spec()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidRequest([Problem(MAX_CREDITS, f"must be a number of credits; got {text[:40]!r}")]) from None

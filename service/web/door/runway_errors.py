@@ -41,6 +41,9 @@ LOOP = (
 LONGEST_PAUSE_SECONDS = 60.0  # a longer `Retry-After` is ignored by the SDK for Python, and slept through by Node's
 SHORT_PAUSE_MILLISECONDS = "500"  # after a commit that may have been made: the next attempt finds the video
 WHERE = "/input"  # before the pointers of what is Runway's own
+# Headers of ours for what has no place in Runway's body, and the fields of `POST /videos` that they stand for.
+USER, MAX_CREDITS = "taxiway-user", "taxiway-max-credits"
+HEADERS = {"/user_id": USER, "/max_credits": MAX_CREDITS}
 
 
 def document(request: Request, exc: Exception) -> Response:
@@ -93,7 +96,8 @@ def _issues(problems: Iterable[Problem]) -> Iterable[dict[str, Any]]:
         within, inside, pointer = problem.pointer.partition(f"{WHERE}/")
         parts = pointer.split("/") if inside and not within else []
         path = [int(part) if part.isdigit() else part.replace("~1", "/").replace("~0", "~") for part in parts]
-        words = problem.detail if path or problem.pointer in ("", WHERE) else f"{problem.pointer}: {problem.detail}"
+        named = HEADERS.get(problem.pointer, problem.pointer)
+        words = problem.detail if path or named in ("", WHERE) else f"{named}: {problem.detail}"
         yield {"code": "custom", "path": path, "message": words}
 
 
