@@ -26,6 +26,24 @@ if TYPE_CHECKING:
 cli = typer.Typer()
 
 JSON_OR_FILE = "a JSON object, or @FILE"
+OperationName = Annotated[
+    str | None,
+    typer.Option(
+        help="Runway's operation; by default what the model and its fields say.", autocompletion=completion.operations
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        parser=ids.parse,
+        metavar="VIDEO",
+        help="Begin with what this video asked for; other options change it.",
+    ),
+]
+MaxCredits = Annotated[
+    float | None, typer.Option(help="The most that each video may cost; needed where the price is not known.")
+]
 Consent = Annotated[
     bool, typer.Option("--accept-double-charge", help="With --from: make it, although that video may be paid for.")
 ]
@@ -41,30 +59,15 @@ def enqueue(
     model: Annotated[str | None, typer.Option(help="Runway's model.", autocompletion=completion.models)] = None,
     ratio: Annotated[str | None, typer.Option(help="Width and height, such as 1280:720.")] = None,
     duration: Annotated[int | None, typer.Option(help="Seconds of video.")] = None,
-    operation: Annotated[
-        str | None,
-        typer.Option(
-            help="Runway's operation; by default by whether there is an image.", autocompletion=completion.operations
-        ),
-    ] = None,
+    operation: OperationName = None,
     input: Annotated[str | None, typer.Option(help=f"Runway's own request body: {JSON_OR_FILE}.")] = None,
     metadata: Annotated[str | None, typer.Option(help=f"Yours, returned as it came: {JSON_OR_FILE}.")] = None,
     user_id: Annotated[str | None, typer.Option("--user", help="Whose video it is, in your words.")] = None,
     priority: Annotated[int | None, typer.Option(help="-100 to 100; higher is sent first.")] = None,
     count: Annotated[int | None, typer.Option(help="So many videos of this request, at most 10.")] = None,
-    max_credits: Annotated[
-        float | None, typer.Option(help="The most that each video may cost; needed where the price is not known.")
-    ] = None,
+    max_credits: MaxCredits = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            parser=ids.parse,
-            metavar="VIDEO",
-            help="Begin with what this video asked for; other options change it.",
-        ),
-    ] = None,
+    source: Source = None,
     batch: BatchFile = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the finished file goes; further ones go beside it.")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 FIRST = {"uri": IMAGE, "position": "first"}
-TEXT = {"model": "gen4.5", "promptText": "a boat", "ratio": "1280:720", "duration": 5}
+TEXT = {"model": "gen4.5", "promptText": "a boat", "ratio": "1280:720", "duration": 5, "outputFormat": "mp4"}
 PICTURE = {"model": "gen4_turbo", "promptText": "a boat", "promptImage": IMAGE, "ratio": "1280:720", "duration": 5}
 
 
