@@ -223,8 +223,9 @@ CREATE INDEX submissions_opened ON taxiway.submissions USING brin (opened_at);
 CREATE INDEX submissions_look ON taxiway.submissions (look_due) WHERE look_due IS NOT NULL;
 CREATE INDEX submissions_cancel ON taxiway.submissions (cancel_due) WHERE cancel_due IS NOT NULL;
 
--- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone.
-CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id)
+-- Ready videos only, in the order in which they are claimed. What waits until later is passed over in the index alone,
+-- and so are thousands of a user who may have no more in flight.
+CREATE INDEX videos_ready ON taxiway.videos (model, claim_order, run_after, id) INCLUDE (user_id)
     WHERE status = 'queued' AND input IS NOT NULL AND finished_at IS NULL;
 -- The ready videos of one user, by their place: where the next one of his belongs. Videos without a user are not in it.
 CREATE INDEX videos_of_user ON taxiway.videos (user_id, model, priority, queued_at, run_after)
@@ -491,6 +492,18 @@ BEGIN
     INSERT INTO taxiway.mirror_queue (link_id, video_id) VALUES (NEW.link_id, NEW.id);
     RETURN NEW;
 END $$;
+-- An upload at Runway dies 24 hours after it was made. When that was is not known, but it was before the video; a video
+-- whose input is replaced counts from then.
+CREATE FUNCTION taxiway.bound_upload() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.expires_at := LEAST(NEW.expires_at, interval '24 hours' +
+        CASE WHEN TG_OP = 'UPDATE' AND NEW.input <> OLD.input THEN taxiway.now() ELSE NEW.created_at END);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER bound_upload BEFORE INSERT OR UPDATE OF expires_at ON taxiway.videos FOR EACH ROW
+    WHEN (NEW.input @? '$.** ? (@ starts with "runway://")')
+    EXECUTE FUNCTION taxiway.bound_upload();
+
 CREATE TRIGGER note_change BEFORE UPDATE ON taxiway.videos FOR EACH ROW
     WHEN (NEW.link_id IS NOT NULL
           AND (OLD.status, OLD.runway_video_id, OLD.error_message, OLD.video_url, OLD.progress, OLD.round, OLD.link_id)

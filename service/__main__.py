@@ -43,6 +43,7 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
         running,
         show,
         stats,
+        upload,
         wait,
     )
 
@@ -50,6 +51,7 @@ if sys.argv[1:2] not in (["web"], ["worker"], ["tick"], ["poll"]):
         list_videos,
         show,
         enqueue,
+        upload,
         wait,
         change,
         erase,

@@ -35,6 +35,7 @@ from service.web import (
     prefer,
     problems,
     request_limits,
+    uploads,
     video_routes,
     webhook_routes,
 )
@@ -77,6 +78,7 @@ from service.web.schemas_webhooks import (
     TestRequest,
     TestResults,
 )
+from service.web.uploads import UploadRequest, UploadView
 
 IMAGES_AT_ONCE = 8  # fetched for pages; each may have 16 MB
 WAITERS_AT_ONCE = 40  # requests that wait for their video: fewer than there may be ordinary ones
@@ -147,6 +149,12 @@ ENDPOINTS = (
         "Attach the task that an unknown submission made; Taxiway checks it with Runway first",
         body=AttachRequest,
         responses={200: ("The video", VideoView)}, problems=(409,),
+    ),
+    Endpoint(
+        "POST", "/uploads", uploads.begin, CREATE,
+        "Begin an upload: Runway's own form for a file; its bytes go to Runway directly",
+        body=UploadRequest, kind=request_limits.UPLOAD,
+        responses={200: ("The form, and the URI of the file", UploadView)}, problems=(429,),
     ),
     Endpoint(
         "GET", "/models", operations.list_models, VIEW,

@@ -10,10 +10,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from service.errors import InvalidRequest, Problem
-from service.runway.catalogue import Request, build_request, infer_operation
+from service.runway.catalogue import Request, build_request, fields_of, infer_operation
 from service.runway.messages import truncate
 from service.settings import Settings
 
+# By column, what models call it. A model that has none of these is sent none: every linked table has a prompt.
+OWN_NAMES = {"prompt": ("promptText", "prompt"), "image": ("promptImage", "imageUri")}
 SECONDS = re.compile(r"\s*(\d+)(?:\.0*)?\s*(?:s|sec|seconds)?\s*", re.IGNORECASE)
 
 
@@ -25,11 +27,14 @@ def request_of(row: Mapping[str, Any], settings: Settings, sent_at: datetime | N
     Raises InvalidRequest.
     """
     body = _object(row.get("input"))
-    columns = {"promptText": row.get("prompt"), "promptImage": row.get("image"), "ratio": row.get("ratio")}
-    body |= {name: value.strip() for name, value in columns.items() if isinstance(value, str) and value.strip()}
-    model, duration = row.get("model"), row.get("duration")
-    if isinstance(model, str) and model.strip():
-        body["model"] = model.strip()
+    texts = {key: value.strip() for key, value in row.items() if isinstance(value, str) and value.strip()}
+    body |= {name: texts[name] for name in ("model", "ratio") if name in texts}
+    taken = fields_of(body.get("model"))
+    for key, names in OWN_NAMES.items():
+        name = next((name for name in names if name in taken), None) if taken else names[0]
+        if name and key in texts:
+            body[name] = texts[key]
+    duration = row.get("duration")
     if duration is not None and str(duration).strip():
         body["duration"] = _seconds(duration)
     return checked(None, body, settings, sent_at, max_credits=_credits(row.get("max_credits")))

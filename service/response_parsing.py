@@ -72,8 +72,12 @@ def _after_space(text: str, place: int) -> int:
 
 
 def estimate(body: dict[str, Any]) -> Decimal | None:
-    """The estimate; None if it is no sum that a person could owe. It must never be in the way of the id."""
-    cost = body.get("estimatedCost")
+    """The estimate; None if it is no sum that a person could owe. It must never be in the way of the id.
+
+    A router says it beside what it chose.
+    """
+    routing = body.get("routing")
+    cost = (routing if isinstance(routing, dict) else body).get("estimatedCost")
     return credits(cost.get("credits")) if isinstance(cost, dict) else None
 
 

@@ -44,7 +44,9 @@ VIDEO = {
 }  # fmt: skip
 BODIES: dict[str, dict[str, Any]] = {
     "POST /videos": VIDEO,
+    "POST /videos/batch": {"requests": [VIDEO | {"user_id": "ada"}, VIDEO | {"user_id": "bob"}], "atomic": True},
     "POST /quotes": VIDEO,
+    "POST /uploads": {"filename": "boat.png"},
     "POST /videos/{id}/retry": {"accept_double_charge": True},
     "POST /videos/{id}/attach": {"task_id": TASK},
     "POST /models/{model}/pause": {"seconds": 600, "why": "the supplier of images moves"},
@@ -148,6 +150,7 @@ async def answers(w: World) -> Answers:
     """The answer to each operation, from videos in every state that one of them needs."""
     call = Caller(w)
     await call("POST /quotes")
+    await call("POST /uploads")
     video = (await call("POST /videos"))["id"]
     await call("POST /process-queued")
     await call("GET /process-queued")
@@ -166,6 +169,8 @@ async def answers(w: World) -> Answers:
     await call("POST /videos/{id}/retry", id=unknown)
     for operation in ("POST /bulk/retry", "POST /bulk/cancel", "POST /poll-processing", "GET /videos", "GET /stats"):
         await call(operation)
+    await call("GET /usage")
+    await call("POST /videos/batch")
     for operation in ("POST /models/{model}/pause", "POST /models/{model}/resume"):
         await call(operation, model="gen4_turbo")
     for path in (

@@ -12,12 +12,14 @@ from pydantic import AliasChoices
 from service import errors, videos
 from service.app import ENDPOINTS
 from service.docs import FOLDER
+from service.runway import catalogue
 from service.settings import ENV_NAMES, Settings
 from service.web import door, page
 from service.web.endpoint import Endpoint
 from service.web.openapi import NOT_DESCRIBED
 from tests.commandline import commands
 
+TIMES = " \u00d7 "
 COMMAND = "python -m tests.reference"
 LOGINS = {page.PUBLIC: "none", page.VIEWER: "login", page.ADMIN: "admin login"}
 
@@ -133,9 +135,58 @@ def _kinds(root: type[errors.TaxiwayError]) -> Iterator[Any]:
             yield from _kinds(kind)
 
 
+def models() -> str:
+    """Every endpoint and model, with its price in credits."""
+    rows = []
+    for one in catalogue.pairs(catalogue.PACKAGED):
+        form = next(
+            (f" ({words['const']})" for words in one.fields.values() if one.name == one.operation and "const" in words),
+            "",
+        )
+        rows.append([code(one.key) + form, _price(one.price) if one.price else "by bound"])
+    return table(["endpoint and model", "credits"], rows)
+
+
+def _price(price: dict[str, Any]) -> str:
+    terms = " + ".join(TIMES.join(filter(None, [_rate(term["rate"]), _quantity(term)])) for term in price["add"])
+    return f"{terms}, at least {price['minimum']}" if "minimum" in price else terms
+
+
+def _rate(rate: Any) -> str:
+    if not isinstance(rate, dict):
+        return str(rate)
+    by, _, megapixels = rate["by"].partition(" ")
+    rows = {key: value for key, value in rate.items() if key != "by"}
+    if megapixels:
+        bands = ", ".join(f"{value} up to {key}" for key, value in rows.items())
+        return f"({by} in megapixels: {bands})"
+    groups: dict[Any, list[str]] = {}
+    for key, value in rows.items():
+        groups.setdefault(value, []).append(key)
+    return f"({by}: {', '.join(f'{value} for {_few(keys)}' for value, keys in groups.items())})"
+
+
+def _few(keys: list[str]) -> str:
+    return code(*keys) if len(keys) < 4 else f"{len(keys)} others"
+
+
+def _quantity(term: dict[str, Any]) -> str:
+    times = term.get("times")
+    if times is None:
+        return ""
+    if isinstance(times, str):
+        words = code(times)
+    else:
+        [(kind, named)] = times.items()
+        names = [named] if isinstance(named, str) else named
+        words = code(names[-1]) if kind == "either" else f"{kind} of {code(*names)}"
+    return f"each {term['each']} {words}" if "each" in term else words
+
+
 # Which page has which of them.
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("settings.md", settings),
+    "models": ("models.md", models),
     "routes": ("routes.md", routes),
     "commands": ("commands.md", command_line),
     "codes": ("errors.md", codes),

@@ -138,7 +138,7 @@ class FakeRunway(Runway):
         self.ends[task_id] = self.clock() + 60
         return HttpResult(200, json.dumps({"id": task_id}).encode(), CALL_SECONDS)
 
-    async def retrieve(self, task_id: str, seconds: float = 20.0) -> Task | None:
+    async def retrieve(self, task_id: str, seconds: float = 20.0, *, model: str | None = None) -> Task | None:
         await self._call_takes("GET", seconds)
         if self.unknown:
             return None

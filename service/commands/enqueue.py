@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -58,6 +59,10 @@ def enqueue(
             help="Begin with what this video asked for; other options change it.",
         ),
     ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help="Requests, one a line, as JSON: all are queued, or none."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the finished file goes; further ones go beside it.")
     ] = None,
@@ -75,6 +80,11 @@ def enqueue(
         prompt, image, model, ratio, duration, operation, input, metadata, user_id, priority, count, max_credits
     )
     as_table = prints_table(as_json)
+    if batch is not None:
+        if any(one is not None for one in (*vars(wishes).values(), source, output)) or dry_run:
+            raise typer.BadParameter("goes with --idempotency-key and --json alone", param_hint="--batch")
+        run_quietly(partial(_enqueue_batch, lines=_lines_of(batch), idempotency_key=idempotency_key, as_table=as_table))
+        return
 
     async def work(ctx: Context) -> bool:
         from service.operations import enqueuing
@@ -92,6 +102,37 @@ def enqueue(
 
     if not run_quietly(work):
         raise typer.Exit(1)
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    try:
+        return [line for line in path.read_bytes().splitlines() if line.strip()]
+    except OSError as exc:
+        raise typer.BadParameter(f"it cannot be read: {exc}", param_hint="--batch") from None
+
+
+async def _enqueue_batch(ctx: Context, *, lines: list[bytes], idempotency_key: str | None, as_table: bool) -> None:
+    """Queue the requests, one a line, all or none, and print the videos."""
+    from service.operations import batch
+    from service.operations.enqueuing import IdempotencyKey
+    from service.web import bodies
+    from service.web.batch_routes import item_of
+    from service.web.schemas_batch import BatchRequest
+    from service.web.views import views
+
+    body = {"requests": [bodies.parse(line) for line in lines]}
+    asked = bodies.validated(BatchRequest, body)
+    key = IdempotencyKey.of(idempotency_key, body)
+    done = await batch.enqueue(ctx, [item_of(one) for one in asked.requests], key, atomic=True)
+    videos = [one for one in done.results if isinstance(one, Video)]
+    if done.is_repeat:
+        say("this Idempotency-Key was used before: these are the videos of then")
+    if not as_table:
+        print_json([one.model_dump(mode="json") for one in await views(ctx, videos)])
+        return
+    for one in videos:
+        print(one.id)
+    say(f"{len(videos)} videos are queued")
 
 
 def _check_options(output: Path | None, source: str | None, count: int | None, *, wait: bool) -> None:

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 # In the order in which they are met. A test keeps every command in one of them.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Begin": ("dev", "open", "docs", "recipe"),
-    "Videos": ("enqueue", "wait", "videos", "show", "retry", "cancel", "erase"),
+    "Videos": ("enqueue", "upload", "wait", "videos", "show", "retry", "cancel", "erase"),
     "Is it well?": ("status", "doctor", "logs", "ticks", "models", "stats", "webhooks", "deliveries"),
     "Decide": ("pause", "resume", "audit", "attach"),
     "Your own table": ("link", "links", "unlink"),

@@ -12,8 +12,10 @@ from uuid import UUID
 
 import typer
 
+from service.commands import upload
 from service.context import Context
 from service.errors import Malformed
+from service.runway.assets import DATA_URI_MAX_LENGTH
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ async def body_of(ctx: Context, wishes: Wishes, source: UUID | None = None) -> d
     """The body for `POST /videos`: what the video `source` had, then --input, then the single options."""
     given: dict[str, Any] = {
         "promptText": wishes.prompt,
-        "promptImage": None if wishes.image is None else image(wishes.image),
+        "promptImage": None if wishes.image is None else await image(ctx, wishes.image),
         "model": wishes.model,
         "ratio": wishes.ratio,
         "duration": wishes.duration,
@@ -74,8 +76,14 @@ def _written_by_the_app(prompt: str | None, image_url: str | None) -> dict[str, 
     return {name: value for name, value in (("promptText", prompt), ("promptImage", image_url)) if value}
 
 
-def image(text: str) -> str:
-    """An address as it is; a file as a data URI. Raises BadParameter."""
+async def image(ctx: Context, text: str) -> str:
+    """An address as it is; a file as a data URI, or uploaded where that would be too long. Raises BadParameter."""
+    found = _image(text)
+    return found if isinstance(found, str) else (await upload.send(ctx, found)).uri
+
+
+def _image(text: str) -> str | Path:
+    """An address, a data URI, or a file that is too large for one."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text):
         return text
     path = Path(text).expanduser()
@@ -84,7 +92,8 @@ def image(text: str) -> str:
     kind = mimetypes.guess_type(path.name)[0] or ""
     if not kind.startswith("image/"):
         raise typer.BadParameter(f"{text} does not have the name of an image (.png, .jpg, .webp)", param_hint="--image")
-    return f"data:{kind};base64,{base64.b64encode(_bytes(path, '--image')).decode()}"
+    uri = f"data:{kind};base64,{base64.b64encode(_bytes(path, '--image')).decode()}"
+    return uri if len(uri) <= DATA_URI_MAX_LENGTH else path
 
 
 def read_object(text: str | None, option: str) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def _patterns(settings: Settings) -> Iterator[Check]:
 
 
 def _change(known: set[str]) -> str:
-    packaged = {model.key for model in catalogue.pairs(catalogue.packaged())}
+    packaged = {model.key for model in catalogue.pairs(catalogue.PACKAGED)}
     parts = [
         f"{verb} {_named(keys)}" for verb, keys in (("adds", known - packaged), ("removes", packaged - known)) if keys
     ]

@@ -38,7 +38,6 @@ async def attach(ctx: Context, video_id: UUID, task_id: str) -> str:
     video or cannot be this one's, or if another transaction holds it; RunwayUnavailable if Runway cannot say.
     """
     need(ctx.settings, "runway_key")
-    await find(ctx, video_id)
     result = await attach_evidence(ctx, video_id, task_id, actor=ctx.actor)
     if result == "busy":
         raise Conflict("another transaction holds this video's submission at the moment: try again")
@@ -52,14 +51,15 @@ async def attach_evidence(
 
     'busy': another transaction holds the submission, so nothing was written: try again. `actor`: who attaches it.
 
-    Raises Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if Runway
-    cannot say.
+    Raises NotFound; Conflict if Runway does not know the task, or it cannot be this video's; RunwayUnavailable if
+    Runway cannot say.
     """
+    video = await find(ctx, video_id)
     vanished_task = await vanished.of_task(ctx.database, task_id, video_id)
     if vanished_task is None and await _is_held(ctx, video_id, task_id):
         return "held"
     async with ctx.runway() as runway:
-        task = await runway.retrieve(task_id, seconds)
+        task = await runway.retrieve(task_id, seconds, model=video.model)
     if task is None:
         raise Conflict(f"Runway does not know the task {task_id}")
     if vanished_task is not None:

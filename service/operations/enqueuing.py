@@ -18,6 +18,7 @@ from service.errors import InvalidRequest, OverLimit, Problem
 from service.link_requests import checked
 from service.operations import limits
 from service.operations.finalize import now
+from service.runway.assets import UPLOAD_LIVES, has_upload
 from service.runway.catalogue import Request
 from service.settings import need
 from service.store import deliveries, estimates, link_enqueue, resubmissions, video_rows
@@ -172,6 +173,9 @@ def price(ctx: Context, spec: VideoSpec) -> Request:
     request = checked(spec.operation, spec.input, ctx.settings, sent_at, spec.lenient, spec.max_credits)
     if spec.expires_at and spec.run_after and spec.expires_at <= spec.run_after:
         raise InvalidRequest([Problem("/expires_at", "must be later than run_after")])
+    if spec.run_after and spec.run_after >= now(ctx) + UPLOAD_LIVES and has_upload(request.input):
+        words = "must be within 24 hours: an upload at Runway dies after that; give an https address instead"
+        raise InvalidRequest([Problem("/run_after", words)])
     return request
 
 

@@ -69,7 +69,7 @@ class Poller:
         seconds = self.share.ask_seconds(tasks.call_seconds(due.tries))
         if seconds <= 0:
             raise RunwayUnavailable("there was no time left for this poll")
-        task = await self.runway.retrieve(task_id, seconds)
+        task = await self.runway.retrieve(task_id, seconds, model=due.video.model)
         result = evaluate(due, task, ctx.settings, now(ctx), ctx.random())
         words = f"Task is {result.task_status}"
         event(log, RUNWAY, "polled", words, level=logging.DEBUG, video=due.video.id, task=task_id)
@@ -79,7 +79,7 @@ class Poller:
         """One more look for a task that had vanished."""
         seconds = self.share.ask_seconds(tasks.CALL_SECONDS)
         try:
-            if seconds > 0 and await self.runway.retrieve(due.task_id, seconds) is not None:
+            if seconds > 0 and await self.runway.retrieve(due.task_id, seconds, model=due.model) is not None:
                 return Polled(is_look=True, found=due)
         except RunwayUnavailable as exc:
             words = exc.detail

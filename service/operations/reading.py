@@ -103,7 +103,7 @@ def _dies_soon(ctx: Context, video: Video) -> bool:
 async def _renewed(ctx: Context, video: Video, seconds: float = RETRIEVE_SECONDS) -> Video:
     need(ctx.settings, "runway_key")
     async with ctx.runway() as runway:
-        task = await runway.retrieve(video.runway_video_id or "", seconds)
+        task = await runway.retrieve(video.runway_video_id or "", seconds, model=video.model)
     if task is None or not task.output:
         raise Gone("Runway no longer has these files; make the video again if you need it")
     expires_at = url_expiry(task.output[0], now(ctx))

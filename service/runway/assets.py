@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+UPLOAD = "runway://"  # how the URI of an upload begins
+UPLOAD_LIVES = timedelta(hours=24)  # after it was made; the trigger bound_upload of the schema has the same
 HTTPS_LENGTH = (13, 2_048)
 UPLOAD_LENGTH = (13, 5_000)
 DATA_URI_MAX_LENGTH = 5_242_880
@@ -60,6 +62,13 @@ def uri_complaint(uri: str, kind: str) -> str | None:
         f"must start with https:// (Runway fetches the {it} from there), runway:// (an upload) "
         f"or data:{example};base64, (the {it} itself)"
     )
+
+
+def has_upload(value: Any) -> bool:
+    """Whether one of Runway's own uploads is anywhere in this JSON value."""
+    if isinstance(value, dict | list):
+        return any(map(has_upload, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and value.startswith(UPLOAD)
 
 
 def signature_ends(uri: str) -> datetime | None:

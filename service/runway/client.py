@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 API_VERSION = "2024-11-06"  # the only current one; required on every call
+WORKFLOWS = "workflows"  # the model of a video that a workflow of Runway's makes: its run is no task, but an invocation
 HOP = "Taxiway-Hop"  # on every call of ours: the door for Runway's SDKs refuses it, or Taxiway could call itself
 RETRIEVE_SECONDS = 20.0  # a GET or DELETE touches no asset: an answer later than this is no answer
 SIDE_CALLS = 40  # DELETEs, and GETs of evidence, that may be in flight beside the creates and polls
@@ -105,9 +106,15 @@ class Runway:
             event(log, RUNWAY, "no_response", f"No response: {result.error}", level=logging.WARNING, video=video)
         return result
 
-    async def retrieve(self, task_id: str, seconds: float = RETRIEVE_SECONDS) -> Task | None:
-        """One poll of a task; None if Runway does not know it. Raises RunwayUnavailable when that cannot be said."""
-        answer = await self._ask("GET", task_id, 200, seconds)
+    async def retrieve(
+        self, task_id: str, seconds: float = RETRIEVE_SECONDS, *, model: str | None = None
+    ) -> Task | None:
+        """One poll of a task; None if Runway does not know it. Raises RunwayUnavailable when that cannot be said.
+
+        `model`: that of the video, which decides where Runway shows its task.
+        """
+        where = "workflow_invocations" if model == WORKFLOWS else "tasks"
+        answer = await self._ask("GET", task_id, 200, seconds, where)
         if answer is None:
             return None
         try:
@@ -144,11 +151,13 @@ class Runway:
         """
         return await self._whole(method, path, content=body)
 
-    async def _ask(self, method: str, task_id: str, wanted: int, seconds: float) -> HttpResult | None:
+    async def _ask(
+        self, method: str, task_id: str, wanted: int, seconds: float, where: str = "tasks"
+    ) -> HttpResult | None:
         """The answer if it has the `wanted` status; None if Runway itself says that there is no such task."""
         if not _TASK_ID.fullmatch(task_id):
             return None  # it comes from a table or a callback: no task of Runway's, and it could change the path
-        path = f"/v1/tasks/{task_id}"
+        path = f"/v1/{where}/{task_id}"
         answer = await self._whole(method, path, seconds)
         if answer.status == 404 and b"Could not find Task" in answer.body:
             return None

@@ -105,7 +105,7 @@ class Credits(BaseModel):
 
 
 class Task(BaseModel):
-    """What `GET /v1/tasks/{id}` says. Statuses that are not known are kept as they come."""
+    """What `GET /v1/tasks/{id}` or `GET /v1/workflow_invocations/{id}` says. Unknown statuses are kept as they come."""
 
     # Built at its first use: a tick that polls nothing starts sooner.
     model_config = ConfigDict(extra="ignore", populate_by_name=True, defer_build=True)
@@ -139,7 +139,7 @@ class Task(BaseModel):
     @field_validator("output", mode="before")
     @classmethod
     def _no_output(cls, value: object) -> object:
-        values = [] if value is None else [value] if isinstance(value, str) else value
+        values = _files(value)
         return (
             [
                 storable(each, LONGEST_ADDRESS) if isinstance(each, str) else each
@@ -149,6 +149,13 @@ class Task(BaseModel):
             if isinstance(values, list)
             else values
         )
+
+
+def _files(output: object) -> object:
+    """The addresses of an `output`: of a workflow, it has a list of them for each node."""
+    if isinstance(output, dict) and all(isinstance(files, list) for files in output.values()):
+        return [file for files in output.values() for file in files]
+    return [] if output is None else [output] if isinstance(output, str) else output
 
 
 def _not_as_said(said: Mapping[str, Any], task: Task) -> Iterator[str]:
@@ -163,8 +170,8 @@ def _not_as_said(said: Mapping[str, Any], task: Task) -> Iterator[str]:
     progress = said.get("progress")
     if isinstance(progress, Decimal) and (task.progress is None or abs(progress - Decimal(task.progress)) > TINY):
         yield "progress"
-    output = said.get("output")
-    if [output] != task.output and [each for each in output or () if each != ""] != task.output:
+    files = _files(said.get("output"))
+    if isinstance(files, list) and [each for each in files if each != ""] != task.output:
         yield "output"
 
 

@@ -125,14 +125,13 @@ class Endpoints:
         ]
 
     async def task(self, request: Request) -> Response:
-        """Show a task, or cancel or delete it."""
+        """Show a task, or cancel or delete it; show an invocation of a workflow."""
         deleting = request.method == "DELETE"
         fault = self._fault(request, "delete" if deleting else "retrieve")
 
         def work() -> Response:
             task = self._runway.find(request.path_params["id"])
-            at_tasks = request.url.path.startswith("/v1/tasks/")
-            if task is None or fault.fate.end == "vanish" or at_tasks != (task.workflow_id is None):
+            if task is None or fault.fate.end == "vanish" or not request.url.path.startswith(task.shown_at):
                 return JSONResponse(NO_TASK, 404)
             if deleting:
                 self._runway.delete(task)

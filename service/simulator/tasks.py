@@ -77,6 +77,11 @@ class Task:
         head, _, workflow_id = self.entry.path.rpartition("/")
         return workflow_id if head == "/v1/workflows" else None
 
+    @property
+    def shown_at(self) -> str:
+        """The path at which Runway shows it, without its id."""
+        return "/v1/tasks/" if self.workflow_id is None else "/v1/workflow_invocations/"
+
     def status(self, now: float) -> str:
         """Runway's word for where the task is."""
         if self.ended is not None:

@@ -37,6 +37,7 @@ class DueLook:
     submission_id: int
     video_id: UUID
     task_id: str
+    model: str
 
 
 _DUE = f"""
@@ -50,7 +51,7 @@ WITH due AS MATERIALIZED ({_DUE})
 UPDATE taxiway.submissions s SET look_due = CASE
     WHEN s.missing_since > taxiway.now() - interval '{LOOK_FOR}' THEN taxiway.now() + interval '{LOOK_EVERY}' END
 FROM due WHERE s.video_id = due.video_id AND s.id = due.id
-RETURNING s.id AS submission_id, s.video_id, s.task_id
+RETURNING s.id AS submission_id, s.video_id, s.task_id, s.model
 """,
     f"WITH due AS MATERIALIZED ({_DUE}) SELECT id, video_id FROM due",
     "l.id",
@@ -65,7 +66,7 @@ async def claim_looks(database: Database, limit: int, parking: Parking = RAISE) 
 
 # One such task, for a caller that has news of it.
 _OF_TASK = f"""
-SELECT id AS submission_id, video_id, task_id FROM taxiway.submissions s
+SELECT id AS submission_id, video_id, task_id, model FROM taxiway.submissions s
 WHERE task_id = $1 AND video_id = $2 AND {UNSETTLED}
 """
 

@@ -112,7 +112,9 @@ def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
     for endpoint in endpoints:
         for path in endpoint.paths:
             by_path.setdefault(path, {}).update(dict.fromkeys(endpoint.methods, endpoint))
-    return [Route(path, _by_method(found), methods=()) for path, found in by_path.items()]
+    # A model that no body names is called as its endpoint is, which may have a slash: recipes/product_ad.
+    paths = {path: path.replace("{model}", "{model:path}") for path in by_path}
+    return [Route(paths[path], _by_method(found), methods=()) for path, found in by_path.items()]
 
 
 def _by_method(found: dict[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:

@@ -16,12 +16,13 @@ from service.web import problems
 # Its credentials are checked before any of the body is read.
 ORDINARY = "ordinary"
 # None of these counts among the ordinary ones.
-CRON, HEALTH, OPEN, STREAM, CALLBACK = "cron", "health", "open", "stream", "callback"
+CRON, HEALTH, OPEN, STREAM, CALLBACK, UPLOAD = "cron", "health", "open", "stream", "callback", "upload"
 MOST = {
     ORDINARY: 100,
     CRON: 20,  # reserved: a queue that is busy is worked on
     HEALTH: 200,  # reserved; they wait for one report together
     OPEN: 20,  # what strangers may send a body to, or fetch: they can keep each other out, and no one else
+    UPLOAD: 20,  # each waits for Runway
     CALLBACK: 1_000,  # they come in storms, and wait in a line of their own
     STREAM: 100,  # live parts of pages, and films; each takes minutes
 }

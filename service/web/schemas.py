@@ -71,10 +71,11 @@ class VideoRequest(Schema):
         max_length=2000,
         description="an address to which its end is reported; see `taxiway docs webhooks`",
     )
-    max_credits: StrictInt | StrictFloat | None = Field(
+    max_credits: float | None = Field(
         None,
         gt=0,
         le=MOST_CREDITS,
+        allow_inf_nan=False,
         description="the most that each video may cost; required for a model whose price is not known, and its quote",
     )
     row: RowReference | None = Field(None, description="a row of a linked table that shows this video too")

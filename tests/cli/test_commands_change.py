@@ -181,7 +181,7 @@ async def test_statistics(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_completions() -> None:
     assert "gen4_turbo" in completion.models("gen4")
     assert completion.models_or_all("all") == ["all"]
-    assert completion.operations("text") == ["text_to_video"]
+    assert completion.operations("text_to") == ["text_to_image", "text_to_speech", "text_to_video"]
     assert completion.reasons("TASK_V") == ["TASK_VANISHED"]
 
 

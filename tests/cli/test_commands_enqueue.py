@@ -327,3 +327,28 @@ async def test_ctrl_c_leaves_the_video_alone(database_url: str, tmp_path: Path) 
             assert await asyncio.to_thread(waiting.end, signal.SIGINT) == 130
         assert "the video goes on without you: `taxiway show " in waiting.log
         assert "Traceback" not in waiting.log
+
+
+class TestBatch:
+    """`enqueue --batch FILE`: one request a line."""
+
+    async def test_all_are_queued_once(self, w: World, tmp_path: Path) -> None:
+        request = {"input": {"promptText": "a boat", "promptImage": IMAGE}, "user_id": "ada"}
+        file = tmp_path / "requests.jsonl"
+        file.write_text(f"{json.dumps(request)}\n\n{json.dumps(request)}\n", encoding="utf-8")
+        first = printed(await taxiway(w.url, "enqueue", "--batch", file, "--idempotency-key", "k"))
+        again = printed(await taxiway(w.url, "enqueue", "--batch", file, "--idempotency-key", "k"))
+        assert [one["id"] for one in first] == [one["id"] for one in again] != []
+        assert len(await w.rows("SELECT FROM taxiway.videos WHERE user_id = 'ada'")) == 2
+
+    async def test_or_none_with_the_place_of_what_is_wrong(self, w: World, tmp_path: Path) -> None:
+        file = tmp_path / "requests.jsonl"
+        file.write_text('{"input": {"promptText": "a boat"}}\n{"input": {}, "count": 2}\n', encoding="utf-8")
+        assert "/requests/1/" in complaint(await taxiway(w.url, "enqueue", "--batch", file))
+        assert await w.rows("SELECT FROM taxiway.videos") == []
+
+    async def test_what_does_not_go_with_it(self, w: World, tmp_path: Path) -> None:
+        for more in ((tmp_path / "none",), (tmp_path, "--prompt", "a boat"), (tmp_path, "--dry-run")):
+            refused = await taxiway(w.url, "enqueue", "--batch", *more)
+            assert refused.exit_code == 2
+            assert "--batch" in refused.stderr

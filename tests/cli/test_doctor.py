@@ -121,7 +121,7 @@ class TestHealthy:
         found = by_name(checks)
         assert states(checks) == {CheckStatus.OK}
         assert list(dict.fromkeys(area for area, _ in found)) == [
-            "settings", "Runway", "database", "queue", "cron", "linked tables", "callbacks",
+            "settings", "models", "Runway", "database", "queue", "cron", "linked tables", "callbacks",
         ]  # fmt: skip
         assert found["Runway", "credits"].message == "9975 left"
         assert found["Runway", "gen4_turbo"].message == "5 at once, 1000 a day (1 made)"

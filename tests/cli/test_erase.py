@@ -140,7 +140,8 @@ class TestNothingIsLeft:
             assert [row["id"] for row in failed] == [unknown, rejected, inserted]
             assert await marked(database_url) == {
                 "videos.user_id", "videos.prompt", "videos.image_url", "videos.metadata", "videos.input",
-                "videos.error_message", "videos.output", "videos.video_url", "search.words", "submissions.error",
+                "videos.error_message", "videos.output", "videos.video_url", "search.words", "search.user_id",
+                "submissions.error", "submissions.user_id",
                 "videos.webhook_url", "deliveries.url", "deliveries.snapshot", "deliveries.attempts",
             }  # fmt: skip
             ids = (done, unknown, rejected, queued, inserted)

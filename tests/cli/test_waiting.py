@@ -129,6 +129,38 @@ class TestReasons:
         assert shown is not None
         assert shown["detail"] == "2 of 2 gen4_turbo slots are busy, no video ahead."
 
+    async def test_when_it_probably_begins_and_is_done(self, w: World) -> None:
+        await ticked(w)
+        ids = await w.enqueue_many(7)
+        shown = await why(w, ids[6])
+        assert shown is not None
+        assert (shown["starts_in"], shown["ends_in"]) == (None, None), "nothing of the model has ended in the last hour"
+        await execute(
+            w.url,
+            "UPDATE taxiway.videos SET status = 'completed',"
+            " submitted_at = taxiway.now() - make_interval(secs => 120 - n),"
+            " finished_at = taxiway.now() - make_interval(secs => 60 - n), video_url = 'https://example.com/1.mp4'"
+            " FROM (SELECT id AS one, 10 * row_number() OVER (ORDER BY id) AS n FROM taxiway.videos LIMIT 3) AS done"
+            " WHERE id = done.one",
+        )
+        shown = await why(w, ids[6])
+        assert shown is not None
+        assert (shown["ahead"], shown["starts_in"], shown["ends_in"]) == (3, 30, 90), "10 s apart, 60 s at Runway each"
+        await execute(
+            w.url,
+            'UPDATE taxiway.maintenance SET facts = \'{"models": {"gen4_turbo": {"at_once": 2}}}\''
+            " WHERE name = 'account'",
+        )
+        shown = await why(w, ids[6])
+        assert shown is not None
+        assert (shown["starts_in"], shown["ends_in"]) == (60, 120), (
+            "two at once: the fourth begins with the second pair"
+        )
+        await pausing.pause(w.ctx, "all", 600, "a fair")
+        shown = await why(w, ids[6])
+        assert shown is not None
+        assert shown["starts_in"] is None
+
     async def test_priority_and_what_waits_for_later_decide_who_is_ahead(self, w: World) -> None:
         await ticked(w)
         late = await w.enqueue()

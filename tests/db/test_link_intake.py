@@ -484,3 +484,19 @@ async def test_rows_queued_again_and_again_are_taken_once_each_time(database_url
     assert sum(taken) + last == again
     rounds = sum(row["round"] - 1 for row in await videos(database_url))
     assert rounds == again
+
+
+async def test_a_column_bounds_what_a_row_may_cost(database_url: str) -> None:
+    await execute(database_url, BASE, "ALTER TABLE public.videos ADD model text, ADD most numeric, ADD input jsonb")
+    await link(database_url, columns={"model": "model", "max_credits": "most", "input": "input"})
+    video = '{"videoUri": "https://videos.example.com/cat.mp4"}'
+    await execute(
+        database_url,
+        "INSERT INTO public.videos (prompt, image_url, model, most, input) VALUES "
+        f"('bounded', NULL, 'ruby', 300, '{video}'), ('not', NULL, 'ruby', NULL, '{video}'), "
+        f"('cheap', '{IMAGE}', 'gen4_turbo', 24, NULL), ('none', '{IMAGE}', NULL, 0, NULL)",
+    )
+    async with context(database_url) as ctx:
+        counts = await intake(ctx)
+    found = {row["prompt"] or row["model"]: row for row in await videos(database_url)}
+    assert counts == {"taken": 1, "refused": 3}, found

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,8 @@ from service.app import create_app
 from service.context import Context
 from service.operations.waiting import waiting
 from service.store import claim as claims
-from service.store import listing, models, queue_stats, retention, tasks
+from service.store import listing, many_videos, models, queue_stats, retention, tasks, throughput
+from service.store.claim import Aim, PerUser, Room
 from service.store.database import Database
 from service.store.search import Wanted
 from service.store.url import normalise
@@ -134,6 +136,23 @@ async def test_a_claim_reads_ready_rows_only(ctx: Context, many: int) -> None:
     first = [node for _, node in explaining(ctx).nodes() if node.get("Index Name") == "videos_ready"]
     assert all("claim_order" not in node.get("Sort Key", []) for _, node in explaining(ctx).nodes())
     assert all("run_after <= now()" in node["Index Cond"] for node in first), "what waits is passed over in the index"
+
+
+async def test_a_claim_within_each_users_limits_begins_where_one_has_room(ctx: Context) -> None:
+    aim = Aim(per_user=PerUser(2, Decimal(100)))
+    assert len(await claims.claim(ctx.database, 10, 60.0, aim, Room(None, {}))) == 10
+    explaining(ctx).check("videos_ready", "videos_poll")
+    walks = [node for _, node in explaining(ctx).nodes() if node.get("Index Name") == "videos_ready"]
+    assert "Index Only Scan" in {node["Node Type"] for node in walks}, "users without a slot are passed over in it"
+    assert any("claim_order" in node["Index Cond"] for node in walks), "the videos are read from there on"
+
+
+async def test_what_one_user_has_is_found_by_its_index(ctx: Context) -> None:
+    await execute(explaining(ctx)._whole_url, "UPDATE taxiway.search SET user_id = 'ada' WHERE words @@ 'boat'")
+    await listing.page(ctx.database, Wanted(user_id="ada"), before=None, limit=50)
+    await throughput.series(ctx.database, "day", "ada")
+    await many_videos.cancel(ctx.database, Wanted(user_id="ada"), limit=10, dry_run=True)
+    explaining(ctx).check("search_user")
 
 
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:

@@ -113,6 +113,14 @@ def test_a_default_that_breaks_a_rule_is_not_filled_in() -> None:
     }  # fmt: skip
 
 
+def test_a_price_is_rounded_up_and_has_a_least() -> None:
+    price = {"add": [{"rate": 0.3, "times": "duration"}, {"rate": 0.1}], "minimum": 2}
+    entry = {"properties": {"duration": {"enum": [4, 8]}}, "required": ["duration"], "price": price}
+    own = catalogue.of_files({"op": {"output": "audio/*", "models": {"m": entry}}})
+    quoted = [build("op", {"duration": seconds}, catalogue=own).quoted_credits for seconds in (4, 8)]
+    assert quoted == [2, 3]  # 1.3 and 2.5
+
+
 HDR = ("video_to_hdr", {"videoUri": VIDEO})
 TURBO = ("image_to_video", FRAME | {"model": "gen4_turbo"})
 

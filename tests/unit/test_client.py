@@ -637,6 +637,13 @@ class TestRetrieve:
         assert (task.id, task.status, task.progress) == (TASK_ID, "RUNNING", 0.5)
         assert route.calls.last.request.headers["authorization"] == f"Bearer {KEY}"
 
+    async def test_a_workflow_is_asked_about_as_an_invocation(self, routes: respx.MockRouter, runway: Runway) -> None:
+        said = {"id": TASK_ID, "status": "SUCCEEDED", "output": {"a": [f"{URL}/1.mp4", f"{URL}/2.mp4"], "b": []}}
+        routes.get(f"{URL}/v1/workflow_invocations/{TASK_ID}").respond(json=said)
+        task = await runway.retrieve(TASK_ID, model="workflows")
+        assert task is not None
+        assert (task.output, task.fitted) == ([f"{URL}/1.mp4", f"{URL}/2.mp4"], ())
+
     async def test_none_that_runway_knows(self, routes: respx.MockRouter, runway: Runway) -> None:
         routes.get(TASK_URL).respond(404, json=GONE)
         assert await runway.retrieve(TASK_ID) is None

@@ -122,7 +122,15 @@ class TestReading:
         assert read(progress=progress).progress == progress
 
     @pytest.mark.parametrize(
-        ("output", "kept"), [(None, []), ([], []), ([""], []), (FILE, [FILE]), (["", FILE, "b"], [FILE, "b"])]
+        ("output", "kept"),
+        [
+            (None, []),
+            ([], []),
+            ([""], []),
+            (FILE, [FILE]),
+            (["", FILE, "b"], [FILE, "b"]),
+            ({"n": [FILE], "m": ["b", ""]}, [FILE, "b"]),
+        ],
     )
     def test_output(self, output: object, kept: list[str]) -> None:
         assert read(output=output).output == kept
@@ -135,6 +143,7 @@ class TestReading:
             {"status": None},
             {"status": 7},
             {"output": 7},
+            {"output": {"n": FILE}},
             {"output": [{"url": FILE}]},
         ],
     )

@@ -30,6 +30,7 @@ READERS = {
     "database.Database": "a type",
     "deliveries.AttemptRow": "a shape",
     "deliveries.Due": "a shape",
+    "usage.Usage": "a shape",
     "delivery_log.Delivery": "a shape",
     "delivery_log.STATES": "a list of words",
     "delivery_log.WantedDeliveries": "a shape: the filters",

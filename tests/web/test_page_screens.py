@@ -33,7 +33,16 @@ PARTS = [
     "/ui/models/list",
     "/ui/models/limits",
 ]
-SCREENS = ["/", "/?window=day", "/?window=week", "/?window=nonsense", "/ui/ticks", "/ui/models", *PARTS]
+SCREENS = [
+    "/",
+    "/?window=day",
+    "/?window=week",
+    "/?window=nonsense",
+    "/ui/ticks",
+    "/ui/models",
+    "/ui/cost?days=30",
+    *PARTS,
+]
 EVIL = "<script>alert('\"x`y`')</script>"
 
 
@@ -91,6 +100,19 @@ class TestEveryScreen:
                 response = await site.admin.get(path, part=path in PARTS)
                 assert response.status_code == 503
                 assert "taxiway migrate" in check(response)
+
+
+async def test_the_cost_of_each_user_by_day_and_model(database_url: str) -> None:
+    async with control(database_url) as site:
+        await site.world.enqueue(user_id="ada & co")
+        await site.world.enqueue()
+        await site.world.tick()
+        shown = check(await site.viewer.get("/ui/cost"))
+        assert "At most 50 credits ($0.50)" in shown
+        assert "ada & co" in shown
+        one = await site.viewer.get("/ui/cost?user_id=ada+%26+co&days=1")
+        assert "At most 25 credits ($0.25)" in check(one)
+        assert (await site.viewer.get("/ui/cost?days=0")).status_code == 422
 
 
 class TestOverview:

@@ -75,7 +75,7 @@ async def test_every_route_of_the_app_is_in_a_table() -> None:
     async with world(NOWHERE) as w:
         app = create_app(w.ctx)
     *api, mount = app.routes
-    assert [route.path for route in api if isinstance(route, Route)] == list(
+    assert [route.path.replace(":path", "") for route in api if isinstance(route, Route)] == list(
         dict.fromkeys(path for one in ENDPOINTS for path in one.paths)
     )
     assert isinstance(mount, Mount)

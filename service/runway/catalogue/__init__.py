@@ -20,12 +20,13 @@ from service.runway.catalogue.strict import CatalogueError
 from service.runway.messages import truncate
 
 __all__ = [
-    "Bounds", "Catalogue", "CatalogueError", "Model", "Operation", "Request", "build_request", "current",
-    "infer_operation", "json_schema", "media_type", "models", "of_files", "operations", "overlaid", "packaged",
+    "PACKAGED", "Bounds", "Catalogue", "CatalogueError", "Model", "Operation", "Request", "build_request", "current",
+    "fields_of", "infer_operation", "json_schema", "media_type", "models", "of_files", "operations", "overlaid",
     "pairs", "use",
 ]  # fmt: skip
 
-_in_use = [packaged()]
+PACKAGED = packaged()  # only the names of its files are read yet
+_in_use = [PACKAGED]
 
 
 def current() -> Catalogue:
@@ -38,7 +39,7 @@ def use(path: str | None) -> None:
 
     For the start of a process, which has read its settings.
     """
-    _in_use[0] = overlaid(Path(path)) if path else packaged()
+    _in_use[0] = overlaid(Path(path)) if path else PACKAGED
 
 
 def operations(catalogue: Catalogue | None = None) -> tuple[str, ...]:
@@ -56,6 +57,11 @@ def pairs(catalogue: Catalogue | None = None) -> list[Model]:
     catalogue = catalogue or current()
     found = [catalogue.operation(name) for name in catalogue.operations]
     return [model for operation in found if operation for model in operation.entries.values()]
+
+
+def fields_of(model: object, catalogue: Catalogue | None = None) -> set[str]:
+    """Every field that a model takes in one of its operations; none for one that is not known."""
+    return {field for one in pairs(catalogue) if one.name == model for field in one.fields}
 
 
 def infer_operation(input: Mapping[str, Any], catalogue: Catalogue | None = None) -> str:

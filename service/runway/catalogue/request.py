@@ -165,6 +165,10 @@ def _quoted(model: Model, body: Mapping[str, Any], bounds: Bounds) -> Decimal:
         raise InvalidRequest([Problem("/max_credits", words + ways)])
     for name, bound in (("max_credits", bounds.asked), ("MAX_CREDITS_PER_VIDEO", allowed)):
         if bound is not None and quoted > bound:
-            words = f"this may cost {quoted:f} credits, and {name} is {bound:f}: ask for less, or raise it"
+            words = f"this may cost {_plain(quoted)} credits, and {name} is {_plain(bound)}: ask for less, or raise it"
             raise InvalidRequest([Problem("/max_credits", words)])
     return quoted
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"

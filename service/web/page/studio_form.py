@@ -10,6 +10,7 @@ from typing import Any
 from service.errors import InvalidRequest, Malformed, Problem
 from service.runway import catalogue
 from service.runway.catalogue import paths, walk
+from service.runway.catalogue.rules import GIVEN
 from service.runway.messages import as_text
 from service.settings import Settings
 from service.web import bodies
@@ -71,9 +72,23 @@ def parts(operation: str, model: str, values: Mapping[str, Any], settings: Setti
         for name, field in fields.items()
     }
     return [
-        _part(PREFIX, name, field, {**given, **values}.get(name), is_required=name in required)
+        _part(
+            PREFIX, name, field, {**given, **values}.get(name), is_required=name in required,
+            only_with=_only_with(operation, model, name),
+        )
         for name, field in fields.items()
-    ]
+    ]  # fmt: skip
+
+
+def _only_with(operation: str, model: str, name: str) -> str:
+    """What a field goes only with, as the rules have it."""
+    found = catalogue.current().model(operation, model)
+    return "; ".join(
+        f"only with {other} {' or '.join(map(as_text, values))}"
+        for rule in (found.rules if found else ())
+        if rule.get("when", {}).get(name) == GIVEN
+        for other, values in rule.get("only", {}).items()
+    )
 
 
 def _fields(operation: str, model: str) -> Mapping[str, Schema]:
@@ -81,7 +96,7 @@ def _fields(operation: str, model: str) -> Mapping[str, Schema]:
     return found.fields if found else {}
 
 
-def _part(prefix: str, name: str, field: Schema, value: Any, *, is_required: bool) -> Part:
+def _part(prefix: str, name: str, field: Schema, value: Any, *, is_required: bool, only_with: str = "") -> Part:
     kind = _kind(field)
     inner: tuple[Part, ...] = ()
     if kind == "object":
@@ -94,6 +109,7 @@ def _part(prefix: str, name: str, field: Schema, value: Any, *, is_required: boo
     least = field.get("minLength" if kind == "text" else "minimum")
     most = field.get("maxLength" if kind == "text" else "maximum")
     hint = "" if most is None else f"{least or 0:,} to {most:,}" + (" characters" if kind == "text" else "")
+    hint = "; ".join(filter(None, [hint, only_with]))
     if kind == "json":
         hint = f"as JSON: {walk.wanted(field)}"
         shown = "" if value is None else json.dumps(value)
