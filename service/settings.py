@@ -372,14 +372,14 @@ def _shared(value: tuple[str, ...], info: ValidationInfo) -> Iterator[str]:
     """A complaint for each setting declared before this one that has a secret of it: each has one purpose."""
     others: dict[str, set[str | None]] = {"runway_key": {info.data.get("runway_key")}}
     others |= {name: set(info.data.get(name) or ()) for name in SECRETS if name != info.field_name}
-    for name in ("database_url", "migrate_database_url"):
-        others[name] = set(env_parsing.passwords(info.data.get(name) or ""))
+    others |= {n: set(env_parsing.passwords(info.data.get(n) or "")) for n in ("database_url", "migrate_database_url")}
+    why = {
+        ("cron_secret", "api_keys"): ", so a client that may only enqueue could also run ticks: set another",
+        ("api_keys", "runway_key"): ", so Taxiway may call itself: that is its own key in your app, and Runway's here",
+    }
     for name in (name for name, secrets in others.items() if secrets & set(value)):
-        if (info.field_name, name) == ("cron_secret", "api_keys"):
-            words = "so a client that may only enqueue could also run ticks: set another"
-            yield f"shares an entry with API_KEYS, {words}"
-        else:
-            yield f"shares an entry with {ENV_NAMES[name]}: one secret must not have two meanings"
+        words = why.get((str(info.field_name), name), ": one secret must not have two meanings")
+        yield f"shares an entry with {ENV_NAMES[name]}{words}"
 
 
 def _refuse(complaints: Iterable[str]) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 # Every page, in the order of the table of contents.
 NAMES = (
-    "quickstart", "callers", "nextjs", "linked-tables", "models", "videos", "users", "webhooks", "unknown-outcomes",
-    "operating",
-    "security", "database", "high-availability", "scaling", "speed", "simulator", "architecture", "promises",
-    "development", "settings", "routes", "commands", "errors",
+    "quickstart", "runway-sdk", "callers", "nextjs", "linked-tables", "models", "videos", "users", "webhooks",
+    "unknown-outcomes", "operating", "security", "database", "high-availability", "scaling", "speed", "simulator",
+    "architecture", "promises", "development", "settings", "routes", "commands", "errors",
 )  # fmt: skip
 COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE | re.DOTALL)  # for those who write a page, not for its readers
 

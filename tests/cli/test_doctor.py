@@ -341,6 +341,12 @@ class TestRunway:
         strange = b'{"creditBalance":500,"tier":{"models":{"gen4.5":{"maxDailyGenerations":[]}}}}'
         assert "? a day" in (await runway_says(200, strange))["Runway", "gen4.5"].message
 
+    async def test_it_is_a_taxiway(self) -> None:
+        found = await runway_says(508, b'{"error":"This is Taxiway\'s own call"}')
+        assert found["Runway", "endpoint"].status is CheckStatus.ERROR
+        assert "RUNWAYML_BASE_URL leads to a Taxiway, which would call itself" in found["Runway", "endpoint"].message
+        assert "in your app alone" in (found["Runway", "endpoint"].fix or "")
+
     async def test_the_client_says_with_which_status(self) -> None:
         runway = Runway(Settings(runway_key=RUNWAY_KEY), answering(200, b"{}")())
         with pytest.raises(RunwayUnavailable) as caught:
