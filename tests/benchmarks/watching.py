@@ -103,7 +103,8 @@ class RedisWatcher:
             self._lines.append(line)
 
     def _see(self, line: bytes) -> None:
-        if found := self._queued.match(line):
+        if found := self._done.match(line):
+            if found[2] in self._begun:
+                self.delays.setdefault(found[2], float(found[1]) - self._begun[found[2]])
+        elif found := self._queued.match(line):
             self._begun.setdefault(found[2], float(found[1]))
-        elif (found := self._done.match(line)) and found[2] in self._begun:
-            self.delays.setdefault(found[2], float(found[1]) - self._begun[found[2]])

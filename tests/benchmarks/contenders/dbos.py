@@ -44,8 +44,8 @@ class Dbos(Contender):
 
     async def fill(self, site: Site, count: int) -> None:
         async with self.enqueuer(site) as enqueuer:
-            for _ in range(count):
-                await enqueuer.one()
+            for start in range(0, count, 50):
+                await asyncio.gather(*(enqueuer.one() for _ in range(min(50, count - start))))
 
     def watcher(self, site: Site) -> Watcher:
         return SqlWatcher(site, STORED, DELAYS)

@@ -44,7 +44,7 @@ async def drain(
     seconds: float,
     around: Callable[[str], AbstractAsyncContextManager[None]] = nothing,
 ) -> Values:
-    """One drain of so many jobs behind a warm-up; the mock answers after so many seconds. `around`: what it is within."""
+    """One drain of so many jobs behind a warm-up, each answered after so many seconds. `around`: what it is within."""
     warm_up = lab.size(WARM_UP, 20)
     async with lab.site(contender) as site:
         await contender.fill(site, warm_up + count)

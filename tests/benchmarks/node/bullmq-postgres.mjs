@@ -2,7 +2,7 @@
 import { createPostgresBackend } from "bullmq";
 import { openWith, workWith } from "./bullmq.mjs";
 
-const postgres = { connection: process.env.BENCH_DATABASE };
+const postgres = { connection: { connectionString: process.env.BENCH_DATABASE, migrate: true } };
 const backend = [createPostgresBackend];
 
 export const open = () => openWith(postgres, backend);
