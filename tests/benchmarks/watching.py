@@ -17,7 +17,7 @@ from tests.benchmarks.contenders.base import Site, peer
 
 
 class Watcher(Protocol):
-    """One run of one contender. `delays`: seconds by job, in the order of the jobs; None where it was not seen."""
+    """One run of one contender. `delays`: seconds by job, as they were seen; None where that was too late."""
 
     delays: dict[Any, float | None]
 

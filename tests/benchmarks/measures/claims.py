@@ -44,8 +44,9 @@ async def run(lab: Lab) -> Measured:
     urls = dict(zip(NAMES, await lab.with_history(), strict=True))
     repeats, ticks = lab.size(200, 5), lab.size(30, 2)
     rounds = []
-    for url in urls.values():
-        await execute(url, GENERIC.format(url.rpartition("/")[2]))
+    if lab.unqueued:
+        for url in urls.values():
+            await execute(url, GENERIC.format(url.rpartition("/")[2]))
     async with _context(lab, urls[EMPTY]) as empty, _context(lab, urls[FULL]) as full:
         by_name = {EMPTY: empty, FULL: full}
         if lab.unqueued:

@@ -23,6 +23,7 @@ FIGURES = (
     Figure("transactions", "transactions/job", 2),
     Figure("wal_bytes", "WAL B/job"),
     Figure("dead_rows", "dead rows/job", 2),
+    Figure("connections", "connections/job", 2),
     Figure("doubles", "sent twice"),
 )
 USED = (("transactions", "transactions", 0.2), ("wal_bytes", "WAL bytes", 2_400), ("dead_rows", "dead rows", 5))
@@ -83,7 +84,8 @@ async def _timed(lab: Lab, contender: Contender, site: Site, warm_up: int, count
     assert not doubles or not contender.ours, f"{contender.name} sent {doubles:g} creates twice"
     seconds = ended - state["first_at"]
     rest = max(1.0, whole - seen)
-    return {"per_second": count / seconds, "cpu_us": used / rest * 1e6, "doubles": doubles}, asked + 1
+    values = {"per_second": count / seconds, "cpu_us": used / rest * 1e6}
+    return values | {"connections": state["connections"] / whole, "doubles": doubles}, asked + 1
 
 
 def _check(lab: Lab, ended: int | None, give_up: float) -> None:
