@@ -96,13 +96,14 @@ class RedisWatcher:
             self._reading = asyncio.create_task(self._read(reader))
         lines, self._lines = self._lines, []
         for line in lines:
-            self._see(line)
+            self.see(line)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             self._lines.append(line)
 
-    def _see(self, line: bytes) -> None:
+    def see(self, line: bytes) -> None:
+        """One line of MONITOR."""
         if found := self._done.match(line):
             if found[2] in self._begun:
                 self.delays.setdefault(found[2], float(found[1]) - self._begun[found[2]])

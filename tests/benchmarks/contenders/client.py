@@ -32,6 +32,11 @@ class Client:
         self._resting.append(connection)
         return answer
 
+    def close(self) -> None:
+        """Close those that rest."""
+        for connection in self._resting:
+            connection.close()
+
 
 class _Connection(asyncio.Protocol):
     _waiting: asyncio.Future[bytes]
@@ -52,6 +57,9 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
         return self._waiting
+
+    def close(self) -> None:
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
