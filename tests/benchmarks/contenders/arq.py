@@ -20,7 +20,7 @@ class Arq(Contender):
     name = "arq"
     store = "redis"
     configuration = "Worker with max_jobs=50; the id is the job's result, kept"
-    docs = "https://arq-docs.helpmanual.io/#arq.worker.Worker"
+    docs = "https://arq-docs.helpmanual.io"
     needs = ("arq",)
     worker_module = "tests.benchmarks.contenders.arq"
 

@@ -29,7 +29,7 @@ class PgQueuer(Contender):
     name = "PgQueuer"
     store = "postgres"
     configuration = "batch_size=25, max_concurrent_tasks=50, asyncpg pool; each id is inserted into a table"
-    docs = "https://pgqueuer.readthedocs.io/en/latest/guides/performance/"
+    docs = "https://janbjorge.github.io/pgqueuer/"
     needs = ("pgqueuer",)
     worker_module = __name__
 

@@ -25,7 +25,7 @@ class Procrastinate(Contender):
     configuration = (
         "PsycopgConnector with max_size=20, concurrency=50, LISTEN; each id is inserted into a table by asyncpg"
     )
-    docs = "https://procrastinate.readthedocs.io/en/stable/howto/basics/worker.html"
+    docs = "https://procrastinate.readthedocs.io/"
     needs = ("procrastinate", "psycopg")
     worker_module = __name__
 

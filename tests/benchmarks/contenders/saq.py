@@ -22,7 +22,7 @@ class Saq(Contender):
     configuration = (
         "RedisQueue with max_concurrent_ops=50, Worker with concurrency=50; the id is the job's result, kept"
     )
-    docs = "https://saq-py.readthedocs.io/en/latest/getting_started.html"
+    docs = "https://github.com/tobymao/saq"
     needs = ("saq", "redis")
     worker_module = "tests.benchmarks.contenders.saq"
 
