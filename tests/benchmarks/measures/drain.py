@@ -27,7 +27,7 @@ FIGURES = (
     Figure("doubles", "sent twice"),
 )
 USED = (("transactions", "transactions", 0.2), ("wal_bytes", "WAL bytes", 2_400), ("dead_rows", "dead rows", 5))
-WARM_UP = 200  # jobs before those that are counted: code and plans are warm, and Taxiway has learned its window
+WARM_UP = 200  # jobs before those that are counted: code and plans are warm, and Taxiway has begun to learn its window
 TAXIWAY, KEPT, FLOOR, BATCH, BULLMQ = DEFAULT.name, KEPT_CONNECTIONS.name, "floor, by row", "floor, by batch", "BullMQ"
 POSTGRES_PEERS = tuple(one.name for one in PEERS if one.store == "postgres")
 
