@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.benchmarks import against, machine
 from tests.benchmarks.against import Compared
-from tests.benchmarks.contenders.all import CONTENDERS
+from tests.benchmarks.contenders.all import CONTENDERS, OURS
 from tests.benchmarks.contenders.base import Contender
 from tests.benchmarks.figures import Measured
 from tests.benchmarks.lab import Lab
@@ -26,7 +26,7 @@ from tests.benchmarks.measures.drain import FLOOR
 from tests.benchmarks.processes import Cores, cores
 from tests.benchmarks.servers import Redis, Servers
 
-ROUNDS = 3
+ROUNDS, REPORTED_ROUNDS = 3, 7
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -36,8 +36,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--contender", action="append", help="only these (and Taxiway); may be repeated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round, no peers: does it still run?")
     parser.add_argument(
-        "--rounds", type=int, help=f"rounds of each measure (default {ROUNDS}; against: {against.ROUNDS})"
+        "--rounds",
+        type=int,
+        help=f"rounds of each measure (default {ROUNDS}, reported {REPORTED_ROUNDS}; against: {against.ROUNDS})",
     )
+    parser.add_argument(
+        "--pinned", action=argparse.BooleanOptionalAction, default=True,
+        help="the worker on one core, everything else on the others (Node loses by that); else all on all",
+    )  # fmt: skip
     parser.add_argument("--against", metavar="REV", help="this tree against that commit, and against itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
     parser.add_argument(
@@ -48,7 +54,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         parser.error("--quick and --against measure nothing that may be reported")
     if options.against and (unknown := set(options.only or []) - set(against.COMPARED)):
         parser.error(f"--against compares {', '.join(against.COMPARED)}; not {', '.join(sorted(unknown))}")
-    options.rounds = options.rounds or (1 if options.quick else against.ROUNDS if options.against else ROUNDS)
+    usual = REPORTED_ROUNDS if options.report else against.ROUNDS if options.against else ROUNDS
+    options.rounds = options.rounds or (1 if options.quick else usual)
     return options
 
 
@@ -57,7 +64,7 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
     here, missing = [], {}
     for one in CONTENDERS:
         asked = one.name in wanted if wanted else not quick or one.name == FLOOR
-        if not asked and one.name != "Taxiway":
+        if not asked and one not in OURS:
             continue
         why = one.missing() or (Redis.missing() if one.store == "redis" else None)
         if why:
@@ -69,7 +76,7 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
 
 async def run(options: argparse.Namespace) -> tuple[Sequence[Measured | Compared], list[str]]:
     """Every measure that was asked for, in order; and what it was measured on."""
-    where = cores()
+    where = cores(options.pinned)
     task = asyncio.current_task()
     assert task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # the servers are ended then, too

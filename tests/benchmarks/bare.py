@@ -68,7 +68,7 @@ app = Starlette(routes=[Route("/videos", enqueue, methods=["POST"])])
 
 async def _served(port: int) -> None:
     await database.connect()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, http="httptools")
     await uvicorn.Server(config).serve()
 
 

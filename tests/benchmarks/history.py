@@ -69,12 +69,29 @@ class Sizes:
     queued: int
 
 
-async def fill_queue(url: str, sizes: Sizes) -> None:
-    """A migrated database with its queue, and no past."""
+# No autovacuum makes statistics, and with them other plans, while claims are timed.
+UNATTENDED = "ALTER TABLE taxiway.videos SET (autovacuum_enabled = false)"
+TEMPLATE = "CREATE TABLE template AS SELECT * FROM taxiway.videos"
+NOT_DUE = "UPDATE taxiway.videos SET run_after = now() + interval '1 day'"
+
+
+async def found(url: str) -> None:
+    """A migrated database with nothing to claim, and a table of one video, which others are made like."""
     await migrate(url)
     await learn(url)
     await enqueue_one(url)
-    await multiply(url, sizes.queued - 1, WAITING)
+    await execute(url, UNATTENDED, TEMPLATE, NOT_DUE, "VACUUM ANALYZE")
+
+
+async def enqueue_many(url: str, count: int) -> None:
+    """So many that wait."""
+    await multiply(url, count, WAITING, source="template")
+
+
+async def fill_queue(url: str, sizes: Sizes) -> None:
+    """A database with a queue, and no past."""
+    await found(url)
+    await enqueue_many(url, sizes.queued)
     await execute(url, SEARCH, "VACUUM ANALYZE")
 
 
@@ -84,7 +101,7 @@ async def fill_past(url: str, sizes: Sizes) -> None:
         indexes = await connection.fetch(INDEXES)
         for name, _ in indexes:
             await connection.execute(f"DROP INDEX {name}")
-    await multiply(url, sizes.finished, FINISHED)
+    await multiply(url, sizes.finished, FINISHED, source="template")
     for statement in (LEDGER, SEARCH, TICKS, *(build for _, build in indexes), "VACUUM ANALYZE", "CHECKPOINT"):
         await run(url, statement)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tests.benchmarks.contenders.base import Contender, Site, scalar
 from tests.benchmarks.figures import Values
-from tests.benchmarks.history import Sizes, fill_past, fill_queue
+from tests.benchmarks.history import SEARCH, Sizes, enqueue_many, fill_past, found, run
 from tests.benchmarks.processes import Cores, spawn, stop
 from tests.benchmarks.servers import Servers
 from tests.database import connected, execute
@@ -34,6 +34,7 @@ class Lab:
     say: Callable[[str], None] = print
     missing: dict[str, str] = field(default_factory=dict)
     _history: tuple[str, str] | None = None
+    _queue_due: Sizes | None = None
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def size(self, whole: int, quick: int) -> int:
@@ -52,17 +53,30 @@ class Lab:
             await execute(postgres.url(), f"DROP DATABASE {name} WITH (FORCE)")
 
     async def with_history(self) -> tuple[str, str]:
-        """Two databases with the same queue: without a past, and with one. Filled when first asked for, and kept."""
+        """Two databases: an empty one, and one with a past. Filled when first asked for, and kept; see `queue_up`."""
         if self._history is None:
-            sizes = Sizes(self.size(1_000_000, 3_000), self.size(100_000, 1_500))
-            self.say(f"    filling {sizes.queued:,} queued and {sizes.finished:,} finished videos")
+            sizes = self._queue_due = Sizes(self.size(1_000_000, 3_000), self.size(100_000, 1_500))
+            self.say(f"    filling {sizes.finished:,} finished videos")
             postgres = self.servers.postgres
-            await execute(postgres.url(), "CREATE DATABASE bench_queue")
-            await fill_queue(postgres.url("bench_queue"), sizes)
-            await execute(postgres.url(), "CREATE DATABASE bench_past TEMPLATE bench_queue STRATEGY FILE_COPY")
+            await execute(postgres.url(), "CREATE DATABASE bench_empty")
+            await found(postgres.url("bench_empty"))
+            await execute(postgres.url(), "CREATE DATABASE bench_past TEMPLATE bench_empty STRATEGY FILE_COPY")
             await fill_past(postgres.url("bench_past"), sizes)
-            self._history = postgres.url("bench_queue"), postgres.url("bench_past")
+            self._history = postgres.url("bench_empty"), postgres.url("bench_past")
         return self._history
+
+    @property
+    def unqueued(self) -> bool:
+        """Whether the one with a past still has no queue."""
+        return self._queue_due is not None
+
+    async def queue_up(self) -> None:
+        """Give the one with a past a queue, once. No statistics are taken: what was planned before stays planned."""
+        if self._history and self._queue_due:
+            self.say(f"    filling {self._queue_due.queued:,} queued videos")
+            await enqueue_many(self._history[1], self._queue_due.queued)
+            await run(self._history[1], SEARCH)
+            self._queue_due = None
 
     @asynccontextmanager
     async def site(self, contender: Contender, slots: int = SLOTS) -> AsyncIterator[Site]:
@@ -71,14 +85,15 @@ class Lab:
         if redis:
             redis.flush()
         async with self.database() as url:
-            site = Site(url, redis.url if redis else "", self.servers.runway.url, slots, self.log)
+            runway = self.servers.runway
+            site = Site(url, redis.url if redis else "", runway.url, runway.tls_url, slots, self.log)
             await contender.prepare(site)
             yield site
 
     @property
     def optional(self) -> set[str]:
         """The peers: one that fails is named, and costs the others nothing."""
-        return {one.name for one in self.contenders if one.needs}
+        return {one.name for one in self.contenders if not one.ours}
 
     @property
     def log(self) -> Path:
@@ -86,11 +101,13 @@ class Lab:
         return self.servers.folder / "contenders.log"
 
     @asynccontextmanager
-    async def worker(self, contender: Contender, site: Site) -> AsyncIterator[subprocess.Popen[bytes]]:
-        """The contender's worker process, on the worker's core."""
+    async def worker(
+        self, contender: Contender, site: Site, where: frozenset[int] | None = None
+    ) -> AsyncIterator[subprocess.Popen[bytes]]:
+        """The contender's worker process, on the worker's core, or on others."""
         with self.log.open("ab") as log:
             command = contender.worker(site)
-            process = spawn(command.words, self.cores.worker, env=command.env, log=log)
+            process = spawn(command.words, where or self.cores.worker, env=command.env, log=log)
         try:
             yield process
         finally:

@@ -36,9 +36,9 @@ def _words(cores: frozenset[int]) -> str:
     return ", ".join(map(str, sorted(cores)))
 
 
-def cores() -> Cores:
-    """The first core for the worker, the others for the rest."""
-    if not hasattr(os, "sched_getaffinity"):
+def cores(pinned: bool = True) -> Cores:
+    """The first core for the worker, the others for the rest; or everything everywhere."""
+    if not pinned or not hasattr(os, "sched_getaffinity"):
         return Cores(frozenset(), frozenset())
     mine = sorted(os.sched_getaffinity(0))
     return Cores(frozenset(mine[:1]), frozenset(mine[1:] or mine))

@@ -1,4 +1,4 @@
-"""The tables of the page `speed`, three rows of the README and the plots, from the figures of a run.
+"""The tables of the benchmarks' README, three rows and a plot of the README, and the plots, from the figures of a run.
 
 What was not run keeps its earlier figures.
 """
@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.contenders.all import CONTENDERS
+from tests.benchmarks.contenders.all import CONTENDERS, PEERS
+from tests.benchmarks.contenders.taxiway import DEFAULT, KEPT
 from tests.benchmarks.measures import MEASURES
+from tests.benchmarks.measures.drain import FLOOR
 from tests.benchmarks.processes import ROOT
 
 FOLDER = ROOT / ".benchmarks"
 FIGURES = FOLDER / "figures.json"
 README = ROOT / "README.md"
-PAGE = ROOT / "service" / "docs" / "speed.md"
+OWN_README = ROOT / "tests" / "benchmarks" / "README.md"
+SUMMARISED = (README, ROOT / "service" / "docs" / "speed.md")
 COMPARED = {
     "drain": (("per_second", "jobs/s, 0 ms"), ("cpu_us", "CPU µs/job"), ("transactions", "transactions/job"),
               ("wal_bytes", "WAL B/job"), ("dead_rows", "dead rows/job")),
@@ -34,6 +40,9 @@ ROWS = (
     ("latency", "p50", False, "from queued until Runway's id is stored, at 50/s: ms, p50"),
 )
 
+TAXIWAYS = (DEFAULT, KEPT)
+SHOWN = "drain"  # its plot stands in the README
+
 Results = dict[str, dict[str, Any]]  # by the name of the measure
 
 
@@ -45,10 +54,13 @@ def write(results: Sequence[dict[str, Any]], machine: list[str]) -> None:
     ordered = [by_name[name] for name in MEASURES if name in by_name]
     text = json.dumps({"machine": machine, "measures": ordered}, indent=1, ensure_ascii=False)
     FIGURES.write_text(text + "\n", encoding="utf-8")
-    pictures = [draw(one) for one in ordered if one["plot"]]
-    whole = "\n\n".join([_machine(machine), compared(by_name), *pictures, bars(ordered), configurations()])
-    _put(PAGE, "benchmarks", whole)
-    _put(README, "speed", summary(by_name))
+    pictures = {one["name"]: draw(one) for one in ordered if one["plot"]}
+    parts = [_machine([_command(), *machine]), compared(by_name), profiled(by_name), bars(ordered), configurations()]
+    whole = [part for part in (*parts, *(image(*one, OWN_README) for one in pictures.values())) if part]
+    _put(OWN_README, "benchmarks", "\n\n".join(whole))
+    for page in SUMMARISED:
+        shown = [image(*pictures[SHOWN], page)] if page == README and SHOWN in pictures else []
+        _put(page, "speed", "\n\n".join([summary(by_name), *shown]))
 
 
 def _put(path: Path, name: str, text: str) -> None:
@@ -60,15 +72,19 @@ def _put(path: Path, name: str, text: str) -> None:
 
 
 def summary(results: Results) -> str:
-    """Three rows: Taxiway beside the same work written with asyncpg and aiohttp, and beside the best peer in each."""
-    rows = [["measure", "Taxiway", "hand-written, row by row", "best peer"]]
+    """Three rows: Taxiway beside the same work written with asyncpg and httptools, and beside the best peer in each."""
+    rows = [["measure", *(one.name for one in TAXIWAYS), "hand-written, row by row", "best peer"]]
+    peers = [one.name for one in PEERS]
     for name, key, more_is_better, words in ROWS:
         figures = {one: values[key] for one, values in results[name]["medians"].items() if values.get(key) is not None}
-        peers = [one for one in figures if one != "Taxiway" and not one.startswith("floor")]
-        best = (max if more_is_better else min)(peers, key=figures.__getitem__)
-        ours, floor = _number(figures["Taxiway"]), _number(figures["floor, by row"])
-        rows.append([words, ours, floor, f"{_number(figures[best])} ({best})"])
+        best = (max if more_is_better else min)((one for one in peers if one in figures), key=figures.__getitem__)
+        ours, floor = [_number(figures.get(one.name)) for one in TAXIWAYS], _number(figures.get(FLOOR))
+        rows.append([words, *ours, floor, f"{_number(figures[best])} ({best})"])
     return table(rows)
+
+
+def _command() -> str:
+    return f"`python -m tests.benchmarks {shlex.join(sys.argv[1:])}`"
 
 
 def _machine(lines: list[str]) -> str:
@@ -78,12 +94,22 @@ def _machine(lines: list[str]) -> str:
 def compared(results: Results) -> str:
     """One row for each contender: medians of the rounds."""
     columns = [(name, key, head) for name, keys in COMPARED.items() if name in results for key, head in keys]
-    rows = [["worker", "client", *(head for _, _, head in columns)]]
+    rows = [["worker", "client", "waits for a disk", *(head for _, _, head in columns)]]
     for one in CONTENDERS:
         cells = [_number(results[name]["medians"].get(one.name, {}).get(key)) for name, key, _ in columns]
         why = next((r["missing"][one.name] for r in results.values() if one.name in r["missing"]), None)
-        rows.append([one.name, one.client, *(cells if any(cells) else [f"missing: {why or 'not run'}"])])
+        durable = "yes" if one.durable else "no"
+        rows.append([one.name, one.client, durable, *(cells if any(cells) else [f"missing: {why or 'not run'}"])])
     return table(rows)
+
+
+def profiled(results: Results) -> str:
+    """Where a worker's CPU time goes, in µs for a job."""
+    if (result := results.get("profile")) is None:
+        return ""
+    heads = result["heads"]
+    rows = [["a worker's CPU", *heads.values()]]
+    return table([*rows, *([name, *(_number(one[key]) for key in heads)] for name, one in result["medians"].items())])
 
 
 def bars(results: Sequence[dict[str, Any]]) -> str:
@@ -100,8 +126,10 @@ def bars(results: Sequence[dict[str, Any]]) -> str:
 
 
 def configurations() -> str:
-    """How each of them was set up."""
-    return "\n".join(f"* {one.name}: {one.configuration}" for one in CONTENDERS)
+    """How each of them was set up, after which page of its own documentation."""
+    return "\n".join(
+        f"* {one.name}: {'. See '.join(filter(None, (one.configuration, one.docs)))}" for one in CONTENDERS
+    )
 
 
 def table(rows: list[list[str]]) -> str:
@@ -117,8 +145,13 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def draw(result: dict[str, Any]) -> str:
-    """A bar for each contender, with the least and the most of all rounds; the Markdown that shows it."""
+def image(title: str, file: Path, page: Path) -> str:
+    """The Markdown that shows a plot on a page."""
+    return f"![{title}]({Path(os.path.relpath(file, page.parent)).as_posix()})"
+
+
+def draw(result: dict[str, Any]) -> tuple[str, Path]:
+    """A bar for each contender, with the least and the most of all rounds; its title, and the file."""
     plots: Any = importlib.import_module("matplotlib.figure")
     key, path = result["plot"], FOLDER / f"{result['name']}.png"
     values = {name: [one[name][key] for one in result["rounds"] if name in one] for name in result["medians"]}
@@ -130,11 +163,11 @@ def draw(result: dict[str, Any]) -> str:
     ]
     figure = plots.Figure(figsize=(8, 0.5 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
-    colours = ["#2563eb" if name == "Taxiway" else "#94a3b8" for name in names]
+    colours = ["#2563eb" if name.startswith("Taxiway") else "#94a3b8" for name in names]
     drawn = axes.barh(names, middle, xerr=spread, color=colours, ecolor="#334155", capsize=3)
     axes.bar_label(drawn, labels=[f" {value:,.0f}" for value in middle], padding=4)
     axes.set_title(f"{result['title']}: {result['heads'][key]}", fontsize=10, loc="left")
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
-    return f"![{result['title']}](../../{path.relative_to(ROOT).as_posix()})"
+    return result["title"], path

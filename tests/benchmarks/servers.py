@@ -157,7 +157,7 @@ class Runway:
 
     def __init__(self, where: frozenset[int]) -> None:
         self._where = where
-        self.port = free_port()
+        self.port, self.tls_port = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -165,9 +165,15 @@ class Runway:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def tls_url(self) -> str:
+        """The same over TLS, with the certificate of `tests.wire`."""
+        return f"https://127.0.0.1:{self.tls_port}"
+
     async def start(self) -> None:
-        self._process = spawn([sys.executable, "-m", "tests.benchmarks.mock", str(self.port)], self._where)
-        await until(lambda: listening(self.port), "the mock starts")
+        command = [sys.executable, "-m", "tests.benchmarks.mock", str(self.port), str(self.tls_port)]
+        self._process = spawn(command, self._where)
+        await until(lambda: listening(self.tls_port), "the mock starts")
         self._session = aiohttp.ClientSession()
 
     async def _ask(self, path: str) -> dict[str, float]:
@@ -176,9 +182,9 @@ class Runway:
             answer: dict[str, float] = await response.json()
             return answer
 
-    async def reset(self, seconds: float) -> None:
-        """Forget what was counted; answer creates after so many seconds."""
-        await self._ask(f"/_reset?seconds={seconds}")
+    async def reset(self, seconds: float, warm_up: int = 0) -> None:
+        """Forget what was counted; answer creates after so many seconds. `first_at` is behind so many creates."""
+        await self._ask(f"/_reset?seconds={seconds}&warm_up={warm_up}")
 
     async def state(self) -> dict[str, float]:
         """What the mock counted; see its `state`."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import uvloop
+
 from tests.benchmarks.contenders import calls
 from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, peer
+from tests.benchmarks.watching import RedisWatcher, Watcher
+
+STORED = "#redis.call('KEYS', 'arq:result:*')"
 
 
 class Arq(Contender):
@@ -15,35 +20,22 @@ class Arq(Contender):
     name = "arq"
     store = "redis"
     configuration = "Worker with max_jobs=50; the id is the job's result, kept"
+    docs = "https://arq-docs.helpmanual.io"
     needs = ("arq",)
     worker_module = "tests.benchmarks.contenders.arq"
-    filled = 0
 
     async def prepare(self, site: Site) -> None:
         return None
 
     async def fill(self, site: Site, count: int) -> None:
-        self.filled = count
         pool = await _pool(site.redis)
         for start in range(0, count, 100):
             some = range(start, min(start + 100, count))
             await asyncio.gather(*(pool.enqueue_job("job", PAYLOAD) for _ in some))
         await pool.aclose()
 
-    async def stored(self, site: Site) -> int:
-        pool = await _pool(site.redis)
-        left: int = await pool.zcard("arq:queue")
-        await pool.aclose()
-        return self.filled - left
-
-    async def delays(self, site: Site) -> list[float]:
-        pool = await _pool(site.redis)
-        results = await pool.all_job_results()
-        await pool.aclose()
-        return [
-            (one.finish_time - one.enqueue_time).total_seconds()
-            for one in sorted(results, key=lambda r: r.enqueue_time)
-        ]
+    def watcher(self, site: Site) -> Watcher:
+        return RedisWatcher(site, STORED, r'"PSETEX" "arq:job:(\w+)" ', r'"(?:PSETEX|SET)" "arq:result:(\w+)" ')
 
     def enqueuer(self, site: Site) -> Enqueuer:
         return _Enqueuer(site)
@@ -67,20 +59,20 @@ class _Enqueuer(Enqueuer):
 
 async def job(ctx: dict[str, Any], body: dict[str, Any]) -> str:
     """Post one; what it returns is stored."""
-    return await calls.post(ctx["session"], body)
+    return await calls.post(ctx["http"], body)
 
 
 async def main() -> None:
     """The worker process."""
-    async with calls.client() as session:
+    http = calls.client()
 
-        async def startup(ctx: dict[str, Any]) -> None:
-            ctx["session"] = session
+    async def startup(ctx: dict[str, Any]) -> None:
+        ctx["http"] = http
 
-        settings = peer("arq.connections").RedisSettings.from_dsn(calls.REDIS)
-        worker = peer("arq").Worker([job], redis_settings=settings, max_jobs=calls.SLOTS, on_startup=startup)
-        await worker.async_run()
+    settings = peer("arq.connections").RedisSettings.from_dsn(calls.REDIS)
+    worker = peer("arq").Worker([job], redis_settings=settings, max_jobs=calls.SLOTS, on_startup=startup)
+    await worker.async_run()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import asyncpg
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tests.database import connected
+
+if TYPE_CHECKING:
+    from tests.benchmarks.watching import Watcher
 
 PAYLOAD: dict[str, Any] = {
     "promptImage": "https://example.com/boat.jpg",
@@ -32,6 +33,7 @@ class Site:
     database: str
     redis: str
     runway: str
+    runway_tls: str
     slots: int
     log: Path
 
@@ -55,14 +57,24 @@ class Command:
 
 
 class Contender:
-    """One way to work off a queue. `configuration`: the settings that are not its defaults, for the report."""
+    """One way to work off a queue.
+
+    `configuration`: the settings that are not its defaults, for the report. `docs`: the page that recommends them.
+    `durable`: whether it waits for a disk before an id counts as stored.
+    """
 
     name: ClassVar[str]
     store: ClassVar[Literal["postgres", "redis"]]
-    client: ClassVar[str] = "aiohttp"
+    client: ClassVar[str] = "httptools"
     configuration: ClassVar[str] = ""
+    docs: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()  # modules
+    ours: ClassVar[bool] = False  # Taxiway and the floors: one of them that fails ends the run
     worker_module: ClassVar[str] = ""
+
+    @property
+    def durable(self) -> bool:
+        return self.store == "postgres"
 
     def missing(self) -> str | None:
         """Why it cannot run here."""
@@ -84,15 +96,8 @@ class Contender:
         """Queue so many jobs, as fast as it likes."""
         raise NotImplementedError
 
-    async def stored(self, site: Site) -> int:
-        """How many ids are stored."""
-        raise NotImplementedError
-
-    async def note(self, site: Site) -> None:
-        """Called every few seconds while delays are measured, by those who have to look in time."""
-
-    async def delays(self, site: Site) -> list[float]:
-        """For each stored job the seconds from being enqueued until its id was stored, by its store's clock."""
+    def watcher(self, site: Site) -> Watcher:
+        """Sees what is stored, and when."""
         raise NotImplementedError
 
     def enqueuer(self, site: Site) -> Enqueuer:
@@ -123,15 +128,6 @@ async def scalar(url: str, sql: str, *arguments: object) -> Any:
         return await connection.fetchval(sql, *arguments)
 
 
-async def column(url: str, sql: str) -> list[float]:
-    """The first column."""
-    async with connected(url) as connection:
-        return [float(row[0]) for row in await connection.fetch(sql)]
-
-
 def peer(name: str) -> Any:
     """A module that may not be installed, and whose types nobody checks here."""
     return importlib.import_module(name)
-
-
-Connection = asyncpg.Connection

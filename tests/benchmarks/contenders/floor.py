@@ -1,4 +1,7 @@
-"""The floors: what asyncpg and aiohttp can do when nothing is promised. No retries, no errors, no models, no ledger."""
+"""The floors: what asyncpg and httptools can do on uvloop when nothing is promised.
+
+No retries, no errors, no models, no ledger.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import sys
 from typing import Any, Literal
 
 import asyncpg
+import uvloop
 
-from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, column, scalar
+from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, scalar
 from tests.benchmarks.contenders.calls import DATABASE, SLOTS, client, pool, post
+from tests.benchmarks.contenders.client import Client
+from tests.benchmarks.watching import SqlWatcher, Watcher
 from tests.database import execute
 
 SCHEMA = """
@@ -37,8 +43,8 @@ UPDATE jobs SET task_id = a.task_id, status = 'stored'
 FROM unnest($1::bigint[], $2::text[]) AS a(id, task_id) WHERE jobs.id = a.id
 """
 DELAYS = """
-SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin) - created_at)::float8 FROM jobs WHERE task_id IS NOT NULL
-ORDER BY id
+SELECT id, extract(epoch FROM pg_xact_commit_timestamp(xmin) - created_at)::float8 FROM jobs
+WHERE task_id IS NOT NULL ORDER BY id
 """
 
 
@@ -46,6 +52,7 @@ class Floor(Contender):
     """Hand-written. `storing`: an UPDATE for each answer, or one for all that have come back."""
 
     store = "postgres"
+    ours = True
     worker_module = __name__
 
     def __init__(self, storing: Literal["row", "batch"]) -> None:
@@ -58,7 +65,9 @@ class Floor(Contender):
     @property
     def configuration(self) -> str:  # type: ignore[override]
         how = "an UPDATE for each answer" if self.storing == "row" else "an UPDATE for all answers that are there"
-        return f"hand-written with asyncpg and aiohttp: claims of up to 50, {how}; no errors, retries or ledger"
+        return (
+            f"hand-written with asyncpg, httptools and uvloop: claims of up to 50, {how}; no errors, retries or ledger"
+        )
 
     def arguments(self) -> list[str]:
         return [self.storing]
@@ -69,12 +78,8 @@ class Floor(Contender):
     async def fill(self, site: Site, count: int) -> None:
         await scalar(site.database, FILL, json.dumps(PAYLOAD), count)
 
-    async def stored(self, site: Site) -> int:
-        count: int = await scalar(site.database, "SELECT count(*) FROM jobs WHERE task_id IS NOT NULL")
-        return count
-
-    async def delays(self, site: Site) -> list[float]:
-        return await column(site.database, DELAYS)
+    def watcher(self, site: Site) -> Watcher:
+        return SqlWatcher(site, "SELECT count(*) FROM jobs WHERE task_id IS NOT NULL", DELAYS)
 
     def enqueuer(self, site: Site) -> Enqueuer:
         return _Enqueuer(site)
@@ -100,8 +105,8 @@ class _Worker:
         self.answers: list[tuple[int, str]] = []
         self.in_flight = 0
 
-    async def send(self, session: Any, job: int, body: Any) -> None:
-        task_id = await post(session, body)
+    async def send(self, http: Client, job: int, body: Any) -> None:
+        task_id = await post(http, body)
         if self.by_row:
             await self.database.execute(SAVE_ROW, job, task_id)
         else:
@@ -119,22 +124,22 @@ class _Worker:
         running = set()
         listener = await asyncpg.connect(DATABASE)
         await listener.add_listener("jobs", lambda *_: self.woken.set())
-        async with client() as session:
-            while True:
-                self.woken.clear()
-                self.returned.clear()
-                free = SLOTS - self.in_flight
-                rows = await self.database.fetch(CLAIM, free) if free else []
-                self.in_flight += len(rows)
-                for row in rows:
-                    task = asyncio.create_task(self.send(session, row["id"], json.loads(row["payload"])))
-                    running.add(task)
-                    task.add_done_callback(running.discard)
-                await self.save()
-                if self.in_flight or self.answers:
-                    await self.returned.wait()
-                elif not rows:
-                    await self.woken.wait()
+        http = client()
+        while True:
+            self.woken.clear()
+            self.returned.clear()
+            free = SLOTS - self.in_flight
+            rows = await self.database.fetch(CLAIM, free) if free else []
+            self.in_flight += len(rows)
+            for row in rows:
+                task = asyncio.create_task(self.send(http, row["id"], json.loads(row["payload"])))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            await self.save()
+            if self.in_flight or self.answers:
+                await self.returned.wait()
+            elif not rows:
+                await self.woken.wait()
 
 
 async def main(by_row: bool) -> None:
@@ -146,4 +151,4 @@ async def main(by_row: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] == "row"))
+    uvloop.run(main(sys.argv[1] == "row"))

@@ -9,14 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import uvloop
 
 from tests.benchmarks.contenders import calls
-from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, column, peer, scalar
+from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, peer
+from tests.benchmarks.watching import SqlWatcher, Watcher
 from tests.database import execute
 
 # Its queue deletes a job that is done and logs it; the log has when it was queued.
 DELAYS = """
-SELECT extract(epoch FROM pg_xact_commit_timestamp(r.xmin) - l.created)::float8
+SELECT r.job, extract(epoch FROM pg_xact_commit_timestamp(r.xmin) - l.created)::float8
 FROM results r JOIN pgqueuer_log l ON l.job_id = r.job AND l.status = 'queued' ORDER BY r.job
 """
 
@@ -26,8 +28,9 @@ class PgQueuer(Contender):
 
     name = "PgQueuer"
     store = "postgres"
-    configuration = "batch_size=25, max_concurrent_tasks=50, asyncpg pool, uvloop; each id is inserted into a table"
-    needs = ("pgqueuer", "uvloop")
+    configuration = "batch_size=25, max_concurrent_tasks=50, asyncpg pool; each id is inserted into a table"
+    docs = "https://janbjorge.github.io/pgqueuer/"
+    needs = ("pgqueuer",)
     worker_module = __name__
 
     async def prepare(self, site: Site) -> None:
@@ -42,12 +45,8 @@ class PgQueuer(Contender):
         await _queries(connection).enqueue(["job"] * count, [body] * count, [0] * count)
         await connection.close()
 
-    async def stored(self, site: Site) -> int:
-        count: int = await scalar(site.database, calls.STORED)
-        return count
-
-    async def delays(self, site: Site) -> list[float]:
-        return await column(site.database, DELAYS)
+    def watcher(self, site: Site) -> Watcher:
+        return SqlWatcher(site, calls.STORED, DELAYS)
 
     def enqueuer(self, site: Site) -> Enqueuer:
         return _Enqueuer(site)
@@ -73,18 +72,17 @@ class _Enqueuer(Enqueuer):
 
 async def main() -> None:
     """The worker process."""
-    async with calls.client() as session:
-        database = await calls.pool()
-        runner = peer("pgqueuer").PgQueuer.from_asyncpg_pool(await calls.pool())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.shutdown.set)
+    http, database = calls.client(), await calls.pool()
+    runner = peer("pgqueuer").PgQueuer.from_asyncpg_pool(await calls.pool())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.shutdown.set)
 
-        async def job(job: Any) -> None:
-            task_id = await calls.post(session, json.loads(job.payload))
-            await database.execute(calls.STORE, job.id, task_id)
+    async def job(job: Any) -> None:
+        task_id = await calls.post(http, json.loads(job.payload))
+        await database.execute(calls.STORE, job.id, task_id)
 
-        runner.entrypoint("job")(job)
-        await runner.run(dequeue_timeout=timedelta(seconds=30), batch_size=25, max_concurrent_tasks=calls.SLOTS)
+    runner.entrypoint("job")(job)
+    await runner.run(dequeue_timeout=timedelta(seconds=30), batch_size=25, max_concurrent_tasks=calls.SLOTS)
 
 
 if __name__ == "__main__":
-    peer("uvloop").run(main())
+    uvloop.run(main())

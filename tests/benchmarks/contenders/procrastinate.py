@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
+import uvloop
+
 from tests.benchmarks.contenders import calls
-from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, column, peer, scalar
+from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, peer
+from tests.benchmarks.watching import SqlWatcher, Watcher
 from tests.database import execute
 
 DELAYS = """
-SELECT extract(epoch FROM pg_xact_commit_timestamp(r.xmin) - e.at)::float8
+SELECT r.job, extract(epoch FROM pg_xact_commit_timestamp(r.xmin) - e.at)::float8
 FROM results r JOIN procrastinate_events e ON e.job_id = r.job AND e.type = 'deferred' ORDER BY r.job
 """
 
@@ -23,6 +25,7 @@ class Procrastinate(Contender):
     configuration = (
         "PsycopgConnector with max_size=20, concurrency=50, LISTEN; each id is inserted into a table by asyncpg"
     )
+    docs = "https://procrastinate.readthedocs.io/"
     needs = ("procrastinate", "psycopg")
     worker_module = __name__
 
@@ -37,12 +40,8 @@ class Procrastinate(Contender):
         async with app.open_async():
             await job.batch_defer_async(*({"body": PAYLOAD} for _ in range(count)))
 
-    async def stored(self, site: Site) -> int:
-        count: int = await scalar(site.database, calls.STORED)
-        return count
-
-    async def delays(self, site: Site) -> list[float]:
-        return await column(site.database, DELAYS)
+    def watcher(self, site: Site) -> Watcher:
+        return SqlWatcher(site, calls.STORED, DELAYS)
 
     def enqueuer(self, site: Site) -> Enqueuer:
         return _Enqueuer(site)
@@ -73,16 +72,15 @@ def _app(url: str, work: Any = None) -> tuple[Any, Any]:
 
 async def main() -> None:
     """The worker process."""
-    async with calls.client() as session:
-        database = await calls.pool()
+    http, database = calls.client(), await calls.pool()
 
-        async def work(number: int, body: dict[str, Any]) -> None:
-            await database.execute(calls.STORE, number, await calls.post(session, body))
+    async def work(number: int, body: dict[str, Any]) -> None:
+        await database.execute(calls.STORE, number, await calls.post(http, body))
 
-        app, _ = _app(calls.DATABASE, work)
-        async with app.open_async():
-            await app.run_worker_async(concurrency=calls.SLOTS)
+    app, _ = _app(calls.DATABASE, work)
+    async with app.open_async():
+        await app.run_worker_async(concurrency=calls.SLOTS)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
+
+import uvloop
 
 from tests.benchmarks.contenders import calls
 from tests.benchmarks.contenders.base import PAYLOAD, Contender, Enqueuer, Site, peer
+from tests.benchmarks.watching import RedisWatcher, Watcher
+
+STORED = "#redis.call('KEYS', 'saq:job:default:*') - redis.call('ZCARD', 'saq:default:incomplete')"
 
 
 class Saq(Contender):
@@ -18,30 +22,22 @@ class Saq(Contender):
     configuration = (
         "RedisQueue with max_concurrent_ops=50, Worker with concurrency=50; the id is the job's result, kept"
     )
+    docs = "https://github.com/tobymao/saq"
     needs = ("saq", "redis")
     worker_module = "tests.benchmarks.contenders.saq"
-    filled = 0
 
     async def prepare(self, site: Site) -> None:
         return None
 
     async def fill(self, site: Site, count: int) -> None:
-        self.filled = count
         queue = _queue(site.redis)
         for start in range(0, count, 200):
             some = range(start, min(start + 200, count))
             await asyncio.gather(*(queue.enqueue("job", body=PAYLOAD, ttl=0) for _ in some))
         await queue.disconnect()
 
-    async def stored(self, site: Site) -> int:
-        redis = peer("redis.asyncio").from_url(site.redis)
-        left: int = await redis.zcard("saq:default:incomplete")
-        await redis.aclose()
-        return self.filled - left
-
-    async def delays(self, site: Site) -> list[float]:
-        jobs = sorted((job["queued"], job["completed"]) for job in await _jobs(site) if job.get("result"))
-        return [(completed - queued) / 1000 for queued, completed in jobs]
+    def watcher(self, site: Site) -> Watcher:
+        return RedisWatcher(site, STORED, r'"SET" "(saq:job:[^"]+)" ', r'"SET" "(saq:job:[^"]+)" .*?complete')
 
     def enqueuer(self, site: Site) -> Enqueuer:
         return _Enqueuer(site)
@@ -49,14 +45,6 @@ class Saq(Contender):
 
 def _queue(url: str) -> Any:
     return peer("saq").Queue.from_url(url, max_concurrent_ops=50)
-
-
-async def _jobs(site: Site) -> list[dict[str, Any]]:
-    redis = peer("redis.asyncio").from_url(site.redis)
-    keys = [key async for key in redis.scan_iter("saq:job:default:*", count=1000)]
-    values = [await redis.mget(keys[start : start + 1000]) for start in range(0, len(keys), 1000)]
-    await redis.aclose()
-    return [json.loads(value) for some in values for value in some if value]
 
 
 class _Enqueuer(Enqueuer):
@@ -73,21 +61,21 @@ class _Enqueuer(Enqueuer):
 
 async def job(ctx: dict[str, Any], *, body: dict[str, Any]) -> str:
     """Post one; what it returns is stored."""
-    return await calls.post(ctx["session"], body)
+    return await calls.post(ctx["http"], body)
 
 
 async def main() -> None:
     """The worker process."""
-    async with calls.client() as session:
+    http = calls.client()
 
-        async def startup(ctx: dict[str, Any]) -> None:
-            ctx["session"] = session
+    async def startup(ctx: dict[str, Any]) -> None:
+        ctx["http"] = http
 
-        worker = peer("saq").Worker(
-            _queue(calls.REDIS), [job], concurrency=calls.SLOTS, startup=startup, shutdown_grace_period_s=1
-        )
-        await worker.start()
+    worker = peer("saq").Worker(
+        _queue(calls.REDIS), [job], concurrency=calls.SLOTS, startup=startup, shutdown_grace_period_s=1
+    )
+    await worker.start()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -15,16 +15,18 @@ from service.store.video_rows import NewVideo, enqueue
 from service.web.schemas import VideoRequest
 from tests.benchmarks.contenders.base import KEY, PAYLOAD, Command, Contender, Enqueuer, Site, scalar
 from tests.benchmarks.processes import cores, free_port, listening, spawn, stop, until
+from tests.benchmarks.watching import SqlWatcher, Watcher
 from tests.database import connected, execute
+from tests.wire import CERTIFICATE
 from tests.world import API_KEY, CRON_SECRET
 
 STORED = "SELECT count(*) FROM taxiway.submissions WHERE task_id IS NOT NULL"
-# Only of the last seconds: a later poll of the task writes the row again.
+# A later poll of the task writes the row once more: how long it took is then not seen any more.
 DELAYS = """
-SELECT s.id, extract(epoch FROM pg_xact_commit_timestamp(s.xmin) - v.created_at)::float8
+SELECT s.id, CASE WHEN s.polls IS NULL
+                  THEN extract(epoch FROM pg_xact_commit_timestamp(s.xmin) - v.created_at)::float8 END
 FROM taxiway.submissions s JOIN taxiway.videos v ON v.id = s.video_id
-WHERE s.outcome = 'accepted' AND s.closed_at > now() - interval '4 seconds'
-ORDER BY s.id
+WHERE s.outcome = 'accepted' ORDER BY s.id
 """
 REQUEST = {"operation": "image_to_video", "input": PAYLOAD}
 
@@ -105,40 +107,47 @@ async def multiply(url: str, count: int, changes: dict[str, str], *, source: str
 
 
 class Taxiway(Contender):
-    """The product."""
+    """The product. `settings`: what differs from one connection for each create, over plain HTTP."""
 
-    name = "Taxiway"
     store = "postgres"
     client = "its own"
-    configuration = "`taxiway worker` with SUBMIT_CONCURRENCY=50 and LOG_LEVEL=WARNING"
+    ours = True
+
+    def __init__(self, variant: str = "", *, tls: bool = False, **settings: str) -> None:
+        self.name = f"Taxiway{variant}"  # type: ignore[misc]  # each instance has its own
+        self.tls, self.settings = tls, settings
+
+    @property
+    def configuration(self) -> str:  # type: ignore[override]
+        own = {"SUBMIT_CONCURRENCY": "50", "LOG_LEVEL": "WARNING"} | self.settings
+        words = " ".join(f"{name}={value}" for name, value in own.items())
+        return f"`taxiway worker` with {words}{', over TLS' if self.tls else ''}"
 
     def worker(self, site: Site) -> Command:
-        return Command([sys.executable, "-m", "service", "worker"], environment(site.database, site.runway, site.slots))
+        env = environment(site.database, site.runway, site.slots) | self.settings
+        if self.tls:
+            certificate = site.log.with_name("certificate.pem")
+            certificate.write_text(CERTIFICATE, encoding="ascii")
+            env |= {"RUNWAYML_BASE_URL": site.runway_tls, "SSL_CERT_FILE": str(certificate)}
+        return Command([sys.executable, "-m", "service", "worker"], env)
 
     async def prepare(self, site: Site) -> None:
-        self.first: dict[int, float] = {}
         await migrate(site.database)
-        await learn(site.database)
 
     async def fill(self, site: Site, count: int) -> None:
         await enqueue_one(site.database)
         await multiply(site.database, count - 1, QUEUED)
 
-    async def stored(self, site: Site) -> int:
-        count: int = await scalar(site.database, STORED)
-        return count
-
-    async def note(self, site: Site) -> None:
-        async with connected(site.database) as connection:
-            for number, delay in await connection.fetch(DELAYS):
-                self.first.setdefault(number, delay)
-
-    async def delays(self, site: Site) -> list[float]:
-        await self.note(site)
-        return list(self.first.values())
+    def watcher(self, site: Site) -> Watcher:
+        return SqlWatcher(site, STORED, DELAYS)
 
     def enqueuer(self, site: Site) -> Enqueuer:
         return _Enqueuer(site)
+
+
+DEFAULT = Taxiway()
+KEPT = Taxiway(", kept connections", SUBMIT_KEEPALIVE="true")
+TLS = Taxiway(", kept connections, TLS", tls=True, SUBMIT_KEEPALIVE="true")
 
 
 class Web:

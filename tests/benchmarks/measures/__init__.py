@@ -18,6 +18,7 @@ from tests.benchmarks.measures import (
     linked,
     month,
     polls,
+    profile,
     reads,
     scale,
 )
@@ -25,6 +26,7 @@ from tests.benchmarks.measures import (
 MEASURES: dict[str, Callable[[Lab], Awaitable[Measured]]] = {
     "drain": drain.fast,
     "drain-200": drain.slow,
+    "profile": profile.run,
     "latency": latency.run,
     "endpoint": endpoint.run,
     "history": claims.run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.benchmarks.contenders.taxiway import Taxiway, Web, environment
+from tests.benchmarks.contenders.taxiway import Taxiway, Web, environment, learn
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import SLOTS, Lab, settle
 from tests.benchmarks.load import Connection, prepared
@@ -32,6 +32,7 @@ async def run(lab: Lab) -> Measured:
 async def _tick(lab: Lab, count: int, budget: int, seconds: float) -> Values:
     contender, runway = Taxiway(), lab.servers.runway
     async with lab.site(contender) as site:
+        await learn(site.database)
         await contender.fill(site, count)
         await settle(site.database)
         async with Web(environment(site.database, site.runway, SLOTS), lab.cores.worker) as web:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab
-from tests.benchmarks.measures.drain import drain
+from tests.benchmarks.measures.drain import POSTGRES_PEERS, drain
 from tests.database import connected
 
 FIGURES = (
@@ -31,7 +31,7 @@ async def run(lab: Lab) -> Measured:
 
     rounds = await lab.in_rounds(list(by_name), both)
     title = f"Drain of {count:,} jobs at 0 ms while another session holds a transaction open"
-    missing = {name: why for name, why in lab.missing.items() if name in ("PgQueuer", "Procrastinate")}
+    missing = {name: why for name, why in lab.missing.items() if name in POSTGRES_PEERS}
     result = Measured("held", title, FIGURES, rounds, missing=missing)
     result.bar("share of the undisturbed throughput", result.middle("Taxiway", "share"), least=0.8)
     return result

@@ -29,6 +29,7 @@ ASKED = {
 async def run(lab: Lab) -> Measured:
     """One request at a time: what a page or an app waits for."""
     _, url = await lab.with_history()
+    await lab.queue_up()
     count = lab.size(100, 3)
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with Web(environment(url, lab.servers.runway.url), lab.cores.worker) as web:
