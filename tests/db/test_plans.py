@@ -23,7 +23,8 @@ from service.store.database import Database
 from service.store.search import Wanted
 from service.store.url import normalise
 from service.tick import tick
-from tests.benchmarks.history import Sizes, fill_past, fill_queue
+from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
+from tests.benchmarks.history import WAITING, Sizes, fill_past, fill_queue
 from tests.database import connected, execute, run, temporary_database
 from tests.world import API_KEY, settings, warm
 
@@ -37,7 +38,15 @@ UPDATE taxiway.videos SET status = 'processing', runway_video_id = gen_random_uu
     error_code = NULL, error_message = NULL
 WHERE id IN (SELECT id FROM taxiway.videos WHERE finished_at IS NOT NULL LIMIT 100)
 """
+ENDED = "UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now()"
 GREAT = {"videos", "submissions", "search"}  # tables that grow for ever
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from walk(child)
 
 
 class Explaining(Database):
@@ -77,11 +86,8 @@ class Explaining(Database):
 
     def nodes(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every node of every plan, with its statement."""
-        waiting = list(self.plans)
-        while waiting:
-            sql, node = waiting.pop()
-            yield sql, node
-            waiting += [(sql, child) for child in node.get("Plans", [])]
+        for sql, plan in self.plans:
+            yield from ((sql, node) for node in walk(plan))
 
     def check(self, *indexes: str) -> None:
         """Each of these indexes is used, no great table is read from end to end, and the time costs no call."""
@@ -134,6 +140,30 @@ async def test_a_claim_reads_ready_rows_only(ctx: Context, many: int) -> None:
     first = [node for _, node in explaining(ctx).nodes() if node.get("Index Name") == "videos_ready"]
     assert all("claim_order" not in node.get("Sort Key", []) for _, node in explaining(ctx).nodes())
     assert all("run_after <= now()" in node["Index Cond"] for node in first), "what waits is passed over in the index"
+
+
+@pytest.mark.parametrize("past", [False, True], ids=["empty", "past"])
+@pytest.mark.parametrize("many", [1, 12, 48])
+async def test_a_claim_planned_on_an_empty_queue_is_good_on_a_long_one(
+    database_url: str, many: int, past: bool
+) -> None:
+    """PostgreSQL keeps a plan for any values from the sixth use on, made for what the table held by then."""
+    await learn(database_url)
+    await enqueue_one(database_url)
+    await execute(database_url, "CREATE TABLE template AS SELECT * FROM taxiway.videos", "DELETE FROM taxiway.videos")
+    if past:
+        await multiply(database_url, 2_000, WAITING, source="template")
+        await execute(database_url, ENDED, "VACUUM ANALYZE")
+    async with connected(database_url) as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE a_claim AS {claims.claiming(many).usual}")
+        await connection.execute("EXPLAIN EXECUTE a_claim (60, 1)")  # plans it, and keeps the plan
+        await multiply(database_url, 20_000, WAITING, source="template")
+        found = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE a_claim (60, 2)")
+    nodes = list(walk(json.loads(found)[0]["Plan"]))
+    (chosen,) = [node["Plans"][0] for node in nodes if node["Node Type"] == "LockRows"]
+    assert (chosen["Node Type"], chosen.get("Index Name")) == ("Index Scan", "videos_ready"), "it is read in order"
+    assert max(node["Actual Rows"] for node in nodes) == many, "no more of the queue is read than is claimed"
 
 
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:
