@@ -235,7 +235,9 @@ CREATE INDEX videos_intake ON taxiway.videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
 -- What is to be erased, until it is: next to nothing.
 CREATE INDEX videos_erasing ON taxiway.videos (erase_requested_at) WHERE erase_requested_at IS NOT NULL;
-CREATE INDEX videos_expiry ON taxiway.videos (expires_at) WHERE status = 'queued';
+-- Of no use to a claim, which asks for videos without an end as well: on a small queue its plan would go this way, and
+-- PostgreSQL would keep it on a large one.
+CREATE INDEX videos_expiry ON taxiway.videos (expires_at) WHERE status = 'queued' AND expires_at IS NOT NULL;
 -- All that is at Runway or on its way there, by when to poll its task; a video without a time is due at once. The claim
 -- sets the time of the first poll: an answer that comes before it changes no column that an index names, so that the id
 -- is saved without writing to any of them.

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from service import event_loop
 from service.app import create_app
 from service.connections import ACCEPTED_AT_ONCE, BACKLOG, bounded, most_connections
 from service.context import Context
@@ -78,7 +79,7 @@ def serve_app(app: Starlette, host: str, port: int, *, timeout: float = 5) -> No
         where = f"port {port} on {host} is in use or may not be used ({exc.strerror or exc})"
         raise BadSettings([f"{where}: choose another with --host and --port"]) from exc
     with listener:
-        asyncio.run(_until_signalled(server(app, host, port, timeout=timeout), listener))
+        event_loop.run(_until_signalled(server(app, host, port, timeout=timeout), listener))
 
 
 async def _until_signalled(built: Server, listener: socket.socket) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pydantic import AliasChoices
 
+from service import event_loop
 from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
@@ -39,9 +40,9 @@ def environment_names() -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    """asyncpg and uvicorn are asyncio's."""
-    return "asyncio"
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    """The product's own event loop. A test of what lies under HTTP runs on asyncio's as well: Windows has no other."""
+    return "asyncio", {"loop_factory": getattr(request, "param", event_loop.factory)()}
 
 
 @pytest.fixture(scope="session", autouse=True)

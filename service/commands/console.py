@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -15,7 +14,7 @@ from uuid import UUID
 import typer
 
 from service import context as contexts
-from service import logs
+from service import event_loop, logs
 from service.actors import cli_user
 from service.commands import beside
 from service.context import Context
@@ -130,7 +129,7 @@ def run(work: Callable[[Context], Coroutine[Any, Any, Any]]) -> Any:
             await ctx.database.close()
 
     with one_line_errors():
-        return asyncio.run(inside(open_context()))
+        return event_loop.run(inside(open_context()))
 
 
 def run_quietly(work: Callable[[Context], Coroutine[Any, Any, Any]]) -> Any:

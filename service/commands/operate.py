@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import logging
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service import event_loop
 from service.commands import ids
 from service.commands.console import find_context, one_line_errors, run, run_quietly
 from service.commands.output import console, prints_table
@@ -149,8 +149,8 @@ def doctor(
     logging.disable(logging.WARNING)  # what would be logged on the way is in a check
     try:
         with one_line_errors():
-            outside = asyncio.run(reachable(url)) if url else []
-            checks = [*asyncio.run(installation(os.environ, find_context)), *outside]
+            outside = event_loop.run(reachable(url)) if url else []
+            checks = [*event_loop.run(installation(os.environ, find_context)), *outside]
     finally:
         logging.disable(logging.NOTSET)
     if prints_table(as_json):

@@ -50,9 +50,10 @@ async def _take_turn(connection: Connection) -> None:
 @asynccontextmanager
 async def connecting(url: str) -> AsyncIterator[Connection]:
     """One connection. Raises DatabaseUnavailable."""
-    with _naming_absence():
+    target = normalise(url)
+    with _naming_absence(target.place):
         # No statement cache: its names would not survive a transaction pooler.
-        options = {"timeout": CONNECT_SECONDS, **normalise(url).options, "statement_cache_size": 0}
+        options = {"timeout": CONNECT_SECONDS, **target.options, "statement_cache_size": 0}
         connection = await asyncpg.connect(**options)
         try:
             yield connection
@@ -61,8 +62,10 @@ async def connecting(url: str) -> AsyncIterator[Connection]:
 
 
 @contextmanager
-def _naming_absence() -> Iterator[None]:
+def _naming_absence(place: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+    except OSError as exc:
+        raise DatabaseUnavailable(f"no answer at {place} ({type(exc).__name__}: {exc})") from exc
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         raise DatabaseUnavailable(str(exc).strip() or type(exc).__name__) from exc

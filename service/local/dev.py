@@ -21,6 +21,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from service import context as contexts
+from service import event_loop
 from service.app import create_app
 from service.commands import beside
 from service.env_parsing import RUNWAY_URL
@@ -71,7 +72,7 @@ def run(options: Options) -> None:
     settings = contexts.from_environment().settings
     if complaints := _complaints(settings, options):
         raise BadSettings(complaints)
-    asyncio.run(_live(settings, options))
+    event_loop.run(_live(settings, options))
 
 
 def _complaints(settings: Settings, options: Options) -> list[str]:

@@ -11,7 +11,7 @@ import select
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import httpx
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, trace: ConnectionTrace) -> None:
         self._trace = trace
         self._parser: Any = httptools.HttpResponseParser(self)
-        self._head_bytes = self._unread = self._written = 0
+        self._head_bytes = self._unread = 0
         self._ends_with_connection = self._is_asking = True
         self._is_written = self._is_kept = False
         self.status = 0
@@ -99,18 +99,13 @@ class Connection(asyncio.Protocol):
         if not self._trace.may_send():
             raise TooLate("the time for this request was over before it was sent")
         assert transport is not None  # noqa: S101  # seen above
+        is_first = self._trace.begun_at is None
         self._trace.begun()
         transport.write(data)
-        if not self._written and isinstance(transport, PlainSocket) and transport.refused_all:
+        if is_first and isinstance(transport, PlainSocket) and transport.refused_all:
             self._trace.refused()  # the kernel took nothing, and says so
-        self._written += len(data)
-        self._count()
         while self._is_full and self.error is None and not self._is_refused:
             await self.change()
-
-    def _count(self) -> None:
-        if self._transport is not None:
-            self._trace.sent_bytes = max(0, self._written - self._transport.get_write_buffer_size())
 
     async def change(self) -> None:
         """Wait for anything new. Raises httpx.ReadTimeout after `patience`."""
@@ -163,15 +158,13 @@ class Connection(asyncio.Protocol):
     # ---- what asyncio says ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # as of every socket
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # as of every socket; uvloop's of TLS does not say so
 
     def pause_writing(self) -> None:
         self._is_full = True
 
     def resume_writing(self) -> None:
         self._is_full = False
-        self._count()
         self._wake()
 
     def data_received(self, data: bytes) -> None:

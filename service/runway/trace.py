@@ -20,13 +20,11 @@ class ConnectionTrace:
 
     `carried`: a transport that writes traces has taken it over. `opened_at`: it has its connection, behind a proxy's
     CONNECT and the TLS handshake, whose bytes are none of the request's. `begun_at`: its first byte is about to be
-    written. `sent_bytes`: so many left for the kernel, as far as was seen. `sent_at`, `answered_at`, `done_at`: all of
-    it is written, the answer's head was read, the answer was read to its end.
+    written. `sent_at`, `answered_at`, `done_at`: all of it is written, the answer's head was read, the answer was read
+    to its end.
     """
 
-    __slots__ = (
-        "_monotonic", "answered_at", "begun_at", "carried", "done_at", "may_send", "opened_at", "sent_at", "sent_bytes",
-    )  # fmt: skip
+    __slots__ = ("_monotonic", "answered_at", "begun_at", "carried", "done_at", "may_send", "opened_at", "sent_at")
 
     def __init__(self, monotonic: Callable[[], float], may_send: Callable[[], bool] = _always) -> None:
         """`may_send` is asked right before each write; once it says no, nothing more is written."""
@@ -35,7 +33,6 @@ class ConnectionTrace:
         self.carried = False
         self.opened_at: float | None = None
         self.begun_at: float | None = None
-        self.sent_bytes = 0
         self.sent_at: float | None = None
         self.answered_at: float | None = None
         self.done_at: float | None = None

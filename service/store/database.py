@@ -136,6 +136,7 @@ class _Pool:
     """The connections of one event loop."""
 
     def __init__(self, target: Target, size: int) -> None:
+        self._place = target.place
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []  # used again from the end, so that what is not needed grows old
         self._is_open = True
@@ -195,7 +196,11 @@ class _Pool:
             if not self._database.is_connected:
                 await self._database.connect()
         lent = self._database.connection()
-        await lent.__aenter__()
+        try:
+            await lent.__aenter__()
+        except OSError as exc:
+            words = f"PostgreSQL does not answer at {self._place} ({type(exc).__name__}: {exc})"
+            raise DatabaseUnavailable(words) from exc
         self._idle.append(Connection(lent))
 
     async def _is_alive(self, connection: Connection) -> bool:

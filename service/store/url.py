@@ -57,6 +57,12 @@ class Target:
     pool_limit: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> str:
+        """The host and port, or the folder of the socket, in words: an error of the network may not name it."""
+        host = str(self.options["host"])
+        return host if host.startswith("/") else f"{host} port {self.options['port']}"
+
 
 def normalise(url: str, *, pooler: Literal["auto", "yes", "no"] = "auto") -> Target:
     """Read a PostgreSQL URL. Raises BadSettings with every complaint; none of them repeats a secret."""

@@ -25,7 +25,8 @@ from service.store.database import Database
 from service.store.search import Wanted
 from service.store.url import normalise
 from service.tick import tick
-from tests.benchmarks.history import Sizes, fill_past, fill_queue
+from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
+from tests.benchmarks.history import WAITING, Sizes, fill_past, fill_queue
 from tests.database import connected, execute, run, temporary_database
 from tests.world import API_KEY, settings, warm
 
@@ -42,7 +43,15 @@ WHERE id IN (SELECT id FROM taxiway.videos WHERE finished_at IS NOT NULL LIMIT 1
 FEW_OF_ADA = """
 UPDATE taxiway.search SET user_id = 'ada' WHERE video_id IN (SELECT video_id FROM taxiway.search LIMIT 20)
 """
+ENDED = "UPDATE taxiway.videos SET status = 'failed', finished_at = taxiway.now()"
 GREAT = {"videos", "submissions", "search"}  # tables that grow for ever
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from walk(child)
 
 
 class Explaining(Database):
@@ -82,11 +91,8 @@ class Explaining(Database):
 
     def nodes(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every node of every plan, with its statement."""
-        waiting = list(self.plans)
-        while waiting:
-            sql, node = waiting.pop()
-            yield sql, node
-            waiting += [(sql, child) for child in node.get("Plans", [])]
+        for sql, plan in self.plans:
+            yield from ((sql, node) for node in walk(plan))
 
     def check(self, *indexes: str) -> None:
         """Each of these indexes is used, no great table is read from end to end, and the time costs no call."""
@@ -156,6 +162,30 @@ async def test_what_one_user_has_is_found_by_its_index(ctx: Context) -> None:
     await throughput.series(ctx.database, "day", "ada")
     await many_videos.cancel(ctx.database, Wanted(user_id="ada"), limit=10, dry_run=True)
     explaining(ctx).check("search_user")
+
+
+@pytest.mark.parametrize("past", [False, True], ids=["empty", "past"])
+@pytest.mark.parametrize("many", [1, 12, 48])
+async def test_a_claim_planned_on_an_empty_queue_is_good_on_a_long_one(
+    database_url: str, many: int, past: bool
+) -> None:
+    """PostgreSQL keeps a plan for any values from the sixth use on, made for what the table held by then."""
+    await learn(database_url)
+    await enqueue_one(database_url)
+    await execute(database_url, "CREATE TABLE template AS SELECT * FROM taxiway.videos", "DELETE FROM taxiway.videos")
+    if past:
+        await multiply(database_url, 2_000, WAITING, source="template")
+        await execute(database_url, ENDED, "VACUUM ANALYZE")
+    async with connected(database_url) as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE a_claim AS {claims.claiming(many).usual}")
+        await connection.execute("EXPLAIN EXECUTE a_claim (60, 1)")  # plans it, and keeps the plan
+        await multiply(database_url, 20_000, WAITING, source="template")
+        found = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE a_claim (60, 2)")
+    nodes = list(walk(json.loads(found)[0]["Plan"]))
+    (chosen,) = [node["Plans"][0] for node in nodes if node["Node Type"] == "LockRows"]
+    assert (chosen["Node Type"], chosen.get("Index Name")) == ("Index Scan", "videos_ready"), "it is read in order"
+    assert max(node["Actual Rows"] for node in nodes) == many, "no more of the queue is read than is claimed"
 
 
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:

@@ -39,6 +39,7 @@ LAYERS: tuple[set[str], ...] = (
         "env_parsing",
         "environment",
         "errors",
+        "event_loop",
         "events",
         "link_mapping",
         "logs",

@@ -22,6 +22,7 @@ from service.runway.client import LARGEST_ANSWER_BYTES, Runway
 from service.runway.outcomes import Broken, HttpResult, Kind, Outcome, Reason, classify
 from service.runway.transport import SocketTransport
 from service.settings import Settings
+from tests.loops import both_loops
 from tests.mocked import mocked
 from tests.simulator_server import until
 from tests.wire import (
@@ -38,7 +39,7 @@ from tests.wire import (
     wire,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, both_loops]
 
 BODY = {"model": "gen4_turbo", "promptText": "a boat " * 300, "promptImage": "https://example.com/boat.jpg"}
 KEY = "key_" + "0" * 128

@@ -15,9 +15,10 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service import connections
+from tests.loops import both_loops
 from tests.simulator_server import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, both_loops]
 
 # uvicorn takes httptools by itself where that is installed.
 IMPLEMENTATIONS = ["h11_impl.H11Protocol"] + ["httptools_impl.HttpToolsProtocol"] * (find_spec("httptools") is not None)
