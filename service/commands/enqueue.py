@@ -63,9 +63,7 @@ def enqueue(
         Path | None,
         typer.Option(help="Requests, one a line, as JSON: all are queued, or none."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the finished file goes; further ones go beside it.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where its file goes, or files.")] = None,
     accept_double_charge: Annotated[
         bool,
         typer.Option("--accept-double-charge", help="With --from: make it, although that video may be paid for."),
