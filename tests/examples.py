@@ -123,6 +123,8 @@ def _presentable(value: Any) -> Any:
         return [_presentable(inner) for inner in value[:LONGEST_LIST]]
     if isinstance(value, str) and (found := re.fullmatch(r"https?://[^/]+(/outputs/[^?]+)\?.*", value)):
         return f"https://dnznrvs05pmza.example.com{found[1]}"
+    if isinstance(value, str) and re.fullmatch(r"https?://[^/]+/uploads", value):
+        return "https://uploads.example.com"
     return value
 
 

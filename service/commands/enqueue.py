@@ -69,9 +69,7 @@ def enqueue(
     idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same video.")] = None,
     source: Source = None,
     batch: BatchFile = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the finished file goes; further ones go beside it.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where its file goes, or files.")] = None,
     accept_double_charge: Consent = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the video has ended.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it and say what it costs; queue nothing.")] = False,

@@ -22,11 +22,13 @@ SEND_SECONDS = 60.0  # without a byte that goes on
 
 @cli.command()
 def upload(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="An image, video or sound.")],
+    file: Annotated[Path, typer.Argument(help="An image, video or sound.")],
     as_json: AsJson = False,
 ) -> None:
     """Upload a file to Runway, and print the address that stands for it in a request, for 24 hours."""
     as_table = prints_table(as_json)
+    if not file.is_file():
+        fail(f"taxiway: {file} is not a file")
 
     async def work(ctx: Context) -> Upload:
         return await send(ctx, file)
