@@ -62,8 +62,9 @@ async def _check_shown(ctx: Context, video_id: UUID) -> None:
     state = await calls.state(ctx.database, video_id)
     if state is None and not await calls.has_task(ctx.database, str(video_id)):
         raise NotInLedger(f"nothing in the ledger has the id {video_id}")
-    if state is None or state["is_hidden"] or ctx.owner not in (None, state["created_by"]):
+    if state is None or state["is_hidden"]:
         raise _no_task(video_id)
+    await reading.check_visible(ctx, video_id)
     if state["is_unread"]:
         await calls.note_read(ctx.database, video_id)
 

@@ -77,14 +77,14 @@ async def enqueue(database: Database, new: NewVideo, call: Call, refusal: Taxiwa
 
 # What the door knows of a video. `is_unread`: its caller has its id from now on, which is not written down yet.
 _STATE = """
-SELECT v.created_by, c.hidden_at IS NOT NULL AS is_hidden, c.digest IS NOT NULL AND c.read_at IS NULL AS is_unread
+SELECT c.hidden_at IS NOT NULL AS is_hidden, c.digest IS NOT NULL AND c.read_at IS NULL AS is_unread
 FROM taxiway.videos v LEFT JOIN taxiway.calls c ON c.video_id = v.id WHERE v.id = $1
 """
 _READ = "UPDATE taxiway.calls SET read_at = taxiway.now() WHERE video_id = $1 AND read_at IS NULL"
 
 
 async def state(database: Database, video_id: UUID) -> asyncpg.Record | None:
-    """`created_by`, `is_hidden` and `is_unread` of a video; None if there is none."""
+    """`is_hidden` and `is_unread` of a video; None if there is none."""
     return await database.fetchrow(_STATE, video_id)
 
 
