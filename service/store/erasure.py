@@ -11,8 +11,8 @@ Where a user's words can stand, and what becomes of them:
   What is still due is not sent any more; the end of its group is reported with those that are left.
 * `rows`: `error`, the words of an app's trigger, becomes NULL. The app's own row is not touched.
 
-No other table has any: `events` holds ids, codes and numbers, `inbox` a hash of each body, `models`, `ticks` and
-`links` what was said of an account, a step or a table.
+No other table has any: `events` holds ids, codes and numbers, `inbox` a hash of each body, `calls` one of each call,
+`models`, `ticks` and `links` what was said of an account, a step or a table.
 
 An erasure waits for as long as a create of the video may be on its way, and until its tasks are deleted at Runway: the
 wish stands in `erase_requested_at`, and each tick tries again. Lock order: the video first, then the others.
