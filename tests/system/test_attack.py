@@ -338,7 +338,7 @@ async def test_each_secret_opens_its_own_routes_alone(database_url: str, heard: 
     async with target(database_url, heard) as t:
         for method, path in paths():
             if method in ("GET", "POST") and path not in OPEN:
-                anonymous = t.cron if path.startswith(("/videos", "/quotes", "/bulk")) else t.api
+                anonymous = t.cron if path.startswith(("/videos", "/quotes", "/bulk", "/uploads")) else t.api
                 refused(await anonymous.request(method, path), 401)
                 if path.startswith(("/process", "/poll")):
                     refused(await t.anyone.request(method, path, headers={"authorization": f"Bearer {ADMIN}"}), 401)
