@@ -79,7 +79,12 @@ COMPUTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("operation", "model", "input", "credits"), [*MEASURED, *COMPUTED])
+def named(case: Any) -> str:
+    """What a case is called, beside its place in the list: its endpoint, its model, its credits."""
+    return "" if isinstance(case, dict) else str(case or "")
+
+
+@pytest.mark.parametrize(("operation", "model", "input", "credits"), [*MEASURED, *COMPUTED], ids=named)
 def test_the_prices_that_are_known(operation: str, model: str | None, input: dict[str, Any], credits: int) -> None:
     named = {"model": model} if model else {}
     assert build(operation, named | input).quoted_credits == credits
