@@ -266,6 +266,18 @@ async def test_a_failure_and_a_pause_as_an_sdk_sees_them(w: World, monkeypatch: 
             await w.rows("DELETE FROM taxiway.videos")
 
 
+async def test_a_failure_that_is_tried_again_is_no_end_of_a_wait(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sdk(w, monkeypatch) as (client, _):
+        w.faults("fail=INTERNAL")
+        task = await client.image_to_video.create(**BOAT)
+        seen: list[str] = []
+        while seen[-1:] != ["SUCCEEDED"] and len(seen) < 50:
+            seen.append((await client.tasks.retrieve(task.id)).status)
+            await w.later(seconds=6)
+        assert list(dict.fromkeys(seen)) == ["PENDING", "RUNNING", "THROTTLED", "SUCCEEDED"]
+        assert [entry["outcome"] for entry in await w.ledger(UUID(task.id))] == ["accepted"] * 2
+
+
 async def test_what_is_refused_is_refused_in_runways_shape(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async with sdk(w, monkeypatch) as (client, wire):
         with pytest.raises(BadRequestError) as caught:
@@ -305,6 +317,7 @@ async def test_limits_and_scopes(database_url: str, monkeypatch: pytest.MonkeyPa
             task = (await make.post("/v1/image_to_video", json=RAW)).json()["id"]
             assert (await make.get(f"/v1/tasks/{task}")).status_code == 403
             assert (await see.delete(f"/v1/tasks/{task}")).status_code == 403
+            assert (await see.post("/v1/uploads", json={"filename": "a.png"})).status_code == 403
             assert (await mine.get(f"/v1/tasks/{task}")).status_code == 404
             assert (await mine.delete(f"/v1/tasks/{task}")).status_code == 404
             assert await w.rows("SELECT FROM taxiway.calls WHERE read_at IS NULL")  # its caller may still send it again
