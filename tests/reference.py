@@ -18,6 +18,7 @@ from service.web import door, page
 from service.web.endpoint import Endpoint
 from service.web.openapi import NOT_DESCRIBED
 from tests.commandline import commands
+from tests.unit.test_catalogue_prices import COMPUTED, MEASURED
 
 TIMES = " \u00d7 "
 COMMAND = "python -m tests.reference"
@@ -135,16 +136,44 @@ def _kinds(root: type[errors.TaxiwayError]) -> Iterator[Any]:
             yield from _kinds(kind)
 
 
+# In which ways every model runs in the tests, and the test that does it, all of them in one file.
+RUNS = "tests/web/test_every_model.py"
+SHOWN_BY = {
+    "API": "test_every_model_of_every_endpoint_makes_its_files",
+    "/v1": "test_every_model_of_every_endpoint_by_runways_own_paths",
+    "SDK": "test_every_model_of_every_endpoint_with_runways_sdk",
+}
+PRICES = "tests/unit/test_catalogue_prices.py::test_the_prices_that_are_known"
+BY_BOUND = "by bound"
+
+
 def models() -> str:
-    """Every endpoint and model, with its price in credits."""
-    rows = []
-    for one in catalogue.pairs(catalogue.PACKAGED):
-        form = next(
-            (f" ({words['const']})" for words in one.fields.values() if one.name == one.operation and "const" in words),
-            "",
-        )
-        rows.append([code(one.key) + form, _price(one.price) if one.price else "by bound"])
-    return table(["endpoint and model", "credits"], rows)
+    """Every endpoint and model: what it makes, its price in credits, and how the tests run it."""
+    pairs = catalogue.pairs(catalogue.PACKAGED)
+    priced = sum(one.price is not None for one in pairs)
+    tests = "\n".join(f"* {way}: `{RUNS}::{name}`" for way, name in SHOWN_BY.items())
+    rows = [
+        [code(one.key) + _form(one), _makes(one), _price(one.price) if one.price else BY_BOUND, ", ".join(SHOWN_BY)]
+        for one in pairs
+    ]
+    return (
+        f"{len(catalogue.operations(catalogue.PACKAGED))} endpoints, {len(pairs)} models: {priced} have a price, "
+        f"{len(pairs) - priced} go by bound.\n{len(MEASURED)} prices are compared with what Runway charged, "
+        f"{len(COMPUTED)} with what the published tables come to,\neach by its name: `{PRICES}`.\n"
+        f"In {len(SHOWN_BY)} ways, the tests create each model at the simulator and wait for its files:\n\n{tests}\n\n"
+    ) + table(["endpoint and model", "makes", "credits", "ran by"], rows)
+
+
+def _form(one: catalogue.Model) -> str:
+    """Which form of body, where an endpoint has several."""
+    consts = (words["const"] for words in one.fields.values() if one.name == one.operation and "const" in words)
+    return next((f" ({const})" for const in consts), "")
+
+
+def _makes(one: catalogue.Model) -> str:
+    kinds = [kind for field, kind in (one.outputs or {}).items() if field != "by"] or [one.output]
+    words = {"*/*": "anything", "image/*": "images", "audio/*": "audio"}
+    return ", ".join(words.get(kind) or code(kind) for kind in dict.fromkeys(kinds))
 
 
 def _price(price: dict[str, Any]) -> str:

@@ -155,6 +155,17 @@ async def test_ten_thousand_of_a_user_without_room_are_passed_in_milliseconds(w:
     assert time.monotonic() - began < 1, "some milliseconds; a second would be a look at each in turn"
 
 
+async def test_who_stands_behind_a_user_without_room_is_claimed_with_who_stands_before(w: World) -> None:
+    await warm(w.url, 50)
+    await w.rows("ALTER TABLE taxiway.videos DISABLE TRIGGER take_place")
+    limits = PerUser(1, None)
+    await insert(w, "full", 1)
+    assert await claimed_by(w, 1, limits) == ["full"]
+    for user, count in (("before", 1), ("full", 10), ("behind", 1)):
+        await insert(w, user, count)
+    assert sorted(map(str, await claimed_by(w, 4, limits))) == ["before", "behind"]
+
+
 async def test_a_video_says_what_its_user_lacks(database_url: str) -> None:
     async with world(database_url, max_in_flight_per_user=1, max_credits_per_day_per_user=Decimal(60)) as w:
         await warm(w.url, 50)

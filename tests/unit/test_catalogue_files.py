@@ -176,6 +176,10 @@ def test_a_file_of_the_operators_adds_changes_and_removes_models(tmp_path: Path)
         ("{", "catalogue.json cannot be read as JSON"),
         ("[]", "catalogue.json must be an object"),
         ({"text_to_video": {"models": {"gen4.5": {"prise": 1}}}}, "text_to_video/models/gen4.5/prise is not known"),
+        (
+            {"text_to_video": {"models": {"gen4.5": {"properties": {"duration": {"multipleOf": 2}}}}}},
+            "text_to_video/models/gen4.5/properties/duration/multipleOf is no keyword here",
+        ),
         ({"new_endpoint": {"models": {}}}, "new_endpoint lacks output"),
         ({"shapes": {"$defs": {"seed": None}}}, "seed is not a shape"),
     ],

@@ -79,7 +79,12 @@ COMPUTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("operation", "model", "input", "credits"), [*MEASURED, *COMPUTED])
+def named(case: Any) -> str:
+    """What a case is called, beside its place in the list: its endpoint, its model, its credits."""
+    return "" if isinstance(case, dict) else str(case or "")
+
+
+@pytest.mark.parametrize(("operation", "model", "input", "credits"), [*MEASURED, *COMPUTED], ids=named)
 def test_the_prices_that_are_known(operation: str, model: str | None, input: dict[str, Any], credits: int) -> None:
     named = {"model": model} if model else {}
     assert build(operation, named | input).quoted_credits == credits
@@ -93,6 +98,7 @@ OPEN = [
     ("image_to_video", "kling3.0_pro", FRAME | {"duration": 10}, 170, "no word of sound is with sound"),
     ("text_to_image", "gpt_image_2", TEXT | {"ratio": "auto"}, 41, "no number of images is one, which is sent"),
     ("text_to_video", "hailuo3", TEXT | {"duration": 5, "resolution": "768P"}, 50, "as another spelling"),
+    ("text_to_image", "seedream5_pro", TEXT | {"ratio": "auto_1k"}, 9, "a ratio in words has no band"),
     ("text_to_video", "seedance2_5", {"draftTaskId": "x"}, 30 * 68, "nothing is known of a draft"),
     ("text_to_video", "kling3.0_4k", TEXT | SHOTS | {"ratio": "3840:2160"}, 6 * 43, "shots count, not the duration"),
 ]  # fmt: skip
@@ -119,6 +125,17 @@ def test_a_price_is_rounded_up_and_has_a_least() -> None:
     own = catalogue.of_files({"op": {"output": "audio/*", "models": {"m": entry}}})
     quoted = [build("op", {"duration": seconds}, catalogue=own).quoted_credits for seconds in (4, 8)]
     assert quoted == [2, 3]  # 1.3 and 2.5
+
+
+@pytest.mark.parametrize(("by", "value"), [("style", "new"), ("style MP", "9000:9000"), ("style MP", "new")])
+def test_a_value_that_the_table_does_not_have_is_the_dearest(by: str, value: str) -> None:
+    entry = {
+        "properties": {"style": {"type": "string"}},
+        "required": ["style"],
+        "price": {"add": [{"rate": {"by": by, "1": 3, "2": 8}}]},
+    }
+    own = catalogue.of_files({"op": {"output": "image/*", "models": {"m": entry}}})
+    assert build("op", {"style": value}, catalogue=own).quoted_credits == 8
 
 
 HDR = ("video_to_hdr", {"videoUri": VIDEO})

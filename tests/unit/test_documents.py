@@ -181,6 +181,20 @@ def test_every_test_that_is_named_is_there(page: str, column: int) -> None:
             assert test.rpartition("::")[2] in functions(ROOT / path), name
 
 
+def test_every_model_is_listed() -> None:
+    text = section("models", "All of them")
+    rows = table(text)
+    names = [code(row[0])[0] for row in rows]
+    endpoints = {re.sub(r"^((?:generate|recipes)/\w+|\w+).*", r"\1", name) for name in names}
+    prices = [row[2] for row in rows]
+    assert (len(endpoints), len(rows), prices.count("by bound")) == (26, 111, 38)
+    assert all(re.search(r"\d", price) for price in prices if price != "by bound")
+    assert {row[3] for row in rows} == {"API, /v1, SDK"}
+    tests = re.findall(r"`(tests/\S+)::(\w+)`", text)
+    assert len(tests) == 4
+    assert all(test in functions(ROOT / path) for path, test in tests)
+
+
 def test_every_module_is_listed() -> None:
     tree = next(block for block in re.findall(r"```text\n(.*?)```", ALL, re.DOTALL) if block.startswith("service/"))
     listed = set(re.findall(r"^  (\w+)(?:\.py|/) ", tree, re.MULTILINE))

@@ -69,7 +69,8 @@ async def test_scopes(database_url: str) -> None:
         for name, method, path, expected in (
             ("reader", "GET", f"/videos/{video}", 200), ("reader", "GET", "/videos", 200),
             ("reader", "POST", "/videos", 403), ("reader", "POST", f"/videos/{video}/cancel", 403),
-            ("reader", "POST", "/bulk/cancel", 403), ("maker", "GET", f"/videos/{video}", 403),
+            ("reader", "POST", "/bulk/cancel", 403), ("reader", "POST", "/uploads", 403),
+            ("maker", "GET", f"/videos/{video}", 403),
             ("maker", "GET", "/videos", 403), ("maker", "POST", "/quotes", 200),
             ("maker", "POST", f"/videos/{video}/cancel", 403), ("shop", "POST", f"/videos/{video}/cancel", 200),
         ):  # fmt: skip
