@@ -284,7 +284,7 @@ async def test_a_price_as_one_types(database_url: str) -> None:
         assert "Seconds must be a whole number from 2 to 10" in await quoted(**SENT | {"f.duration": "11"})
         assert "Seconds must be a whole number" in await quoted(**SENT | {"f.duration": "2.5"})
         assert "Image Add an image: paste a link or choose a file." in await quoted(**SENT | {"f.promptImage": ""})
-        assert "50 credits" in await quoted(**SENT | {"f.promptImage": "", "image_has_file": "data:image/png"})
+        assert "50 credits" in await quoted(**SENT | {"f.promptImage": "", "has.f.promptImage": "data:image/png"})
         assert "metadata is not JSON" in await quoted(**SENT | {"metadata": "{"})
         assert "priority" in await quoted(**SENT | {"priority": "1000"})
         assert "choose a model" in await quoted(what="x y")
@@ -301,15 +301,13 @@ async def test_what_the_studio_queues(database_url: str) -> None:
         }  # fmt: skip
         assert (row["priority"], json.loads(row["metadata"])) == (5, {"order": 1})
         uri = "data:image/png;base64,iVBORw0KGgo="
-        sent = await c.admin.post("/ui/studio", part=True, **TURBO | {"f.promptImage": "", "image_data": uri})
+        sent = await c.admin.post("/ui/studio", part=True, **TURBO | {"f.promptImage": "", "file.f.promptImage": uri})
         video_id = sent.headers["hx-redirect"].rpartition("/")[2]
         # Edit and resubmit: the image inside is kept without being sent to and fro.
         again = await c.admin.get(f"/ui/studio?from={video_id}")
         assert "a boat" in check(again)
         assert "base64" not in again.text
-        kept = await c.admin.post(
-            "/ui/studio", **TURBO | {"f.promptImage": "", "image_from": video_id, "source": video_id}
-        )
+        kept = await c.admin.post("/ui/studio", **TURBO | {"f.promptImage": "", "source": video_id})
         row = await c.world.row(UUID(kept.headers["location"].rpartition("/")[2]))
         assert json.loads(row["input"])["promptImage"] == uri
         assert (await c.admin.post("/ui/studio", **TURBO | {"f.duration": "99"})).status_code == 422
@@ -346,7 +344,9 @@ async def test_a_video_that_may_have_been_charged_is_made_again_with_consent_alo
 async def test_what_is_no_image_is_refused_whatever_it_is_called(database_url: str, content: bytes) -> None:
     async with control(database_url) as c:
         uri = "data:image/png;base64," + base64.b64encode(content).decode()
-        refused = await c.admin.post("/ui/studio", part=True, **TURBO | {"f.promptImage": "", "image_data": uri})
+        refused = await c.admin.post(
+            "/ui/studio", part=True, **TURBO | {"f.promptImage": "", "file.f.promptImage": uri}
+        )
         assert refused.status_code == 422
         assert "is no JPEG, PNG or WebP image" in check(refused)
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.context import Context
-from service.errors import InvalidRequest, Problem
+from service.errors import InvalidRequest
 from service.operations import enqueuing, reading
 from service.videos import Video
 from service.web import bodies
@@ -23,24 +23,24 @@ from service.web.video_routes import video_id
 # Of a form that is sent: base64 makes 4 bytes of 3, and a form's encoding 17 of 16.
 BYTES_OF_A_BYTE = 1.42
 ROOM_BYTES = 40_000  # for everything else in the form
-RUNWAY_IMAGE_CHARACTERS = 5_242_880  # of a data URI
+LARGEST_URI_CHARACTERS = 5_242_880  # of a data URI
 
 
 async def show(request: Request) -> Response:
     """GET /ui/studio: a form for a video; `?from=` an earlier one, `?what=` an operation and a model."""
     ctx, params = context_of(request), request.query_params
     source = await _source(ctx, params.get("from", ""))
-    typed = {name.removeprefix(studio_form.PREFIX): value for name, value in params.items()}
-    values = (source.input or {"promptText": prompt_of(source)}) if source else {}
-    if base.is_htmx(request):
-        values = values | {name: value for name, value in typed.items() if value}
     what = params.get("what") or (f"{source.operation} {source.model}" if source else "")
     operation, model = studio_form.chosen(what, ctx.settings)
+    values = _input(source)
+    if base.is_htmx(request):
+        values = values | studio_form.input_of(operation, model, studio_form.Filled(params, {}))
     return base.render(
         request, "studio_fields.html" if base.is_htmx(request) else "studio.html",
         parts_of_model=studio_form.parts(operation, model, values, ctx.settings), source=source,
-        keeps_image=bool(source and (image_of(source) or "").startswith("data:")),
         what=f"{operation} {model}", kinds=studio_form.kinds(), limit=_largest_file(ctx),
+        needs_id=studio_form.needs_id(operation), id=params.get("id") or what.split(" ")[0].partition("/")[2],
+        needs_bound=studio_form.needs_bound(operation, model), max_credits=params.get("max_credits", ""),
         priority=source.priority if source else 0,
     )  # fmt: skip
 
@@ -53,25 +53,21 @@ async def quote(request: Request) -> Response:
         "source": source, "consents": form.get("consent") == "yes",
         "needs_consent": bool(source and await enqueuing.needs_consent(ctx, source.id)),
     }  # fmt: skip
-    image = studio_form.STANDS_FOR_A_FILE if form.get("image_has_file") or form.get("image_from") else ""
-    if form.get("f.promptImage", "").strip():
-        image = ""
+    filled = studio_form.Filled(form, _input(source), is_check=True)
     try:
-        spec = bodies.validated(VideoRequest, studio_form.body(form, image)).spec()
+        spec = bodies.validated(VideoRequest, studio_form.body(filled)).spec()
         quote = QuoteView.of(await enqueuing.quote(ctx, spec))
         return base.render(request, "studio_quote.html", quote=quote, problems=[], **values)
     except InvalidRequest as exc:
-        problems = [_shown(problem) for problem in exc.problems]
+        problems = [studio_form.title(problem) for problem in exc.problems]
         return base.render(request, "studio_quote.html", quote=None, problems=problems, **values)
 
 
 async def enqueue(request: Request) -> Response:
     """POST /ui/studio: queue what the form asks for; with `consent`, also in place of what may have been charged."""
     ctx, form = context_of(request), await base.form(request)
-    source, image = await _source(ctx, form.get("source", "")), form.get("image_data", "")
-    if not image and not form.get("f.promptImage", "").strip() and form.get("image_from"):
-        image = (image_of(source) if source else None) or ""
-    spec = bodies.validated(VideoRequest, studio_form.body(form, image)).spec()
+    source = await _source(ctx, form.get("source", ""))
+    spec = bodies.validated(VideoRequest, studio_form.body(studio_form.Filled(form, _input(source)))).spec()
     video, _is_new = await enqueuing.enqueue(
         ctx, spec, source=source.id if source else None, consent=form.get("consent") == "yes"
     )
@@ -82,13 +78,14 @@ async def _source(ctx: Context, text: str) -> Video | None:
     return await reading.find(ctx, video_id(text)) if text else None
 
 
+def _input(source: Video | None) -> dict[str, Any]:
+    """What a form that begins from a video is filled with."""
+    if source is None:
+        return {}
+    return source.input or {"promptText": prompt_of(source), "promptImage": image_of(source)}
+
+
 def _largest_file(ctx: Context) -> int:
-    """Bytes of an image that may be chosen as a file."""
+    """Bytes of a file that may be chosen."""
     sent = (ctx.settings.max_body_bytes - ROOM_BYTES) / BYTES_OF_A_BYTE
-    return max(0, int(min(sent, RUNWAY_IMAGE_CHARACTERS * 3 / 4 - 100)))
-
-
-def _shown(problem: Problem) -> Problem:
-    """The problem with the label of its field in place of its pointer."""
-    name = problem.pointer.rpartition("/")[2]
-    return Problem(studio_form.LABELS.get(name, name or "The request"), problem.detail)
+    return max(0, int(min(sent, LARGEST_URI_CHARACTERS * 3 / 4 - 100)))

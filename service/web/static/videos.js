@@ -1,4 +1,4 @@
-// Live parts, the selection, and images as files. No state is kept here.
+// Live parts, the selection, and files in forms. No state is kept here.
 "use strict";
 
 // The server says something at least every 10 s, and a stream that has ended comes again within a second or two.
@@ -130,27 +130,45 @@ document.addEventListener("htmx:afterSettle", () => {
   if (document.querySelector("#bulk [data-left='0']")) clearSelection();
 });
 
-// An image from the disk goes into the form as a data URI. What it is, its first bytes say, and not its name.
+// A file from the disk goes into the form as a data URI. What an image is, its first bytes say, and not its name.
 const SIGNATURES = [/^\xff\xd8\xff/, /^\x89PNG\r\n\x1a\n/, /^RIFF[^]{4}WEBP/];
-async function isImage(file) {
+async function complaintAbout(file, accepted) {
+  if (accepted.split(",").some((kind) => kind.endsWith("/*") && file.type.startsWith(kind.slice(0, -1)))) return "";
+  if (!accepted.includes("image/")) return `${file.name} is not a file of this kind. Choose another file.`;
   const bytes = new Uint8Array(await file.slice(0, 12).arrayBuffer());
   const head = String.fromCharCode(...bytes);
-  return SIGNATURES.some((signature) => signature.test(head));
+  if (SIGNATURES.some((signature) => signature.test(head))) return "";
+  return `${file.name} is not a JPEG, PNG or WebP image. Choose another file.`;
 }
-async function readImage(input) {
+// The field of another model is a new one; the files are kept beside them, by the names of their fields.
+function hiddenOf(form, name) {
+  const found = form.elements[name];
+  if (found) return found;
+  const made = document.createElement("input");
+  made.type = "hidden";
+  made.name = name;
+  form.querySelector("[data-files]").append(made);
+  return made;
+}
+async function readFile(input) {
   const form = input.form;
   const [file] = input.files;
-  const hidden = form.elements.image_data;
+  const name = input.dataset.fileOf;
+  const hidden = hiddenOf(form, `file.${name}`);
   const complain = (words) => {
     input.setCustomValidity(words);
     if (words) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
-    form.dataset.note = words || (file ? `${file.name}, ${Math.ceil(file.size / 1000)} kB` : "");
-    showNote(form);
+    hidden.dataset.note = words || (file ? `${file.name}, ${Math.ceil(file.size / 1000)} kB` : "");
+    showNotes(form);
   };
-  hidden.value = "";
+  const put = (uri) => {
+    hidden.value = uri;
+    hiddenOf(form, `has.${name}`).value = uri.slice(0, 40).split(",")[0];
+    form.dispatchEvent(new Event("changed", { bubbles: true }));
+  };
   complain("");
-  tellChange(form);
+  put("");
   if (!file) return;
   const limit = Number(input.dataset.largest);
   if (file.size > limit) {
@@ -158,14 +176,11 @@ async function readImage(input) {
     return;
   }
   try {
-    if (!(await isImage(file))) {
-      complain(`${file.name} is not a JPEG, PNG or WebP image. Choose another file.`);
-      return;
-    }
-    const uri = await dataUri(file);
+    const words = await complaintAbout(file, input.accept);
+    const uri = words ? "" : await dataUri(file);
     if (input.files[0] !== file) return; // another one was chosen meanwhile
-    hidden.value = uri;
-    tellChange(form);
+    if (words) complain(words);
+    else put(uri);
   } catch {
     complain("This file cannot be read.");
   }
@@ -179,25 +194,26 @@ function dataUri(file) {
   });
 }
 
-// The field of another model is a new one; the file is kept beside it.
-function showNote(form) {
-  const note = form.querySelector("#image-note");
-  if (!note || form.dataset.note === undefined) return;
-  note.textContent = form.dataset.note;
-  note.classList.toggle("complaint", form.querySelector("[data-image-file]:invalid") !== null);
+function showNotes(form) {
+  for (const note of form.querySelectorAll("[data-note-of]")) {
+    const words = form.elements[`file.${note.dataset.noteOf}`]?.dataset.note;
+    if (words === undefined) continue;
+    note.textContent = words;
+    note.classList.toggle("complaint", form.querySelector(`[data-file-of="${note.dataset.noteOf}"]:invalid`) !== null);
+  }
 }
 document.addEventListener("htmx:afterSettle", (event) => {
   const form = event.target.closest("form");
-  if (form) showNote(form);
+  if (form) showNotes(form);
+});
+// A price needs no file, only what kind of file there is.
+document.addEventListener("htmx:configRequest", (event) => {
+  if (event.detail.path !== "/ui/studio/quote") return;
+  for (const name of [...event.detail.formData.keys()]) if (name.startsWith("file.")) event.detail.formData.delete(name);
 });
 
-function tellChange(form) {
-  form.elements.image_has_file.value = form.elements.image_data.value ? form.elements.image_data.value.slice(0, 40).split(",")[0] : "";
-  form.dispatchEvent(new Event("changed", { bubbles: true }));
-}
-
 document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-image-file]")) void readImage(event.target);
+  if (event.target.matches("[data-file-of]")) void readFile(event.target);
 });
 // A refusal may be about what the price does not show yet, such as a consent.
 document.addEventListener("htmx:afterRequest", (event) => {
