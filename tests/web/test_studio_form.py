@@ -150,6 +150,7 @@ async def test_what_the_form_says_of_files_bounds_and_json(database_url: str) ->
         images = [{"uri": IMAGE, "position": "first"}]
         turbo = {"what": "image_to_video gen4_turbo", "f.promptText": "typed", "f.promptImage": json.dumps(images)}
         assert json.loads((await queued(**turbo))[1]["input"])["promptImage"] == images
+        assert "Image" in await quoted(**turbo | {"f.promptImage": "[" * 5_000})
         assert "Most credits" in await quoted(**turbo | {"max_credits": "1"})
         whole = {"promptImage": IMAGE, "duration": 10}
         _, row = await queued(**turbo | {"body": json.dumps(whole)})
@@ -158,6 +159,7 @@ async def test_what_the_form_says_of_files_bounds_and_json(database_url: str) ->
         assert "body must be a JSON object" in await quoted(**turbo | {"body": "[1]"})
         workflow = {"what": "workflows workflows", "id": "0a1b"}
         assert "Most credits" in await quoted(**workflow)
+        assert "Node outputs must be" in await quoted(**workflow | {"f.nodeOutputs": '{"a": 1e400}'})
         assert "7 credits" in await quoted(**workflow, max_credits="7")
         again, _ = await queued(**workflow, max_credits="7")
         assert 'name="id" value="0a1b"' in (await c.admin.get(f"/ui/studio?from={again}")).text

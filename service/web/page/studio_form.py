@@ -283,8 +283,6 @@ def body(filled: Filled) -> dict[str, Any]:
         raise InvalidRequest([Problem("/operation", "choose a model")])
     named = {} if model == operation else {"model": model}
     whole = _parsed(form, "body")
-    if whole is not None and not isinstance(whole, dict):
-        raise InvalidRequest([Problem("/body", "must be a JSON object: Runway's own request body")])
     found: dict[str, Any] = {
         "operation": f"{operation}/{form.get('id', '').strip()}" if needs_id(operation) else operation,
         "input": named | (input_of(operation, model, filled) if whole is None else whole),
@@ -305,8 +303,8 @@ def input_of(operation: str, model: str, filled: Filled) -> dict[str, Any]:
     return _fixed(schema) | dict(_values(PREFIX, schema, filled))
 
 
-def _parsed(form: Mapping[str, str], name: str) -> Any:
-    """What a field says in JSON; None if it is empty. Raises InvalidRequest."""
+def _parsed(form: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    """The JSON object in a field; None if it is empty. Raises InvalidRequest."""
     text = form.get(name, "").strip()
     try:
         return bodies.parse(text.encode()) if text else None
@@ -347,10 +345,10 @@ def _typed(field: Schema, kind: str, text: str) -> Any:
 
 
 def _json(text: str) -> Any:
-    """What a text says in JSON; what is none is left to the check, which says so."""
+    """What a text says in JSON, within the bounds of a body; what is none is left to the check, which says so."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return bodies.parse(b'{"value": %s}' % text.encode())["value"]
+    except Malformed:
         return text
 
 
