@@ -59,13 +59,16 @@ class Part:
 
 
 def kinds() -> dict[str, list[tuple[str, str]]]:
-    """Every (operation, model), grouped by what comes out of it."""
-    found: dict[str, list[tuple[str, str]]] = {label: [] for label in (*GROUPS.values(), OTHER)}
+    """Every (operation, model), grouped by what comes out of it and by operation, as `Video: image to video`."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for model in catalogue.pairs():
-        group = found[GROUPS.get(model.output.partition("/")[0], OTHER)]
+        output = GROUPS.get(model.output.partition("/")[0], OTHER)
+        group = found.setdefault((output, model.operation), [])
         if (model.operation, model.name) not in group:
             group.append((model.operation, model.name))
-    return {label: group for label, group in found.items() if group}
+    order = [*GROUPS.values(), OTHER]
+    keys = sorted(found, key=lambda key: order.index(key[0]))
+    return {f"{output}: {operation.replace('_', ' ')}": found[output, operation] for output, operation in keys}
 
 
 def chosen(what: str, settings: Settings) -> tuple[str, str]:
