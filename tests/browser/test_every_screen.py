@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 SCREENS = [
     "/", "/ui/videos", "/ui/videos?q=nothing-of-this", "/ui/videos?status=failed", "/ui/studio", "/ui/ticks",
     "/ui/models", "/ui/webhooks", "/ui/nowhere", "/docs", "/docs/operating", "/docs/speed", "/docs/routes",
-    "/docs/nowhere",
+    "/docs/nowhere", "/ui/studio?what=generate/video+generate/video",
 ]  # fmt: skip
 Scheme = Literal["light", "dark"]
 RULES: dict[Scheme, str | None] = {"light": None, "dark": "color-contrast"}  # nothing else differs between them

@@ -184,7 +184,7 @@ async def test_a_text_file_is_refused_as_an_image(visits: Visits) -> None:
     await page.get_by_test_id("f.promptText").fill("a boat")
     file = {"name": "notes.png", "mimeType": "image/png", "buffer": b"just a text, whatever it is called"}
     await page.get_by_test_id("file").set_input_files(file)  # type: ignore[arg-type]  # as Playwright reads it
-    await expect(page.locator("#image-note")).to_have_text(
+    await expect(page.locator("[data-note-of='f.promptImage']")).to_have_text(
         "notes.png is not a JPEG, PNG or WebP image. Choose another file."
     )
     await expect(page.get_by_test_id("problems")).to_contain_text("Add an image")

@@ -47,7 +47,7 @@ async def test_a_new_model_is_quoted_published_and_shown(file: Path) -> None:
     write(file, {"gen6": GEN6, "wan3": None})
     [quote] = printed(await taxiway(None, "enqueue", "--dry-run", "--prompt", "a boat", "--model", "gen6"))
     assert (quote["operation"], quote["model"], quote["quoted_credits"]) == ("text_to_video", "gen6", 45)
-    assert ("text_to_video", "gen6") in studio_form.kinds()["Video"]
+    assert ("text_to_video", "gen6") in studio_form.kinds()["Video: text to video"]
     [made] = [one for one in checks(settings("", catalogue_file=str(file))) if one.name == "catalogue"]
     assert made.message.endswith("CATALOGUE_FILE adds text_to_video/gen6 and removes text_to_video/wan3")
 

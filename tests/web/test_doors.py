@@ -152,7 +152,7 @@ async def test_what_may_be_paid_for_is_made_again_with_consent_alone(database_ur
             "source": lost,
             "what": "image_to_video gen4_turbo",
             "f.promptText": "a boat",
-            "image_from": "1",
+            "f.promptImage": "https://a.test/b.png",
         }
         refused = await taxiway(site, url, *again)
         assert (refused.exit_code, f"taxiway attach {lost} TASK" in refused.stderr) == (1, True)

@@ -104,10 +104,12 @@ async def test_the_form_follows_the_schema(database_url: str) -> None:
             return (await c.admin.client.get("/ui/studio", params={"what": what}, headers=HTMX)).text
 
         page = (await c.admin.get("/ui/studio")).text
-        groups = re.findall(r'<optgroup label="(\w+)">(.*?)</optgroup>', page, re.DOTALL)
-        assert [label for label, _ in groups][:3] == ["Video", "Image", "Audio"]
+        groups = re.findall(r'<optgroup label="([^"]+)">(.*?)</optgroup>', page, re.DOTALL)
+        outputs = [label.partition(":")[0] for label, _ in groups]
+        assert [*dict.fromkeys(outputs)][:3] == ["Video", "Image", "Audio"]
+        assert len(outputs) - outputs.count("Video") == len(outputs[outputs.index("Image") :])
         assert sum(options.count("<option ") for _, options in groups) == 110  # one operation has two forms of body
-        assert 'value="text_to_speech seed_audio"' in dict(groups)["Audio"]
+        assert 'value="text_to_speech seed_audio"' in dict(groups)["Audio: text to speech"]
         assert "because its price is not known" not in page
         assert "because its price is not known" in await form("workflows workflows")
         assert 'name="id"' in await form("workflows workflows")
@@ -150,6 +152,7 @@ async def test_what_the_form_says_of_files_bounds_and_json(database_url: str) ->
         images = [{"uri": IMAGE, "position": "first"}]
         turbo = {"what": "image_to_video gen4_turbo", "f.promptText": "typed", "f.promptImage": json.dumps(images)}
         assert json.loads((await queued(**turbo))[1]["input"])["promptImage"] == images
+        assert "Image" in await quoted(**turbo | {"f.promptImage": "[" * 5_000})
         assert "Most credits" in await quoted(**turbo | {"max_credits": "1"})
         whole = {"promptImage": IMAGE, "duration": 10}
         _, row = await queued(**turbo | {"body": json.dumps(whole)})
@@ -158,6 +161,7 @@ async def test_what_the_form_says_of_files_bounds_and_json(database_url: str) ->
         assert "body must be a JSON object" in await quoted(**turbo | {"body": "[1]"})
         workflow = {"what": "workflows workflows", "id": "0a1b"}
         assert "Most credits" in await quoted(**workflow)
+        assert "Node outputs must be" in await quoted(**workflow | {"f.nodeOutputs": '{"a": 1e400}'})
         assert "7 credits" in await quoted(**workflow, max_credits="7")
         again, _ = await queued(**workflow, max_credits="7")
         assert 'name="id" value="0a1b"' in (await c.admin.get(f"/ui/studio?from={again}")).text

@@ -31,7 +31,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Screen:
     """A screen, a part of one, or an action. `target`: its handler, as `module.function` of this package.
 
-    `access`: PUBLIC, or the scope that its session must have. `has_file`: its form may have an image in it.
+    `access`: PUBLIC, or the scope that its session must have. `has_file`: its form may have files in it.
     """
 
     method: str

@@ -59,13 +59,16 @@ class Part:
 
 
 def kinds() -> dict[str, list[tuple[str, str]]]:
-    """Every (operation, model), grouped by what comes out of it."""
-    found: dict[str, list[tuple[str, str]]] = {label: [] for label in (*GROUPS.values(), OTHER)}
+    """Every (operation, model), grouped by what comes out of it and by operation, as `Video: image to video`."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for model in catalogue.pairs():
-        group = found[GROUPS.get(model.output.partition("/")[0], OTHER)]
+        output = GROUPS.get(model.output.partition("/")[0], OTHER)
+        group = found.setdefault((output, model.operation), [])
         if (model.operation, model.name) not in group:
             group.append((model.operation, model.name))
-    return {label: group for label, group in found.items() if group}
+    order = [*GROUPS.values(), OTHER]
+    keys = sorted(found, key=lambda key: order.index(key[0]))
+    return {f"{output}: {operation.replace('_', ' ')}": found[output, operation] for output, operation in keys}
 
 
 def chosen(what: str, settings: Settings) -> tuple[str, str]:
@@ -283,8 +286,6 @@ def body(filled: Filled) -> dict[str, Any]:
         raise InvalidRequest([Problem("/operation", "choose a model")])
     named = {} if model == operation else {"model": model}
     whole = _parsed(form, "body")
-    if whole is not None and not isinstance(whole, dict):
-        raise InvalidRequest([Problem("/body", "must be a JSON object: Runway's own request body")])
     found: dict[str, Any] = {
         "operation": f"{operation}/{form.get('id', '').strip()}" if needs_id(operation) else operation,
         "input": named | (input_of(operation, model, filled) if whole is None else whole),
@@ -305,8 +306,8 @@ def input_of(operation: str, model: str, filled: Filled) -> dict[str, Any]:
     return _fixed(schema) | dict(_values(PREFIX, schema, filled))
 
 
-def _parsed(form: Mapping[str, str], name: str) -> Any:
-    """What a field says in JSON; None if it is empty. Raises InvalidRequest."""
+def _parsed(form: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    """The JSON object in a field; None if it is empty. Raises InvalidRequest."""
     text = form.get(name, "").strip()
     try:
         return bodies.parse(text.encode()) if text else None
@@ -347,10 +348,10 @@ def _typed(field: Schema, kind: str, text: str) -> Any:
 
 
 def _json(text: str) -> Any:
-    """What a text says in JSON; what is none is left to the check, which says so."""
+    """What a text says in JSON, within the bounds of a body; what is none is left to the check, which says so."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return bodies.parse(b'{"value": %s}' % text.encode())["value"]
+    except Malformed:
         return text
 
 
