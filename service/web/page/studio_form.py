@@ -59,16 +59,16 @@ class Part:
 
 
 def kinds() -> dict[str, list[tuple[str, str]]]:
-    """Every (operation, model), grouped by what comes out of it and by operation, as `Video: image to video`."""
+    """Every (operation, model) by what comes out: as `Video: image to video`, or `Video` where no model is named."""
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for model in catalogue.pairs():
         output = GROUPS.get(model.output.partition("/")[0], OTHER)
-        group = found.setdefault((output, model.operation), [])
+        group = found.setdefault((output, "" if model.name == model.operation else model.operation), [])
         if (model.operation, model.name) not in group:
             group.append((model.operation, model.name))
     order = [*GROUPS.values(), OTHER]
     keys = sorted(found, key=lambda key: order.index(key[0]))
-    return {f"{output}: {operation.replace('_', ' ')}": found[output, operation] for output, operation in keys}
+    return {": ".join(filter(None, key)).replace("_", " "): found[key] for key in keys}
 
 
 def chosen(what: str, settings: Settings) -> tuple[str, str]:
