@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
 
 from service.errors import InvalidRequest, Problem
 from service.runway import catalogue

@@ -78,11 +78,11 @@ async def main() -> None:
     dbos = _configured(calls.DATABASE).DBOS
     http = calls.client()
 
-    @dbos.step()  # type: ignore[untyped-decorator]
+    @dbos.step()  # type: ignore[untyped-decorator]  # dbos has none of its types here
     async def post(body: Any) -> str:
         return await calls.post(http, body)
 
-    @dbos.workflow(name="job")  # type: ignore[untyped-decorator]
+    @dbos.workflow(name="job")  # type: ignore[untyped-decorator]  # the same
     async def job(body: Any) -> str:
         task_id: str = await post(body)
         return task_id

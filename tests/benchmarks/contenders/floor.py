@@ -63,7 +63,7 @@ class Floor(Contender):
         return f"floor, by {self.storing}"
 
     @property
-    def configuration(self) -> str:  # type: ignore[override]
+    def configuration(self) -> str:  # type: ignore[override]  # a constant elsewhere
         how = "an UPDATE for each answer" if self.storing == "row" else "an UPDATE for all answers that are there"
         return (
             f"hand-written with asyncpg, httptools and uvloop: claims of up to 50, {how}; no errors, retries or ledger"

@@ -39,8 +39,8 @@ class NodePeer(Contender):
         self, name: str, module: str, store: Literal["postgres", "redis"], configuration: str, docs: str, seen: Seen
     ) -> None:
         self.name, self.module, self.store = name, module, store  # type: ignore[misc]  # each instance has its own
-        self.configuration, self.docs, self.seen = configuration, docs, seen  # type: ignore[misc]
-        self.needs = ("redis",) if store == "redis" else ()  # type: ignore[misc]
+        self.configuration, self.docs, self.seen = configuration, docs, seen  # type: ignore[misc]  # as the name
+        self.needs = ("redis",) if store == "redis" else ()  # type: ignore[misc]  # as the name
 
     def missing(self) -> str | None:
         absent = [name for name in ("node", "npm") if shutil.which(name) is None]

@@ -118,7 +118,7 @@ class Taxiway(Contender):
         self.tls, self.settings = tls, settings
 
     @property
-    def configuration(self) -> str:  # type: ignore[override]
+    def configuration(self) -> str:  # type: ignore[override]  # a constant elsewhere
         own = {"SUBMIT_CONCURRENCY": "50", "LOG_LEVEL": "WARNING"} | self.settings
         words = " ".join(f"{name}={value}" for name, value in own.items())
         return f"`taxiway worker` with {words}{', over TLS' if self.tls else ''}"
