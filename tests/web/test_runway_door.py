@@ -298,6 +298,8 @@ async def test_what_is_refused_is_refused_in_runways_shape(w: World, monkeypatch
         assert await made(w) == []
     answer = await w.api.post("/v1/image_to_video", content=b"{")
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
+    answer = await w.api.post("/v1/image_to_video", json={name: RAW[name] for name in RAW if name != "model"})
+    assert (answer.status_code, answer.json()["issues"][0]["path"]) == (400, ["model"]), "Runway has no default"
     answer = await w.anyone.post("/v1/image_to_video", json=RAW)
     assert (answer.status_code, answer.json()["error"]) == (401, "No API key was provided.")
 

@@ -53,6 +53,9 @@ def _is_known(operation: str) -> bool:
 
 def _spec(request: Request, operation: str, value: dict[str, Any]) -> VideoSpec:
     """What is asked for, with what our own headers say of it. Raises InvalidRequest."""
+    found = current().operation(operation)
+    if found is not None and found.chosen_by == "model" and "model" not in value:
+        raise InvalidRequest([Problem("/input/model", f"is missing: give one of {', '.join(found.models)}")])
     asked: dict[str, Any] = {"operation": operation, "input": value}
     if (user := request.headers.get(USER)) is not None:
         asked["user_id"] = user
