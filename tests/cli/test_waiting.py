@@ -140,8 +140,8 @@ class TestReasons:
             "UPDATE taxiway.videos SET status = 'completed',"
             " submitted_at = taxiway.now() - make_interval(secs => 120 - n),"
             " finished_at = taxiway.now() - make_interval(secs => 60 - n), video_url = 'https://example.com/1.mp4'"
-            " FROM (SELECT id AS one, 10 * row_number() OVER (ORDER BY id) AS n FROM taxiway.videos ORDER BY id LIMIT 3)"
-            " AS done"
+            " FROM (SELECT id AS one, 10 * row_number() OVER (ORDER BY id) AS n FROM taxiway.videos ORDER BY id"
+            " LIMIT 3) AS done"
             " WHERE id = done.one",
         )
         shown = await why(w, ids[6])
