@@ -223,6 +223,7 @@ def the_command_line_finds_it(up: Dev, video_id: str, folder: Path) -> None:
     said("enqueue", "--prompt", "another", "-o", folder / "another.mp4")
     assert (folder / "another.mp4").stat().st_size > 1_000
     with command(folder, "--data", up.folder, "logs", "-f", "-n", 1) as following:
+        assert until(lambda: bool(following.said), PATIENCE_SECONDS), following.log
         another = up.enqueue()
         following.wait_for(another)
         assert following.end(signal.SIGINT) == 130
