@@ -20,8 +20,9 @@ from tests.database import execute, temporary_database
 from tests.pool import Pool
 from tests.world import World, world
 
-# No caller can end these: sse-starlette's, and playwright's for a request that comes while a page closes.
-STAY_WITH_THE_LOOP = {"_shutdown_watcher", "_on_route"}
+# No caller can end these: sse-starlette's, playwright's for a request that comes while a page closes, and, without a
+# name, the loop's own for a generator that was dropped.
+STAY_WITH_THE_LOOP = {"_shutdown_watcher", "_on_route", ""}
 
 # A shell starts what it puts in the background with both ignored, and so would be the processes that tests start.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
