@@ -19,8 +19,6 @@ class Configured:
     events: tuple[str, ...]
 
 
-_NAMED = "jsonb_to_recordset({given}::jsonb) AS c(kind text, url text, events text[])"
-
 # Whether what is named, in the order of `as_named`, differs from what is there. A laptop that listens is not named
 # anywhere: it goes when it has not been heard of for a while. Every tick asks, and most name nothing.
 DIFFERS = """EXISTS (
@@ -32,9 +30,9 @@ DIFFERS = """EXISTS (
     FROM taxiway.endpoints WHERE kind <> 'listen' AND removed_at IS NULL)"""
 
 # Make them the same. One that is not named any more is kept; one that is named again begins as a new one.
-_CONFIGURE = f"""
+_CONFIGURE = """
 WITH c AS MATERIALIZED (
-    SELECT * FROM {_NAMED.format(given="$1")}
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS c(kind text, url text, events text[])
 ), gone AS (
     UPDATE taxiway.endpoints e SET removed_at = taxiway.now()
     WHERE e.kind <> 'listen' AND e.removed_at IS NULL

@@ -21,8 +21,9 @@ from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import ENV_NAMES
 from service.steps import poll, submit
 from service.store import claim as claims
-from service.store import models, submissions, tasks
+from service.store import endpoints, models, submissions, tasks
 from service.store.database import Database
+from service.store.endpoints import Configured
 from service.store.listener import Listener
 from service.store.pending_work import pending_work
 from service.store.url import normalise
@@ -417,3 +418,23 @@ async def test_a_defect_while_a_model_is_paused_ends_the_step_and_loses_no_id(
         assert (await tick(w.ctx)).errors["submit"] == "RuntimeError"
     saved = await w.rows("SELECT task_id FROM taxiway.submissions WHERE outcome = 'accepted'")
     assert {row["task_id"] for row in saved} == {one.task_id for one in w.creates if one.task_id}
+
+
+async def test_a_removal_that_is_due_is_work_where_videos_are_removed_in_time(w: World) -> None:
+    await w.rows(
+        "UPDATE taxiway.maintenance SET due_at = CASE WHEN name = 'removal' THEN taxiway.now() ELSE 'infinity' END"
+    )
+    assert not (await pending_work(w.ctx.database)).prune
+    assert (await pending_work(w.ctx.database, 86_400.0)).prune
+
+
+async def test_endpoints_are_work_until_the_table_says_what_the_settings_name(w: World) -> None:
+    named = [
+        Configured("webhook", "https://b.example.com", ("video.completed", "video.failed")),
+        Configured("webhook", "https://a.example.com", ("video.completed",)),
+        Configured("alert", "https://z.example.com", ("alert.raised",)),
+    ]
+    for now_named in (named, named[:1], [replace(named[0], events=("video.failed",))], [], named):
+        assert (await pending_work(w.ctx.database, None, now_named)).endpoints
+        await endpoints.configure(w.ctx.database, now_named)
+        assert not (await pending_work(w.ctx.database, None, now_named)).endpoints
