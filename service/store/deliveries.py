@@ -37,7 +37,7 @@ NOTE_UNDER_WAY = """
 # OFFSET 0: looked up by its video, and not among all that is due to its receiver.
 # An event waits for the one before it, of the same video or group and for the same address; and that of a group until
 # none of its videos is under way.
-_WAITS = """(
+WAITS = """(
     EXISTS (SELECT FROM (SELECT b.state, b.receiver, b.url FROM taxiway.deliveries b
                          WHERE b.video_id = d.video_id AND b.id < d.id OFFSET 0) AS b
             WHERE b.state = 'due' AND b.receiver = d.receiver AND b.url = d.url)
@@ -75,7 +75,7 @@ WITH RECURSIVE receiver AS (
         SELECT * FROM (
             SELECT d.id, d.due_at FROM taxiway.deliveries d
             WHERE d.state = 'due' AND d.receiver = free.receiver AND d.due_at <= taxiway.now()
-              AND ($2::boolean OR NOT d.for_ticks) AND NOT {_WAITS}
+              AND ($2::boolean OR NOT d.for_ticks) AND NOT {WAITS}
             ORDER BY d.due_at, d.id LIMIT {AT_ONCE} FOR UPDATE OF d SKIP LOCKED) AS first LIMIT GREATEST(free.slots, 0)
     ) AS c WHERE free.slots > 0 ORDER BY c.due_at, c.id LIMIT $1
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from service import webhooks
+from service.store.deliveries import WAITS
 from tests.crash.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ LONGEST_DELAY_SECONDS = 0.3
 WRONGLY_SIGNED = "webhooks with a wrong signature"
 _ANSWER = "HTTP/1.1 {} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
-_NEXT = """
+# What waits for the webhook before it is due when that has been delivered, however long it has been ready.
+_NEXT = f"""
 SELECT extract(epoch FROM min(GREATEST(d.due_at, e.probe_after)) - taxiway.now())::float8
-FROM taxiway.deliveries d LEFT JOIN taxiway.endpoints e ON e.id = d.endpoint_id WHERE d.state = 'due'
+FROM taxiway.deliveries d LEFT JOIN taxiway.endpoints e ON e.id = d.endpoint_id
+WHERE d.state = 'due' AND NOT {WAITS}
 """
 _ENDED = "SELECT id, round, status FROM taxiway.videos WHERE status IN ('completed', 'failed', 'cancelled')"
 _ROWS = "SELECT video_id, webhook_id, state FROM taxiway.deliveries ORDER BY id"
@@ -95,6 +98,6 @@ async def receiving(receiver: Receiver, port: int) -> AsyncIterator[None]:
 
 
 async def seconds_to_next_webhook(connection: Connection) -> float | None:
-    """When a webhook is due again; None if none is."""
+    """When a webhook may be attempted again; None if none is due."""
     seconds: float | None = await connection.fetchval(_NEXT)
     return None if seconds is None else max(seconds, 0.0)

@@ -29,6 +29,7 @@ from service.store import claim as claims
 from service.store import deliveries
 from service.tick import tick
 from service.videos import FailureCode, Status
+from tests.crash.soak_receiver import seconds_to_next_webhook
 from tests.database import connected
 from tests.saved import save_answers
 from tests.world import IMAGE, World, world
@@ -249,6 +250,8 @@ async def test_the_next_event_of_a_video_waits_for_the_one_before(database_url: 
         assert (await w.row(video_id))["status"] == "completed"
         assert receiver.events(HOOK) == ["video.failed"] * 2  # not before it has arrived
         assert receiver.events(OTHER) == ["video.failed", "video.completed"]  # another address waits for nothing
+        async with connected(database_url) as connection:
+            assert (await seconds_to_next_webhook(connection) or 0) > 200  # that of the first: the second waits for it
         await w.later(minutes=6)
         await w.tick()
         assert receiver.events(HOOK) == ["video.failed"] * 3 + ["video.completed"]
