@@ -44,8 +44,9 @@ def _score(model: Model, input: Mapping[str, Any]) -> tuple[int, int, int, int]:
     required = model.schema["required"]
     missing = [name for name in required if name not in input]
     files = sum(_is_a_file(model.fields[name]) for name in missing)
-    strange = sum(name not in model.fields and name != "model" for name in input)
-    return strange, files, len(missing) - files, len(missing) - len(required)
+    # By the model's fields, which are few: a hostile input may have thousands.
+    known = len(input.keys() & (model.fields.keys() | {"model"}))
+    return len(input) - known, files, len(missing) - files, len(missing) - len(required)
 
 
 def _is_a_file(schema: Schema) -> bool:

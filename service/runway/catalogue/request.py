@@ -65,7 +65,7 @@ def build(
         raise InvalidRequest([Problem("/input", f"must be an object, as Runway takes it; got {truncate(input)}")])
     model = _entry(found, input, default_model)
     problems = _wrong_path(found, operation)
-    given = _intake({key: value for key, value in input.items() if key != "model"}, "/input", problems)
+    given = _intake({key: value for key, value in input.items() if key != "model"}, ("input",), problems)
     fitted = fit(model, given, lenient, default_ratio)
     given |= fitted.fields
     problems += [*fitted.problems, *walk.check_object(model.schema, given, "/input", model.title)]
@@ -114,13 +114,14 @@ def _entry(operation: Operation, input: Mapping[str, Any], default_model: str | 
     raise InvalidRequest([Problem(f"/input/{operation.chosen_by}", wanted)])
 
 
-def _intake(value: Any, pointer: str, problems: list[Problem]) -> Any:
+def _intake(value: Any, place: tuple[str | int, ...], problems: list[Problem]) -> Any:
     """The value as it is kept: 5.0 is 5, as in JSON. Notes texts that cannot be stored."""
     if isinstance(value, dict):
-        return {key: _intake(one, f"{pointer}/{escaped(key)}", problems) for key, one in value.items()}
+        return {key: _intake(one, (*place, key), problems) for key, one in value.items()}
     if isinstance(value, list):
-        return [_intake(one, f"{pointer}/{number}", problems) for number, one in enumerate(value)]
+        return [_intake(one, (*place, number), problems) for number, one in enumerate(value)]
     if isinstance(value, str) and not value.startswith("data:") and walk.UNSTORABLE.search(value):
+        pointer = "".join(f"/{escaped(str(part))}" for part in place)
         problems.append(Problem(pointer, "contains a NUL character or half of a surrogate pair: remove it"))
     if isinstance(value, float) and value.is_integer() and abs(value) < GREATEST_WHOLE:
         return int(value)
