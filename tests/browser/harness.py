@@ -225,6 +225,12 @@ class Visits:
         return page
 
     async def leave(self) -> None:
-        """Close all of it."""
+        """Close all of it, and wait until the server has seen that: a page's stream ends with its connection."""
         for context in self._contexts:
             await context.close()
+        await until(lambda: not any(_is_an_answer(task) for task in asyncio.all_tasks()))
+
+
+def _is_an_answer(task: asyncio.Task[Any]) -> bool:
+    """Whether this is uvicorn's task for one request."""
+    return getattr(task.get_coro(), "__name__", "") == "run_asgi"

@@ -314,7 +314,7 @@ async def test_a_server_that_comes_back_is_found_again(database_url: str) -> Non
 
 
 async def test_a_statement_that_takes_too_long_is_given_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.1)
+    monkeypatch.setattr(module, "STATEMENT_SECONDS", 0.5)
     async with opened(database_url, pool_size=1) as database:
         with pytest.raises(DatabaseUnavailable):
             await database.fetchval("SELECT pg_sleep(20)")
@@ -370,7 +370,7 @@ async def test_a_host_that_falls_silent_ends_the_statement_and_the_pool_goes_on(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("STATEMENT_SECONDS", "CONNECT_SECONDS", "RELEASE_SECONDS", "CLOSE_SECONDS"):
-        monkeypatch.setattr(module, name, 0.2)
+        monkeypatch.setattr(module, name, 0.5)
     async with wire(database_url) as line, opened(line.url, pool_size=2) as database:
         assert await database.fetchval("SELECT 1") == 1
         line.freeze()
