@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 UPLOAD = "runway://"  # how the URI of an upload begins
+UPLOAD_MAX_BYTES = 200_000_000
 UPLOAD_LIVES = timedelta(hours=24)  # after it was made; the trigger bound_upload of the schema has the same
 HTTPS_LENGTH = (13, 2_048)
 UPLOAD_LENGTH = (13, 5_000)

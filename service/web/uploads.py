@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
@@ -36,6 +37,11 @@ class UploadView(Schema):
 async def begin(ctx: Context, request: Request) -> Response:
     """POST /uploads"""
     raw = await bodies.read(request, min(bodies.SMALL_BODY_BYTES, ctx.settings.max_body_bytes))
-    asked = bodies.validated(UploadRequest, bodies.parse(raw))
+    return await answer(ctx, bodies.parse(raw))
+
+
+async def answer(ctx: Context, body: dict[str, Any]) -> Response:
+    """The form for what `body` asks for, an UploadRequest, as JSON. Raises as `uploading.begin`."""
+    asked = bodies.validated(UploadRequest, body)
     shown = UploadView.model_validate(await uploading.begin(ctx, asked.filename))
     return JSONResponse(shown.model_dump(mode="json"), headers={"Cache-Control": "no-store"})

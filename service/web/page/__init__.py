@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.web import problems
-from service.web.request_limits import OPEN, ORDINARY, STREAM
+from service.web.request_limits import OPEN, ORDINARY, STREAM, UPLOAD
 
 PUBLIC, VIEWER, ADMIN = "public", "viewer", "admin"
 
@@ -84,6 +84,7 @@ SCREENS = (
     Screen("GET", "/ui/studio", "studio.show"),
     Screen("POST", "/ui/studio", "studio.enqueue", ADMIN, has_file=True),
     Screen("POST", "/ui/studio/quote", "studio.quote", ADMIN, has_file=True),
+    Screen("POST", "/ui/studio/upload", "studio.upload", ADMIN, kind=UPLOAD),
     Screen("GET", "/login", "login.form", PUBLIC, kind=OPEN),
     Screen("POST", "/login", "login.enter", PUBLIC, kind=OPEN),
     Screen("POST", "/logout", "login.leave"),

@@ -22,11 +22,19 @@ from service.web.page.session import User
 from service.web.page.static import address
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-HEADERS = {
-    "Content-Security-Policy": (
+
+
+def policy(*elsewhere: str) -> str:
+    """The Content-Security-Policy of a page whose scripts may send to these sources as well as to this host."""
+    sources = " ".join(("'self'", *elsewhere))
+    return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+        f"connect-src {sources}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+HEADERS = {
+    "Content-Security-Policy": policy(),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",

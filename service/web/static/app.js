@@ -69,6 +69,18 @@ function takeSession() {
   document.dispatchEvent(new Event("session"));
   beat(true);
 }
+function takeNotice() {
+  takeSession();
+  document.getElementById("token-again")?.focus();
+}
+// A notice that a script was answered with, and not htmx.
+function showNotice(html) {
+  if (sessionEnded()) return; // a token that is being typed stays
+  const notice = document.getElementById("notice");
+  notice.innerHTML = html;
+  htmx.process(notice);
+  takeNotice();
+}
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) document.querySelector("#notice [data-passing]")?.remove();
 });
@@ -80,10 +92,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:afterSettle", (event) => {
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   showLimits();
-  if (event.detail.target.id === "notice") {
-    takeSession();
-    document.getElementById("token-again")?.focus();
-  }
+  if (event.detail.target.id === "notice") takeNotice();
   if (event.detail.target.id === "main") document.getElementById("main").focus();
 });
 // Runway's limits, which come once, are shown in a table that is fetched again every few seconds.

@@ -1,4 +1,4 @@
-// Live parts, the selection, and files in forms. No state is kept here.
+// Live parts and the selection. No state is kept here.
 "use strict";
 
 // The server says something at least every 10 s, and a stream that has ended comes again within a second or two.
@@ -130,95 +130,6 @@ document.addEventListener("htmx:afterSettle", () => {
   if (document.querySelector("#bulk [data-left='0']")) clearSelection();
 });
 
-// A file from the disk goes into the form as a data URI. What an image is, its first bytes say, and not its name.
-const SIGNATURES = [/^\xff\xd8\xff/, /^\x89PNG\r\n\x1a\n/, /^RIFF[^]{4}WEBP/];
-async function complaintAbout(file, accepted) {
-  if (accepted.split(",").some((kind) => kind.endsWith("/*") && file.type.startsWith(kind.slice(0, -1)))) return "";
-  if (!accepted.includes("image/")) return `${file.name} is not a file of this kind. Choose another file.`;
-  const bytes = new Uint8Array(await file.slice(0, 12).arrayBuffer());
-  const head = String.fromCharCode(...bytes);
-  if (SIGNATURES.some((signature) => signature.test(head))) return "";
-  return `${file.name} is not a JPEG, PNG or WebP image. Choose another file.`;
-}
-// The field of another model is a new one; the files are kept beside them, by the names of their fields.
-function hiddenOf(form, name) {
-  const found = form.elements[name];
-  if (found) return found;
-  const made = document.createElement("input");
-  made.type = "hidden";
-  made.name = name;
-  form.querySelector("[data-files]").append(made);
-  return made;
-}
-async function readFile(input) {
-  const form = input.form;
-  const [file] = input.files;
-  const name = input.dataset.fileOf;
-  const hidden = hiddenOf(form, `file.${name}`);
-  const complain = (words) => {
-    input.setCustomValidity(words);
-    if (words) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-    hidden.dataset.note = words || (file ? `${file.name}, ${Math.ceil(file.size / 1000)} kB` : "");
-    showNotes(form);
-  };
-  const put = (uri) => {
-    hidden.value = uri;
-    hiddenOf(form, `has.${name}`).value = uri.slice(0, 40).split(",")[0];
-    form.dispatchEvent(new Event("changed", { bubbles: true }));
-  };
-  complain("");
-  put("");
-  if (!file) return;
-  const limit = Number(input.dataset.largest);
-  if (file.size > limit) {
-    complain(`This file has ${(file.size / 1e6).toFixed(1)} MB; ${(limit / 1e6).toFixed(1)} MB is the most. Give its https:// address instead.`);
-    return;
-  }
-  try {
-    const words = await complaintAbout(file, input.accept);
-    const uri = words ? "" : await dataUri(file);
-    if (input.files[0] !== file) return; // another one was chosen meanwhile
-    if (words) complain(words);
-    else put(uri);
-  } catch {
-    complain("This file cannot be read.");
-  }
-}
-function dataUri(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => resolve(reader.result));
-    reader.addEventListener("error", () => reject(reader.error));
-    reader.readAsDataURL(file);
-  });
-}
-
-function showNotes(form) {
-  for (const note of form.querySelectorAll("[data-note-of]")) {
-    const words = form.elements[`file.${note.dataset.noteOf}`]?.dataset.note;
-    if (words === undefined) continue;
-    note.textContent = words;
-    note.classList.toggle("complaint", form.querySelector(`[data-file-of="${note.dataset.noteOf}"]:invalid`) !== null);
-  }
-}
-document.addEventListener("htmx:afterSettle", (event) => {
-  const form = event.target.closest("form");
-  if (form) showNotes(form);
-});
-// A price needs no file, only what kind of file there is.
-document.addEventListener("htmx:configRequest", (event) => {
-  if (event.detail.path !== "/ui/studio/quote") return;
-  for (const name of [...event.detail.formData.keys()]) if (name.startsWith("file.")) event.detail.formData.delete(name);
-});
-
-document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-file-of]")) void readFile(event.target);
-});
-// A refusal may be about what the price does not show yet, such as a consent.
-document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.xhr.status === 409 && event.target.id === "studio") event.target.dispatchEvent(new Event("changed", { bubbles: true }));
-});
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("[data-live]").forEach(follow);
   showSelected();
