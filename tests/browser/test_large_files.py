@@ -46,7 +46,7 @@ def note(page: Page) -> Locator:
 async def test_it_goes_to_runway_and_its_video_is_made(visits: Visits, large: Path) -> None:
     page, site = await studio(visits), visits.site
     held: list[Route] = []
-    await page.route(STORAGE, lambda route: held.append(route))  # Playwright marks it
+    await page.route(STORAGE, lambda route: held.append(route))  # Playwright cannot wrap `append` itself
     await page.get_by_test_id("file").set_input_files(large)
     await expect(note(page)).to_have_text("Sending boat.png (6.0 MB) to Runway's storage …")
     await expect(note(page)).to_have_attribute("role", "status")
