@@ -59,7 +59,9 @@ function takeAddress(form, name) {
 const sending = new Map();
 function showSending() {
   const button = document.getElementById("make");
-  if (button) button.disabled = sending.size > 0;
+  if (!button || "sending" in button.dataset === sending.size > 0) return; // htmx disables it as well, while it sends
+  button.disabled = sending.size > 0;
+  button.toggleAttribute("data-sending", sending.size > 0);
 }
 function stop(name) {
   sending.get(name)?.abort();
