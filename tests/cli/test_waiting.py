@@ -135,15 +135,13 @@ class TestReasons:
         shown = await why(w, ids[6])
         assert shown is not None
         assert (shown["starts_in"], shown["ends_in"]) == (None, None), "nothing of the model has ended in the last hour"
-        await execute(
-            w.url,
-            "UPDATE taxiway.videos SET status = 'completed',"
-            " submitted_at = taxiway.now() - make_interval(secs => 120 - n),"
-            " finished_at = taxiway.now() - make_interval(secs => 60 - n), video_url = 'https://example.com/1.mp4'"
-            " FROM (SELECT id AS one, 10 * row_number() OVER (ORDER BY id) AS n FROM taxiway.videos ORDER BY id"
-            " LIMIT 3) AS done"
-            " WHERE id = done.one",
-        )
+        for number, one in enumerate(ids[:3]):
+            await execute(
+                w.url,
+                "UPDATE taxiway.videos SET status = 'completed', video_url = 'https://example.com/1.mp4',"
+                f" submitted_at = taxiway.now() - make_interval(secs => {110 - 10 * number}),"
+                f" finished_at = taxiway.now() - make_interval(secs => {50 - 10 * number}) WHERE id = '{one}'",
+            )
         shown = await why(w, ids[6])
         assert shown is not None
         assert (shown["ahead"], shown["starts_in"], shown["ends_in"]) == (3, 30, 90), "10 s apart, 60 s at Runway each"
