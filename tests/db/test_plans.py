@@ -235,6 +235,20 @@ async def test_a_list_walks_an_index(ctx: Context, query: str) -> None:
     explaining(ctx).check()
 
 
+@pytest.mark.parametrize(("word", "index"), [("number", "search_newest"), ("dog", "search_words")])
+async def test_a_word_that_only_old_videos_have_is_looked_for_no_further_than_a_page_needs(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch, word: str, index: str
+) -> None:
+    """One that all of them have is walked on to, behind the 4,000 that are queued; one of every seventh is not."""
+    monkeypatch.setattr(listing, "WALK_ROWS", 1_000)
+    page = await listing.page(ctx.database, Wanted(q=word), before=None, limit=20)
+    assert page.next is not None
+    explaining(ctx).check(index)
+    last, _ = explaining(ctx).plans[-1]
+    assert "created_at >= $" in last, "there was no need for a search without a bound"
+    assert ("WITH found" in last) == (index == "search_words")
+
+
 async def test_a_group_is_found_by_its_index(ctx: Context) -> None:
     await listing.page(ctx.database, Wanted(group=uuid4()), before=None, limit=20)
     explaining(ctx).check("videos_group")
