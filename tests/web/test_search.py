@@ -199,10 +199,10 @@ CASES = [
     (Wanted(model="gen4.5", statuses=["completed"]), 200),
     (Wanted(model="gen4.5", statuses=["failed"]), 200),
     (Wanted(q="boat"), 400),
-    (Wanted(q="zebra"), 17_000),
-    (Wanted(q="nowhere"), 17_000),
+    (Wanted(q="zebra"), 20_000),
+    (Wanted(q="nowhere"), 20_000),
     (Wanted(q="boat", statuses=["failed"]), 400),
-    (Wanted(q="zebra", statuses=["completed"]), 22_000),
+    (Wanted(q="zebra", statuses=["completed"]), 25_000),
 ]
 
 
