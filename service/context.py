@@ -23,6 +23,7 @@ from service.settings import Settings
 from service.store.database import Database
 from service.store.mailbox import Mailbox
 from service.store.outbox import Outbox
+from service.store.pending_work import Thoroughness
 from service.store.recently import Recently
 from service.store.submissions import OutcomeRow
 from service.store.url import normalise
@@ -54,6 +55,7 @@ class Context:
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
     mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
     outbox: Outbox = field(default_factory=Outbox)  # when to ask for webhooks that are due
+    thoroughness: Thoroughness = field(default_factory=Thoroughness)  # when to look up every unknown outcome
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
     in_requests: set[UUID] = field(default_factory=set)  # videos for which requests of this process submit
 

@@ -1,12 +1,15 @@
 """Statements that list videos, newest first, by key and not by offset, so that every page costs the same.
 
 Every way through stays fast at a million rows. Without words, the index of each wanted status is walked, and the walks
-are merged. With words, the newest rows are tried first, among which a common word fills a page at once; a word that is
-too rare for that is found by its index, and the few rows that have it are sorted.
+are merged. With words, the newest rows are tried first, among which a common word fills a page at once. If it does not,
+a sample of the table says whether many older rows have the word: then it is walked on to, or looked for by its index no
+further back than a page needs. One that is rare everywhere is found by its index, and the few rows that have it are
+sorted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -17,11 +20,16 @@ from service.store.search import Arguments, Wanted
 from service.store.video_rows import COLUMNS
 from service.videos import Video
 
-# Rows that are tried for a word before its index is asked: some 10 ms of work. They lie side by side; with filters each
-# of them is looked up. A word that fills no page within them is in a fraction of a percent of the rows: few, for its
-# index, which has to read all that have it.
+# Rows that are tried for a word before anything else: some 10 ms of work. They lie side by side; with filters each
+# of them is looked up. A word that fills no page within them is in a fraction of a percent of all rows, or in old ones.
 WALK_ROWS = 10_000
 FILTERED_WALK_ROWS = 5_000
+# Pages of the table in a sample: some 5,000 rows, which take 3 ms. A word that has no page of rows among them is in so
+# few rows that its index can read all that have it.
+SAMPLE_PAGES = 100
+# The share of the table that these are.
+_SHARE = f"""LEAST(1, {SAMPLE_PAGES} * CAST(current_setting('block_size') AS float8)
+                         / GREATEST(pg_relation_size('taxiway.search'), 1))"""
 # A model with fewer videos than this is walked by an index of its own, whatever else is asked.
 RARE_ROWS = 2_000
 
@@ -57,6 +65,21 @@ async def page(database: Database, wanted: Wanted, *, before: Position | None, l
     found = await one.run(database, one.walk_for(text, limit + 1), limit)
     if found.next is not None or await _was_all(database, asked()):
         return found
+    return await _further_back(database, asked, text, limit)
+
+
+async def _further_back(database: Database, asked: Callable[[], _Asked], text: str, limit: int) -> Page:
+    """A page for words that fill none among the newest rows."""
+    one = asked()
+    sampled = await database.fetchrow(one.sample(text, limit + 1), *one.arguments)
+    if sampled is not None:
+        one = asked()
+        # To walk past a row costs about as much as to find one by the index.
+        is_near = sampled["newer"] <= sampled["with_words"]
+        keys = one.walk_on_for if is_near else one.by_words
+        found = await one.run(database, keys(text, limit + 1, since=sampled["since"]), limit)
+        if found.next is not None:  # or else rows went since
+            return found
     one = asked()
     return await one.run(database, one.by_words(text, limit + 1), limit)
 
@@ -144,16 +167,51 @@ class _Asked:
         return f"""SELECT n.video_id AS id, n.created_at AS at FROM ({newest}) AS n WHERE n.words @@ {words}
                    ORDER BY n.created_at DESC, n.video_id DESC LIMIT {limit}"""
 
-    def by_words(self, text: str, limit: int) -> str:
+    def by_words(self, text: str, limit: int, since: datetime | None = None) -> str:
         """Words, by their index. MATERIALIZED: or the planner might walk by age, because of the LIMIT."""
-        words = search.tsquery(text, self.arguments)
+        return self._that_pass(
+            f"""WITH found AS MATERIALIZED (
+                    SELECT s.video_id, s.created_at FROM taxiway.search s
+                    WHERE s.words @@ {search.tsquery(text, self.arguments)} AND {self._between(since)}
+                ) SELECT * FROM found ORDER BY created_at DESC, video_id DESC""",
+            limit,
+        )
+
+    def walk_on_for(self, text: str, limit: int, since: datetime) -> str:
+        """Words, among all rows that are as new as that. OFFSET 0: or the planner might ask the words' index."""
+        return self._that_pass(
+            f"""SELECT video_id, created_at FROM (
+                    SELECT s.video_id, s.created_at, s.words FROM taxiway.search s WHERE {self._between(since)}
+                    ORDER BY s.created_at DESC, s.video_id DESC OFFSET 0
+                ) AS n WHERE n.words @@ {search.tsquery(text, self.arguments)}""",
+            limit,
+        )
+
+    def sample(self, text: str, limit: int) -> str:
+        """Of a sample of the table: since when it has a page of videos with these words; no row if it has none.
+
+        `newer`: about how many rows of the whole table are as new; `with_words`: about how many have them.
+        """
+        in_order = "SELECT video_id, created_at FROM sample WHERE has ORDER BY created_at DESC, video_id DESC"
+        return f"""WITH sample AS MATERIALIZED (
+                       SELECT s.video_id, s.created_at, s.words @@ {search.tsquery(text, self.arguments)} AS has
+                       FROM taxiway.search s TABLESAMPLE SYSTEM (100 * {_SHARE}) WHERE {self._between(None)}
+                   ), page AS MATERIALIZED ({self._that_pass(in_order, limit)}), least AS MATERIALIZED (
+                       SELECT min(at) AS since FROM page HAVING count(*) >= {limit}
+                   )
+                   SELECT since, (SELECT count(*) FROM sample WHERE created_at >= since) / {_SHARE} AS newer,
+                          (SELECT count(*) FROM sample WHERE has) / {_SHARE} AS with_words
+                   FROM least"""
+
+    def _between(self, since: datetime | None) -> str:
+        """Of the rows `s`, those older than the page before this one, and no older than `since`."""
+        older = self._older_than("s.created_at", "s.video_id")
+        return older if since is None else f"{older} AND s.created_at >= {self.arguments.bind(since)}::timestamptz"
+
+    def _that_pass(self, found: str, limit: int) -> str:
+        """Of rows that were found, in order, the first whose videos pass the filters."""
         where = " AND ".join([*self._filters, search.in_states(self._states)])
-        return f"""SELECT f.video_id AS id, f.created_at AS at FROM (
-                       WITH found AS MATERIALIZED (
-                           SELECT s.video_id, s.created_at FROM taxiway.search s
-                           WHERE s.words @@ {words} AND {self._older_than("s.created_at", "s.video_id")}
-                       ) SELECT * FROM found ORDER BY created_at DESC, video_id DESC
-                   ) AS f CROSS JOIN LATERAL (
+        return f"""SELECT f.video_id AS id, f.created_at AS at FROM ({found}) AS f CROSS JOIN LATERAL (
                        SELECT FROM taxiway.videos v WHERE v.id = f.video_id AND {where} OFFSET 0
                    ) AS v
                    ORDER BY f.created_at DESC, f.video_id DESC LIMIT {limit}"""

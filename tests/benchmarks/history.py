@@ -43,6 +43,19 @@ SELECT id, model, submitted_at, submitted_at + interval '60 s', submitted_at + i
        finished_at
 FROM taxiway.videos WHERE finished_at IS NOT NULL ORDER BY submitted_at
 """
+# What has ended as nobody knows what: nothing of Runway's is in it.
+LOST = {name: value for name, value in FINISHED.items() if name.endswith(("_at", "_after", "prompt"))} | {
+    "status": "'failed'",
+    "video_url_expires_at": "CAST(NULL AS timestamptz)",
+    "error_code": "'SUBMISSION_UNKNOWN'",
+}
+UNRESOLVED = """
+INSERT INTO taxiway.submissions (video_id, model, opened_at, call_deadline, deadline, quoted_credits, outcome,
+                                 closed_at)
+SELECT id, model, created_at, created_at + interval '60 s', created_at + interval '70 s', quoted_credits, 'unknown',
+       created_at + interval '70 s'
+FROM taxiway.videos WHERE error_code = 'SUBMISSION_UNKNOWN'
+"""
 # What POST /videos writes for the search.
 SEARCH = """
 INSERT INTO taxiway.search (video_id, created_at, model, words)
@@ -104,6 +117,12 @@ async def fill_past(url: str, sizes: Sizes) -> None:
     await multiply(url, sizes.finished, FINISHED, source="template")
     for statement in (LEDGER, SEARCH, TICKS, *(build for _, build in indexes), "VACUUM ANALYZE", "CHECKPOINT"):
         await run(url, statement)
+
+
+async def leave_unknown(url: str, count: int) -> None:
+    """So many that ended with an unknown outcome, which nobody has resolved."""
+    await multiply(url, count, LOST, source="template")
+    await execute(url, UNRESOLVED, SEARCH, "VACUUM ANALYZE")
 
 
 async def run(url: str, statement: str) -> None:

@@ -22,6 +22,7 @@ from service.store import claim as claims
 from service.store import listing, many_videos, models, queue_stats, retention, tasks, throughput
 from service.store.claim import Aim, PerUser, Room
 from service.store.database import Database
+from service.store.pending_work import pending_work
 from service.store.search import Wanted
 from service.store.url import normalise
 from service.tick import tick
@@ -202,6 +203,13 @@ async def test_an_idle_tick_reads_no_table_whole(ctx: Context) -> None:
     explaining(ctx).check("submissions_under_way", "submissions_unknown")
 
 
+async def test_most_ticks_look_up_no_unknown_outcome(ctx: Context) -> None:
+    """There may be thousands that nobody has resolved."""
+    await pending_work(ctx.database, thorough=False)
+    explaining(ctx).check("videos_intake", "submissions_under_way")
+    assert "submissions_unknown" not in {node.get("Index Name") for _, node in explaining(ctx).nodes()}
+
+
 async def test_a_walk_reads_its_own_batch(ctx: Context, filled_url: str) -> None:
     await execute(filled_url, "UPDATE taxiway.maintenance SET due_at = taxiway.now() WHERE name LIKE '%_walk'")
     await retention.walk(ctx.database, 500)
@@ -233,6 +241,20 @@ async def test_a_list_walks_an_index(ctx: Context, query: str) -> None:
             response = await api.get(f"/videos?limit=20&{query}&cursor={response.json()['next']}")
             assert response.status_code == 200
     explaining(ctx).check()
+
+
+@pytest.mark.parametrize(("word", "index"), [("number", "search_newest"), ("dog", "search_words")])
+async def test_a_word_that_only_old_videos_have_is_looked_for_no_further_than_a_page_needs(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch, word: str, index: str
+) -> None:
+    """One that all of them have is walked on to, behind the 4,000 that are queued; one of every seventh is not."""
+    monkeypatch.setattr(listing, "WALK_ROWS", 1_000)
+    page = await listing.page(ctx.database, Wanted(q=word), before=None, limit=20)
+    assert page.next is not None
+    explaining(ctx).check(index)
+    last, _ = explaining(ctx).plans[-1]
+    assert "created_at >= $" in last, "there was no need for a search without a bound"
+    assert ("WITH found" in last) == (index == "search_words")
 
 
 async def test_a_group_is_found_by_its_index(ctx: Context) -> None:

@@ -199,10 +199,10 @@ CASES = [
     (Wanted(model="gen4.5", statuses=["completed"]), 200),
     (Wanted(model="gen4.5", statuses=["failed"]), 200),
     (Wanted(q="boat"), 400),
-    (Wanted(q="zebra"), 11_000),
-    (Wanted(q="nowhere"), 11_000),
+    (Wanted(q="zebra"), 20_000),
+    (Wanted(q="nowhere"), 20_000),
     (Wanted(q="boat", statuses=["failed"]), 400),
-    (Wanted(q="zebra", statuses=["completed"]), 16_000),
+    (Wanted(q="zebra", statuses=["completed"]), 25_000),
 ]
 
 
@@ -216,6 +216,10 @@ class Spy:
     async def fetch(self, sql: str, *arguments: object) -> Any:
         self.statements.append((sql, arguments))
         return await self.database.fetch(sql, *arguments)
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Any:
+        self.statements.append((sql, arguments))
+        return await self.database.fetchrow(sql, *arguments)
 
     async def fetchval(self, sql: str, *arguments: object) -> Any:
         self.statements.append((sql, arguments))

@@ -96,6 +96,14 @@ class Contender:
         """Queue so many jobs, as fast as it likes."""
         raise NotImplementedError
 
+    async def is_trained(self, site: Site) -> bool:
+        """Whether it has learned, for its next run as well, that all its slots may be busy."""
+        return True
+
+    async def clear(self, site: Site) -> None:
+        """Remove every job. What was learned stays."""
+        raise NotImplementedError
+
     def watcher(self, site: Site) -> Watcher:
         """Sees what is stored, and when."""
         raise NotImplementedError

@@ -54,6 +54,8 @@ _LEARNS = """
 SELECT EXISTS (SELECT FROM information_schema.columns
                WHERE table_schema = 'taxiway' AND table_name = 'models' AND column_name = 'max_in_flight')
 """
+_MAX_IN_FLIGHT = "SELECT COALESCE(max(max_in_flight), 0) FROM taxiway.models"
+_CLEAR = "TRUNCATE taxiway.videos, taxiway.submissions, taxiway.search, taxiway.events CASCADE"
 
 
 async def learn(url: str) -> None:
@@ -137,6 +139,13 @@ class Taxiway(Contender):
     async def fill(self, site: Site, count: int) -> None:
         await enqueue_one(site.database)
         await multiply(site.database, count - 1, QUEUED)
+
+    async def is_trained(self, site: Site) -> bool:
+        learned: int = await scalar(site.database, _MAX_IN_FLIGHT)
+        return learned >= site.slots
+
+    async def clear(self, site: Site) -> None:
+        await execute(site.database, _CLEAR)
 
     def watcher(self, site: Site) -> Watcher:
         return SqlWatcher(site, STORED, DELAYS)

@@ -27,7 +27,8 @@ FIGURES = (
     Figure("doubles", "sent twice"),
 )
 USED = (("transactions", "transactions", 0.2), ("wal_bytes", "WAL bytes", 2_400), ("dead_rows", "dead rows", 5))
-WARM_UP = 200  # jobs before those that are counted: code and plans are warm, and Taxiway has begun to learn its window
+WARM_UP = 200  # jobs before those that are counted: code, plans and connections are warm
+LESSON = 1_500  # jobs, in another process before that: a contender learns how many it may send at once
 TAXIWAY, KEPT, FLOOR, BATCH, BULLMQ = DEFAULT.name, KEPT_CONNECTIONS.name, "floor, by row", "floor, by batch", "BullMQ"
 POSTGRES_PEERS = tuple(one.name for one in PEERS if one.store == "postgres")
 
@@ -48,6 +49,7 @@ async def drain(
     """One drain of so many jobs behind a warm-up, each answered after so many seconds. `around`: what it is within."""
     warm_up = lab.size(WARM_UP, 20)
     async with lab.site(contender) as site:
+        await _train(lab, contender, site, seconds)
         await contender.fill(site, warm_up + count)
         await settle(site.database)
         before = await usage(site.database)
@@ -59,6 +61,23 @@ async def drain(
             values |= used.since(before, warm_up + count)
             values["transactions"] -= asked / (warm_up + count)
     return values
+
+
+async def _train(lab: Lab, contender: Contender, site: Site, seconds: float) -> None:
+    """Let it work off jobs, answered as those that are counted, until it uses all its slots. Quick: once."""
+    count = lab.size(LESSON, 20)
+    while not await contender.is_trained(site):
+        await contender.fill(site, count)
+        await settle(site.database)
+        await lab.servers.runway.reset(seconds)
+        give_up = now() + PATIENCE_SECONDS
+        async with lab.worker(contender, site) as process, contender.watcher(site) as watcher:
+            while await watcher.stored() < count:
+                _check(lab, process.poll(), give_up)
+                await asyncio.sleep(STEP_SECONDS)
+        await contender.clear(site)
+        if lab.quick:
+            return
 
 
 async def _timed(lab: Lab, contender: Contender, site: Site, warm_up: int, count: int) -> tuple[Values, int]:

@@ -12,6 +12,7 @@ from tests.benchmarks.load import Connection, hammer, prepared
 from tests.world import API_KEY, CRON_SECRET
 
 MOST_MS = 50.0
+OLD_WORD, OLD_WORD_MOST_MS = "search, in nine of ten, in none of 100,000 new", 100.0
 FIGURES = (Figure("p50", "p50 ms", 1), Figure("p99", "p99 ms", 1))
 ASKED = {
     "the newest": "/videos?limit=50",
@@ -22,6 +23,7 @@ ASKED = {
     "by error, rare": "/videos?error_code=TASK_TIMEOUT&limit=50",
     "search, common words": "/videos?q=boat%20dawn&limit=50",
     "search, one video": "/videos?q=number%20700&limit=50",
+    OLD_WORD: "/videos?q=number&limit=50",
     "health": "/health",
 }
 
@@ -47,7 +49,8 @@ async def run(lab: Lab) -> Measured:
         "reads", "Lists, search and /health with 1,000,000 videos, one request at a time", FIGURES, rounds
     )
     for name in result.names:
-        result.bar(f"p99 of {name}, ms", result.middle(name, "p99"), most=MOST_MS)
+        most = OLD_WORD_MOST_MS if name == OLD_WORD else MOST_MS
+        result.bar(f"p99 of {name}, ms", result.middle(name, "p99"), most=most)
     return result
 
 
