@@ -17,9 +17,32 @@ MOST_AHEAD = 10_000  # videos of a model that are walked to find places in its q
 MOST_ENDED = 500  # videos of the last hour that a pace is taken from
 MOST_MODELS = 8  # whose queues are walked at once: the more may be walked, the sooner PostgreSQL compiles the statement
 
-# One row for each video, whatever the number of them. A place is found by walking the index videos_ready from its
-# beginning to the last video of the model that is asked for: what is due before it is ahead of it. The rest is facts
-# about the model, the user, and about all: asked for once. The pace of a model is that of its last hour.
+# What is due before a video in the index videos_ready is ahead of it. Of one video it is counted, which is what an
+# answer to a request has to wait for.
+_PLACE = f"""
+    SELECT last.id, (
+        SELECT count(*) FROM (
+            SELECT v.run_after FROM taxiway.videos v
+            WHERE {READY} AND v.model = last.model
+              AND (v.claim_order, v.run_after, v.id) < (last.claim_order, last.run_after, last.id)
+            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD}
+        ) AS before WHERE before.run_after <= taxiway.now()) AS ahead
+    FROM last"""
+# Of many, the index is walked once from its beginning to the last of them, model by model.
+_PLACES = f"""
+    SELECT walked.id, walked.ahead FROM last CROSS JOIN LATERAL (
+        SELECT first.id, count(*) FILTER (WHERE first.run_after <= taxiway.now()) OVER (
+            ORDER BY first.claim_order, first.run_after, first.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ahead
+        FROM (
+            SELECT v.id, v.claim_order, v.run_after FROM taxiway.videos v
+            WHERE {READY} AND v.model = last.model
+              AND (v.claim_order, v.run_after, v.id) <= (last.claim_order, last.run_after, last.id)
+            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1
+        ) AS first
+    ) AS walked"""
+# One row for each video, whatever the number of them. Beside their places, `placed`, these are facts about the model,
+# the user, and about all: asked for once. The pace of a model is that of its last hour.
 _FACTS = f"""
 WITH asked AS MATERIALIZED (
     SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
@@ -31,18 +54,7 @@ WITH asked AS MATERIALIZED (
 ), last AS (
     SELECT DISTINCT ON (model) model, claim_order, run_after, id FROM asked WHERE is_due
     ORDER BY model, claim_order DESC, run_after DESC, id DESC LIMIT {MOST_MODELS}
-), placed AS (
-    SELECT walked.id, walked.ahead FROM last CROSS JOIN LATERAL (
-        SELECT first.id, count(*) FILTER (WHERE first.run_after <= taxiway.now()) OVER (
-            ORDER BY first.claim_order, first.run_after, first.id
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ahead
-        FROM (
-            SELECT v.id, v.claim_order, v.run_after FROM taxiway.videos v
-            WHERE {READY} AND v.model = last.model
-              AND (v.claim_order, v.run_after, v.id) <= (last.claim_order, last.run_after, last.id)
-            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1
-        ) AS first
-    ) AS walked
+), placed AS ({{placed}}
 ), ticks AS (
     SELECT started_at, started_at - lag(started_at) OVER (ORDER BY id) AS gap
     FROM (SELECT id, started_at FROM taxiway.ticks WHERE kind <> 'poll' ORDER BY id DESC LIMIT 50) AS newest
@@ -86,6 +98,7 @@ LEFT JOIN pace ON pace.model = a.model
 LEFT JOIN busy ON busy.user_id = a.user_id
 LEFT JOIN taxiway.maintenance account ON account.name = 'account'
 """
+_OF_ONE, _OF_MANY = _FACTS.format(placed=_PLACE), _FACTS.format(placed=_PLACES)
 
 
 async def facts(database: Database, ids: Sequence[UUID], per_user: PerUser) -> list[asyncpg.Record]:
@@ -101,4 +114,4 @@ async def facts(database: Database, ids: Sequence[UUID], per_user: PerUser) -> l
     `user_in_flight`) and `user_has_no_credits`, until `day_ends_at`: what its user lacks for it.
     """
     given = json.dumps([str(one) for one in ids])
-    return await database.fetch(_FACTS, given, per_user.in_flight, per_user.credits)
+    return await database.fetch(_OF_ONE if len(ids) == 1 else _OF_MANY, given, per_user.in_flight, per_user.credits)

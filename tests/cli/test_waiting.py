@@ -269,13 +269,16 @@ class TestCost:
         assert len(statements) == 1
 
     async def test_ahead_is_counted_up_to_a_bound(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store, "_FACTS", store._FACTS.replace(f"{store.MOST_AHEAD}", "3"))
+        for name in ("_OF_ONE", "_OF_MANY"):
+            monkeypatch.setattr(store, name, getattr(store, name).replace(f"{store.MOST_AHEAD}", "3"))
         monkeypatch.setattr(store, "MOST_AHEAD", 3)
         await ticked(w)
         ids = await w.enqueue_many(6)
         those: list[Video] = [await video_rows.get(w.ctx.database, one) for one in ids]
         found = await waiting(w.ctx, those)
         assert [found[one].ahead for one in ids] == [0, 1, 2, 3, 3, 3]
+        alone = [await waiting(w.ctx, [one]) for one in those]
+        assert [place[one.id].ahead for place, one in zip(alone, those, strict=True)] == [0, 1, 2, 3, 3, 3]
         assert found[ids[5]].detail == "0 of 2 gen4_turbo slots are busy, 3 or more videos ahead."
 
 
