@@ -99,7 +99,9 @@ class Peer:
         return headers
 
     async def send(self, data: bytes) -> None:
-        """Write, and see it gone."""
+        """Write, and see it gone. Raises OSError if the other side has hung up."""
+        if self.writer.is_closing():  # uvloop's would raise a RuntimeError
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 

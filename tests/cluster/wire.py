@@ -83,6 +83,8 @@ async def joined(client: tuple[asyncio.StreamReader, asyncio.StreamWriter], port
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: Gate) -> None:
     while chunk := await reader.read(CHUNK_BYTES):
         await gate()
+        if writer.is_closing():
+            return
         writer.write(chunk)
         await writer.drain()
     await gate()

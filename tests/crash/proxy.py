@@ -107,6 +107,10 @@ class Proxy:
                 await self._handle(reader, writer)
         except (Cut, OSError, EOFError, asyncio.CancelledError):
             pass  # either end is gone, or shall be: the other one learns it below
+        except RuntimeError:
+            if not writer.is_closing():
+                raise
+            # uvloop's word for writing to an end that is gone
         finally:
             self._tasks.discard(task)
             writer.transport.abort()

@@ -713,6 +713,8 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard
     while data := await reader.read(65_536):
         if heard is not None:
             heard.received += data
+        if writer.is_closing():
+            return
         writer.write(data)
         await writer.drain()
 
