@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.contenders.all import CONTENDERS, PEERS
+from tests.benchmarks.contenders.base import Contender
 from tests.benchmarks.contenders.taxiway import DEFAULT, KEPT
 from tests.benchmarks.measures import MEASURES
-from tests.benchmarks.measures.drain import FLOOR
+from tests.benchmarks.measures.drain import FLOOR, SLOW_SHARE
 from tests.benchmarks.processes import ROOT
 
 FOLDER = ROOT / ".benchmarks"
@@ -127,9 +128,12 @@ def bars(results: Sequence[dict[str, Any]]) -> str:
 
 def configurations() -> str:
     """How each of them was set up, after which page of its own documentation."""
-    return "\n".join(
-        f"* {one.name}: {'. See '.join(filter(None, (one.configuration, one.docs)))}" for one in CONTENDERS
-    )
+    return "\n".join(f"* {one.name}: {_configuration(one)}" for one in CONTENDERS)
+
+
+def _configuration(one: Contender) -> str:
+    slow = f"drains of one in {SLOW_SHARE} of the jobs at 0 ms, for it is slow" if one.slow else ""
+    return ". See ".join(filter(None, ("; ".join(filter(None, (one.configuration, slow))), one.docs)))
 
 
 def table(rows: list[list[str]]) -> str:

@@ -60,7 +60,8 @@ class Contender:
     """One way to work off a queue.
 
     `configuration`: the settings that are not its defaults, for the report. `docs`: the page that recommends them.
-    `durable`: whether it waits for a disk before an id counts as stored.
+    `durable`: whether it waits for a disk before an id counts as stored. `slow`: its rate is taken from a third of the
+    jobs of a drain, and not beside an open transaction, or it alone would take half an hour of the benchmarks.
     """
 
     name: ClassVar[str]
@@ -69,6 +70,7 @@ class Contender:
     configuration: ClassVar[str] = ""
     docs: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()  # modules
+    slow: ClassVar[bool] = False
     ours: ClassVar[bool] = False  # Taxiway and the floors: one of them that fails ends the run
     worker_module: ClassVar[str] = ""
 

@@ -31,6 +31,7 @@ class Dbos(Contender):
         "kept; queued by Python's clock in ms, the middle of the millisecond is taken"
     )
     docs = "https://docs.dbos.dev/python/tutorials/queue-tutorial"
+    slow = True
     needs = ("dbos", "psycopg")
     worker_module = __name__
 

@@ -26,6 +26,7 @@ class Procrastinate(Contender):
         "PsycopgConnector with max_size=20, concurrency=50, LISTEN; each id is inserted into a table by asyncpg"
     )
     docs = "https://procrastinate.readthedocs.io/"
+    slow = True
     needs = ("procrastinate", "psycopg")
     worker_module = __name__
 

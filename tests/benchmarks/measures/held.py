@@ -18,11 +18,10 @@ FIGURES = (
 
 
 async def run(lab: Lab) -> Measured:
-    """Everybody on PostgreSQL; for each, both ways, one after the other."""
+    """Everybody on PostgreSQL who is not slow; for each, both ways, one after the other."""
     count = lab.size(5_000, 200)
-    by_name = {
-        one.name: one for one in lab.contenders if one.store == "postgres" and (one.name == "Taxiway" or not lab.quick)
-    }
+    able = [one for one in lab.contenders if one.store == "postgres" and not one.slow]
+    by_name = {one.name: one for one in able if one.name == "Taxiway" or not lab.quick}
 
     async def both(name: str) -> Values:
         undisturbed = (await drain(lab, by_name[name], count, 0.0))["per_second"]
