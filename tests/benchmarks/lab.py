@@ -90,6 +90,10 @@ class Lab:
             await contender.prepare(site)
             yield site
 
+    def usual(self, *, slow: bool = False) -> dict[str, Contender]:
+        """By name, those over plain HTTP. `slow`: also those that are slow."""
+        return {one.name: one for one in self.contenders if not one.tls and (slow or not one.slow)}
+
     @property
     def optional(self) -> set[str]:
         """The peers: one that fails is named, and costs the others nothing."""

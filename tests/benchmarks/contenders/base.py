@@ -61,7 +61,8 @@ class Contender:
 
     `configuration`: the settings that are not its defaults, for the report. `docs`: the page that recommends them.
     `durable`: whether it waits for a disk before an id counts as stored. `slow`: its rate is taken from a third of the
-    jobs of a drain, and not beside an open transaction, or it alone would take half an hour of the benchmarks.
+    jobs of a drain, and it does not take part where figures of slow ones say nothing. `tls`: over TLS, which only the
+    drain is about.
     """
 
     name: ClassVar[str]
@@ -71,6 +72,7 @@ class Contender:
     docs: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()  # modules
     slow: ClassVar[bool] = False
+    tls: bool = False
     ours: ClassVar[bool] = False  # Taxiway and the floors: one of them that fails ends the run
     worker_module: ClassVar[str] = ""
 

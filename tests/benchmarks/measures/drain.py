@@ -117,7 +117,9 @@ def _check(lab: Lab, ended: int | None, give_up: float) -> None:
 async def fast(lab: Lab) -> Measured:
     """5,000 jobs, answered at once; a third of them for who is slow."""
     count = lab.size(5_000, 200)
-    result = await _all(lab, "drain", f"Drain of {count:,} jobs, answered at once", count, 0.0, SLOW_SHARE)
+    title = f"Drain of {count:,} jobs, answered at once"
+    by_name = {one.name: one for one in lab.contenders}
+    result = await _all(lab, "drain", title, by_name, count, 0.0, SLOW_SHARE)
     for name, least in ((BULLMQ, 1.3), *((name, 1.5) for name in POSTGRES_PEERS), (FLOOR, 1.0)):
         words = f"jobs/s with kept connections against {name}"
         result.bar(words, result.ratio("per_second", KEPT, name), least=least)
@@ -133,7 +135,8 @@ async def fast(lab: Lab) -> Measured:
 async def slow(lab: Lab) -> Measured:
     """1,500 jobs, answered after 200 ms."""
     count = lab.size(1_500, 100)
-    result = await _all(lab, "drain-200", f"Drain of {count:,} jobs, answered after 200 ms (ceiling 250/s)", count, 0.2)
+    title = f"Drain of {count:,} jobs, answered after 200 ms (ceiling 250/s)"
+    result = await _all(lab, "drain-200", title, lab.usual(slow=True), count, 0.2)
     for name in (TAXIWAY, KEPT):
         best, ratio = closest(result, "per_second", name, [one.name for one in PEERS], more=True)
         result.bar(f"jobs/s of {name} against the best peer ({best})", ratio, least=0.98)
@@ -150,9 +153,9 @@ def closest(result: Measured, key: str, name: str, others: Sequence[str], *, mor
     return best, known[best]
 
 
-async def _all(lab: Lab, name: str, title: str, count: int, seconds: float, slow_share: int = 1) -> Measured:
-    by_name = {one.name: one for one in lab.contenders}
-
+async def _all(
+    lab: Lab, name: str, title: str, by_name: dict[str, Contender], count: int, seconds: float, slow_share: int = 1
+) -> Measured:
     async def one(which: str) -> Values:
         contender = by_name[which]
         return await drain(lab, contender, count // slow_share if contender.slow else count, seconds)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from tests.benchmarks.figures import Figure, Measured, Values
 from tests.benchmarks.lab import Lab
-from tests.benchmarks.measures.drain import POSTGRES_PEERS, drain
+from tests.benchmarks.measures.drain import FLOOR, POSTGRES_PEERS, TAXIWAY, drain
 from tests.database import connected
 
 FIGURES = (
@@ -20,8 +20,8 @@ FIGURES = (
 async def run(lab: Lab) -> Measured:
     """Everybody on PostgreSQL who is not slow; for each, both ways, one after the other."""
     count = lab.size(5_000, 200)
-    able = [one for one in lab.contenders if one.store == "postgres" and not one.slow]
-    by_name = {one.name: one for one in able if one.name == "Taxiway" or not lab.quick}
+    shown = (TAXIWAY,) if lab.quick else (TAXIWAY, FLOOR, *POSTGRES_PEERS)
+    by_name = {name: one for name, one in lab.usual().items() if name in shown and one.store == "postgres"}
 
     async def both(name: str) -> Values:
         undisturbed = (await drain(lab, by_name[name], count, 0.0))["per_second"]
@@ -32,7 +32,7 @@ async def run(lab: Lab) -> Measured:
     title = f"Drain of {count:,} jobs at 0 ms while another session holds a transaction open"
     missing = {name: why for name, why in lab.missing.items() if name in POSTGRES_PEERS}
     result = Measured("held", title, FIGURES, rounds, missing=missing)
-    result.bar("share of the undisturbed throughput", result.middle("Taxiway", "share"), least=0.8)
+    result.bar("share of the undisturbed throughput", result.middle(TAXIWAY, "share"), least=0.8)
     return result
 
 
