@@ -74,8 +74,8 @@ def present(quick: bool, wanted: list[str] | None) -> tuple[list[Contender], dic
     return here, missing
 
 
-async def run(options: argparse.Namespace) -> tuple[Sequence[Measured | Compared], list[str]]:
-    """Every measure that was asked for, in order; and what it was measured on."""
+async def run(options: argparse.Namespace) -> None:
+    """Every measure that was asked for, in order; what it comes to is printed, and written where that was asked for."""
     where = cores(options.pinned)
     task = asyncio.current_task()
     assert task
@@ -87,35 +87,31 @@ async def run(options: argparse.Namespace) -> tuple[Sequence[Measured | Compared
         print("\n".join(described), flush=True)
         if options.against:
             names = options.only or list(against.COMPARED)
-            return await against.compare(
+            compared = await against.compare(
                 servers, where, options.against, names, rounds=options.rounds, quick=options.quick
-            ), described
-        return await measured(servers, where, options), described
+            )
+            write(options, compared, described)
+        else:
+            await measured(servers, where, options, described)
 
 
-async def measured(servers: Servers, where: Cores, options: argparse.Namespace) -> list[Measured]:
+async def measured(servers: Servers, where: Cores, options: argparse.Namespace, described: list[str]) -> None:
     """Taxiway, its peers and the floors."""
     here, missing = present(options.quick, options.contender)
     lab = Lab(servers, where, here, quick=options.quick, rounds=options.rounds, missing=missing)
     for name, why in missing.items():
         print(f"missing: {name} ({why})")
-    results = []
+    results: list[Measured] = []
     for name in options.only or MEASURES:
         began = time.monotonic()
         print(f"{name} ...", flush=True)
         results.append(await MEASURES[name](lab))
         print(f"{results[-1].text()}\n  ({time.monotonic() - began:.0f} s)\n", flush=True)
-    return results
+        write(options, results, described)  # each time: what took an hour is not lost with what comes after it
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run, print, and write what was asked for. Exit code 0 also when a bar does not hold: it is printed."""
-    options = arguments(words)
-    try:
-        results, described = asyncio.run(run(options))
-    except asyncio.CancelledError:
-        print("ended by a signal; the servers are gone", file=sys.stderr)
-        return 1
+def write(options: argparse.Namespace, results: Sequence[Measured | Compared], described: list[str]) -> None:
+    """What was asked for: every figure as JSON, and the report."""
     measures = [one.as_json() for one in results]
     if options.json:
         text = json.dumps({"machine": described, "measures": measures}, indent=1, ensure_ascii=False)
@@ -124,6 +120,16 @@ def main(words: list[str] | None = None) -> int:
         from tests.benchmarks import report  # it draws, which needs the extra `bench`
 
         report.write(measures, described)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run, print, and write what was asked for. Exit code 0 also when a bar does not hold: it is printed."""
+    options = arguments(words)
+    try:
+        asyncio.run(run(options))
+    except asyncio.CancelledError:
+        print("ended by a signal; the servers are gone", file=sys.stderr)
+        return 1
     return 0
 
 
