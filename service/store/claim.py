@@ -41,9 +41,10 @@ WITH {own}{users}model AS MATERIALIZED (
            l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < taxiway.now() - interval '15 min'
            AS stirred
     FROM taxiway.models l
-    WHERE l.model <> 'all' AND {open} AND EXISTS (SELECT FROM taxiway.videos v WHERE {ready} OFFSET 0)
+    WHERE l.model <> 'all' AND {open}
+      AND (SELECT true FROM taxiway.videos v WHERE {ready} ORDER BY v.claim_order, v.run_after, v.id LIMIT 1)
 ), due AS MATERIALIZED (
-    SELECT d.*, model.room, model.stirred FROM model {start}CROSS JOIN LATERAL (
+    SELECT d.* FROM model {start}CROSS JOIN LATERAL (
         SELECT * FROM (
             SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
             WHERE {ready_of_model} AND NOT {blocked} {only}
@@ -63,9 +64,10 @@ UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, ru
     submitted_at = taxiway.now(), poll_after = taxiway.now() + make_interval(secs => {first_poll}), polled_at = NULL,
     task_status = NULL, progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL,
     cost_credits = NULL, updated_at = taxiway.now()
-FROM opened o JOIN due d ON d.id = o.video_id WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
+FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits, v.link_id, d.room, d.stirred
+    v.resubmissions, v.quoted_credits, v.link_id,
+    (SELECT m.room FROM model m WHERE m.model = v.model), (SELECT m.stirred FROM model m WHERE m.model = v.model)
 """
 )
 _OPEN_MODELS = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -33,6 +34,10 @@ IDLE_SECONDS = 300.0  # what was not used for so long is ended: some hosts count
 RELEASE_SECONDS = 5.0
 WAITS_FOR_STANDBY = "SyncRepWaitForLSN"  # the server's function that waits for a synchronous standby, or gives it up
 CLOSE_SECONDS = 10.0
+# PostgreSQL plans a prepared statement five times, and then keeps one plan until a table of it is analyzed, a minute
+# later or more. One that was made while a table was small reads it whole when it is large: so a statement is prepared
+# again when it has run so many times, and each time that this number has grown fourfold, up to the last.
+PREPARED_AGAIN_AT, PREPARED_AGAIN_LAST = 16, 4096
 
 Raw = Any  # asyncpg's connection
 
@@ -106,6 +111,7 @@ class Connection(Queries):
     def __init__(self, lent: Any) -> None:
         self.lent = lent
         self.raw: Raw = lent.raw_connection.itself
+        self._ran: Counter[str] = Counter()
         self.touch()
 
     def touch(self) -> None:
@@ -119,9 +125,14 @@ class Connection(Queries):
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
         with translated:
-            result = await getattr(self.raw, method)(sql, *arguments)
+            result = await getattr(self.raw, method)(self._planned(sql), *arguments)
             self.raw.confirm()
             return result
+
+    def _planned(self, sql: str) -> str:
+        """The statement, with another comment when it is to be prepared, and so planned, again."""
+        self._ran[sql] = ran = min(self._ran[sql] + 1, PREPARED_AGAIN_LAST)
+        return sql if ran < PREPARED_AGAIN_AT else f"{sql}-- {(ran.bit_length() + 1) // 2}"
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

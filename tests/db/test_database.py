@@ -55,6 +55,41 @@ def with_option(url: str, option: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{option}"
 
 
+# Plans.
+
+
+async def test_a_plan_of_a_small_table_is_given_up_when_it_has_been_used_for_long(database_url: str) -> None:
+    async with opened(database_url) as database, database.connection() as connection:
+
+        async def read_whole() -> int:
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+            return int(await connection.fetchval("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'growing'"))
+
+        async def ask(times: int) -> int:
+            """How often the table was read whole for so many questions."""
+            before = await read_whole()
+            for number in range(times):
+                await connection.fetchval("SELECT b FROM growing WHERE a = $1", number)
+            return await read_whole() - before
+
+        await connection.execute("CREATE TABLE growing (a integer PRIMARY KEY, b text) WITH (autovacuum_enabled = off)")
+        await connection.execute("INSERT INTO growing VALUES (1, 'one')")
+        await connection.execute("ANALYZE growing")
+        try:
+            assert await ask(module.PREPARED_AGAIN_AT - 6) == module.PREPARED_AGAIN_AT - 6
+            await connection.execute("INSERT INTO growing SELECT n, 'more' FROM generate_series(2, 20000) n")
+            assert await ask(5) == 5  # PostgreSQL keeps its plan
+            assert await ask(100) == 0
+        finally:
+            await connection.execute("DROP TABLE growing")
+
+
+async def test_what_runs_for_ever_is_prepared_a_few_times(database_url: str) -> None:
+    async with opened(database_url) as database, database.connection() as connection:
+        texts = {connection._planned("SELECT 1") for _ in range(module.PREPARED_AGAIN_LAST * 2)}
+    assert texts == {"SELECT 1", *(f"SELECT 1-- {number}" for number in (3, 4, 5, 6, 7))}
+
+
 # Opening and closing.
 
 

@@ -189,6 +189,21 @@ async def test_a_claim_planned_on_an_empty_queue_is_good_on_a_long_one(
     assert max(node["Actual Rows"] for node in nodes) == many, "no more of the queue is read than is claimed"
 
 
+async def test_a_claim_reads_nothing_of_what_has_gone_from_the_queue(database_url: str) -> None:
+    """After a burst PostgreSQL knows a table in which all is queued, and that long after most of it has gone."""
+    await learn(database_url)
+    await enqueue_one(database_url)
+    await multiply(database_url, 5_000, WAITING)
+    await execute(database_url, "VACUUM ANALYZE taxiway.videos")
+    gone = "WHERE id IN (SELECT id FROM taxiway.videos ORDER BY claim_order, run_after, id LIMIT 4000)"
+    await execute(database_url, f"{ENDED} {gone}")
+    async with connected(database_url) as connection:
+        sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.claiming(12).usual}"
+        nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1))[0]["Plan"]))
+    assert not [node for node in nodes if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GREAT]
+    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) == 12
+
+
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:
     await tasks.claim_due(ctx.database, 20)
     explaining(ctx).check("videos_poll")
