@@ -132,7 +132,7 @@ def configurations() -> str:
 
 
 def _configuration(one: Contender) -> str:
-    slow = f"drains of one in {SLOW_SHARE} of the jobs at 0 ms, for it is slow" if one.slow else ""
+    slow = f"drains of one in {SLOW_SHARE} of the jobs, for it is slow" if one.slow else ""
     return ". See ".join(filter(None, ("; ".join(filter(None, (one.configuration, slow))), one.docs)))
 
 

@@ -36,13 +36,11 @@ class NodePeer(Contender):
     client = "undici"
 
     def __init__(
-        self, name: str, module: str, store: Literal["postgres", "redis"], configuration: str, docs: str, seen: Seen,
-        *, slow: bool = False,
-    ) -> None:  # fmt: skip
+        self, name: str, module: str, store: Literal["postgres", "redis"], configuration: str, docs: str, seen: Seen
+    ) -> None:
         self.name, self.module, self.store = name, module, store  # type: ignore[misc]  # each instance has its own
         self.configuration, self.docs, self.seen = configuration, docs, seen  # type: ignore[misc]  # as the name
         self.needs = ("redis",) if store == "redis" else ()  # type: ignore[misc]  # as the name
-        self.slow = slow  # type: ignore[misc]  # as the name
 
     def missing(self) -> str | None:
         absent = [name for name in ("node", "npm") if shutil.which(name) is None]
@@ -174,6 +172,6 @@ NODE_PEERS = (
         "pg-boss", "pg-boss", "postgres",
         "localConcurrency=5 with batchSize=10, perJobResults, burstWhenBatchFull, useListenNotify; the id is the "
         "job's output, kept",
-        "https://pgboss.io/api/workers", _PG_BOSS, slow=True,
+        "https://pgboss.io/api/workers", _PG_BOSS,
     ),
 )  # fmt: skip

@@ -115,11 +115,10 @@ def _check(lab: Lab, ended: int | None, give_up: float) -> None:
 
 
 async def fast(lab: Lab) -> Measured:
-    """5,000 jobs, answered at once; a third of them for who is slow."""
+    """5,000 jobs, answered at once."""
     count = lab.size(5_000, 200)
     title = f"Drain of {count:,} jobs, answered at once"
-    by_name = {one.name: one for one in lab.contenders}
-    result = await _all(lab, "drain", title, by_name, count, 0.0, SLOW_SHARE)
+    result = await _all(lab, "drain", title, {one.name: one for one in lab.contenders}, count, 0.0)
     for name, least in ((BULLMQ, 1.3), *((name, 1.5) for name in POSTGRES_PEERS), (FLOOR, 1.0)):
         words = f"jobs/s with kept connections against {name}"
         result.bar(words, result.ratio("per_second", KEPT, name), least=least)
@@ -153,12 +152,10 @@ def closest(result: Measured, key: str, name: str, others: Sequence[str], *, mor
     return best, known[best]
 
 
-async def _all(
-    lab: Lab, name: str, title: str, by_name: dict[str, Contender], count: int, seconds: float, slow_share: int = 1
-) -> Measured:
+async def _all(lab: Lab, name: str, title: str, by_name: dict[str, Contender], count: int, seconds: float) -> Measured:
     async def one(which: str) -> Values:
         contender = by_name[which]
-        return await drain(lab, contender, count // slow_share if contender.slow else count, seconds)
+        return await drain(lab, contender, count // SLOW_SHARE if contender.slow else count, seconds)
 
     rounds = await lab.in_rounds(list(by_name), one)
     return Measured(name, title, FIGURES, rounds, missing=dict(lab.missing), plot="per_second")
