@@ -1,6 +1,6 @@
 """The tables of the benchmarks' README, three rows and a plot of the README, and the plots, from the figures of a run.
 
-What was not run keeps its earlier figures.
+What was not run keeps its earlier figures, and says where they are from.
 """
 
 from __future__ import annotations
@@ -50,13 +50,22 @@ Results = dict[str, dict[str, Any]]  # by the name of the measure
 def write(results: Sequence[dict[str, Any]], machine: list[str]) -> None:
     """Keep the figures, draw the plots, and put the tables between their marks."""
     FOLDER.mkdir(exist_ok=True)
-    known = json.loads(FIGURES.read_text(encoding="utf-8"))["measures"] if FIGURES.exists() else []
-    by_name: Results = {one["name"]: one for one in [*known, *results] if one["name"] in MEASURES}
+    earlier = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {"measures": []}
+    known = [{"machine": earlier["machine"]} | one for one in earlier["measures"]]
+    fresh = [one | {"machine": machine} for one in results]
+    by_name: Results = {one["name"]: one for one in [*known, *fresh] if one["name"] in MEASURES}
     ordered = [by_name[name] for name in MEASURES if name in by_name]
     text = json.dumps({"machine": machine, "measures": ordered}, indent=1, ensure_ascii=False)
     FIGURES.write_text(text + "\n", encoding="utf-8")
     pictures = {one["name"]: draw(one) for one in ordered if one["plot"]}
-    parts = [_machine([_command(), *machine]), compared(by_name), profiled(by_name), bars(ordered), configurations()]
+    parts = [
+        _machine([_command(), *machine]),
+        _elsewhere(ordered, machine),
+        compared(by_name),
+        profiled(by_name),
+        bars(ordered),
+        configurations(),
+    ]
     whole = [part for part in (*parts, *(image(*one, OWN_README) for one in pictures.values())) if part]
     _put(OWN_README, "benchmarks", "\n\n".join(whole))
     for page in SUMMARISED:
@@ -90,6 +99,15 @@ def _command() -> str:
 
 def _machine(lines: list[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
+
+
+def _elsewhere(results: Sequence[dict[str, Any]], machine: list[str]) -> str:
+    """Which figures are from another run, and from which machine."""
+    titles: dict[tuple[str, ...], list[str]] = {}
+    for one in results:
+        if one["machine"] != machine:
+            titles.setdefault(tuple(one["machine"]), []).append(one["title"])
+    return "\n\n".join(f"From an earlier run, on {where[0]}: {'; '.join(known)}." for where, known in titles.items())
 
 
 def compared(results: Results) -> str:
