@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -36,8 +37,8 @@ WAITS_FOR_STANDBY = "SyncRepWaitForLSN"  # the server's function that waits for 
 CLOSE_SECONDS = 10.0
 # PostgreSQL plans a prepared statement five times, and then keeps one plan until a table of it is analyzed, a minute
 # later or more. One that was made while a table was small reads it whole when it is large: so a statement is prepared
-# again when it has run so many times, and each time that this number has grown fourfold, up to the last.
-PREPARED_AGAIN_AT, PREPARED_AGAIN_LAST = 16, 4096
+# again when it has run so many times.
+PREPARED_AGAIN_AT = (32, 256, 2_048)
 
 Raw = Any  # asyncpg's connection
 
@@ -131,8 +132,9 @@ class Connection(Queries):
 
     def _planned(self, sql: str) -> str:
         """The statement, with another comment when it is to be prepared, and so planned, again."""
-        self._ran[sql] = ran = min(self._ran[sql] + 1, PREPARED_AGAIN_LAST)
-        return sql if ran < PREPARED_AGAIN_AT else f"{sql}-- {(ran.bit_length() + 1) // 2}"
+        self._ran[sql] = ran = self._ran[sql] + 1
+        times = bisect_right(PREPARED_AGAIN_AT, ran)
+        return f"{sql}-- {times}" if times else sql
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
