@@ -5,6 +5,7 @@ Errors are one line each. Exit code 1: it failed; 2: it was not understood.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -111,9 +112,13 @@ def worker(
     ] = None,
 ) -> None:
     """Run ticks in a loop until SIGTERM, woken at once by new videos. For hosts with a resident process."""
+    from service.runway.client import load
     from service.worker import Stop, signals, work_forever
 
     async def work(ctx: Context) -> None:
+        # What is loaded stays: a search for garbage among all of it would hold up a create for tens of milliseconds.
+        load()
+        gc.freeze()
         stop = Stop()
         with signals(stop):
             await work_forever(ctx, every=every or ctx.settings.worker_interval, stop=stop)
