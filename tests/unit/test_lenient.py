@@ -217,6 +217,7 @@ def test_the_operation_is_inferred_from_the_input(input: dict[str, Any], operati
         ({"model": "seed_audio", "promptText": "hi", "voice": {}}, "text_to_speech"),
         ({"model": "recipes/product_ad"}, "recipes/product_ad"),
         ({"productImages": [], "version": "2026-06"}, "recipes/product_ad"),
+        ({"mode": "auto", "prompt": "a cat", "version": "2026-06", "model": None}, "recipes/multi_shot_video"),
         ({"mode": "auto", "prompt": "a cat", "version": "2026-06"}, "recipes/multi_shot_video"),
     ],
 )
