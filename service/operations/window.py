@@ -9,9 +9,6 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Between the beginnings of calls that were claimed together: or their answers would come together as well, and keep the
-# event loop from everything else, such as a create, for as long as all of them take.
-APART_SECONDS = 0.003
 LEAST_SHARE = 10  # items are claimed once this part (1 / n) of the slots is free: a claim for five costs what one does
 
 
@@ -46,16 +43,14 @@ class Window(Generic[Item, Result]):
                 if more and (free >= max(1, self._slots // LEAST_SHARE) or not self._calls):
                     items = await self._claim(free) if first or may_go_on() else []
                     more, first = bool(items), False
-                    self._calls.update(asyncio.create_task(self._begin(*one)) for one in enumerate(items))
+                    self._calls.update(asyncio.create_task(self._begin(item)) for item in items)
                 else:
                     await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
                 await self._save_done()
         finally:
             await self._end()
 
-    async def _begin(self, number: int, item: Item) -> Result:
-        if number:
-            await asyncio.sleep(number * APART_SECONDS)
+    async def _begin(self, item: Item) -> Result:
         return await self._call(item)
 
     async def _save_done(self) -> None:

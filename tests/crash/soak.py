@@ -65,7 +65,7 @@ WEBS = 2
 FEW = 20  # the main phase is over when less than one in so many is under way
 LEAST_KILLS = 4
 CALMER = 6  # on a cluster
-DAY_SECONDS = 86_400.0
+HOUR_SECONDS, DAY_SECONDS = 3_600.0, 86_400.0
 MOST_FILMS = 1_000  # are compared with their prompts: each costs the simulator some 20 ms
 FILMS_SEEN = "films compared with their prompts"
 GIVEN_UP = "tasks given up as vanished that were there"
@@ -313,7 +313,8 @@ class Soak:
                 return
             await self.fleet.stop(*self.fleet.names("w"), *self.fleet.names("poll"))
             self.crowd.did["leaps in time"] += 1
-            await later(self.url, seconds=min(max(wait + 1, 8.0**round_), DAY_SECONDS))
+            # No longer than it takes: a webhook that waits for a week is given up.
+            await later(self.url, seconds=min(max(wait + 1, min(8.0**round_, HOUR_SECONDS)), DAY_SECONDS))
             self.fleet.restart("worker0")
 
     async def _wait(self) -> float | None:
