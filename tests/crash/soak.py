@@ -65,7 +65,10 @@ WEBS = 2
 FEW = 20  # the main phase is over when less than one in so many is under way
 LEAST_KILLS = 4
 CALMER = 6  # on a cluster
-HOUR_SECONDS, DAY_SECONDS = 3_600.0, 86_400.0
+# Where there is less to wait for, a leap in time has so much at most: of the leaps that may be needed, all together are
+# less than a week, after which a webhook is given up.
+LEAPS, LEAP_SECONDS = 40, 14_400.0
+DAY_SECONDS = 86_400.0
 MOST_FILMS = 1_000  # are compared with their prompts: each costs the simulator some 20 ms
 FILMS_SEEN = "films compared with their prompts"
 GIVEN_UP = "tasks given up as vanished that were there"
@@ -304,7 +307,7 @@ class Soak:
         Here a worker may end what it began: to kill it between a look's claim and its answer, again and again, would
         only show that nobody can work who is always killed.
         """
-        for round_ in range(40):
+        for round_ in range(LEAPS):
             while await self._wait() == 0:
                 self.fleet.look_after()
                 await self.crowd.resume()
@@ -313,8 +316,7 @@ class Soak:
                 return
             await self.fleet.stop(*self.fleet.names("w"), *self.fleet.names("poll"))
             self.crowd.did["leaps in time"] += 1
-            # No longer than it takes: a webhook that waits for a week is given up.
-            await later(self.url, seconds=min(max(wait + 1, min(8.0**round_, HOUR_SECONDS)), DAY_SECONDS))
+            await later(self.url, seconds=min(max(wait + 1, min(8.0**round_, LEAP_SECONDS)), DAY_SECONDS))
             self.fleet.restart("worker0")
 
     async def _wait(self) -> float | None:
