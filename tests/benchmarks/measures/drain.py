@@ -29,7 +29,7 @@ FIGURES = (
 USED = (("transactions", "transactions", 0.2), ("wal_bytes", "WAL bytes", 2_400), ("dead_rows", "dead rows", 5))
 WARM_UP = 200  # jobs before those that are counted: code, plans and connections are warm
 SLOW_SHARE = 3  # of the jobs, one in so many is enough for a contender that is slow
-LESSON = 1_500  # jobs, in another process before that: a contender learns how many it may send at once
+LESSON = 5_500  # jobs, in another process before that: a contender learns how many it may send at once
 TAXIWAY, KEPT, FLOOR, BATCH, BULLMQ = DEFAULT.name, KEPT_CONNECTIONS.name, "floor, by row", "floor, by batch", "BullMQ"
 POSTGRES_PEERS = tuple(one.name for one in PEERS if one.store == "postgres")
 
