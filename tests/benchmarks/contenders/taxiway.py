@@ -142,7 +142,7 @@ class Taxiway(Contender):
 
     async def is_trained(self, site: Site) -> bool:
         learned: int = await scalar(site.database, _MAX_IN_FLIGHT)
-        return learned >= 2 * site.slots  # as many answers as slots may wait to be saved
+        return learned >= site.slots
 
     async def clear(self, site: Site) -> None:
         await execute(site.database, _CLEAR)
