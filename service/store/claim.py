@@ -34,7 +34,10 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
-# flight. The inner LIMIT is for the plan, the outer one stops it there: what is behind is not locked.
+# flight. That something is due is asked in the order of the index: after a burst PostgreSQL knows a table in which all
+# is queued, and would walk past what is done to the first that still is. The inner LIMIT is for the plan, the outer one
+# stops it there: what is behind is not locked. What a model has is looked up at the end: joined with `due`, each video
+# would be compared with each.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -42,7 +45,7 @@ WITH {own}{users}model AS MATERIALIZED (
            AS stirred
     FROM taxiway.models l
     WHERE l.model <> 'all' AND {open}
-      AND (SELECT true FROM taxiway.videos v WHERE {ready} ORDER BY v.claim_order, v.run_after, v.id LIMIT 1)
+      AND (SELECT true FROM taxiway.videos v WHERE {ready} ORDER BY {in_order} LIMIT 1)
 ), due AS MATERIALIZED (
     SELECT d.* FROM model {start}CROSS JOIN LATERAL (
         SELECT * FROM (
@@ -199,6 +202,7 @@ def claiming(
     parts = {
         "limit": int(limit),
         "blocked": BLOCKED,
+        "in_order": _ORDER,
         "room": "1" if probing else "taxiway.room(l.model)",
         "ready": _READY.format(model="l.model"),
     }

@@ -18,7 +18,7 @@ FIGURES = (
 
 
 async def run(lab: Lab) -> Measured:
-    """Everybody on PostgreSQL who is not slow; for each, both ways, one after the other."""
+    """Taxiway, the floor, and the peers on PostgreSQL that are not slow: each both ways, one after the other."""
     count = lab.size(5_000, 200)
     shown = (TAXIWAY,) if lab.quick else (TAXIWAY, FLOOR, *POSTGRES_PEERS)
     by_name = {name: one for name, one in lab.usual().items() if name in shown and one.store == "postgres"}
