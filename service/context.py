@@ -18,7 +18,7 @@ from service.actors import TAXIWAY
 from service.errors import BadSettings
 from service.runway import catalogue
 from service.runway.catalogue import CatalogueError
-from service.runway.client import Runway
+from service.runway.client import Runway, load
 from service.settings import Settings
 from service.store.database import Database
 from service.store.mailbox import Mailbox
@@ -77,6 +77,7 @@ class Context:
 
         Not for long: what has rested for a moment (`IDLE_SECONDS`) is not used again.
         """
+        load()
         async with self.runway() as runway:
             yield replace(self, open_client=runway)
 
