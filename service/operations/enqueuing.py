@@ -21,7 +21,7 @@ from service.operations.finalize import now
 from service.runway.assets import UPLOAD_LIVES, has_upload
 from service.runway.catalogue import Request
 from service.settings import need
-from service.store import deliveries, estimates, link_enqueue, resubmissions, video_rows
+from service.store import batch_rows, deliveries, estimates, link_enqueue, resubmissions, video_rows
 from service.store.estimates import Eta
 from service.store.video_rows import NewVideo
 from service.videos import Video, new_id
@@ -124,7 +124,16 @@ async def _stored(
         return await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor)
     if spec.row is not None:
         return await link_enqueue.enqueue(ctx.database, new, *spec.row)
-    return await video_rows.enqueue(ctx.database, new)
+    if new.idempotency_key is not None:  # it may have to wait for the first request with its key: alone
+        return await video_rows.enqueue(ctx.database, new)
+
+    async def store(several: list[NewVideo]) -> list[Video]:
+        if len(several) == 1:
+            return [(await video_rows.enqueue(ctx.database, several[0]))[0]]
+        stored = await batch_rows.enqueue(ctx.database, several)
+        return [stored[one.id] for one in several]
+
+    return await ctx.enqueued.ask(new, store), True
 
 
 async def needs_consent(ctx: Context, source: UUID) -> bool:

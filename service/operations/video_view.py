@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.operations.outputs import outputs
 from service.operations.waiting import Reason, Waiting
+from service.store.waiting_facts import MOST_AHEAD
 from service.videos import Video
 
 Credits = Annotated[float | None, Field(description="Runway's credits; 1 credit is $0.01")]
@@ -36,7 +37,7 @@ class WaitingView(Schema):
     reason: Reason = Field(description="a word for programs")
     detail: str = Field(description="a sentence for people")
     until: datetime | None = Field(description="when it goes on, if that is known")
-    ahead: int | None = Field(description="videos of its model that are sent before it, at most 10,000")
+    ahead: int | None = Field(description=f"videos of its model that are sent before it, at most {MOST_AHEAD:,}")
     starts_in: float | None = Field(description="seconds until it begins, by the model's last hour; null: unknown")
     ends_in: float | None = Field(description="seconds until it is probably done; null: unknown")
 

@@ -65,12 +65,18 @@ def waits(video: Video) -> bool:
 
 
 async def waiting(ctx: Context, videos: Sequence[Video]) -> dict[UUID, Waiting]:
-    """Why each of these waits, by its id; what does not wait is left out. One statement, or none."""
+    """Why each of these waits, by its id; what does not wait is left out. One statement, or none; one for
+    all whose callers ask about one video at the same moment."""
     those = {video.id: video for video in videos if waits(video)}
     if not those:
         return {}
-    found = await waiting_facts.facts(ctx.database, list(those), per_user(ctx))
-    return {row["id"]: why(those[row["id"]], row) for row in found}
+
+    async def ask(ids: Sequence[UUID]) -> list[asyncpg.Record | None]:
+        found = {row["id"]: row for row in await waiting_facts.facts(ctx.database, ids, per_user(ctx))}
+        return [found.get(id) for id in ids]
+
+    rows = await ask(list(those)) if len(those) > 1 else [await ctx.asked_why.ask(next(iter(those)), ask)]
+    return {row["id"]: why(those[row["id"]], row) for row in rows if row is not None}
 
 
 def why(video: Video, facts: asyncpg.Record) -> Waiting:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from uuid import UUID
 
 from service.store.database import Database
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
+from service.store.recordset import as_records
 from service.store.search import WORDS
 from service.store.video_rows import COLUMNS, NewVideo, key_hash
 from service.videos import Video
@@ -52,10 +53,8 @@ SELECT v.*, woken.* FROM v CROSS JOIN woken
 
 async def enqueue(database: Database, new: Sequence[NewVideo]) -> dict[UUID, Video]:
     """Store these requests; the new videos, by their ids. Those whose Idempotency-Key is taken are left out."""
-    given = [
-        asdict(one) | {"idempotency_key": key_hash(one.idempotency_key), "warnings": list(one.warnings)} for one in new
-    ]
-    rows = await database.fetch(_INSERT, json.dumps(given, default=str))
+    given = [replace(one, idempotency_key=key_hash(one.idempotency_key)) if one.idempotency_key else one for one in new]
+    rows = await database.fetch(_INSERT, as_records(given))
     return {row["id"]: Video.from_row(row) for row in rows}
 
 

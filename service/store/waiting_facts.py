@@ -13,7 +13,7 @@ from service.store.database import Database
 from service.store.predicates import READY
 from service.store.spending import BUSY
 
-MOST_AHEAD = 10_000  # videos of a model that are walked to find places in its queue: some milliseconds
+MOST_AHEAD = 1_000  # videos of a model that are walked to find places in its queue: a millisecond for each who asks
 MOST_ENDED = 500  # videos of the last hour that a pace is taken from
 MOST_MODELS = 8  # whose queues are walked at once: the more may be walked, the sooner PostgreSQL compiles the statement
 

@@ -20,17 +20,18 @@ from service.settings import need
 
 def context_of(request: HTTPConnection) -> Context:
     """The context of this app. It lives in the app and not in the lifespan, which serverless hosts may skip."""
+    own: Context | None = request.scope.get(_CONTEXT)
     ctx: Context = request.app.state.ctx
-    key: Key | None = request.scope.get(_BEARER)
-    return ctx if key is None else replace(ctx, actor=key.name, owner=key.owner)
+    return ctx if own is None else own
 
 
-_BEARER = "taxiway.bearer"  # whose request this is
+_BEARER, _CONTEXT = "taxiway.bearer", "taxiway.context"  # whose request this is, and the context in his name
 
 
 def identify(request: HTTPConnection, key: Key) -> None:
     """From now on, this request is done in the name of that key or token."""
-    request.scope[_BEARER] = key
+    ctx: Context = request.app.state.ctx
+    request.scope[_BEARER], request.scope[_CONTEXT] = key, replace(ctx, actor=key.name, owner=key.owner)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
+from service.store.database import Connection
 from tests.world import IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -271,3 +273,44 @@ async def test_an_image_whose_signature_ends_before_run_after_is_refused(w: Worl
     assert (late.status_code, pointers(late)) == (422, ["/input/promptImage"])
     in_time = await w.api.post("/videos", json=body | {"run_after": (now + timedelta(minutes=50)).isoformat()})
     assert in_time.status_code == 202
+
+
+def counted(w: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on, the statements of this process."""
+    sent: list[str] = []
+    run = Connection._run
+
+    async def noted(self: Connection, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
+        sent.append(sql)
+        return await run(self, method, sql, arguments)
+
+    monkeypatch.setattr(Connection, "_run", noted)
+    return sent
+
+
+async def test_requests_that_come_at_once_are_written_and_explained_together(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await w.tick()
+    sent = counted(w, monkeypatch)
+    bodies = [GOOD | {"metadata": {"n": n}, "priority": n % 3, "max_credits": 30} for n in range(40)]
+    answers = await asyncio.gather(*(w.api.post("/videos", json=body) for body in bodies))
+    assert [answer.status_code for answer in answers] == [202] * 40
+    assert [answer.json()["metadata"] for answer in answers] == [body["metadata"] for body in bodies]
+    assert {answer.json()["waiting"]["reason"] for answer in answers} <= {"next_tick", "slots"}
+    assert len(sent) < 20
+    for answer in answers:
+        row = await w.row(answer.json()["id"])
+        assert (row["quoted_credits"], row["priority"]) == (25, answer.json()["priority"])
+    events = "SELECT kind, actor, count(*) FROM taxiway.events WHERE video_id IS NOT NULL GROUP BY 1, 2"
+    assert [tuple(row) for row in await w.rows(events)] == [("enqueued", "api-key-1", 40)]
+
+
+async def test_a_request_that_postgresql_refuses_costs_none_that_came_with_it(w: World) -> None:
+    refused = "CHECK (metadata ->> 'n' IS DISTINCT FROM '7')"
+    await w.rows(f"ALTER TABLE taxiway.videos ADD CONSTRAINT no_seven {refused}")
+    bodies = [GOOD | {"metadata": {"n": n}} for n in range(12)]
+    answers = await asyncio.gather(*(w.api.post("/videos", json=body) for body in bodies), return_exceptions=True)
+    codes = [answer.status_code for answer in answers if isinstance(answer, httpx.Response)]
+    assert codes.count(202) == 11
+    assert len(await w.rows("SELECT id FROM taxiway.videos")) == 11

@@ -72,7 +72,7 @@ def build(
     if not problems:
         problems += rules.check(model.rules, model.schema, given, "/input")
     if sent_at is not None and not problems:
-        problems += _ended(given, sent_at, "/input")
+        problems += _ended(given, ("input",), sent_at)
     if problems:
         raise InvalidRequest(problems)
     body = _completed(model, given, wishes)
@@ -121,21 +121,24 @@ def _intake(value: Any, place: tuple[str | int, ...], problems: list[Problem]) -
     if isinstance(value, list):
         return [_intake(one, (*place, number), problems) for number, one in enumerate(value)]
     if isinstance(value, str) and not value.startswith("data:") and walk.UNSTORABLE.search(value):
-        pointer = "".join(f"/{escaped(str(part))}" for part in place)
-        problems.append(Problem(pointer, "contains a NUL character or half of a surrogate pair: remove it"))
+        problems.append(Problem(_pointer(place), "contains a NUL character or half of a surrogate pair: remove it"))
     if isinstance(value, float) and value.is_integer() and abs(value) < GREATEST_WHOLE:
         return int(value)
     return value
 
 
-def _ended(value: Any, sent_at: datetime, pointer: str) -> Iterator[Problem]:
+def _pointer(place: tuple[str | int, ...]) -> str:
+    return "".join(f"/{escaped(str(part))}" for part in place)
+
+
+def _ended(value: Any, place: tuple[str | int, ...], sent_at: datetime) -> Iterator[Problem]:
     """Every address whose signature ends before the request is sent."""
     if isinstance(value, dict | list):
         for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _ended(one, sent_at, f"{pointer}/{escaped(str(key))}")
+            yield from _ended(one, (*place, key), sent_at)
     elif isinstance(value, str) and (ends := signature_ends(value)) is not None and ends <= sent_at:
         words = f"its signature ends at {ends:%Y-%m-%d %H:%M:%S} UTC, before the video is sent"
-        yield Problem(pointer, f"{words}: sign the address for longer, or upload the file to Runway")
+        yield Problem(_pointer(place), f"{words}: sign the address for longer, or upload the file to Runway")
 
 
 def _completed(model: Model, given: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
