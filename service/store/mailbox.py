@@ -12,6 +12,7 @@ from service.store.database import Database
 from service.store.inbox import Callback
 from service.store.together import Together
 
+TOGETHER = 500
 # So many are checked and kept at the same time; the others wait in line, so that a storm of them fills no process's
 # event loop, and other requests find theirs almost as free as before.
 AT_ONCE = 6
@@ -21,7 +22,7 @@ class Mailbox:
     """Keeps callbacks in the inbox."""
 
     def __init__(self) -> None:
-        self._together: Together[Callback, str | None] = Together()
+        self._together: Together[Callback, str | None] = Together(TOGETHER)
         # Some serverless hosts run every request on a loop of its own, and a lock belongs to its loop.
         self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
         self._turns = weakref.WeakKeyDictionary()

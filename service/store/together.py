@@ -18,7 +18,8 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 Answering = Callable[[list[Question]], Awaitable[Sequence[Answer]]]
 
-MOST_TOGETHER = 100
+# So few that the others are worked on meanwhile, in turn: a process that waits for one statement of all does nothing.
+MOST_TOGETHER = 10
 
 
 @dataclass
@@ -30,9 +31,10 @@ class _Desk:
 
 
 class Together(Generic[Question, Answer]):
-    """Questions of one kind, of one process."""
+    """Questions of one kind, of one process. `most`: that are asked with one statement."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_TOGETHER) -> None:
+        self._most = most
         # Some serverless hosts run every request on a loop of its own, and futures belong to their loop.
         self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = weakref.WeakKeyDictionary()
 
@@ -47,15 +49,15 @@ class Together(Generic[Question, Answer]):
         own: asyncio.Future[Answer] = loop.create_future()
         desk.waiting.append((question, own))
         if desk.asking is None:
-            desk.asking = loop.create_task(_ask(desk, answering))
+            desk.asking = loop.create_task(_ask(desk, answering, self._most))
         return await own
 
 
-async def _ask(desk: _Desk, answering: Answering[Any, Any]) -> None:
+async def _ask(desk: _Desk, answering: Answering[Any, Any], most: int) -> None:
     """Ask until nothing waits."""
     try:
         while desk.waiting:
-            batch, desk.waiting = desk.waiting[:MOST_TOGETHER], desk.waiting[MOST_TOGETHER:]
+            batch, desk.waiting = desk.waiting[:most], desk.waiting[most:]
             await _answer([one for one in batch if not one[1].done()], answering)
     finally:
         desk.asking = None

@@ -7,7 +7,6 @@ import asyncio
 import asyncpg
 import pytest
 
-from service.store import together
 from service.store.together import Together
 
 pytestmark = pytest.mark.anyio
@@ -50,9 +49,8 @@ async def test_what_comes_while_one_is_answered_is_asked_together() -> None:
     assert asked.batches[2:] == [[5]]
 
 
-async def test_no_more_are_asked_together_than_one_statement_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "MOST_TOGETHER", 2)
-    asked, desk = Asked(), Together[int, int]()
+async def test_no_more_are_asked_together_than_one_statement_is_meant_for() -> None:
+    asked, desk = Asked(), Together[int, int](2)
     tasks = await begun(desk, asked, 1, 2, 3, 4)
     asked.may_answer.set()
     assert await asyncio.gather(*tasks) == [2, 4, 6, 8]

@@ -16,6 +16,7 @@ from service.runway.assets import MEDIA, uri_complaint
 from service.runway.messages import escaped, listed, truncate, unknown_field
 
 Schema = Mapping[str, Any]
+_TYPES: Mapping[str, type] = {"string": str, "integer": int, "array": list, "object": dict, "boolean": bool}
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # jsonb takes no NUL, UTF-8 no half of a surrogate pair
 NAMED_STRANGERS = 10  # unknown fields that are answered one by one: a hostile body may have thousands
 SHOWN_WORDS = 3  # values of a field within a list that a sentence names
@@ -207,13 +208,16 @@ def _fits_type(schema: Schema, value: Any) -> bool:
         return bool(kind == "boolean")
     if kind == "number":
         return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
-    return isinstance(value, {"string": str, "integer": int, "array": list, "object": dict, "boolean": bool}[kind])
+    return isinstance(value, _TYPES[kind])
 
 
-def _values(schema: Schema) -> list[Any]:
-    if schema.get("type") == "boolean":
-        return [True, False]
-    return list(schema.get("enum", [schema["const"]] if "const" in schema else []))
+def _values(schema: Schema) -> Sequence[Any]:
+    if "enum" in schema:
+        values: Sequence[Any] = schema["enum"]
+        return values
+    if "const" in schema:
+        return (schema["const"],)
+    return (True, False) if schema.get("type") == "boolean" else ()
 
 
 def _is_among(value: Any, schema: Schema) -> bool:
