@@ -176,15 +176,15 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("turn", range(2))
-async def test_anything_in_any_header(database_url: str, turn: int) -> None:
+async def test_anything_in_any_header(database_url: str) -> None:
+    """Each name at every route, with another value at each."""
     body = json.dumps({"input": {"promptText": "a boat", "promptImage": IMAGE}}).encode()
     async with opened(database_url) as site:
         wrong = []
         for at, (method, path) in enumerate(routes(site.video, "GET", "POST")):
             sent = body if path in ("/videos", "/quotes") else b""
             for number, name in enumerate(NAMES):
-                headers = site.credentials(path, sent) | {name: VALUES[(at * 7 + number + turn * 11) % len(VALUES)]}
+                headers = site.credentials(path, sent) | {name: VALUES[(at * 7 + number) % len(VALUES)]}
                 answer = await site.call(method, path, headers, sent)
                 is_bounded = answer.size <= LARGEST_BYTES and answer.seconds <= LONGEST_SECONDS
                 if answer.status == 500 or (answer.status >= 400 and not is_bounded):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from zipfile import ZipFile
@@ -78,8 +79,13 @@ def part_of(module: str) -> str:
     return module.split(".")[1]
 
 
-def imported(module: str) -> Iterator[tuple[str, bool]]:
+@cache
+def imported(module: str) -> list[tuple[str, bool]]:
     """The full names that a module imports, and whether only when a function runs."""
+    return list(_imported(module))
+
+
+def _imported(module: str) -> Iterator[tuple[str, bool]]:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     lazy = {
         id(node)

@@ -58,7 +58,7 @@ async def busy(site: Control) -> None:
         """
         INSERT INTO taxiway.models (model, paused_until, reason, detail, paused_at)
         VALUES ('gen4.5', taxiway.now() + interval '59 minutes', 'no_credits', $1, taxiway.now()),
-               ('all', taxiway.now() - interval '1 s', 'manual', $1, taxiway.now())
+               ('all', taxiway.now() - interval '30 minutes', 'manual', $1, taxiway.now())
         ON CONFLICT (model) DO UPDATE SET paused_until = EXCLUDED.paused_until, reason = EXCLUDED.reason,
             detail = EXCLUDED.detail, paused_at = EXCLUDED.paused_at
         """,
