@@ -30,6 +30,26 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 
+# To count the lines that run takes as long as to run them. What these suites run, the others count.
+UNCOUNTED = (
+    *(f"tests/{folder}/" for folder in ("benchmarks", "browser", "cluster", "crash")),
+    *(
+        f"tests/system/test_{name}.py"
+        for name in (
+            "ai_sdk", "attack", "bounds", "callback_storm", "cases_runway", "cases_strangers", "drift", "drizzle",
+            "litellm", "load", "many_webhooks", "memory", "one_tick_a_day", "outages", "packaging",
+            "runway_sdk_node", "values",
+        )
+    ),
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """No coverage of those."""
+    for item in items:
+        if item.nodeid.startswith(UNCOUNTED):
+            item.add_marker("no_cover")
+
 
 def environment_names() -> set[str]:
     """Every name under which the product looks for a setting."""
@@ -66,8 +86,10 @@ def no_task_left(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the developer's shell has set, tests see nothing of it."""
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # their processes count nothing either
     for name in environment_names():
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
