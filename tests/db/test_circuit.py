@@ -56,7 +56,7 @@ async def test_it_begins_at_two_and_grows_by_one_per_window(database_url: str) -
         await w.tick()
         assert len(w.creates) == 9, "one tick goes on while there is room again"
         size, held, grown, _ = await state(w)
-        # 2 creates at 2, 3 at 3, and 4 at 4; a last one whose claim found room for two more says nothing about the size.
+        # 2 creates at 2, 3 at 3, and 4 at 4; a last one whose claim found room for more says nothing about the size.
         assert (size, held, grown) in ((5, 4, 0), (4, 4, 3), (4, 4, 2)), (size, held, grown)
 
 
