@@ -30,7 +30,8 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 
-# To count the lines that run takes as long as to run them. What these suites run, the others count.
+# Counting takes about as long as the tests do: 297 s instead of 180 for the four folders of every day. What these run,
+# the others count.
 UNCOUNTED = (
     *(f"tests/{folder}/" for folder in ("benchmarks", "browser", "cluster", "crash")),
     *(

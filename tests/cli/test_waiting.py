@@ -135,13 +135,14 @@ class TestReasons:
         shown = await why(w, ids[6])
         assert shown is not None
         assert (shown["starts_in"], shown["ends_in"]) == (None, None), "nothing of the model has ended in the last hour"
-        for number, one in enumerate(ids[:3]):
-            await execute(
-                w.url,
-                "UPDATE taxiway.videos SET status = 'completed', video_url = 'https://example.com/1.mp4',"
-                f" submitted_at = taxiway.now() - make_interval(secs => {110 - 10 * number}),"
-                f" finished_at = taxiway.now() - make_interval(secs => {50 - 10 * number}) WHERE id = '{one}'",
-            )
+        ended = ", ".join(f"('{one}'::uuid, {number})" for number, one in enumerate(ids[:3]))
+        await execute(
+            w.url,
+            "UPDATE taxiway.videos v SET status = 'completed', video_url = 'https://example.com/1.mp4',"
+            " submitted_at = taxiway.now() - make_interval(secs => 110 - 10 * e.number),"
+            " finished_at = taxiway.now() - make_interval(secs => 50 - 10 * e.number)"
+            f" FROM (VALUES {ended}) AS e(id, number) WHERE v.id = e.id",
+        )
         shown = await why(w, ids[6])
         assert shown is not None
         assert (shown["ahead"], shown["starts_in"], shown["ends_in"]) == (3, 30, 90), "10 s apart, 60 s at Runway each"
