@@ -27,6 +27,7 @@ from service.store.video_rows import NewVideo
 from service.videos import Video, new_id
 
 LONGEST_KEY = 255  # characters of an Idempotency-Key
+SMALL_TEXT = 10_000  # characters; what has a longer text is written alone
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ async def _stored(
         return await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor)
     if spec.row is not None:
         return await link_enqueue.enqueue(ctx.database, new, *spec.row)
-    if new.idempotency_key is not None:  # it may have to wait for the first request with its key: alone
+    if new.idempotency_key is not None or _is_large(new.input):
+        # Alone: it may have to wait for the first request with its key, or takes longer than others that are small.
         return await video_rows.enqueue(ctx.database, new)
 
     async def store(several: list[NewVideo]) -> list[Video]:
@@ -134,6 +136,13 @@ async def _stored(
         return [stored[one.id] for one in several]
 
     return await ctx.enqueued.ask(new, store), True
+
+
+def _is_large(value: Any) -> bool:
+    """Whether a text of more than SMALL_TEXT characters is anywhere in this JSON value, as a whole image is."""
+    if isinstance(value, dict | list):
+        return any(map(_is_large, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and len(value) > SMALL_TEXT
 
 
 async def needs_consent(ctx: Context, source: UUID) -> bool:

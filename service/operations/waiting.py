@@ -65,8 +65,10 @@ def waits(video: Video) -> bool:
 
 
 async def waiting(ctx: Context, videos: Sequence[Video]) -> dict[UUID, Waiting]:
-    """Why each of these waits, by its id; what does not wait is left out. One statement, or none; one for
-    all whose callers ask about one video at the same moment."""
+    """Why each of these waits, by its id; what does not wait is left out. One statement, or none.
+
+    Callers that ask about one video at the same moment share it.
+    """
     those = {video.id: video for video in videos if waits(video)}
     if not those:
         return {}

@@ -275,13 +275,14 @@ async def test_an_image_whose_signature_ends_before_run_after_is_refused(w: Worl
     assert in_time.status_code == 202
 
 
-def counted(w: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on, the statements of this process."""
-    sent: list[str] = []
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """From now on, the arguments of each statement of this process."""
+    sent: list[tuple[object, ...]] = []
     run = Connection._run
 
     async def noted(self: Connection, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
-        sent.append(sql)
+        sent.append(arguments)
         return await run(self, method, sql, arguments)
 
     monkeypatch.setattr(Connection, "_run", noted)
@@ -289,10 +290,10 @@ def counted(w: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_requests_that_come_at_once_are_written_and_explained_together(
-    w: World, monkeypatch: pytest.MonkeyPatch
+    w: World, sent: list[tuple[object, ...]]
 ) -> None:
     await w.tick()
-    sent = counted(w, monkeypatch)
+    sent.clear()
     bodies = [GOOD | {"metadata": {"n": n}, "priority": n % 3, "max_credits": 30} for n in range(40)]
     answers = await asyncio.gather(*(w.api.post("/videos", json=body) for body in bodies))
     assert [answer.status_code for answer in answers] == [202] * 40
@@ -314,3 +315,14 @@ async def test_a_request_that_postgresql_refuses_costs_none_that_came_with_it(w:
     codes = [answer.status_code for answer in answers if isinstance(answer, httpx.Response)]
     assert codes.count(202) == 11
     assert len(await w.rows("SELECT id FROM taxiway.videos")) == 11
+
+
+async def test_a_request_with_a_whole_image_in_it_is_written_alone(w: World, sent: list[tuple[object, ...]]) -> None:
+    image = f"data:image/png;base64,iVBORw0KGgo{'A' * 100_001}"
+    answers = await asyncio.gather(
+        *(w.api.post("/videos", json={"input": {"promptText": "a boat", "promptImage": image}}) for _ in range(6))
+    )
+    assert [answer.status_code for answer in answers] == [202] * 6
+    sizes = [sum(len(one) for one in arguments if isinstance(one, str)) for arguments in sent]
+    assert len([size for size in sizes if size > len(image)]) == 6
+    assert max(sizes) < 2 * len(image)
