@@ -1,7 +1,8 @@
 """Asking together: what is asked while an answer is under way is asked with one statement, as soon as that has come.
 
 So a storm of requests costs the database a statement for many, and every other request keeps its connections; one that
-comes alone is asked about at once. Each caller waits until its answer has come, and nothing runs after that.
+comes alone is asked about at once. Each caller waits until its answer has come: no handler returns before that. A
+statement whose callers were all cut off is brought to its end.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def context_of(request: HTTPConnection) -> Context:
     return ctx if own is None else own
 
 
-_BEARER, _CONTEXT = "taxiway.bearer", "taxiway.context"  # whose request this is, and the context in his name
+_BEARER, _CONTEXT = "taxiway.bearer", "taxiway.context"  # whose request this is, and its context
 
 
 def identify(request: HTTPConnection, key: Key) -> None:
