@@ -35,7 +35,8 @@ TAKE_ALL = """
 APP = f"""
     GRANT SELECT ({", ".join(READ)}), INSERT ({", ".join(WRITTEN)}) ON taxiway.videos TO {{role}};
     GRANT SELECT ON taxiway.video_status TO {{role}};
-    GRANT EXECUTE ON FUNCTION taxiway.now() TO {{role}};
+    GRANT EXECUTE ON FUNCTION taxiway.now(), taxiway.place(timestamptz, smallint, timestamptz),
+        taxiway.is_never_stuck(text, bigint, text), taxiway.is_empty(taxiway.videos) TO {{role}};
 """
 APP_VIEW = f"""
     REVOKE ALL ON public.videos FROM {{role}};
