@@ -69,9 +69,9 @@ CREATE TABLE taxiway.links (
     CONSTRAINT links_paused_has_reason CHECK (state <> 'paused' OR reason IS NOT NULL)
 );
 
--- PostgreSQL reads the text of every condition on a table anew in each statement that writes to it, and so that of every
--- generated column and trigger: a quarter of a claim was spent on that. So what takes many words is a function, whose text
--- is read once in a session.
+-- PostgreSQL reads the text of every constraint, generated column and condition of a trigger again in each statement that
+-- writes to the table: a quarter of a claim went there. So what takes many words is a function, which is read once in a
+-- session.
 --
 -- A video's place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
 -- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.

@@ -31,12 +31,13 @@ TAKE_ALL = """
     ALTER DEFAULT PRIVILEGES IN SCHEMA taxiway REVOKE ALL ON ROUTINES FROM {role};
     GRANT USAGE ON SCHEMA taxiway TO {role};
 """
+# What an INSERT calls: its defaults, the place of a video in the queue, and the constraints.
+CALLED = ("now", "place", "is_never_stuck", "is_empty")
 # For an app: it inserts what it may ask for, at the time of the defaults, and reads what is shown.
 APP = f"""
     GRANT SELECT ({", ".join(READ)}), INSERT ({", ".join(WRITTEN)}) ON taxiway.videos TO {{role}};
     GRANT SELECT ON taxiway.video_status TO {{role}};
-    GRANT EXECUTE ON FUNCTION taxiway.now(), taxiway.place(timestamptz, smallint, timestamptz),
-        taxiway.is_never_stuck(text, bigint, text), taxiway.is_empty(taxiway.videos) TO {{role}};
+    GRANT EXECUTE ON FUNCTION {", ".join(f"taxiway.{name}" for name in CALLED)} TO {{role}};
 """
 APP_VIEW = f"""
     REVOKE ALL ON public.videos FROM {{role}};

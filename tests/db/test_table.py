@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from service.context import build
@@ -147,6 +148,30 @@ async def test_the_app_cannot_store_a_stuck_row(w: World) -> None:
     await w.enqueue()
     with pytest.raises(Exception, match="videos_never_stuck"):
         await execute(w.url, "UPDATE taxiway.videos SET status = 'processing'")
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "constraint"),
+    [
+        ("videos", "status = 'sent'", "videos_never_stuck"),
+        ("videos", "open_submission_id = 1", "videos_never_stuck"),
+        ("videos", "status = 'erased'", "videos_erased_is_empty"),
+        ("submissions", "outcome = 'paid', closed_at = taxiway.now()", "submissions_outcome"),
+        ("submissions", "outcome = 'rejected'", "submissions_outcome"),
+        ("submissions", "closed_at = taxiway.now()", "submissions_outcome"),
+        ("submissions", "task_id = 't'", "submissions_outcome"),
+        ("submissions", "outcome = 'accepted', closed_at = taxiway.now()", "submissions_outcome"),
+        ("submissions", "outcome = 'not_sent', closed_at = taxiway.now(), task_id = 't'", "submissions_outcome"),
+        ("submissions", "consent = 'nobody'", "submissions_consent_known"),
+        ("submissions", "deadline = call_deadline", "submissions_lease_outlasts_call"),
+    ],
+)
+async def test_what_is_never_true_cannot_be_stored(w: World, table: str, changes: str, constraint: str) -> None:
+    await w.enqueue()
+    if table == "submissions":
+        await claims.claim(w.ctx.database, 1, 30.0)
+    with pytest.raises(asyncpg.CheckViolationError, match=constraint):
+        await execute(w.url, f"UPDATE taxiway.{table} SET {changes}")
 
 
 async def test_what_may_have_been_paid_is_not_claimed_although_it_says_queued(w: World) -> None:
