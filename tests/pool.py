@@ -11,6 +11,7 @@ import asyncio
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -54,10 +55,11 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() A
     OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind IN ('r', 'i')
                AND pg_table_size(oid) > {LARGEST_BYTES})
 """
-# Of the schema: its tables, those that others refer to last, and a call that sets all its sequences back.
+# Of the schema: its tables, each with those that refer to it, and a call that sets all its sequences back.
 _TABLES = """
-SELECT array_agg(relname::text ORDER BY EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid), relname)
-FROM pg_class c WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'r'
+SELECT relname::text, ARRAY(SELECT r.relname::text FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid
+                            WHERE f.confrelid = c.oid AND f.conrelid <> c.oid AND f.contype = 'f')
+FROM pg_class c WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'r' ORDER BY relname
 """
 _SEQUENCES = """
 SELECT 'SELECT ' || string_agg(format('setval(%s, 1, false)', oid), ', ')
@@ -84,7 +86,10 @@ _INSERT = "INSERT INTO taxiway.{0} SELECT * FROM jsonb_populate_recordset(NULL::
 
 @dataclass(frozen=True)
 class _Fresh:
-    """A database that no test has had. `newest`: an OID; `rows`: those of each table, as JSON."""
+    """A database that no test has had. `newest`: an OID; `rows`: those of each table, as JSON.
+
+    The tables stand in the order in which they are emptied: one that others refer to comes after them.
+    """
 
     fingerprint: str
     newest: int
@@ -94,12 +99,15 @@ class _Fresh:
 
     @classmethod
     async def of(cls, connection: Connection) -> _Fresh:
-        tables = await connection.fetchval(_TABLES)
+        referring = {table: tables for table, tables in await connection.fetch(_TABLES)}
         return cls(
             await connection.fetchval(_FINGERPRINT),
             await connection.fetchval(_NEWEST),
             await connection.fetchval(_TIME),
-            {table: await connection.fetchval(_ROWS.format(table)) for table in tables},
+            {
+                table: await connection.fetchval(_ROWS.format(table))
+                for table in TopologicalSorter(referring).static_order()
+            },
             await connection.fetchval(_SEQUENCES),
         )
 
@@ -129,8 +137,10 @@ class _Fresh:
 
     async def _put_back(self, connection: Connection) -> None:
         """The rows, the sequences and the time."""
-        for table in await self._changed(connection):
+        changed = await self._changed(connection)
+        for table in changed:
             await connection.execute(f"DELETE FROM taxiway.{table}")
+        for table in reversed(changed):
             if self.rows[table] != "[]":
                 await connection.execute(_INSERT.format(table), self.rows[table])
         await connection.execute(self.reset_sequences)
