@@ -99,7 +99,7 @@ class _Fresh:
 
     @classmethod
     async def of(cls, connection: Connection) -> _Fresh:
-        referring = {table: tables for table, tables in await connection.fetch(_TABLES)}
+        referring = {found[0]: found[1] for found in await connection.fetch(_TABLES)}
         return cls(
             await connection.fetchval(_FINGERPRINT),
             await connection.fetchval(_NEWEST),
