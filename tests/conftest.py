@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from service import event_loop
 from service.installer.migrate import migrate
 from service.local.postgres import Server
 from service.settings import ENV_NAMES, Settings
+from tests import memory_disk
 from tests.database import execute, temporary_database
 from tests.pool import Pool
 from tests.world import World, world
@@ -43,6 +45,17 @@ UNCOUNTED = (
         )
     ),
 )  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The garbage collector passes over what is made here, now and later: modules and tests stay to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,12 +126,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if named:
         yield named
         return
-    server = Server(tmp_path_factory.mktemp("postgres"), durable=False)
-    server.start()
-    try:
+    with memory_disk.running(tmp_path_factory.mktemp("postgres")) as server:
         yield server.url("postgres")
-    finally:
-        server.remove()
 
 
 async def _migrated(url: str) -> None:

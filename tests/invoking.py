@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import anyio.to_thread
 import pytest
+import typer.main
+import typer.testing
 from typer.testing import CliRunner, Result
 
 from service.__main__ import cli
 from tests.world import RUNWAY_KEY
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
+
+# The parser of all commands is made once in a process, as in use: that takes ten times as long as most calls of it.
+typer.testing._get_command = cache(typer.main.get_command)  # type: ignore[attr-defined]
 
 
 def invoke(url: str | None, *arguments: object, answers: str | None = None, **environment: str) -> Result:

@@ -11,6 +11,7 @@ import asyncio
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -25,14 +26,16 @@ MOST_USES = 50  # what was deleted stays in the files until a vacuum
 LARGEST_BYTES = 128 * 1024  # of a table with its TOAST, or of an index: a larger one would show in plans
 
 # Where DDL leaves its traces: a row of a copied catalogue bears the transaction that made the template, until it is
-# written.
+# written. The newest of them is found by ages, counted from one fixed transaction: to read each number as text takes
+# three times as long. Rows without an age are older than all others.
 _CATALOGUES = (
     "attrdef", "attribute", "cast", "class", "collation", "constraint", "default_acl", "description", "enum",
     "event_trigger", "extension", "foreign_data_wrapper", "foreign_server", "index", "inherits", "init_privs",
     "language", "largeobject_metadata", "namespace", "operator", "policy", "publication", "rewrite", "sequence",
     "statistic_ext", "trigger", "type",
 )  # fmt: skip
-_TRACES = "(SELECT count(*) || ':' || max(xmin::text::bigint) FROM pg_catalog.pg_{})"
+_NEWEST_ROW = "COALESCE(age('3'::xid) - NULLIF(min(age(xmin)), 2147483647), 0)"
+_TRACES = f"(SELECT count(*) || ':' || {_NEWEST_ROW} FROM pg_catalog.pg_{{}})"
 # One text that changes with every DDL, setting, right and statistic. `taxiway.now()` is left out: it is put back.
 _FINGERPRINT = f"""
 SELECT concat_ws(' ', {", ".join(map(_TRACES.format, _CATALOGUES))},
@@ -51,13 +54,14 @@ _IN_THE_WAY = f"""
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL ($1::integer[])
                AND pid <> pg_backend_pid() AND backend_type = 'client backend')
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
-    OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND relkind IN ('r', 'i')
-               AND pg_table_size(oid) > {LARGEST_BYTES})
+    OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND
+               CASE relkind WHEN 'r' THEN pg_table_size(oid) WHEN 'i' THEN pg_relation_size(oid) END > {LARGEST_BYTES})
 """
-# Of the schema: its tables, those that others refer to last, and a call that sets all its sequences back.
+# Of the schema: its tables, each with those that refer to it, and a call that sets all its sequences back.
 _TABLES = """
-SELECT array_agg(relname::text ORDER BY EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid), relname)
-FROM pg_class c WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'r'
+SELECT relname::text, ARRAY(SELECT r.relname::text FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid
+                            WHERE f.confrelid = c.oid AND f.conrelid <> c.oid AND f.contype = 'f')
+FROM pg_class c WHERE relnamespace = 'taxiway'::regnamespace AND relkind = 'r' ORDER BY relname
 """
 _SEQUENCES = """
 SELECT 'SELECT ' || string_agg(format('setval(%s, 1, false)', oid), ', ')
@@ -84,7 +88,10 @@ _INSERT = "INSERT INTO taxiway.{0} SELECT * FROM jsonb_populate_recordset(NULL::
 
 @dataclass(frozen=True)
 class _Fresh:
-    """A database that no test has had. `newest`: an OID; `rows`: those of each table, as JSON."""
+    """A database that no test has had. `newest`: an OID; `rows`: those of each table, as JSON.
+
+    The tables stand in the order in which they are emptied: one that others refer to comes after them.
+    """
 
     fingerprint: str
     newest: int
@@ -94,12 +101,15 @@ class _Fresh:
 
     @classmethod
     async def of(cls, connection: Connection) -> _Fresh:
-        tables = await connection.fetchval(_TABLES)
+        referring = {found[0]: found[1] for found in await connection.fetch(_TABLES)}
         return cls(
             await connection.fetchval(_FINGERPRINT),
             await connection.fetchval(_NEWEST),
             await connection.fetchval(_TIME),
-            {table: await connection.fetchval(_ROWS.format(table)) for table in tables},
+            {
+                table: await connection.fetchval(_ROWS.format(table))
+                for table in TopologicalSorter(referring).static_order()
+            },
             await connection.fetchval(_SEQUENCES),
         )
 
@@ -129,8 +139,10 @@ class _Fresh:
 
     async def _put_back(self, connection: Connection) -> None:
         """The rows, the sequences and the time."""
-        for table in await self._changed(connection):
+        changed = await self._changed(connection)
+        for table in changed:
             await connection.execute(f"DELETE FROM taxiway.{table}")
+        for table in reversed(changed):
             if self.rows[table] != "[]":
                 await connection.execute(_INSERT.format(table), self.rows[table])
         await connection.execute(self.reset_sequences)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic import BaseModel
 
 from service import context as contexts
 from service.app import create_app
@@ -49,16 +49,8 @@ class Clock:
 class _Given(Settings):
     """Settings that look for nothing in the environment, which takes longer than to check them."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
+    def __init__(self, **values: Any) -> None:
+        BaseModel.__init__(self, **values)
 
 
 def settings(url: str, **changes: Any) -> Settings:

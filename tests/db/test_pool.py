@@ -60,6 +60,25 @@ def test_what_a_test_has_stored_is_gone_and_the_database_is_used_again(
     fresh.give_back(second)
 
 
+def test_rows_that_others_refer_to_are_gone_and_the_database_is_used_again(
+    fresh: Pool, loop: asyncio.AbstractEventLoop
+) -> None:
+    async def work(url: str) -> None:
+        async with world(url) as w:
+            await w.enqueue()
+            await w.rows(
+                "INSERT INTO taxiway.links (schema_name, table_name, table_oid, mapping, columns) "
+                "VALUES ('public', 'mine', 1, '{}', '{}')"
+            )
+            await w.rows("INSERT INTO taxiway.rows (link_id, app_id) SELECT id, 'a' FROM taxiway.links")
+            await w.rows("UPDATE taxiway.videos SET link_id = (SELECT id FROM taxiway.links)")
+
+    first = fresh.take()
+    loop.run_until_complete(work(first))
+    fresh.give_back(first)
+    assert fresh.take() == first
+
+
 @pytest.mark.parametrize(
     "change",
     [

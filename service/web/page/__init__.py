@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -111,6 +112,7 @@ class Sessions(AuthenticationBackend):
         return None if user is None else (AuthCredentials([VIEWER, ADMIN] if user.may_act else [VIEWER]), user)
 
 
+@cache
 def _route(screen: Screen) -> Route:
     async def handle(request: Request) -> Response:
         module, _, function = screen.target.partition(".")
