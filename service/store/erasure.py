@@ -143,8 +143,9 @@ async def request(
         raw = tx.raw
         await _wait_a_little(raw)
         try:
-            await raw.execute(_CANCEL.format(which=_GIVEN, limit="", locked=locked), given, actor)
+            # The wish first: what a retry has put back by then is seen by the second, and none can come between.
             asked = await raw.fetch(_REQUEST.format(locked=locked), given, actor)
+            await raw.execute(_CANCEL.format(which=_GIVEN, limit="", locked=locked), given, actor)
             erased = await raw.fetch(_ERASE_THESE, given, actor)
         except asyncpg.LockNotAvailableError as exc:
             raise Conflict("another transaction holds this video at the moment: try again") from exc

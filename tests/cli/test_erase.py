@@ -17,7 +17,7 @@ from starlette.responses import Response
 from service.errors import Gone
 from service.operations import erasing
 from service.store import claim as claims
-from service.store import submissions, tasks, video_rows
+from service.store import erasure, submissions, tasks, video_rows
 from service.store.erasure import ERASED
 from service.store.submissions import OutcomeRow
 from tests.app_tables import BASE, link
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.anyio
 
 MARK = "xylophone7"  # stands in everything that a user writes
 ADMIN = "admin-token-for-tests-01"
+WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 async def marked(url: str) -> set[str]:
@@ -371,6 +372,21 @@ class TestRaces:
             assert {(await one).status_code for one in retries} <= {202, 409, 410}
             await until_erased(w, *ids)
             assert w.creates == []
+
+    async def test_what_a_retry_puts_back_while_it_waits_is_cancelled(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(erasure, "LOCK_MILLISECONDS", 60_000)
+        async with world(database_url) as w, connected(database_url) as other:
+            video_id = await w.enqueue()
+            await w.rows("UPDATE taxiway.videos SET status = 'failed', error_code = 'X', finished_at = now()")
+            async with other.transaction():
+                await other.execute("UPDATE taxiway.videos SET status = 'queued', error_code = NULL, finished_at = NULL")
+                erasing = asyncio.create_task(erase(w, video_id))
+                while not await w.rows(WAITING):
+                    await asyncio.sleep(0)
+            assert await erasing == 204
+            assert (await w.row(video_id))["status"] == "erased"
 
     async def test_late_evidence_makes_no_video_of_it(self, database_url: str) -> None:
         async with world(database_url) as w:
