@@ -381,10 +381,12 @@ class TestRaces:
             video_id = await w.enqueue()
             await w.rows("UPDATE taxiway.videos SET status = 'failed', error_code = 'X', finished_at = now()")
             async with other.transaction():
-                await other.execute("UPDATE taxiway.videos SET status = 'queued', error_code = NULL, finished_at = NULL")
+                await other.execute(
+                    "UPDATE taxiway.videos SET status = 'queued', error_code = NULL, finished_at = NULL"
+                )
                 erasing = asyncio.create_task(erase(w, video_id))
                 while not await w.rows(WAITING):
-                    await asyncio.sleep(0)
+                    pass
             assert await erasing == 204
             assert (await w.row(video_id))["status"] == "erased"
 

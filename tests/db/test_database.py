@@ -414,7 +414,7 @@ async def test_a_host_that_falls_silent_ends_the_statement_and_the_pool_goes_on(
         for _ in range(3):  # on the silent connection, and on a new one, which cannot be made
             with pytest.raises(DatabaseUnavailable):
                 await database.fetchval("SELECT 1")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20, "three of 30 s, as the settings are elsewhere"
         line.thaw()
         assert await database.fetchval("SELECT 1") == 1  # in the same task, which `databases` would have locked out
         assert await asyncio.create_task(database.fetchval("SELECT 1")) == 1
@@ -542,13 +542,13 @@ async def test_a_thawed_process_meets_dead_sockets_and_loses_no_request(
 
 @pytest.mark.usefixtures("rests_at_once")
 async def test_of_five_silent_connections_one_is_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PING_SECONDS", 0.3)
+    monkeypatch.setattr(module, "PING_SECONDS", 1.0)
     async with wire(database_url) as line, opened(line.url) as database:
         await pids(database, 5)
         line.swallow()
         began = time.monotonic()
         assert await database.fetchval("SELECT 1") == 1
-        assert time.monotonic() - began < 1.2
+        assert time.monotonic() - began < 4, "as long as for four of them"
         assert len(await pids(database, 5)) == 5
 
 

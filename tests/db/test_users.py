@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import json
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ import pytest
 
 from service.store import claim as claims
 from service.store.claim import Aim, PerUser, Room
+from tests.database import connected
 from tests.world import World, warm, world
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +51,20 @@ async def claimed_by(w: World, limit: int, per_user: PerUser) -> list[str | None
     taken = await claims.claim(w.ctx.database, limit, 60.0, Aim(per_user=per_user), NOBODY_HAS_ROOM)
     users = {row["id"]: row["user_id"] for row in await w.rows("SELECT id, user_id FROM taxiway.videos")}
     return [users[one.video_id] for one in taken]
+
+
+async def pages_of_claim(w: World, limit: int, per_user: PerUser) -> int:
+    """How many pages such a claim reads. Nothing is claimed."""
+    sql = Aim(per_user=per_user).claiming(limit).usual
+    async with connected(w.url) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
+        found = await connection.fetchval(explained, 60.0, None, per_user.in_flight, per_user.credits)
+        await transaction.rollback()
+    plan = json.loads(found)[0]["Plan"]
+    pages: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return pages
 
 
 async def test_ten_thousand_of_one_user_delay_anothers_single_video_by_one_round(w: World) -> None:
@@ -142,7 +157,7 @@ async def test_a_user_spends_no_more_in_a_day_and_others_pass(database_url: str)
         assert {row["user_id"]: row["n"] for row in rows} == {"one": 100, "two": 85}
 
 
-async def test_ten_thousand_of_a_user_without_room_are_passed_in_milliseconds(w: World) -> None:
+async def test_ten_thousand_of_a_user_without_room_are_passed_in_the_index_alone(w: World) -> None:
     await warm(w.url, 50)
     await insert(w, "full", CROWD)
     await w.rows("ALTER TABLE taxiway.videos DISABLE TRIGGER take_place")
@@ -150,9 +165,9 @@ async def test_ten_thousand_of_a_user_without_room_are_passed_in_milliseconds(w:
     await insert(w, "other", 3)
     limits = PerUser(1, None)
     assert await claimed_by(w, 1, limits) == ["full"]
-    began = time.monotonic()
+    await w.rows("VACUUM taxiway.videos")  # or the index alone could not tell which rows there are
+    assert await pages_of_claim(w, 4, limits) < CROWD / 2, "that would be a look at each in turn"
     assert await claimed_by(w, 4, limits) == ["other"]
-    assert time.monotonic() - began < 1, "some milliseconds; a second would be a look at each in turn"
 
 
 async def test_who_stands_behind_a_user_without_room_is_claimed_with_who_stands_before(w: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -32,16 +31,15 @@ async def count(w: World) -> int:
 
 async def test_a_thousand_are_queued_by_few_statements_and_completed(w: World) -> None:
     requests = [GOOD | {"metadata": {"n": n}, "priority": n % 3} for n in range(1_000)]
-    began = time.monotonic()
     response = await send(w, requests)
-    took = time.monotonic() - began
     assert response.status_code == 202, response.text
     body = response.json()
     assert body["queued"] == 1_000
     assert [one["video"]["metadata"]["n"] for one in body["results"]] == list(range(1_000))
     ids = [one["video"]["id"] for one in body["results"]]
     assert ids == sorted(ids), "a list shows them in their order"
-    assert took < 10, "one statement stores them all"
+    [stored] = await w.rows("SELECT count(DISTINCT xmin::text) AS by FROM taxiway.videos")
+    assert stored["by"] <= 10, "a few statements store them all"
     assert len(await w.rows("SELECT FROM taxiway.search WHERE user_id = 'ada'")) == 1_000
     assert len(await w.rows("SELECT FROM taxiway.events WHERE kind = 'enqueued' AND credits = 25")) == 1_000
     await w.rows("DELETE FROM taxiway.videos WHERE (metadata ->> 'n')::int >= 3")
