@@ -185,7 +185,7 @@ async def test_each_is_readable_for_everybody_fits_everywhere_and_says_what_it_c
 ) -> None:
     """In light and dark, on a phone and on all that is wider; credits have dollars, and times are relative.
 
-    One visit for all of it: to open a screen costs as much as to look at it.
+    One visit for all of it: to open a screen costs as much as to judge it.
     """
     busy_visits.watch.allowed.append("status of 404")
     grounds, complaints = set(), []

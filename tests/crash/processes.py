@@ -77,7 +77,7 @@ class Process:
 
 
 class Forked:
-    """One process of the service, with the methods of a `Popen`. It is nobody's child here: a descriptor stands for it.
+    """One process of the service, with the methods of a `Popen`. It is no child of ours: a descriptor stands for it.
 
     What it ended with only its parent could know.
     """
@@ -96,7 +96,7 @@ class Forked:
                 return None
             os.close(self._descriptor)
             self._descriptor = None
-        return "a code that nobody has seen"
+        return "a code that its parent alone has seen"
 
     def wait(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Until it is gone."""

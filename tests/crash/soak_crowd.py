@@ -169,7 +169,7 @@ class Crowd:
     async def kill(self) -> None:
         """kill -9 one process of the service, which stays away for a while, or freeze it. All workers go at first.
 
-        While they are away, whoever asks for a video has it submitted.
+        While they are away, a request for a video has it submitted.
         """
         now = time.monotonic()
         self.come_back([name for name, at in self.away.items() if at <= now])
