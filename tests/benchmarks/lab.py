@@ -35,7 +35,13 @@ class Lab:
     missing: dict[str, str] = field(default_factory=dict)
     _history: tuple[str, str] | None = None
     _queue_due: Sizes | None = None
+    _has_trained: bool = False
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def trains(self) -> bool:
+        """Whether a contender is to be trained. Quick: the first alone, for each is trained by a worker more."""
+        before, self._has_trained = self._has_trained, True
+        return not (self.quick and before)
 
     def size(self, whole: int, quick: int) -> int:
         """The size of a measure: whole, or quick."""
@@ -92,7 +98,11 @@ class Lab:
 
     def usual(self, *, slow: bool = False) -> dict[str, Contender]:
         """By name, those over plain HTTP. `slow`: also those that are slow."""
-        return {one.name: one for one in self.contenders if not one.tls and (slow or not one.slow)}
+        return {
+            one.name: one
+            for one in self.contenders
+            if not one.tls and (slow or not one.slow) and not (self.quick and one.variant)
+        }
 
     @property
     def optional(self) -> set[str]:

@@ -45,14 +45,14 @@ def main(seconds: float, command: list[str]) -> None:
     orders = [sys.stdin.fileno()]
     ending = False
     while True:
-        with contextlib.suppress(ChildProcessError):
+        try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if not (left := descendants(os.getpid())):
+        except ChildProcessError:  # what loses its parent becomes a child: none is left
             return
         ending = ending or time.monotonic() > give_up
         if ending:
-            for pid in left:
+            for pid in descendants(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         ready, _, _ = select.select([] if ending else orders, [], [], POLL_SECONDS)

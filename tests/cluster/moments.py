@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,25 +32,27 @@ async def database(made: Cluster, *, keeps: bool) -> AsyncIterator[str]:
         yield door.url
 
 
-async def fail_over(made: Cluster, primary: Node, w: World) -> None:
-    """The primary dies with all that no standby has, another one takes over, and the door of this world leads to it.
+async def fail_over(made: Cluster, primary: Node, *worlds: World) -> None:
+    """The primary dies with all that no standby has, another one takes over, and the doors of these worlds lead to it.
 
-    The world's connections are closed: which of them are dead, and which of those it notices, would depend on the time.
+    Their connections are closed: which of them are dead, and which of those are noticed, would depend on the time.
     """
     await primary.kill()
     await made.another_primary(primary)
     primary.start()
     await made.whole()
 
-    async def takes_writes() -> bool:
-        with suppress(OSError, asyncpg.PostgresError):
-            async with connected(w.url) as connection:
-                await connection.execute(WRITE)
-                return True
-        return False
+    for w in worlds:
+        await made.until(partial(_takes_writes, w), "open to writes behind the door")
+        await w.ctx.database.close()
 
-    await made.until(takes_writes, "open to writes behind the door")
-    await w.ctx.database.close()
+
+async def _takes_writes(w: World) -> bool:
+    with suppress(OSError, asyncpg.PostgresError):
+        async with connected(w.url) as connection:
+            await connection.execute(WRITE)
+            return True
+    return False
 
 
 def most_creates(w: World) -> int:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 from service.local.postgres_home import Account, Binaries, account_for, find_binaries
 from tests.cluster.keeper import descendants
 from tests.cluster.wire import Wire
+from tests.database import connected
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("a", "b", "c")
@@ -35,8 +36,9 @@ PORTS = range(20_000, 32_000)
 LIMIT_SECONDS = 600.0  # then a cluster ends by itself
 PATIENCE_SECONDS = 120.0  # for everything that a cluster should do; a hang is longer
 ANSWER_SECONDS = 1.0  # a frozen node takes the connection and does not answer
-ASK_AGAIN_SECONDS = 0.1
+ASK_AGAIN_SECONDS = 0.25  # to answer costs Patroni milliseconds
 SHORT_TTL_SECONDS = 7  # the least that keeps Patroni's rule between its times; its own minimum is 20
+_WAITS = "SELECT current_setting('synchronous_standby_names') <> ''"
 CAPABILITIES = "+dac_override,+dac_read_search"  # Python may lie where only root may go
 
 
@@ -153,11 +155,11 @@ class Node:
             if writer is not None:
                 writer.transport.abort()
 
-    async def post(self, path: str, body: dict[str, Any]) -> int:
+    async def order(self, method: str, path: str, body: dict[str, Any]) -> int:
         """The status of Patroni's answer to an order, which may take its time."""
         content = json.dumps(body)
         return await self._ask(
-            f"POST {path} HTTP/1.0\r\nContent-Length: {len(content)}\r\n\r\n{content}", PATIENCE_SECONDS
+            f"{method} {path} HTTP/1.0\r\nContent-Length: {len(content)}\r\n\r\n{content}", PATIENCE_SECONDS
         )
 
     def url(self, database: str = "postgres") -> str:
@@ -229,8 +231,26 @@ class Cluster:
         body = {"leader": old.name}
         if self.options.synchronous:
             body["candidate"] = (await self.synchronous()).name
-        await old.post("/switchover", body)
+        await old.order("POST", "/switchover", body)
         return await self.another_primary(old)
+
+    async def wait_for_standbys(self, synchronous: bool) -> None:
+        """From now on commits wait for a standby, or for none; the cluster is whole by then."""
+        primary = await self.primary()
+        assert await primary.order("PATCH", "/config", waiting(synchronous)) == 200
+        self.options = replace(self.options, synchronous=synchronous)
+        await self.whole()
+
+        async def commits_do() -> bool:
+            async with connected((await self.primary()).url()) as connection:
+                return await connection.fetchval(_WAITS) is synchronous
+
+        await self.until(commits_do, "set to wait for a standby" if synchronous else "set to wait for none")
+
+
+def waiting(synchronous: bool) -> dict[str, bool]:
+    """Of Patroni's configuration, what says whether commits wait for a standby."""
+    return dict.fromkeys(("synchronous_mode", "synchronous_mode_strict"), synchronous)
 
 
 def _configuration(node: Node, others: Sequence[Node], binaries: Binaries, options: Options) -> dict[str, Any]:
@@ -251,8 +271,7 @@ def _configuration(node: Node, others: Sequence[Node], binaries: Binaries, optio
                 "loop_wait": 1,
                 "retry_timeout": 3,
                 "primary_start_timeout": 0,
-                "synchronous_mode": options.synchronous,
-                "synchronous_mode_strict": options.synchronous,
+                **waiting(options.synchronous),
                 "postgresql": {
                     "use_pg_rewind": True,
                     "use_slots": True,

@@ -31,7 +31,7 @@ async def test_an_asynchronous_cluster_loses_commits(
     asynchronous: Cluster, tmp_path: Path, record_property: Record
 ) -> None:
     """The control: the same judge finds something where there is something to be found."""
-    options = Options(videos=60, rows=0, processes=2, minutes=8, cluster=True, asynchronous=True)
+    options = Options(videos=25, rows=0, processes=2, minutes=8, cluster=True, asynchronous=True)
     result, table = await run_soak(asynchronous, options, tmp_path, record_property)
     assert not result.passed, table
     assert result.commits_lost, table

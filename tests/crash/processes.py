@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,48 @@ class Process:
         return counts
 
 
+class Forked:
+    """One process of the service, with the methods of a `Popen`. It is no child of ours: a descriptor stands for it.
+
+    What it ended with only its parent could know.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor: int | None = None
+        with contextlib.suppress(ProcessLookupError):
+            self._descriptor = os.pidfd_open(pid)
+
+    def poll(self, seconds: float = 0.0) -> str | None:
+        """None while it is there, for so long at most."""
+        if self._descriptor is not None:
+            watch = select.poll()
+            watch.register(self._descriptor, select.POLLIN)
+            if not watch.poll(1_000 * seconds):
+                return None
+            os.close(self._descriptor)
+            self._descriptor = None
+        return "a code that its parent alone has seen"
+
+    def wait(self, timeout: float = PATIENCE_SECONDS) -> None:
+        """Until it is gone."""
+        if self.poll(timeout) is None:
+            raise subprocess.TimeoutExpired("taxiway", timeout)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it is gone."""
+        if self._descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
+
+    def kill(self) -> None:
+        """kill -9"""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM"""
+        self.send_signal(signal.SIGTERM)
+
+
 class ForkServer:
     """Forks processes of the service (tests/crash/fork_server.py)."""
 
@@ -84,10 +127,18 @@ class ForkServer:
     def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None) -> Process:
         """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
         ours, theirs = os.pipe()
-        order = {"args": arguments, "env": env, "clock": clock and str(clock)}
-        socket.send_fds(self._line, [json.dumps(order).encode()], [theirs])
+        pid = self._fork(arguments, env, theirs, clock)
         os.close(theirs)
-        return Process(int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL)), ours)
+        return Process(pid, ours)
+
+    def start_logged(self, *arguments: str, env: dict[str, str], log: int) -> Forked:
+        """The same, with its output in a file; needs no event loop."""
+        return Forked(self._fork(arguments, env, log))
+
+    def _fork(self, arguments: Sequence[str], env: dict[str, str], output: int, clock: Path | None = None) -> int:
+        order = {"args": arguments, "env": env, "clock": clock and str(clock)}
+        socket.send_fds(self._line, [json.dumps(order).encode()], [output])
+        return int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL))
 
 
 @contextmanager

@@ -52,6 +52,7 @@ from tests.crash import linked_app
 from tests.crash.accounts import Accounts, seconds_to_next_event, settle
 from tests.crash.answers_proxy import Mischief, answers_proxy
 from tests.crash.linked_app import Films
+from tests.crash.processes import ForkServer, fork_server
 from tests.crash.right_films import wrong_films
 from tests.crash.soak_crowd import BATCH, Crowd, every
 from tests.crash.soak_films import FilmStudio
@@ -171,7 +172,9 @@ async def server(options: Options, folder: Path) -> AsyncIterator[str]:
 class Soak:
     """One run: a fleet, a crowd around it, and the phases."""
 
-    def __init__(self, options: Options, folder: Path, database_url: str, trouble: Trouble | None) -> None:
+    def __init__(
+        self, options: Options, folder: Path, database_url: str, trouble: Trouble | None, forks: ForkServer
+    ) -> None:
         self.options, self.url, self.trouble = options, database_url, trouble
         dice = Random(options.seed)
         secrets = {
@@ -191,7 +194,7 @@ class Soak:
         webs = [f"http://127.0.0.1:{port}" for port in ports[1:]]
         self.mischief = Mischief(Random(options.seed))
         self.proxy_url = f"http://127.0.0.1:{free_port()}"
-        self.fleet = Fleet(folder, environment(database_url, self.proxy_url, secrets | reports))
+        self.fleet = Fleet(folder, environment(database_url, self.proxy_url, secrets | reports), forks)
         self.crowd = Crowd(self.fleet, database_url, webs, secrets, dice)
         self.studio = FilmStudio(database_url, options.rows, dice)
         self.began = time.monotonic()
@@ -244,6 +247,7 @@ class Soak:
             (0.5, studio.queue_again), (0.6, studio.cancel), (0.8, studio.remove), (2.0, studio.hold),
             (0.1 + self.options.pause(self.options.rows / 3), studio.write),
         ]  # fmt: skip
+        await crowd.kill()
         tasks = [asyncio.create_task(crowd.hand_in(api, prompts, self.options.pause(self.options.videos / BATCH)))]
         if self.trouble is not None:
             # Every process is killed less often: a failover is what is to be survived here.
@@ -260,6 +264,7 @@ class Soak:
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     raise outcome
+            crowd.come_back(crowd.away)
 
     async def _until_little_is_left(self, seconds: float) -> None:
         try:
@@ -364,11 +369,12 @@ async def soak(options: Options, folder: Path, database_url: str, trouble: Troub
     """Run it over an empty database; every process that it started has ended when it returns."""
     await migrate(database_url)
     await linked_app.install(database_url)
-    this = Soak(options, folder, database_url, trouble)
-    try:
-        result = await this.run()
-    finally:
-        this.fleet.end()
+    with fork_server() as forks:
+        this = Soak(options, folder, database_url, trouble, forks)
+        try:
+            result = await this.run()
+        finally:
+            this.fleet.end()
     result.audited = await asyncio.to_thread(audit, database_url)
     return result
 

@@ -23,7 +23,11 @@ IMAGE = "https://example.com/boat.jpg"
 AGAIN_SECONDS = 0.2
 BATCH = 25
 WAITING_SHARE = 0.2  # of those who hand in
+OLDEST = 5  # of those that wait: a request submits the one that it is about if it is in its turn
 FREEZE_SECONDS = 1.5
+FREEZE_SHARE = 0.2  # of what would be killed
+KILLED = ("worker", "worker", "web", "poll")
+AWAY_SECONDS = 3.0  # at most: about as long as a busy machine takes to start Python
 
 _CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM (
@@ -49,6 +53,7 @@ class Crowd:
     prompts: dict[UUID, str] = field(default_factory=dict)
     did: Counter[str] = field(default_factory=Counter)
     handed_in: asyncio.Event = field(default_factory=asyncio.Event)
+    away: dict[str, float] = field(default_factory=dict)  # until when
 
     async def hand_in(self, api: httpx.AsyncClient, prompts: Iterable[str], pause: float = 0.0) -> None:
         """Enqueue all of it, in batches, each until it was answered: an Idempotency-Key makes that one video.
@@ -81,7 +86,7 @@ class Crowd:
         listed = await self.ask(api, "GET", "/videos?status=queued&limit=200")
         if listed is None or not listed.is_success or not (videos := listed.json()["videos"]):
             return
-        answer = await self.ask(api, "GET", f"/videos/{self.dice.choice(videos)['id']}")
+        answer = await self.ask(api, "GET", f"/videos/{self.dice.choice(videos[-OLDEST:])['id']}")
         if answer is not None and answer.is_success:
             self.did["asked for, and submitted" if answer.json()["submitted_at"] else "asked for"] += 1
 
@@ -162,12 +167,26 @@ class Crowd:
             self.did["models resumed"] += int((await connection.execute(_RESUME)).split()[-1])
 
     async def kill(self) -> None:
-        """kill -9 one process of the service, or freeze it for a while."""
-        name = self.dice.choice(self.fleet.names(self.dice.choice(("worker", "worker", "web", "poll"))))
-        if self.dice.random() < 0.2:
-            await self.fleet.freeze(name, FREEZE_SECONDS)
+        """kill -9 one process of the service, which stays away for a while, or freeze it. All workers go at first.
+
+        While they are away, a request for a video has it submitted.
+        """
+        now = time.monotonic()
+        self.come_back([name for name, at in self.away.items() if at <= now])
+        if not self.fleet.did["kill -9"]:
+            killed = self.fleet.names("worker") + self.fleet.names("poll")
         else:
-            self.fleet.kill(name)
+            killed = self.dice.sample(names, 1) if (names := self.fleet.names(self.dice.choice(KILLED))) else []
+        if killed and self.fleet.did["kill -9"] and self.dice.random() < FREEZE_SHARE:
+            await self.fleet.freeze(killed[0], FREEZE_SECONDS)
+            return
+        self.fleet.kill(*killed)
+        self.away |= {name: now + self.dice.uniform(0, AWAY_SECONDS) for name in killed}
+
+    def come_back(self, names: Iterable[str]) -> None:
+        """Start again what was killed."""
+        for name in list(names):
+            del self.away[name]
             self.fleet.restart(name)
 
 
@@ -177,5 +196,5 @@ async def every(seconds: float, dice: Random, work: Callable[[], Awaitable[None]
         await asyncio.sleep(seconds * (0.5 + dice.random()))
         try:
             await work()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             continue

@@ -1,4 +1,7 @@
-"""The processes of a soak: started, killed without a word, frozen, restarted; none is left in the end."""
+"""The processes of a soak: started, killed without a word, frozen, restarted; none is left in the end.
+
+Those of the service come from a fork server: the many that follow those killed would else spend a soak on imports.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
+
+from tests.crash.processes import Forked, ForkServer
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
@@ -30,17 +35,21 @@ def free_port() -> int:
 class Fleet:
     """Named processes. What ends without having been told to is in `fallen`, with its last words."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder, self._environment = folder, dict(environment)
+    def __init__(self, folder: Path, environment: Mapping[str, str], forks: ForkServer) -> None:
+        self._folder, self._environment, self._forks = folder, dict(environment), forks
         self._commands: dict[str, Sequence[str]] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, subprocess.Popen[bytes] | Forked] = {}
         self.did: Counter[str] = Counter()
         self.fallen: list[str] = []
 
     def start(self, name: str, *command: str) -> None:
         """Run `python -m <command>` under this name."""
-        self._commands[name] = command
+        self._commands[name] = module, *arguments = command
         with (self._folder / f"{name}.log").open("ab") as log:
+            if module == "service":
+                made = self._forks.start_logged(*arguments, env=self._environment, log=log.fileno())
+                self._running[name] = made
+                return
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", *command], cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
@@ -85,9 +94,9 @@ class Fleet:
     def look_after(self) -> None:
         """Restart what fell over by itself, and remember that it did."""
         for name, process in list(self._running.items()):
-            if process.poll() is not None:
+            if (code := process.poll()) is not None:
                 words = (self._folder / f"{name}.log").read_text(errors="replace")[-2_000:]
-                self.fallen.append(f"{name} ended with {process.returncode}: {words}")
+                self.fallen.append(f"{name} ended with {code}: {words}")
                 self.restart(name)
 
     def names(self, prefix: str) -> list[str]:

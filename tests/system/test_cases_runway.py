@@ -8,7 +8,7 @@ Others of these cases are tested where they belong:
 * R16, a suspended machine: test_steps.test_nothing_is_sent_by_a_machine_that_was_suspended_after_its_claim
 * R17, priority: test_ageing
 * R20, R22, a database that went back: test_identity, and on a cluster cluster/test_failover, cluster/test_asynchronous
-* R18, 10,000 callbacks at once: test_callback_storm.test_ten_thousand_callbacks_are_kept_while_other_routes_answer
+* R18, 10,000 callbacks at once: test_callback_storm.test_thousands_of_callbacks_are_kept_while_other_routes_answer
 """
 
 from __future__ import annotations

@@ -260,7 +260,7 @@ class TestLock:
     def test_installs_by_its_hashes_and_is_enough(self, tmp_path: Path) -> None:
         """A plain install: every door opens with what the lock file names, and nothing else."""
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts"]
-        lock = ["--require-hashes", "--target", str(tmp_path), "-r", str(ROOT / "requirements.txt")]
+        lock = ["--require-hashes", "--no-compile", "--target", str(tmp_path), "-r", str(ROOT / "requirements.txt")]
         subprocess.run([*pip, *lock], check=True)
         doors = "import service.app, service.commands, service.worker, service.runway.transport"
         code = f"import sys; sys.path[:0] = {[str(tmp_path), str(ROOT)]}; {doors}; print(*sys.modules)"

@@ -62,7 +62,7 @@ class Contender:
     `configuration`: the settings that are not its defaults, for the report. `docs`: the page that recommends them.
     `durable`: whether it waits for a disk before an id counts as stored. `slow`: its rate is taken from a third of the
     jobs of a drain, and it does not take part where figures of slow ones say nothing. `tls`: over TLS, which only the
-    drain is about.
+    drain is about. `variant`: one of Taxiway's with other settings, of which a quick run has enough in the first drain.
     """
 
     name: ClassVar[str]
@@ -73,6 +73,7 @@ class Contender:
     needs: ClassVar[tuple[str, ...]] = ()  # modules
     slow: ClassVar[bool] = False
     tls: bool = False
+    variant: bool = False
     ours: ClassVar[bool] = False  # Taxiway and the floors: one of them that fails ends the run
     worker_module: ClassVar[str] = ""
 

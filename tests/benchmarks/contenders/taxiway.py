@@ -117,7 +117,7 @@ class Taxiway(Contender):
 
     def __init__(self, variant: str = "", *, tls: bool = False, **settings: str) -> None:
         self.name = f"Taxiway{variant}"  # type: ignore[misc]  # each instance has its own
-        self.tls, self.settings = tls, settings
+        self.tls, self.settings, self.variant = tls, settings, bool(settings)
 
     @property
     def configuration(self) -> str:  # type: ignore[override]  # a constant elsewhere

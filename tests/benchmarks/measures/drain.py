@@ -67,7 +67,7 @@ async def drain(
 async def _train(lab: Lab, contender: Contender, site: Site, seconds: float) -> None:
     """Let it work off jobs, answered as those that are counted, until it uses all its slots. Quick: once."""
     count = lab.size(LESSON, 20)
-    while not await contender.is_trained(site):
+    while not await contender.is_trained(site) and lab.trains():
         await contender.fill(site, count)
         await settle(site.database)
         await lab.servers.runway.reset(seconds)
