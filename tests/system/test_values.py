@@ -21,7 +21,7 @@ from service.tick import tick
 from tests.database import run
 from tests.world import World, world
 
-EXAMPLES = int(os.environ.get("VALUES", "8"))
+EXAMPLES = int(os.environ.get("VALUES", "20"))
 FILE = "https://files.example.com/a.mp4?_jwt="
 # What no column holds, or what a parser stumbles over, as JSON text.
 NUMBERS = (
