@@ -94,7 +94,8 @@ async def tick(
             calls.create_task(report.step("cancel", cancel.run_once(ctx, deadline.whole())))
         if due.poll or due.look or due.intake or due.rescue:
             look = due.look or due.rescue
-            calls.create_task(report.step("poll", poll.run_once(ctx, deadline.whole(), look=look)))
+            polling = poll.run_once(ctx, deadline.whole(), look=look, few=beside is not None)
+            calls.create_task(report.step("poll", polling))
     if tables and _may_be_behind(tables, report):
         await report.step("mirror", mirror.run_once(ctx, tables, deadline.or_at_least(MIRROR_SECONDS)))
     # Something may just have ended. Without a secret that signs, nothing can be sent.

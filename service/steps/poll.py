@@ -20,22 +20,24 @@ from service.videos import Status
 NOTHING: Counts = {"polled": 0, "completed": 0, "failed": 0, "retried": 0, "unreachable": 0, "found": 0}
 ENDS = (("completed", Status.COMPLETED), ("failed", Status.FAILED), ("retried", Status.QUEUED))
 LOOKS_AT_ONCE = 5  # about tasks that had vanished
+FEW = 10  # tasks begun at once where others wait: answers of fifty at once would keep a new video waiting for 20 ms
 
 
-async def run_once(ctx: Context, share: Share | None = None, *, look: bool = True) -> Counts:
+async def run_once(ctx: Context, share: Share | None = None, *, look: bool = True, few: bool = False) -> Counts:
     """Poll due tasks, as many at once as POLL_CONCURRENCY allows, until none is due or the time is over.
 
-    `look`: tasks that had vanished may be due to be asked about once more.
+    `look`: tasks that had vanished may be due to be asked about once more. `few`: begin a few at a time, for other work
+    goes on in this process.
     """
     async with ctx.runway() as runway:
-        step = _Step(ctx, runway, share or unlimited(ctx.monotonic), look)
+        step = _Step(ctx, runway, share or unlimited(ctx.monotonic), look, FEW if few else None)
         await Window(ctx.settings.poll_concurrency, step.claim, step.call, step.save).run(step.share)
     return step.counts
 
 
 class _Step:
-    def __init__(self, ctx: Context, runway: Runway, share: Share, look: bool) -> None:
-        self.ctx, self.share, self.look = ctx, share, look
+    def __init__(self, ctx: Context, runway: Runway, share: Share, look: bool, most: int | None) -> None:
+        self.ctx, self.share, self.look, self.most = ctx, share, look, most
         self.caller = Poller(ctx, runway, share)
         self.parking = ParkingLot(ctx, "poll")
         self.counts = dict(NOTHING)
@@ -43,6 +45,7 @@ class _Step:
     async def claim(self, free: int) -> Sequence[DuePoll | DueLook]:
         if not self.share.may_ask:
             return []
+        free = min(free, self.most or free)
         looks: list[DueLook] = []
         if self.look:
             looks = await vanished.claim_looks(self.ctx.database, min(free, LOOKS_AT_ONCE), self.parking)
