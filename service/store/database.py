@@ -113,7 +113,16 @@ class Connection(Queries):
         self.lent = lent
         self.raw: Raw = lent.raw_connection.itself
         self._ran: Counter[str] = Counter()
+        self._done: set[str] = set()
         self.touch()
+
+    def begin(self, work: str) -> None:
+        """It is lent for this now."""
+        self._done.add(work)
+
+    def has_done(self, work: str) -> bool:
+        """Whether it was lent for this before."""
+        return work in self._done
 
     def touch(self) -> None:
         """It was used just now, by both clocks: one may stand still in a freeze."""
@@ -165,22 +174,31 @@ class _Pool:
         }
         self._database = databases.Database(target.dsn, **(options | target.options))
 
-    async def acquire(self) -> Connection:
-        """A connection, alive: one that rested is tried before it is handed out, and the dead are passed over."""
-        if self._idle and not self._free.locked() and not self._idle[-1].has_rested(REST_SECONDS):
+    async def acquire(self, work: str) -> Connection:
+        """A connection, alive: one that rested is tried before it is handed out, and the dead are passed over.
+
+        One that has done this work before, if there is one: PostgreSQL plans a statement for each connection, and more
+        than once, and a plan takes longer than most statements do.
+        """
+        if self._idle and not self._free.locked() and not self._idle[at := self._used_to(work)].has_rested(REST_SECONDS):
             await self._free.acquire()  # at once
-            return self._idle.pop()
+            return self._idle.pop(at)
         async with asyncio.timeout(ACQUIRE_SECONDS):
             await self._free.acquire()
             try:
                 while True:
                     if not self._idle:
                         await self._open()
-                    elif await self._is_alive(connection := self._idle.pop()):
+                    elif await self._is_alive(connection := self._idle.pop(self._used_to(work))):
                         return connection
             except BaseException:
                 self._free.release()
                 raise
+
+    def _used_to(self, work: str) -> int:
+        """The place of such a connection; that of the last, if there is none."""
+        last = len(self._idle) - 1
+        return next((at for at in range(last, -1, -1) if self._idle[at].has_done(work)), last)
 
     async def release(self, connection: Connection, exc: BaseException | None) -> None:
         """Take it back. `exc`: what ended its use; unless PostgreSQL itself said no, the connection is in doubt."""
@@ -269,13 +287,14 @@ async def _give_back(connection: Connection) -> None:
 
 
 class _Loan:
-    """A connection of the pool, for as long as a `with` lasts."""
+    """A connection of the pool, for as long as a `with` lasts. `work`: what for; a statement, or a name."""
 
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: _Pool, work: str) -> None:
+        self._pool, self._work = pool, work
 
     async def __aenter__(self) -> Connection:
-        self._connection = await self._pool.acquire()
+        self._connection = await self._pool.acquire(self._work)
+        self._connection.begin(self._work)
         return self._connection
 
     async def __aexit__(self, _: object, exc: BaseException | None, _traceback: object) -> None:
@@ -311,10 +330,13 @@ class Database(Queries):
             await pool.close()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, for several statements. What its `raw` raises comes out as what it means."""
+    async def connection(self, work: str = "") -> AsyncIterator[Connection]:
+        """One connection, for several statements. What its `raw` raises comes out as what it means.
+
+        `work`: a name for them, if they run often: then they run, if they can, where they ran before.
+        """
         with translated:
-            async with _Loan(self._pool()) as connection:
+            async with _Loan(self._pool(), work) as connection:
                 yield connection
 
     @asynccontextmanager
@@ -325,5 +347,5 @@ class Database(Queries):
 
     async def _run(self, method: str, sql: str, arguments: tuple[object, ...]) -> Any:
         with translated:
-            async with _Loan(self._pool()) as connection:
+            async with _Loan(self._pool(), sql) as connection:
                 return await connection._run(method, sql, arguments)

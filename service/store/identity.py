@@ -87,7 +87,7 @@ async def recognised(database: Database) -> AsyncIterator[Connection | None]:
 
     Where none may be, all models are paused before this returns. Raises DatabaseUnavailable.
     """
-    async with database.connection() as connection:
+    async with database.connection("claim") as connection:
         pooled = database.target is not None and database.target.pooler
         seen = connection.recognised_at
         if seen is not None and not (pooled and time.monotonic() - seen > POOLED_SECONDS):
