@@ -66,7 +66,7 @@ async def _claim_all(run: Submitter) -> None:
 def _free_slots(run: Submitter) -> int:
     """A slot is free when its call came back; but no more than twice as many answers as slots may wait."""
     taken = max(len(run.calls), (run.saver.unsaved + 1) // 2)
-    return claims.size(run.ctx.settings.submit_concurrency - taken)
+    return max(0, run.ctx.settings.submit_concurrency - taken)
 
 
 async def _wait(run: Submitter, more: bool) -> None:

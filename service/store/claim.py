@@ -36,8 +36,9 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
 # flight. That something is due is asked in the order of the index: after a burst PostgreSQL knows a table in which all
 # is queued, and would walk past what is done to the first that still is. The inner LIMIT is for the plan, the outer one
-# stops it there: what is behind is not locked. What a model has is looked up at the end: joined with `due`, each video
-# would be compared with each.
+# stops it there: what is behind is not locked. How many are wanted is a parameter, where no plan depends on it:
+# otherwise PostgreSQL would make a plan for each number, or at each claim, which takes longer than a claim does. What a
+# model has is looked up at the end: joined with `due`, each video would be compared with each.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -51,9 +52,9 @@ WITH {own}{users}model AS MATERIALIZED (
         SELECT * FROM (
             SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
             WHERE {ready_of_model} AND NOT {blocked} {only}
-            ORDER BY {order} LIMIT {limit} FOR UPDATE OF v SKIP LOCKED
-        ) AS first LIMIT model.room
-    ) d ORDER BY d.claim_order, d.run_after, d.id LIMIT {limit}
+            ORDER BY {order} LIMIT {most} FOR UPDATE OF v SKIP LOCKED
+        ) AS first LIMIT LEAST(model.room, ${limit}::integer)
+    ) d ORDER BY d.claim_order, d.run_after, d.id LIMIT (SELECT ${limit}::integer)
 )"""
 _CLAIM = (
     _DUE
@@ -142,17 +143,6 @@ _WITHIN = """
               AND (${credits}::numeric IS NULL OR d.in_user + COALESCE(busy.credits, 0) <= ${credits}))"""
 
 
-def size(free: int) -> int:
-    """The size of a claim for so many free slots: a little less, for PostgreSQL keeps a plan for each size.
-
-    1, 2, 3, 4, 6, 8, 12, 16, 24 and so on; 0 for none.
-    """
-    if free < 1:
-        return 0
-    power = 1 << (free.bit_length() - 1)
-    return power + power // 2 if free >= power + power // 2 else power
-
-
 @dataclass(frozen=True)
 class PerUser:
     """What each user may have: videos in flight, at Runway or on their way there, and credits a day; None: any."""
@@ -177,7 +167,8 @@ class Aim:
     def claiming(self, limit: int, *, within: bool = False) -> Choosing:
         """The claim of at most so many of these. `within`: it has a room of credits."""
         aimed = {"probing": self.probed is not None, "turn": self.video is not None}
-        return claiming(limit, within=within, per_user=self.per_user is not None, **aimed)
+        most = max(LEAST_MOST, 1 << (limit - 1).bit_length())
+        return claiming(most, within=within, per_user=self.per_user is not None, **aimed)
 
     @property
     def arguments(self) -> tuple[object, ...]:
@@ -189,18 +180,22 @@ class Aim:
 ALL_DUE = Aim()
 
 
+LEAST_MOST = 64
+
+
 @cache
 def claiming(
-    limit: int, *, probing: bool = False, within: bool = False, turn: bool = False, per_user: bool = False
+    most: int = LEAST_MOST, *, probing: bool = False, within: bool = False, turn: bool = False, per_user: bool = False
 ) -> Choosing:
-    """The claim of at most so many, with the limit inside: as a parameter, it would be planned at each call.
+    """The claim, planned for at most so many.
 
-    Its parameters: the seconds of the call, the claim's id; `probing`: the model, or `turn`: the video; `per_user`: the
-    slots, the credits of each; `within`: the room for all, by model.
+    Its parameters: the seconds of the call, the claim's id, how many are wanted; `probing`: the model, or `turn`: the
+    video; `per_user`: the slots, the credits of each; `within`: the room for all, by model. What only says which it
+    would take begins with how many.
     """
     which = _PROBED_MODEL if probing else _OWN_MODEL if turn else _OPEN_MODELS
     parts = {
-        "limit": int(limit),
+        "most": int(most),
         "blocked": BLOCKED,
         "in_order": _ORDER,
         "room": "1" if probing else "taxiway.room(l.model)",
@@ -208,10 +203,12 @@ def claiming(
     }
 
     def aimed(place: int) -> dict[str, str]:
-        """The parts with parameters of their own, which begin at this place."""
+        """The parts with parameters of their own, which begin behind that for how many are wanted, at this place."""
+        limit, place = place, place + 1
         of_users = _places_of_users(place + (probing or turn))
         has_room = _HAS_ROOM.format(**of_users) if per_user else ""
         found = {
+            "limit": str(limit),
             "own": _OWN.format(video=place, ready=_READY.format(model="v.model")) if turn else "",
             "users": _USERS.format(**of_users) if per_user else "",
             "open": which.format(model=place),
@@ -228,7 +225,7 @@ def claiming(
         **parts,
         **aimed(3),
         submission_id=durably("o.id"),
-        affordable=_affordable(3 + (probing or turn), per_user=per_user) if within else "",
+        affordable=_affordable(4 + (probing or turn), per_user=per_user) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
         first_poll=FIRST_POLL_SECONDS,
@@ -293,7 +290,7 @@ async def claim(
 
     `only`: the ids of the videos that it may choose from.
     """
-    arguments: list[object] = [call_seconds, claim_id, *aim.arguments]
+    arguments: list[object] = [call_seconds, claim_id, limit, *aim.arguments]
     if room is not None:
         arguments += [room.for_all, json.dumps(dict(room.by_model), default=str)]
     statement = aim.claiming(limit, within=room is not None)
@@ -306,7 +303,7 @@ async def claim(
 
 async def choose(database: Database, limit: int, aim: Aim, passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:
     """The videos that a claim would take, but those."""
-    return await batches.choose(database, aim.claiming(limit), aim.arguments, passed_over)
+    return await batches.choose(database, aim.claiming(limit), (limit, *aim.arguments), passed_over)
 
 
 # Whether a video could be claimed now, were its model open and its turn come.

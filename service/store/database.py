@@ -180,7 +180,8 @@ class _Pool:
         One that has done this work before, if there is one: PostgreSQL plans a statement for each connection, and more
         than once, and a plan takes longer than most statements do.
         """
-        if self._idle and not self._free.locked() and not self._idle[at := self._used_to(work)].has_rested(REST_SECONDS):
+        at = self._used_to(work)
+        if self._idle and not self._free.locked() and not self._idle[at].has_rested(REST_SECONDS):
             await self._free.acquire()  # at once
             return self._idle.pop(at)
         async with asyncio.timeout(ACQUIRE_SECONDS):

@@ -14,7 +14,6 @@ import httpx
 
 from service.operations.saving import as_outcome_row
 from service.runway import outcomes
-from service.settings import Settings
 from service.store import claim as claims
 from service.store import inbox, models, submissions
 from service.store.submissions import Guard
@@ -24,7 +23,7 @@ from tests.database import connected
 from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
-CLAIM = named(claims.claiming(claims.size(Settings().submit_concurrency)).usual)
+CLAIM = named(claims.claiming().usual)
 SAVES = {named(submissions._SAVE_BY_GUARD[Guard.LIVE]), named(submissions._SAVE_ACCEPTED)}
 FINISHED = {"seconds": 60}  # by then a task is done, and a submission has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}

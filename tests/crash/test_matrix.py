@@ -188,7 +188,7 @@ async def test_killed_at_any_step_a_video_ends_and_is_paid_once(
         ("WITH a AS (DELETE FROM taxiway.videos RETURNING id) SELECT id FROM a", False),
         ("SELECT pg_try_advisory_lock(1)", False),
         ("BEGIN", False),
-        (claims.claiming(1).usual, False),
+        (claims.claiming().usual, False),
     ],
 )
 def test_a_statement_that_may_change_something_is_never_passed_over(sql: str, reads: bool) -> None:

@@ -179,10 +179,10 @@ async def test_a_claim_planned_on_an_empty_queue_is_good_on_a_long_one(
         await execute(database_url, ENDED, "VACUUM ANALYZE")
     async with connected(database_url) as connection:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
-        await connection.execute(f"PREPARE a_claim AS {claims.claiming(many).usual}")
-        await connection.execute("EXPLAIN EXECUTE a_claim (60, 1)")  # plans it, and keeps the plan
+        await connection.execute(f"PREPARE a_claim AS {claims.claiming().usual}")
+        await connection.execute(f"EXPLAIN EXECUTE a_claim (60, 1, {many})")  # plans it, and keeps the plan
         await multiply(database_url, 20_000, WAITING, source="template")
-        found = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE a_claim (60, 2)")
+        found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE a_claim (60, 2, {many})")
     nodes = list(walk(json.loads(found)[0]["Plan"]))
     (chosen,) = [node["Plans"][0] for node in nodes if node["Node Type"] == "LockRows"]
     assert (chosen["Node Type"], chosen.get("Index Name")) == ("Index Scan", "videos_ready"), "it is read in order"
@@ -198,8 +198,8 @@ async def test_a_claim_reads_nothing_of_what_has_gone_from_the_queue(database_ur
     gone = "WHERE id IN (SELECT id FROM taxiway.videos ORDER BY claim_order, run_after, id LIMIT 4000)"
     await execute(database_url, f"{ENDED} {gone}")
     async with connected(database_url) as connection:
-        sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.claiming(12).usual}"
-        nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1))[0]["Plan"]))
+        sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.claiming().usual}"
+        nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1, 12))[0]["Plan"]))
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GREAT]
     assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) == 12
 
