@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from service import context as contexts
+from service.context import Context
 from service.installer.migrate import migrate
 from service.operations import enqueuing
 from service.settings import Settings
@@ -73,8 +74,8 @@ async def enqueue_one(url: str) -> None:
         await database.close()
 
 
-def _new() -> NewVideo:
-    return enqueuing.build(contexts.build(Settings()), VideoRequest.model_validate(REQUEST).spec())
+def _new(ctx: Context | None = None) -> NewVideo:
+    return enqueuing.build(ctx or contexts.build(Settings()), VideoRequest.model_validate(REQUEST).spec())
 
 
 _COLUMNS = """
@@ -192,10 +193,11 @@ class _Enqueuer(Enqueuer):
 
     async def __aenter__(self) -> Enqueuer:
         self.database = Database(normalise(self.site.database))
+        self.ctx = contexts.build(Settings())  # once, as a process does
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.database.close()
 
     async def one(self) -> None:
-        await enqueue(self.database, _new())
+        await enqueue(self.database, _new(self.ctx))
