@@ -92,11 +92,11 @@ class CountingDatabase(Database):
             self.busy -= 1
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
+    async def connection(self, work: str = "") -> AsyncIterator[Any]:
         """As it is, and counted."""
         self.busy += 1
         try:
-            async with super().connection() as raw:
+            async with super().connection(work) as raw:
                 yield raw
         finally:
             self.busy -= 1

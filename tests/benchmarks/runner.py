@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import aiohttp
 
+from service.settings import Settings
 from service.store import submissions
 from tests.benchmarks.contenders import taxiway
 from tests.benchmarks.contenders.taxiway import Taxiway
@@ -98,7 +99,7 @@ def light() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:
-        with patch.object(taxiway, "Settings", cache(taxiway.Settings)):
+        with patch.object(taxiway, "Settings", cache(Settings)):
             yield
     finally:
         gc.enable()
