@@ -273,7 +273,7 @@ class _Pool:
     def __init__(self, process: Process) -> None:
         self._process, self._free = process, list[product.Connection]()
 
-    async def acquire(self) -> product.Connection:
+    async def acquire(self, _work: str) -> product.Connection:
         connection = self._free.pop() if self._free else product.Connection(Lent(Session(self._process)))
         self._process.sessions[connection.raw] = None
         return connection
