@@ -388,6 +388,24 @@ async def test_a_deadlock_is_no_defect(database_url: str) -> None:
         assert ends[1] == "done"
 
 
+async def test_a_statement_runs_where_it_ran_before(database_url: str) -> None:
+    other, named = "SELECT pg_backend_pid() + 0", "a name for several"
+    async with opened(database_url) as database:
+        async with database.connection(named) as first:
+            home = await first.fetchval(WHO)
+            others = await database.fetchval(other)
+        # The first was given back last, and would be lent first.
+        assert others != home
+        for _ in range(3):
+            assert await database.fetchval(other) == others
+            async with database.connection(named) as again:
+                assert await again.fetchval(WHO) == home
+        async with database.connection(named):
+            assert await database.fetchval(other) == others
+            async with database.connection(named) as stranger:
+                assert await stranger.fetchval(WHO) == others, "any that is free, rather than a new one"
+
+
 async def test_an_exhausted_pool_waits_and_then_says_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(database_url, pool_size=1) as database:
         async with database.connection():

@@ -22,6 +22,7 @@ from service.settings import ENV_NAMES
 from service.steps import poll, submit
 from service.store import claim as claims
 from service.store import endpoints, models, submissions, tasks
+from service.store.batches import Parking
 from service.store.database import Database
 from service.store.endpoints import Configured
 from service.store.listener import Listener
@@ -224,6 +225,26 @@ async def test_a_worker_tells_that_the_database_is_away(w: World, caplog: pytest
     assert await submit_now(ctx, stopping=Stop(), wake=Wake()) == submit.NOTHING
     assert "submit_failed" in [record.__dict__.get("event") for record in caplog.records]
     await nowhere.close()
+
+
+@pytest.mark.parametrize("has_others", [False, True])
+async def test_where_a_new_video_may_wait_few_polls_begin_at_once(
+    w: World, monkeypatch: pytest.MonkeyPatch, has_others: bool
+) -> None:
+    await w.enqueue_many(25)
+    await w.tick()
+    await w.later(seconds=6)
+    asked = []
+
+    async def claim_due(database: Database, limit: int, parking: Parking) -> list[tasks.DuePoll]:
+        asked.append(limit)
+        return await due(database, limit, parking)
+
+    due = tasks.claim_due
+    monkeypatch.setattr(tasks, "claim_due", claim_due)
+    counts = await w.tick(beside=SubmitLoop() if has_others else None)
+    assert counts["poll"]["polled"] == 25
+    assert max(asked) == (10 if has_others else w.ctx.settings.poll_concurrency)
 
 
 async def test_postgresql_keeps_one_plan_for_claims_of_any_size(w: World) -> None:
