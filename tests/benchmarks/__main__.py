@@ -45,6 +45,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="the worker on one core, everything else on the others (Node loses by that); else all on all",
     )  # fmt: skip
     parser.add_argument("--against", metavar="REV", help="this tree against that commit, and against itself")
+    parser.add_argument(
+        "--kept", action="store_true",
+        help="with --against: creates on kept connections in both, as older commits sent them unasked",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round there")
     parser.add_argument(
         "--report", action="store_true", help="write the tables of README and service/docs/speed.md, and the plots"
@@ -88,7 +92,7 @@ async def run(options: argparse.Namespace) -> None:
         if options.against:
             names = options.only or list(against.COMPARED)
             compared = await against.compare(
-                servers, where, options.against, names, rounds=options.rounds, quick=options.quick
+                servers, where, options.against, names, rounds=options.rounds, quick=options.quick, kept=options.kept
             )
             write(options, compared, described)
         else:

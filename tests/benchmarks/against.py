@@ -187,12 +187,17 @@ async def running(tree: Path, name: str, given: dict[str, Any]) -> AsyncIterator
 
 
 async def compare(
-    servers: Servers, where: Cores, revision: str, names: Sequence[str], *, rounds: int, quick: bool
-) -> list[Compared]:
-    """Every measure that was asked for, round by round; nothing else may work on this machine meanwhile."""
+    servers: Servers, where: Cores, revision: str, names: Sequence[str], *, rounds: int, quick: bool,
+    kept: bool,
+) -> list[Compared]:  # fmt: skip
+    """Every measure that was asked for, round by round; nothing else may work on this machine meanwhile.
+
+    `kept`: creates share kept connections in both. Older commits did that unasked.
+    """
     given = {
         "folder": str(servers.folder), "postgres": servers.postgres.port, "runway": servers.runway.port,
         "worker": sorted(where.worker), "servers": sorted(where.servers), "quick": quick,
+        "settings": {"SUBMIT_KEEPALIVE": "true"} if kept else {},
     }  # fmt: skip
     with checked_out(revision) as tree:
         print(f"against {_git('log', '-1', '--format=%h %s', revision)}", flush=True)

@@ -61,6 +61,7 @@ class _Lab(Lab):
     """One with nobody but Taxiway, also where a measure names others."""
 
     share = 1.0
+    settings: dict[str, str]
 
     def size(self, whole: int, quick: int) -> int:
         return quick if self.quick else max(quick, int(whole * self.share))
@@ -81,7 +82,7 @@ async def measure(lab: _Lab, order: dict[str, Any]) -> dict[str, float]:
     name = order["measure"]
     lab.share = SHARES.get(name, 1.0)
     if name != "history":
-        with light():
+        with light(), settings(lab.settings):
             return (await MEASURES[name](lab)).rounds[0]["Taxiway"]
     lab._history = order["url"], order["url"]  # the same for both that it compares: twice the figures of the one
     with timed_saves() as saves:
@@ -103,6 +104,18 @@ def light() -> Iterator[None]:
             yield
     finally:
         gc.enable()
+
+
+@contextmanager
+def settings(more: dict[str, str]) -> Iterator[None]:
+    """Environment variables of what is started, on top of the usual ones; a tree that does not know one ignores it."""
+    usual = taxiway.environment
+
+    def environment(*args: Any, **others: Any) -> dict[str, str]:
+        return usual(*args, **others) | more
+
+    with patch.object(taxiway, "environment", environment):
+        yield
 
 
 @contextmanager
@@ -131,6 +144,7 @@ async def serve(given: dict[str, Any]) -> None:
     servers = _Servers(given)
     cores = Cores(frozenset(given["worker"]), frozenset(given["servers"]))
     lab = _Lab(servers, cores, [Taxiway()], quick=given["quick"], rounds=1, say=lambda _words: None)
+    lab.settings = given["settings"]
     await servers.runway.start()
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
