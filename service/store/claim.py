@@ -38,7 +38,8 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # is queued, and would walk past what is done to the first that still is. The inner LIMIT is for the plan, the outer one
 # stops it there: what is behind is not locked. How many are wanted is a parameter, where no plan depends on it:
 # otherwise PostgreSQL would make a plan for each number, or at each claim, which takes longer than a claim does. What a
-# model has is looked up at the end: joined with `due`, each video would be compared with each.
+# model has, and the submission of each video, are looked up among the few of this claim: in a join, of which PostgreSQL
+# knows not how many rows it has, each of fifty videos would be found by looking up all fifty.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -64,11 +65,12 @@ _CLAIM = (
            taxiway.now() + make_interval(secs => $1), taxiway.now() + make_interval(secs => $1 + {margin})
     FROM {source} RETURNING id, video_id
 )
-UPDATE taxiway.videos v SET status = 'processing', open_submission_id = o.id, runway_video_id = NULL,
+UPDATE taxiway.videos v SET status = 'processing', runway_video_id = NULL,
+    open_submission_id = (SELECT o.id FROM opened o WHERE o.video_id = v.id),
     submitted_at = taxiway.now(), poll_after = taxiway.now() + make_interval(secs => {first_poll}), polled_at = NULL,
     task_status = NULL, progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL,
     cost_credits = NULL, updated_at = taxiway.now()
-FROM opened o WHERE o.video_id = v.id AND v.id = ANY(ARRAY(SELECT id FROM due))
+WHERE v.id = ANY(ARRAY(SELECT video_id FROM opened))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id,
     (SELECT m.room FROM model m WHERE m.model = v.model), (SELECT m.stirred FROM model m WHERE m.model = v.model)
@@ -224,7 +226,7 @@ def claiming(
     sql = _CLAIM.format(
         **parts,
         **aimed(3),
-        submission_id=durably("o.id"),
+        submission_id=durably("v.open_submission_id"),
         affordable=_affordable(4 + (probing or turn), per_user=per_user) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,

@@ -139,15 +139,17 @@ WITH answer AS (
            CASE WHEN k.kind = 'settled' THEN c.outcome WHEN k.kind <> 'accepted' THEN c.error_code END,
            CASE WHEN k.n = 1 THEN NULLIF(c.estimated_credits, c.quoted_credits) END,
            CASE WHEN k.n = 1 AND c.http_status <> 200 THEN jsonb_build_object('http_status', c.http_status) END
-    FROM closed c LEFT JOIN moved m ON m.id = c.video_id CROSS JOIN LATERAL (VALUES
+    FROM closed c CROSS JOIN LATERAL (VALUES
         (1, {outcome_kind}),
         (2, CASE WHEN c.resubmit AND c.stand = 'holds' THEN 'resubmitted' END),
-        (3, CASE WHEN m.id IS NOT NULL AND c.next_status IN ('failed', 'cancelled') THEN c.next_status END)
+        (3, CASE WHEN c.next_status IN ('failed', 'cancelled') AND c.video_id IN (SELECT id FROM moved)
+                 THEN c.next_status END)
     ) AS k(n, kind)
     WHERE k.kind IS NOT NULL ORDER BY c.submission_id, k.n
 )
-SELECT {submission_id} AS submission_id, CASE WHEN m.id IS NOT NULL THEN 'moved' ELSE c.stand END AS result
-FROM closed c LEFT JOIN moved m ON m.id = c.video_id {busy}
+SELECT {submission_id} AS submission_id,
+       CASE WHEN c.video_id IN (SELECT id FROM moved) THEN 'moved' ELSE c.stand END AS result
+FROM closed c {busy}
 """
 
 # The outcome, as an event. One that the ledger had already, and that only now reaches the video, has had its own.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -17,15 +17,29 @@ import pytest
 from service import context as contexts
 from service.app import create_app
 from service.context import Context
+from service.operations.saving import as_outcome_row
 from service.operations.waiting import waiting
+from service.runway.outcomes import Decision, Kind, Outcome
 from service.store import claim as claims
-from service.store import listing, many_videos, models, queue_stats, retention, tasks, throughput, waiting_facts
+from service.store import (
+    listing,
+    many_videos,
+    models,
+    queue_stats,
+    retention,
+    submissions,
+    tasks,
+    throughput,
+    waiting_facts,
+)  # fmt: skip
 from service.store.claim import Aim, PerUser, Room
 from service.store.database import Database
 from service.store.pending_work import pending_work
 from service.store.search import Wanted
+from service.store.tasks import PollResult
 from service.store.url import normalise
 from service.tick import tick
+from service.videos import Status
 from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.benchmarks.history import WAITING, Sizes, fill_past, fill_queue
 from tests.database import connected, execute, run, temporary_database
@@ -202,6 +216,65 @@ async def test_a_claim_reads_nothing_of_what_has_gone_from_the_queue(database_ur
         nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1, 12))[0]["Plan"]))
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GREAT]
     assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) == 12
+
+
+class Running(Explaining):
+    """Keeps plans with what they came to: each statement is run, taken back, and run again."""
+
+    async def _explain(self, sql: str, arguments: tuple[object, ...]) -> None:
+        async with connected(self._whole_url) as connection:
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                await connection.execute(f"SET plan_cache_mode = {mode}")
+                transaction = connection.transaction()
+                await transaction.start()
+                found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments)
+                await transaction.rollback()
+                self.plans.append((sql, json.loads(found)[0]["Plan"]))
+
+    def most(self, count: int) -> None:
+        """No table was asked for more than a few rows for each of so many."""
+        assert self.plans
+        read = {
+            (sql, node["Node Type"], node["Relation Name"]): node["Actual Rows"] * node["Actual Loops"]
+            for sql, node in self.nodes()
+            if "Scan" in node["Node Type"] and "Relation Name" in node
+        }
+        assert not {what: rows for what, rows in read.items() if rows > 4 * count}
+
+
+def seen(video_id: UUID, task_id: str | None) -> PollResult:
+    """A task that is under way."""
+    return PollResult(
+        video_id, task_id or "", next_status="processing", task_status="RUNNING", progress=0.5, error_code=None,
+        error_message=None, delay_seconds=5.0, task_retry=False, output=None, video_url=None, video_url_expires_at=None,
+        cost_credits=None, settled=False, cancel_reason=None,
+    )  # fmt: skip
+
+
+async def test_a_batch_reads_each_of_its_rows_a_few_times(database_url: str) -> None:
+    """A join that PostgreSQL takes to be of one row must not compare each row of the batch with each other."""
+    many = 50
+    await learn(database_url)
+    await enqueue_one(database_url)
+    await multiply(database_url, 5_000, WAITING)
+    await execute(database_url, "VACUUM ANALYZE taxiway.videos")
+    database = Running(database_url)
+    try:
+        permitted = await claims.claim(database, many, 60.0)
+        outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id="")
+        answers = [
+            as_outcome_row(
+                one.submission_id, one.video_id, replace(outcome, task_id=str(uuid4())), Decision(Status.PROCESSING)
+            )
+            for one in permitted
+        ]
+        saved = await submissions.save_each(database, answers)
+        assert list(saved.values()) == ["moved"] * many
+        done = await tasks.finalize(database, [seen(one.video_id, one.task_id) for one in answers])
+        assert len(done) == many
+        database.most(many)
+    finally:
+        await database.close()
 
 
 async def test_a_poll_reads_due_tasks_only(ctx: Context) -> None:
