@@ -18,7 +18,7 @@ from service.errors import InvalidRequest, OverLimit, Problem
 from service.link_requests import checked
 from service.operations import limits
 from service.operations.finalize import now
-from service.runway.assets import UPLOAD_LIVES, has_upload
+from service.runway.assets import UPLOAD_LIVES, has_upload, texts
 from service.runway.catalogue import Request
 from service.settings import need
 from service.store import batch_rows, deliveries, estimates, link_enqueue, resubmissions, video_rows
@@ -125,7 +125,7 @@ async def _stored(
         return await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor)
     if spec.row is not None:
         return await link_enqueue.enqueue(ctx.database, new, *spec.row)
-    if new.idempotency_key is not None or _is_large(new.input):
+    if new.idempotency_key is not None or any(len(text) > SMALL_TEXT for text in texts(new.input)):
         # Alone: it may have to wait for the first request with its key, or takes longer than others that are small.
         return await video_rows.enqueue(ctx.database, new)
 
@@ -136,13 +136,6 @@ async def _stored(
         return [stored[one.id] for one in several]
 
     return await ctx.enqueued.ask(new, store), True
-
-
-def _is_large(value: Any) -> bool:
-    """Whether a text of more than SMALL_TEXT characters is anywhere in this JSON value, as a whole image is."""
-    if isinstance(value, dict | list):
-        return any(map(_is_large, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, str) and len(value) > SMALL_TEXT
 
 
 async def needs_consent(ctx: Context, source: UUID) -> bool:

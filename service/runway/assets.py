@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,11 +66,18 @@ def uri_complaint(uri: str, kind: str) -> str | None:
     )
 
 
+def texts(value: Any) -> Iterator[str]:
+    """Every text in this JSON value, names aside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts(part)
+
+
 def has_upload(value: Any) -> bool:
     """Whether one of Runway's own uploads is anywhere in this JSON value."""
-    if isinstance(value, dict | list):
-        return any(map(has_upload, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, str) and value.startswith(UPLOAD)
+    return any(text.startswith(UPLOAD) for text in texts(value))
 
 
 def signature_ends(uri: str) -> datetime | None:
