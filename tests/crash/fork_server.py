@@ -33,7 +33,9 @@ MODULES = (
 
 
 def main() -> None:
-    """Serve orders on standard input, a socket: `{"args", "env", "clock"}` with a descriptor for output."""
+    """Serve orders on standard input, a socket: `{"args", "env", "clock"}` with a descriptor for output, and perhaps
+    one that stays open as long as the process is there.
+    """
     for name in MODULES:
         importlib.import_module(name)
     gc.collect()
@@ -41,15 +43,15 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead leave nothing to wait for
     with socket.socket(fileno=0) as line:
         while True:
-            data, passed, _, _ = socket.recv_fds(line, LARGEST_ORDER, 1)
+            data, passed, _, _ = socket.recv_fds(line, LARGEST_ORDER, 2)
             if not data:
                 return
-            [output] = passed
             pid = os.fork()
             if pid == 0:
                 line.detach()
-                _become(json.loads(data), output)
-            os.close(output)
+                _become(json.loads(data), passed[0])
+            for descriptor in passed:
+                os.close(descriptor)
             line.sendall(f"{pid:010d}".encode())
 
 

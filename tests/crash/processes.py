@@ -77,25 +77,23 @@ class Process:
 
 
 class Forked:
-    """One process of the service, with the methods of a `Popen`. It is no child of ours: a descriptor stands for it.
-
-    What it ended with only its parent could know.
+    """One process of the service, with the methods of a `Popen`. It is no child of ours: a pipe that it keeps open
+    says that it is there. What it ended with only its parent could know.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._descriptor: int | None = None
-        with contextlib.suppress(ProcessLookupError):
-            self._descriptor = os.pidfd_open(pid)
+    def __init__(self, pid: int, alive: int) -> None:
+        self.pid = pid
+        self._alive: int | None = alive
 
     def poll(self, seconds: float = 0.0) -> str | None:
         """None while it is there, for so long at most."""
-        if self._descriptor is not None:
+        if self._alive is not None:
             watch = select.poll()
-            watch.register(self._descriptor, select.POLLIN)
+            watch.register(self._alive, select.POLLIN)
             if not watch.poll(1_000 * seconds):
                 return None
-            os.close(self._descriptor)
-            self._descriptor = None
+            os.close(self._alive)
+            self._alive = None
         return "a code that its parent alone has seen"
 
     def wait(self, timeout: float = PATIENCE_SECONDS) -> None:
@@ -105,9 +103,9 @@ class Forked:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it is gone."""
-        if self._descriptor is not None:
+        if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, number)
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """kill -9"""
@@ -127,17 +125,22 @@ class ForkServer:
     def start(self, *arguments: str, env: dict[str, str], clock: Path | None = None) -> Process:
         """Start `taxiway ARGUMENTS`. `clock`: a file with the seconds by which its clocks are ahead."""
         ours, theirs = os.pipe()
-        pid = self._fork(arguments, env, theirs, clock)
+        pid = self._fork(arguments, env, [theirs], clock)
         os.close(theirs)
         return Process(pid, ours)
 
     def start_logged(self, *arguments: str, env: dict[str, str], log: int) -> Forked:
         """The same, with its output in a file; needs no event loop."""
-        return Forked(self._fork(arguments, env, log))
+        ours, theirs = os.pipe()
+        pid = self._fork(arguments, env, [log, theirs])
+        os.close(theirs)
+        return Forked(pid, ours)
 
-    def _fork(self, arguments: Sequence[str], env: dict[str, str], output: int, clock: Path | None = None) -> int:
+    def _fork(
+        self, arguments: Sequence[str], env: dict[str, str], descriptors: list[int], clock: Path | None = None
+    ) -> int:
         order = {"args": arguments, "env": env, "clock": clock and str(clock)}
-        socket.send_fds(self._line, [json.dumps(order).encode()], [output])
+        socket.send_fds(self._line, [json.dumps(order).encode()], descriptors)
         return int(self._line.recv(PID_DIGITS, socket.MSG_WAITALL))
 
 
