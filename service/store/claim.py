@@ -204,9 +204,9 @@ def claiming(
         "ready": _READY.format(model="l.model"),
     }
 
-    def aimed(place: int) -> dict[str, str]:
-        """The parts with parameters of their own, which begin behind that for how many are wanted, at this place."""
-        limit, place = place, place + 1
+    def aimed(limit: int) -> dict[str, str]:
+        """The parts with parameters of their own, which begin behind that for how many are wanted, ${limit}."""
+        place = limit + 1
         of_users = _places_of_users(place + (probing or turn))
         has_room = _HAS_ROOM.format(**of_users) if per_user else ""
         found = {
