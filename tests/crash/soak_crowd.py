@@ -96,7 +96,7 @@ class Crowd:
         what["headers"] = key | what.get("headers", {})
         try:
             answer = await api.request(method, self.dice.choice(self.web_urls) + path, **what)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, AttributeError):  # anyio's own, of a connection that was closed as it was made
             self.did["requests without an answer"] += 1
             return None
         if answer.status_code == 500:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,13 +32,15 @@ async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     print(table)  # noqa: T201  # shown with -s, and when it fails
     record_property("soak", table)
     assert result.passed, table
+    did = Counter(result.did)
     assert result.accounts.creates > 40
-    assert result.did["kill -9"] > 3
+    assert did["kill -9"] > 3
     assert result.films.charges > 20
     assert result.films.refused
-    assert result.did[FILMS_SEEN] > 10
-    assert result.did["answers given twice"] > 3
-    assert result.did["waited for"] > 3
-    assert result.did["asked for, and submitted"] > 3
-    assert result.did["webhooks accepted"] > 50
-    assert result.did["webhooks refused"] > 10
+    assert did[FILMS_SEEN] > 10
+    assert did["answers given twice"] > 3
+    assert did["waited for"] > 3
+    # A worker may always have been there first; that a GET submits, killed at any step, the matrix shows.
+    assert did["asked for"] + did["asked for, and submitted"] > 3
+    assert did["webhooks accepted"] > 50
+    assert did["webhooks refused"] > 10
