@@ -29,12 +29,13 @@ from tests.benchmarks.contenders.taxiway import Taxiway
 from tests.benchmarks.figures import percentile
 from tests.benchmarks.history import Sizes, fill_past, fill_queue
 from tests.benchmarks.lab import Lab
-from tests.benchmarks.measures import MEASURES
+from tests.benchmarks.measures import MEASURES, idle
 from tests.benchmarks.processes import Cores
 from tests.benchmarks.servers import Postgres, Runway, Servers
 
 # Of the repeats of a measure alone: what they claim has to last for many rounds.
 SHARES = {"history": 0.2}
+WARM_TICKS = 40
 
 
 class _Postgres(Postgres):
@@ -95,12 +96,12 @@ async def measure(lab: _Lab, order: dict[str, Any]) -> dict[str, float]:
 @contextmanager
 def light() -> Iterator[None]:
     """What a tree's harness does beside the store costs the same in all trees: settings are read once, as in a process
-    that stays, and nothing is collected.
+    that stays, nothing is collected, and ticks are counted once their statements are planned.
     """
     gc.collect()
     gc.disable()
     try:
-        with patch.object(taxiway, "Settings", cache(Settings)):
+        with patch.object(taxiway, "Settings", cache(Settings)), patch.object(idle, "WARM_UP", WARM_TICKS):
             yield
     finally:
         gc.enable()

@@ -23,7 +23,7 @@ from tests.world import CRON_SECRET
 FIGURES = (Figure("statements", "statements", 1), Figure("database_ms", "database ms", 2))
 # The lines of one statement: all but the first begin with a tab.
 ENTRY = re.compile(rb"duration: ([\d.]+) ms  (?:(parse|bind|execute) [^:]*|statement): (.*?)(?=\n[^\t]|\Z)", re.DOTALL)
-WARM_UP = 3
+WARM_UP = 40  # a statement is planned at each of its first six uses on a connection, and again from the 32nd on
 TAXIWAY, UNRESOLVED = "Taxiway", "Taxiway, unknown outcomes"
 
 
