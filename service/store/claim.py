@@ -38,8 +38,8 @@ _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 # is queued, and would walk past what is done to the first that still is. The inner LIMIT is for the plan, the outer one
 # stops it there: what is behind is not locked. How many are wanted is a parameter, where no plan depends on it:
 # otherwise PostgreSQL would make a plan for each number, or at each claim, which takes longer than a claim does. What a
-# model has, and the submission of each video, are looked up among the few of this claim: in a join, of which PostgreSQL
-# knows not how many rows it has, each of fifty videos would be found by looking up all fifty.
+# model has, and the submission of each video, are looked up among the few of this claim: in a join, whose rows
+# PostgreSQL cannot count beforehand, each of fifty videos would be found by looking up all fifty.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,

@@ -70,7 +70,8 @@ _FIRST_POLL = f"""CASE WHEN v.poll_after > taxiway.now() + make_interval(secs =>
 # Save what creates came to. For each answer: lock the video, or pass it over if it is held (then the answer
 # stays with the submission, and rescue completes the video); close the submission; move the video if it still waits for
 # this answer. Both are found by the ids of the answers, named once more as an array: as a join alone, PostgreSQL reads
-# a ledger whole that was small when the plan was made. How the video stands to the submission:
+# a ledger whole that was small when the plan was made. What was moved is asked of a set, for a join would compare each
+# answer with each. How the video stands to the submission:
 #   holds      it is the video's open submission: the usual
 #   waits      the submission was given up as unknown, and no other has taken its place: late evidence attaches the task
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted

@@ -56,6 +56,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.report and (options.quick or options.against):
         parser.error("--quick and --against measure nothing that may be reported")
+    if options.kept and not options.against:
+        parser.error("--kept goes with --against: alone, both ways of connecting have a row of their own")
     if options.against and (unknown := set(options.only or []) - set(against.COMPARED)):
         parser.error(f"--against compares {', '.join(against.COMPARED)}; not {', '.join(sorted(unknown))}")
     usual = REPORTED_ROUNDS if options.report else against.ROUNDS if options.against else ROUNDS
