@@ -258,6 +258,25 @@ async def test_an_answer_for_a_held_row_goes_to_the_ledger_and_rescue_completes_
     assert len(w.creates) == 1
 
 
+async def test_a_video_has_failed_in_its_history_only_once_it_has(w: World) -> None:
+    """Its row is held when Runway's refusal is saved: the ledger says so at once, the end of the video comes later."""
+    video_id = await w.enqueue()
+    [submission] = await claim(w)
+
+    async def kinds() -> list[str]:
+        rows = await w.rows("SELECT kind FROM taxiway.events WHERE video_id = $1 ORDER BY at", video_id)
+        return [row["kind"] for row in rows]
+
+    async with connected(w.url) as app, app.transaction():
+        await app.execute("SELECT FROM taxiway.videos FOR UPDATE")
+        refused = Outcome(Kind.REJECTED, "no")
+        assert await save(w, submission, refused, Decision(Status.FAILED, "REJECTED", "no")) == "locked"
+        assert "failed" not in await kinds()
+    assert (await rescue.run_once(w.ctx))["completed"] == 1
+    assert (await w.row(video_id))["status"] == "failed"
+    assert (await kinds()).count("failed") == 1
+
+
 # Rescue, late answers, adoption
 
 
