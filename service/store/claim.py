@@ -30,13 +30,14 @@ BLOCKED = """EXISTS (
 _READY = f"""{READY} AND v.model = {{model}}
           AND v.run_after <= taxiway.now() AND (v.expires_at IS NULL OR v.expires_at > taxiway.now())"""
 _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
+_FROM_START = f" AND ({_ORDER}) >= (model.start_order, model.start_at, model.start_id)"
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
 # the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
-# flight. That something is due is asked in the order of the index: after a burst PostgreSQL knows a table in which all
-# is queued, and would walk past what is done to the first that still is. The inner LIMIT is for the plan, the outer one
-# stops it there: what is behind is not locked. How many are wanted is a parameter, where no plan depends on it:
+# flight. The first that is due is the start: what was claimed since the last VACUUM stands before it in the index, and
+# is walked past once instead of twice. The inner LIMIT is for the plan, the outer one stops it there: what is behind is
+# not locked. How many are wanted is a parameter, where no plan depends on it:
 # otherwise PostgreSQL would make a plan for each number, or at each claim, which takes longer than a claim does. What a
 # model has, and the submission of each video, are looked up among the few of this claim: in a join, whose rows
 # PostgreSQL cannot count beforehand, each of fifty videos would be found by looking up all fifty.
@@ -44,12 +45,16 @@ _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
            l.unknown_videos <> '{{}}' OR l.pauses > 0 OR l.used_at < taxiway.now() - interval '15 min'
-           AS stirred
-    FROM taxiway.models l
+           AS stirred,
+           start.*
+    FROM taxiway.models l CROSS JOIN LATERAL (
+        SELECT {in_order} FROM taxiway.videos v
+        WHERE {ready} AND v.model = l.model AND v.run_after <= taxiway.now(){has_slot}
+        ORDER BY {in_order} LIMIT 1
+    ) AS start (start_order, start_at, start_id)
     WHERE l.model <> 'all' AND {open}
-      AND (SELECT true FROM taxiway.videos v WHERE {ready} ORDER BY {in_order} LIMIT 1)
 ), due AS MATERIALIZED (
-    SELECT d.* FROM model {start}CROSS JOIN LATERAL (
+    SELECT d.* FROM model CROSS JOIN LATERAL (
         SELECT * FROM (
             SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after FROM taxiway.videos v
             WHERE {ready_of_model} AND NOT {blocked} {only}
@@ -103,21 +108,15 @@ _IN_TURN = """AND v.id = CASE WHEN {turns} > (SELECT count(*) FROM (
 
 # With limits for each user, ${slots} in flight and ${credits} a day: `busy` has what each of them uses of both, `rooms`
 # the price that a video of his may have at most, negative while he has no slot. Who is not in them uses nothing.
-# `start`: the first of a model whose user has a slot, found in the index alone, so that thousands of one who has none
-# cost some milliseconds.
+# The start is then the first whose user has a slot, so that thousands of one who has none cost some milliseconds.
 _USERS = f"""{BUSY}, rooms AS MATERIALIZED (
     SELECT jsonb_object_agg(user_id, CASE WHEN in_flight >= ${{slots}}::integer THEN -1
                                           ELSE ${{credits}}::numeric - credits END) AS of_user FROM busy
 ), slotless AS MATERIALIZED (
     SELECT user_id FROM busy WHERE in_flight >= ${{slots}}::integer
 ), """
-_START = f"""CROSS JOIN LATERAL (
-        SELECT v.claim_order, v.run_after, v.id FROM taxiway.videos v
-        WHERE {READY} AND v.model = model.model AND v.run_after <= taxiway.now()
-          AND (v.user_id IS NULL OR v.user_id NOT IN (SELECT user_id FROM slotless))
-        ORDER BY v.claim_order, v.run_after, v.id LIMIT 1
-    ) AS start """
-_HAS_ROOM = """ AND (v.claim_order, v.run_after, v.id) >= (start.claim_order, start.run_after, start.id)
+_HAS_SLOT = " AND (v.user_id IS NULL OR v.user_id NOT IN (SELECT user_id FROM slotless))"
+_HAS_ROOM = """
             AND (v.user_id IS NULL OR COALESCE(v.quoted_credits, 0) <= COALESCE(
             ((SELECT of_user FROM rooms) ->> v.user_id)::numeric, ${credits}::numeric, v.quoted_credits, 0))"""
 
@@ -201,7 +200,7 @@ def claiming(
         "blocked": BLOCKED,
         "in_order": _ORDER,
         "room": "1" if probing else "taxiway.room(l.model)",
-        "ready": _READY.format(model="l.model"),
+        "ready": READY,
     }
 
     def aimed(limit: int) -> dict[str, str]:
@@ -215,8 +214,8 @@ def claiming(
             "users": _USERS.format(**of_users) if per_user else "",
             "open": which.format(model=place),
             "order": _PROBING_ORDER.format(model=place) if probing else _ORDER,
-            "start": _START if per_user else "",
-            "ready_of_model": _READY.format(model="model.model") + has_room,
+            "has_slot": _HAS_SLOT if per_user else "",
+            "ready_of_model": _READY.format(model="model.model") + _FROM_START + has_room,
             "only": ONLY,
         }
         if turn:

@@ -254,9 +254,9 @@ async def test_postgresql_keeps_one_plan_for_claims_of_any_size(w: World) -> Non
         " SELECT 'gen4_turbo', 'image_to_video', '{}', 'queued' FROM generate_series(1, 5000)"
     )
     await w.rows("ANALYZE taxiway.videos")
-    async with w.ctx.database.connection() as connection:
+    async with connected(w.url) as connection:  # a new one, which has planned nothing while the table was empty
         for limit in (1, 50, 7, 20, 1, 64, 3, 49):
-            await claims.claim(connection, limit, 60.0)
+            await connection.fetch(claims.claiming().usual, 60.0, None, limit)
         planned = await connection.fetchrow(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
             claims.claiming().usual,

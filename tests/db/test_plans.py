@@ -160,6 +160,7 @@ async def test_a_claim_reads_ready_rows_only(ctx: Context, many: int) -> None:
     first = [node for _, node in explaining(ctx).nodes() if node.get("Index Name") == "videos_ready"]
     assert all("claim_order" not in node.get("Sort Key", []) for _, node in explaining(ctx).nodes())
     assert all("run_after <= now()" in node["Index Cond"] for node in first), "what waits is passed over in the index"
+    assert any("claim_order" in node["Index Cond"] for node in first), "what is gone from its front is walked past once"
 
 
 async def test_a_claim_within_each_users_limits_begins_where_one_has_room(ctx: Context) -> None:
