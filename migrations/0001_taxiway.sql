@@ -69,20 +69,9 @@ CREATE TABLE taxiway.links (
     CONSTRAINT links_paused_has_reason CHECK (state <> 'paused' OR reason IS NOT NULL)
 );
 
--- PostgreSQL reads the text of every constraint, generated column and condition of a trigger again in each statement that
--- writes to the table: a quarter of a claim went there. So what takes many words is a function, which is read once in a
--- session.
+-- PostgreSQL reads the text of every constraint and condition of a trigger again in each statement that writes to the
+-- table: a quarter of a claim went there. So what takes many words is a function, which is read once in a session.
 --
--- A video's place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
--- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
-CREATE FUNCTION taxiway.place(queued_at timestamptz, priority smallint, expires_at timestamptz) RETURNS timestamp
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-BEGIN
-    RETURN queued_at AT TIME ZONE 'UTC' - GREATEST(-100, LEAST(100, priority)) / 400.0::float8 * (
-        GREATEST(LEAST(expires_at AT TIME ZONE 'UTC', queued_at AT TIME ZONE 'UTC' + interval '7 days'),
-                 queued_at AT TIME ZONE 'UTC') - queued_at AT TIME ZONE 'UTC');
-END $$;
-
 -- Never stuck, as a constraint: `processing` has an open submission or a task, and never both; nothing else has an open
 -- submission. 'erased': all that a user wrote is gone; what is left says that there was a video, and what it cost.
 CREATE FUNCTION taxiway.is_never_stuck(status text, open_submission_id bigint, runway_video_id text) RETURNS boolean
@@ -130,7 +119,7 @@ CREATE TABLE taxiway.videos (
     expires_at            timestamptz,            -- still queued by then: EXPIRED
     -- From then it ages: a retry sets it, a backoff does not. Later than now where its user has others before it.
     queued_at             timestamptz  NOT NULL DEFAULT taxiway.now(),
-    claim_order           timestamp    GENERATED ALWAYS AS (taxiway.place(queued_at, priority, expires_at)) STORED,
+    claim_order           timestamp    NOT NULL,  -- its place in the queue, worked out by a trigger from the three above
     input                 jsonb,                  -- the body of the POST, as Runway takes it
     group_id              uuid,                   -- of the videos that one request asked for; NULL: it was one alone
     group_size            smallint,
@@ -306,6 +295,21 @@ END $$;
 CREATE TRIGGER take_place BEFORE INSERT OR UPDATE OF queued_at ON taxiway.videos FOR EACH ROW
     WHEN (NEW.user_id IS NOT NULL AND NEW.status = 'queued' AND NEW.input IS NOT NULL AND NEW.finished_at IS NULL)
     EXECUTE FUNCTION taxiway.take_place();
+
+-- A video's place in the queue: 200 steps of priority, -100 to 100, are worth half of the time until it expires, or 3.5
+-- days. So a higher priority goes first among videos of about the same age, and none waits forever behind others.
+-- A generated column would be worked out again in every UPDATE of the row, since the table has triggers that may change
+-- it. By its name this trigger fires behind those which change what it reads.
+CREATE FUNCTION taxiway.work_out_order() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    since   CONSTANT timestamp := NEW.queued_at AT TIME ZONE 'UTC';
+    until   CONSTANT timestamp := LEAST(NEW.expires_at AT TIME ZONE 'UTC', since + interval '7 days');
+BEGIN
+    NEW.claim_order := since - GREATEST(-100, LEAST(100, NEW.priority)) / 400.0::float8 * (GREATEST(until, since) - since);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER work_out_order BEFORE INSERT OR UPDATE OF queued_at, priority, expires_at ON taxiway.videos FOR EACH ROW
+    EXECUTE FUNCTION taxiway.work_out_order();
 
 -- A model's state, or that of 'all' of them: paused until when, and why; and how many creates may be in flight at once,
 -- over all processes, which is learned (service/store/circuit_state.py).

@@ -31,8 +31,8 @@ TAKE_ALL = """
     ALTER DEFAULT PRIVILEGES IN SCHEMA taxiway REVOKE ALL ON ROUTINES FROM {role};
     GRANT USAGE ON SCHEMA taxiway TO {role};
 """
-# What an INSERT calls: its defaults, the place of a video in the queue, and the constraints.
-CALLED = ("now", "place", "is_never_stuck", "is_empty")
+# What an INSERT calls: its defaults, and the constraints. A trigger's function needs no right.
+CALLED = ("now", "is_never_stuck", "is_empty")
 # For an app: it inserts what it may ask for, at the time of the defaults, and reads what is shown.
 APP = f"""
     GRANT SELECT ({", ".join(READ)}), INSERT ({", ".join(WRITTEN)}) ON taxiway.videos TO {{role}};

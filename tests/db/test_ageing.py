@@ -14,6 +14,11 @@ from tests.world import World
 pytestmark = pytest.mark.anyio
 
 ORDER = "SELECT claim_order FROM taxiway.videos WHERE id = $1"
+# The place of one like it, without what moves a video in the queue.
+TWIN = """
+INSERT INTO taxiway.videos (prompt, priority, queued_at, expires_at)
+SELECT 'a twin', priority, queued_at, expires_at FROM taxiway.videos WHERE id = $1 RETURNING claim_order
+"""
 
 
 async def next_of(w: World, many: int = 1) -> list[UUID]:
@@ -135,3 +140,23 @@ async def test_all_priorities_together_are_worth_half_of_the_time_to_wait(
         RETURNING extract(epoch FROM claim_order - queued_at AT TIME ZONE 'UTC')::float8 / 3600 AS hours
     """)
     assert [row["hours"] for row in rows] == pytest.approx([hours / 2, hours / 2, 0, -hours / 2, -hours / 2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "priority = 90", "queued_at = queued_at - interval '3 hours'", "expires_at = NULL",
+        "expires_at = taxiway.now() + interval '20 hours'", "progress = 0.5",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("image", ["https://example.com/boat.png", "runway://an-upload"])
+async def test_the_place_is_worked_out_from_what_is_stored(w: World, image: str, change: str) -> None:
+    """Other triggers move `queued_at` behind the user's last video, and bound `expires_at` by the life of an upload."""
+    await w.enqueue(user_id="ada", priority=50)
+    body = {"promptText": "a boat", "promptImage": image}
+    video_id = await w.enqueue(user_id="ada", priority=50, input=body)
+    assert (await w.row(video_id))["queued_at"] > (await w.row(video_id))["created_at"]
+    for statement in (None, change, change):
+        if statement is not None:
+            await w.rows(f"UPDATE taxiway.videos SET {statement} WHERE id = $1", video_id)
+        assert await place(w, video_id) == (await w.rows(TWIN, video_id))[0]["claim_order"]

@@ -80,7 +80,7 @@ def _new(ctx: Context | None = None) -> NewVideo:
 
 _COLUMNS = """
 SELECT quote_ident(column_name) FROM information_schema.columns
-WHERE table_schema = 'taxiway' AND table_name = 'videos' AND is_generated = 'NEVER' ORDER BY ordinal_position
+WHERE table_schema = 'taxiway' AND table_name = 'videos' ORDER BY ordinal_position
 """
 
 
