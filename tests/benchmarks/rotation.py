@@ -60,6 +60,8 @@ SELECT 'tick', at, at, '{}'
 FROM generate_series(1, $1) AS n, LATERAL (SELECT taxiway.now() - n * interval '1 minute' AS at) AS minute
 """
 
+AT_ONCE = 50  # with Runway, as many as a worker has slots
+
 
 async def found(url: str, past: str) -> None:
     """The schema, made at the clock's beginning, and one video to copy."""
@@ -99,7 +101,12 @@ async def go_by(url: str, count: int, within: str) -> None:
 
 
 async def live(ctx: Context, count: int) -> None:
-    """Claim them, save what the creates came to, look at each task while it runs, and finish it."""
+    """Claim them, save what the creates came to, look at each task while it runs, and finish it; a few at a time."""
+    for begun in range(0, count, AT_ONCE):
+        await _live(ctx, min(AT_ONCE, count - begun))
+
+
+async def _live(ctx: Context, count: int) -> None:
     claimed = await claims.claim(ctx.database, count, CALL_SECONDS, claim_id=None)
     assert len(claimed) == count
     made = [None if submission.submission_id % UNKNOWN_EACH == 0 else str(uuid4()) for submission in claimed]
