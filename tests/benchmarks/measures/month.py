@@ -20,6 +20,7 @@ from service.store import claim as claims
 from service.store import listing, queue_stats
 from service.store.pending_work import pending_work
 from service.store.search import Wanted
+from tests.benchmarks.contenders.taxiway import learn
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.rotation import CALL_SECONDS, arrive, found, go_by, live, tick_on, turn
@@ -130,6 +131,7 @@ async def _day(url: str, ctx: Context, sizes: Sizes, day: int) -> Values:
         await arrive(url, count // LIVING, f"{hours} hours")
         if day >= SETTLED_DAYS and part == sizes.parts - 1:
             values = await _measured(ctx, sizes)
+        await learn(url)  # after the hours that have gone by, few creates would be permitted at once
         await live(ctx, count // LIVING)
         await tick_on(url, ctx, TICKS_A_DAY // sizes.parts)
     return values
