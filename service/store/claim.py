@@ -32,15 +32,15 @@ _READY = f"""{READY} AND v.model = {{model}}
 _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 _FROM_START = f" AND ({_ORDER}) >= (model.start_order, model.start_at, model.start_id)"
 
-# Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is
-# the permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
+# Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is the
+# permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
 # flight. The first that is due is the start: what was claimed since the last VACUUM stands before it in the index, and
 # is walked past once instead of twice. The inner LIMIT is for the plan, the outer one stops it there: what is behind is
-# not locked. How many are wanted is a parameter, where no plan depends on it:
-# otherwise PostgreSQL would make a plan for each number, or at each claim, which takes longer than a claim does. What a
-# model has, and the submission of each video, are looked up among the few of this claim: in a join, whose rows
-# PostgreSQL cannot count beforehand, each of fifty videos would be found by looking up all fifty.
+# not locked. How many are wanted is a parameter, where no plan depends on it: otherwise PostgreSQL would make a plan
+# for each number, or at each claim, which takes longer than a claim does. What a model has, and the submission of each
+# video, are looked up among the few of this claim: in a join, whose rows PostgreSQL cannot count beforehand, each of
+# fifty videos would be found by looking up all fifty.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -101,10 +101,10 @@ _OWN = "own AS MATERIALIZED (SELECT v.* FROM taxiway.videos v WHERE v.id = ${vid
 _OWN_MODEL = f"{_OPEN_MODELS} AND l.model = (SELECT model FROM own)"
 _IN_TURN = """AND v.id = CASE WHEN {turns} > (SELECT count(*) FROM (
                 SELECT FROM taxiway.videos v WHERE {ready_of_model} AND NOT {blocked}
-                  AND (v.claim_order, v.run_after, v.id) < (SELECT claim_order, run_after, id FROM own)
+                  AND ({in_order}) < (SELECT claim_order, run_after, id FROM own)
                 LIMIT {turns}) AS before)
             THEN (SELECT id FROM own) ELSE v.id END
-            AND (v.claim_order, v.run_after, v.id) <= (SELECT claim_order, run_after, id FROM own)"""
+            AND ({in_order}) <= (SELECT claim_order, run_after, id FROM own)"""
 
 # With limits for each user, ${slots} in flight and ${credits} a day: `busy` has what each of them uses of both, `rooms`
 # the price that a video of his may have at most, negative while he has no slot. Who is not in them uses nothing.
