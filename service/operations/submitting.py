@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,7 @@ from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store import circuit_state, models, submissions
 from service.store import claim as claims
-from service.store.claim import ALL_DUE, Aim, OpenSubmission
+from service.store.claim import Aim, Front, OpenSubmission
 from service.store.link_recall import Stand
 from service.videos import Status
 
@@ -67,6 +67,7 @@ class Submitter:
         self.admission = Admission(ctx)
         self.calls: set[asyncio.Task[None]] = set()
         self.claimed = 0
+        self.front = Front(ctx.monotonic)
 
     async def probe(self) -> None:
         """One create for a paused model whose time is over; where Runway may be away, only if a free call succeeds."""
@@ -86,11 +87,20 @@ class Submitter:
                 return
         await self.claim(1, Aim(probed=model))
 
-    async def claim(self, limit: int, aim: Aim = ALL_DUE) -> int:
-        """Claim at most so many and begin their calls; how many there are. None, once a call has no time any more."""
+    async def claim_due(self, limit: int) -> bool:
+        """Claim at most so many of all that is due, and begin their calls; whether there may be more."""
+        behind, before = self.front.behind(), self.claimed
+        taken = await self.claim(limit, Aim(behind=behind))
+        self.front.note(taken, limit)
+        # A first claim that is not filled has seen all that is due; later ones go on until nothing is left, for
+        # other processes may have held what this one passed over.
+        return len(taken) == limit or bool(taken and before) or behind is not None
+
+    async def claim(self, limit: int, aim: Aim) -> Sequence[OpenSubmission]:
+        """Claim at most so many and begin their calls. None, once a call has no time any more."""
         ctx, seconds = self.ctx, self.deadline.call_seconds(self.ctx.settings.post_timeout)
         if not self.deadline.can_claim(None, ctx.settings.post_timeout):
-            return 0
+            return []
         # Read before the claim: the database's deadline is never earlier. On both clocks: a machine may be suspended.
         give_up_at = ctx.monotonic() + seconds, ctx.now() + seconds
         claim_id = secrets.randbits(63)
@@ -109,7 +119,7 @@ class Submitter:
             self.calls.add(task)
             task.add_done_callback(self._called)
         self.claimed += len(permitted)
-        return len(permitted)
+        return permitted
 
     async def settle(self) -> None:
         """Until every call came back and its answer is saved."""

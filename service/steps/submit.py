@@ -56,11 +56,7 @@ async def _claim_all(run: Submitter) -> None:
         if not run.deadline.can_claim(p95_seconds, ctx.settings.post_timeout):
             return
         wake.due = False
-        before = run.claimed
-        claimed = await run.claim(free)
-        # A first claim that is not filled has seen all that is due; later ones go on until nothing is left, for
-        # other processes may have held what this one passed over.
-        more = claimed == free or bool(claimed and before)
+        more = await run.claim_due(free)
 
 
 def _free_slots(run: Submitter) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -31,16 +33,21 @@ _READY = f"""{READY} AND v.model = {{model}}
           AND v.run_after <= taxiway.now() AND (v.expires_at IS NULL OR v.expires_at > taxiway.now())"""
 _ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
 _FROM_START = f" AND ({_ORDER}) >= (model.start_order, model.start_at, model.start_id)"
+_BEHIND = """
+              AND ({in_order}) >= (COALESCE((${behind}::jsonb -> l.model ->> 0)::timestamp, '-infinity'),
+                                   COALESCE((${behind}::jsonb -> l.model ->> 1)::timestamptz, '-infinity'),
+                                   COALESCE((${behind}::jsonb -> l.model ->> 2)::uuid, '{zero}'))"""
 
 # Claim: take due videos, permit one submission for each, and say so in the video, in one statement whose commit is the
 # permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
 # flight. The first that is due is the start: what was claimed since the last VACUUM stands before it in the index, and
-# is walked past once instead of twice. The inner LIMIT is for the plan, the outer one stops it there: what is behind is
-# not locked. How many are wanted is a parameter, where no plan depends on it: otherwise PostgreSQL would make a plan
-# for each number, or at each claim, which takes longer than a claim does. What a model has, and the submission of each
-# video, are looked up among the few of this claim: in a join, whose rows PostgreSQL cannot count beforehand, each of
-# fifty videos would be found by looking up all fifty.
+# is walked past once instead of twice; or not at all, where a process says what it claimed last (Front). The inner
+# LIMIT is for the plan, the outer one stops it there: what is behind is not locked. How many are wanted is a parameter,
+# where no plan depends on it: otherwise PostgreSQL would make a plan for each number, or at each claim, which takes
+# longer than a claim does. What a model has, and the submission of each video, are looked up among the few of this
+# claim: in a join, whose rows PostgreSQL cannot count beforehand, each of fifty videos would be found by looking up all
+# fifty.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -49,7 +56,7 @@ WITH {own}{users}model AS MATERIALIZED (
            start.*
     FROM taxiway.models l CROSS JOIN LATERAL (
         SELECT {in_order} FROM taxiway.videos v
-        WHERE {ready} AND v.model = l.model AND v.run_after <= taxiway.now(){has_slot}
+        WHERE {ready} AND v.model = l.model AND v.run_after <= taxiway.now(){has_slot}{behind}
         ORDER BY {in_order} LIMIT 1
     ) AS start (start_order, start_at, start_id)
     WHERE l.model <> 'all' AND {open}
@@ -78,7 +85,8 @@ UPDATE taxiway.videos v SET status = 'processing', runway_video_id = NULL,
 WHERE v.id = ANY(ARRAY(SELECT video_id FROM opened))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id,
-    (SELECT m.room FROM model m WHERE m.model = v.model), (SELECT m.stirred FROM model m WHERE m.model = v.model)
+    (SELECT m.room FROM model m WHERE m.model = v.model), (SELECT m.stirred FROM model m WHERE m.model = v.model),
+    v.claim_order, v.run_after
 """
 )
 _OPEN_MODELS = (
@@ -158,12 +166,14 @@ UNLIMITED = PerUser(None, None)
 @dataclass(frozen=True)
 class Aim:
     """Which videos a claim chooses from. `probed`: those of this paused model; `video`: this one, or the first that
-    stands before it (of one at most); `per_user`: those of users who have room, which goes with a room of credits.
+    stands before it (of one at most); `per_user`: those of users who have room, which goes with a room of credits;
+    `behind`: of each model those that stand behind this place in the queue, as JSON.
     """
 
     probed: str | None = None
     video: UUID | None = None
     per_user: PerUser | None = None
+    behind: str | None = None
 
     def claiming(self, limit: int, *, within: bool = False) -> Choosing:
         """The claim of at most so many of these. `within`: it has a room of credits."""
@@ -174,7 +184,7 @@ class Aim:
     @property
     def arguments(self) -> tuple[object, ...]:
         """What that takes."""
-        aimed = tuple(one for one in (self.probed, self.video) if one is not None)
+        aimed = (self.behind, *(one for one in (self.probed, self.video) if one is not None))
         return aimed if self.per_user is None else (*aimed, self.per_user.in_flight, self.per_user.credits)
 
 
@@ -190,9 +200,9 @@ def claiming(
 ) -> Choosing:
     """The claim, planned for at most so many.
 
-    Its parameters: the seconds of the call, the claim's id, how many are wanted; `probing`: the model, or `turn`: the
-    video; `per_user`: the slots, the credits of each; `within`: the room for all, by model. What only says which it
-    would take begins with how many.
+    Its parameters: the seconds of the call, the claim's id, how many are wanted, behind which places; `probing`: the
+    model, or `turn`: the video; `per_user`: the slots, the credits of each; `within`: the room for all, by model. What
+    only says which it would take begins with how many.
     """
     which = _PROBED_MODEL if probing else _OWN_MODEL if turn else _OPEN_MODELS
     parts = {
@@ -205,7 +215,7 @@ def claiming(
 
     def aimed(limit: int) -> dict[str, str]:
         """The parts with parameters of their own, which begin behind that for how many are wanted, ${limit}."""
-        place = limit + 1
+        place = limit + 2
         of_users = _places_of_users(place + (probing or turn))
         has_room = _HAS_ROOM.format(**of_users) if per_user else ""
         found = {
@@ -215,6 +225,7 @@ def claiming(
             "open": which.format(model=place),
             "order": _PROBING_ORDER.format(model=place) if probing else _ORDER,
             "has_slot": _HAS_SLOT if per_user else "",
+            "behind": _BEHIND.format(in_order=_ORDER, behind=limit + 1, zero=UUID(int=0)),
             "ready_of_model": _READY.format(model="model.model") + _FROM_START + has_room,
             "only": ONLY,
         }
@@ -226,7 +237,7 @@ def claiming(
         **parts,
         **aimed(3),
         submission_id=durably("v.open_submission_id"),
-        affordable=_affordable(4 + (probing or turn), per_user=per_user) if within else "",
+        affordable=_affordable(5 + (probing or turn), per_user=per_user) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
         first_poll=FIRST_POLL_SECONDS,
@@ -262,12 +273,52 @@ class OpenSubmission:
     link_id: int | None = None  # of the linked table that has a row for it
     room: int | None = None  # how many creates of its model might be permitted; None: not asked
     stirred: bool = False  # the model's circuit remembers unknown outcomes, or has not been used for a while
+    claim_order: datetime | None = None  # with `run_after` and the id, its place in the queue of its model
+    run_after: datetime | None = None
 
     @property
     def input(self) -> dict[str, Any]:
         """The body, as Runway's names and values."""
         values: dict[str, Any] = json.loads(self.body)
         return values
+
+
+FRONT_AGAIN_SECONDS = 1.0
+
+
+class Front:
+    """Where the claims of one process begin. `behind`: the place of what it claimed last, by model, as JSON.
+
+    Until VACUUM comes, every claim from the front of the queue walks past all that has left it. So a process goes on
+    where it was, as long as it gets as many as it wants, and for so long at most: what takes a place before that (a
+    priority, a second try, a lock that is gone) waits for no more than that.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._left_at = -math.inf
+        self._places: dict[str, list[str]] = {}
+
+    def behind(self) -> str | None:
+        """For the next claim; None: from the front."""
+        if self._monotonic() >= self._left_at + FRONT_AGAIN_SECONDS:
+            self._places = {}
+        if self._places:
+            return json.dumps(self._places)
+        self._left_at = self._monotonic()
+        return None
+
+    def note(self, taken: Sequence[OpenSubmission], wanted: int) -> None:
+        """What that claim took. With fewer than were wanted, the next one begins at the front."""
+        if len(taken) < wanted:
+            self._places = {}
+            return
+        last: dict[str, tuple[datetime, datetime, UUID]] = {}
+        for one in taken:
+            if one.claim_order is not None and one.run_after is not None:
+                place = one.claim_order, one.run_after, one.video_id
+                last[one.model] = max(place, last.get(one.model, place))
+        self._places |= {model: [str(part) for part in place] for model, place in last.items()}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 from uuid import uuid4
 
@@ -93,8 +94,8 @@ async def test_the_overview_names_each_step_that_has_something_to_do(w: World) -
 
 
 PLANS = {
-    "claim": (claims.claiming().usual, (60.0, None, 50), "videos_ready"),
-    "claim in turn": (claims.claiming(turn=True).usual, (60.0, None, 1, uuid4()), "videos_ready"),
+    "claim": (claims.claiming().usual, (60.0, None, 50, None), "videos_ready"),
+    "claim in turn": (claims.claiming(turn=True).usual, (60.0, None, 1, None, uuid4()), "videos_ready"),
     "due": (tasks._DUE.usual, (50,), "videos_poll"),
     "save": (submissions._SAVE_BY_GUARD[submissions.Guard.LIVE], None, "videos_pkey"),
 }
@@ -247,6 +248,9 @@ async def test_where_a_new_video_may_wait_few_polls_begin_at_once(
     assert max(asked) == (10 if has_others else w.ctx.settings.poll_concurrency)
 
 
+PLACE = json.dumps({"gen4_turbo": ["2026-01-01 00:00:00", "2026-01-01 00:00:00+00:00", str(uuid4())]})
+
+
 async def test_postgresql_keeps_one_plan_for_claims_of_any_size(w: World) -> None:
     await w.enqueue()
     await w.rows(
@@ -255,8 +259,8 @@ async def test_postgresql_keeps_one_plan_for_claims_of_any_size(w: World) -> Non
     )
     await w.rows("ANALYZE taxiway.videos")
     async with connected(w.url) as connection:  # a new one, which has planned nothing while the table was empty
-        for limit in (1, 50, 7, 20, 1, 64, 3, 49):
-            await connection.fetch(claims.claiming().usual, 60.0, None, limit)
+        for limit, behind in zip((1, 50, 7, 20, 1, 64, 3, 49), cycle((None, PLACE)), strict=False):
+            await connection.fetch(claims.claiming().usual, 60.0, None, limit, behind)
         planned = await connection.fetchrow(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
             claims.claiming().usual,

@@ -195,9 +195,9 @@ async def test_a_claim_planned_on_an_empty_queue_is_good_on_a_long_one(
     async with connected(database_url) as connection:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         await connection.execute(f"PREPARE a_claim AS {claims.claiming().usual}")
-        await connection.execute(f"EXPLAIN EXECUTE a_claim (60, 1, {many})")  # plans it, and keeps the plan
+        await connection.execute(f"EXPLAIN EXECUTE a_claim (60, 1, {many}, NULL)")  # plans it, and keeps the plan
         await multiply(database_url, 20_000, WAITING, source="template")
-        found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE a_claim (60, 2, {many})")
+        found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE a_claim (60, 2, {many}, NULL)")
     nodes = list(walk(json.loads(found)[0]["Plan"]))
     (chosen,) = [node["Plans"][0] for node in nodes if node["Node Type"] == "LockRows"]
     assert (chosen["Node Type"], chosen.get("Index Name")) == ("Index Scan", "videos_ready"), "it is read in order"
@@ -214,9 +214,39 @@ async def test_a_claim_reads_nothing_of_what_has_gone_from_the_queue(database_ur
     await execute(database_url, f"{ENDED} {gone}")
     async with connected(database_url) as connection:
         sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.claiming().usual}"
-        nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1, 12))[0]["Plan"]))
+        nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1, 12, None))[0]["Plan"]))
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan" and node["Relation Name"] in GREAT]
     assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes) == 12
+
+
+async def test_a_claim_behind_the_last_one_walks_past_nothing(database_url: str) -> None:
+    """What has left the queue stands in the index until VACUUM."""
+    await learn(database_url)
+    await enqueue_one(database_url)
+    await multiply(database_url, 5_000, WAITING)
+    await execute(database_url, "VACUUM ANALYZE taxiway.videos")
+    gone = "WHERE id IN (SELECT id FROM taxiway.videos ORDER BY claim_order, run_after, id LIMIT 4000)"
+    await execute(database_url, f"{ENDED} {gone}")
+    pages = {}
+    async with connected(database_url) as connection:
+        last = await connection.fetchval(
+            "SELECT jsonb_build_object(model, jsonb_build_array(claim_order, run_after, id))::text"
+            " FROM taxiway.videos WHERE status <> 'queued'"
+            " ORDER BY claim_order DESC, run_after DESC, id DESC LIMIT 1"
+        )
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            await connection.execute(f"SET plan_cache_mode = {mode}")
+            for behind in (None, last):
+                transaction = connection.transaction()
+                await transaction.start()
+                sql = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claims.claiming().usual}"
+                plan = json.loads(await connection.fetchval(sql, 60.0, 1, 12, behind))[0]["Plan"]
+                await transaction.rollback()
+                pages[mode, behind is not None] = sum(
+                    node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+                    for node in walk(plan) if node.get("Index Name") == "videos_ready" and node["Actual Rows"] == 1
+                )  # fmt: skip
+    assert all((count < 10) is is_behind for (_, is_behind), count in pages.items()), pages
 
 
 class Running(Explaining):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -12,6 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
+from service.context import Context
 from service.deadline import Deadline, Grace, unlimited
 from service.errors import Conflict, DatabaseUnavailable, NotConfigured
 from service.operations import attaching, budget, polling, saving
@@ -22,7 +25,7 @@ from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import poll, prune, rescue, submit
 from service.store import claim as claims
 from service.store import ledger, models, submissions, tasks, ticks
-from service.store.claim import OpenSubmission
+from service.store.claim import Aim, Front, OpenSubmission
 from service.store.submissions import Guard
 from service.store.tasks import PollResult
 from service.tick import poll_only, tick
@@ -30,7 +33,7 @@ from service.videos import Status
 from tests.database import connected, execute
 from tests.mocked import mocked
 from tests.saved import save_answers
-from tests.world import World, warm, world
+from tests.world import Clock, World, warm, world
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +96,79 @@ async def test_a_claim_does_not_wait_for_a_row_that_is_held(w: World) -> None:
         assert [submission.video_id for submission in await claim(w)] == [free]
 
 
+def taken(model: str, minute: int, number: int) -> OpenSubmission:
+    """A submission whose video has this place in its queue."""
+    at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+    return OpenSubmission(
+        number, UUID(int=number), "image_to_video", model, "{}", 0, 0, None,
+        claim_order=at.replace(tzinfo=None), run_after=at,
+    )  # fmt: skip
+
+
+async def test_a_process_goes_on_behind_what_it_claimed_while_it_gets_all_that_it_wants() -> None:
+    times = iter((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
+    front = Front(lambda: next(times))
+    assert front.behind() is None, "first from the front"
+    front.note(
+        [taken("gen4_turbo", 2, 1), taken("gen4_turbo", 2, 2), taken("veo3.1", 9, 3), taken("gen4_turbo", 1, 4)], 4
+    )
+    places = json.loads(front.behind() or "")
+    assert {model: place[2] for model, place in places.items()} == {
+        "gen4_turbo": str(UUID(int=2)), "veo3.1": str(UUID(int=3)),
+    }  # fmt: skip
+    front.note([taken("gen4_turbo", 5, 5)], 1)
+    places = json.loads(front.behind() or "")
+    assert [place[0] for place in places.values()] == ["2026-01-01 00:05:00", "2026-01-01 00:09:00"]
+    front.note([taken("gen4_turbo", 6, 6)], 2)
+    assert front.behind() is None, "there may be more before it"
+
+
+async def test_a_process_looks_at_the_front_again_after_a_second() -> None:
+    clock = Clock()
+    front = Front(clock)
+    begun = []
+    for _ in range(9):
+        begun.append(front.behind() is None)
+        front.note([taken("gen4_turbo", 1, 1)], 1)
+        clock.now += 0.25
+    assert begun == [True, False, False, False] * 2 + [True]
+
+
+async def test_a_claim_behind_a_place_takes_what_stands_there(w: World) -> None:
+    await warm(w.url, 8)
+    ids = await w.enqueue_many(4)
+    front = Front(w.ctx.monotonic)
+    front.behind()
+    front.note(await claim(w, 2), 2)
+    urgent = await w.enqueue(priority=100)
+    assert [one.video_id for one in await claims.claim(w.ctx.database, 1, 60, Aim(behind=front.behind()))] == [ids[2]]
+    others = json.dumps({"another": ["infinity", "infinity", str(urgent)]})
+    assert [one.video_id for one in await claims.claim(w.ctx.database, 1, 60, Aim(behind=others))] == [urgent]
+
+
 # Submit
+
+
+async def test_what_takes_a_place_before_the_last_claim_is_claimed_in_the_same_run(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(database_url, submit_concurrency=2) as w:
+        await warm(w.url, 8)
+        await w.enqueue_many(2)
+        begun: list[bool] = []
+        usual = budget.claim
+
+        async def watched(ctx: Context, limit: int, seconds: float, aim: Aim, *more: Any) -> list[OpenSubmission]:
+            permitted = await usual(ctx, limit, seconds, aim, *more)
+            if not begun:
+                await w.enqueue(priority=100)
+            begun.append(aim.behind is None)
+            return permitted
+
+        monkeypatch.setattr(budget, "claim", watched)
+        counts = await submit.run_once(w.ctx, Deadline(w.ctx.monotonic, w.ctx.monotonic() + 60))
+        assert counts["claimed"] == 3
+        assert begun[:3] == [True, False, True], "nothing stands behind: then from the front"
 
 
 async def test_two_creates_are_never_sent_for_one_submission(w: World) -> None:

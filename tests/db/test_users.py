@@ -60,7 +60,7 @@ async def pages_of_claim(w: World, limit: int, per_user: PerUser) -> int:
         transaction = connection.transaction()
         await transaction.start()
         explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
-        found = await connection.fetchval(explained, 60.0, None, limit, per_user.in_flight, per_user.credits)
+        found = await connection.fetchval(explained, 60.0, None, limit, None, per_user.in_flight, per_user.credits)
         await transaction.rollback()
     plan = json.loads(found)[0]["Plan"]
     pages: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]

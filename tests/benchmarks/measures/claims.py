@@ -1,6 +1,6 @@
 """Claim and tick with a past of a million videos and a long queue, against an empty database: turn by turn.
 
-In the empty one just as many are queued as are then claimed.
+In the empty one just as many are queued as are then claimed. Claims go on behind each other, as those of a worker do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from service.operations.saving import as_outcome_row
 from service.runway.outcomes import ALL_MODELS, Decision, Kind, Outcome
 from service.store import claim as claims
 from service.store import models, submissions
+from service.store.claim import Aim, Front
 from service.tick import tick
 from service.videos import Status
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
@@ -86,13 +87,14 @@ async def _round(
 ) -> dict[str, Values]:
     """`fed`: the database in which so many are queued before each claim as it takes."""
     order = list(by_name) if number % 2 == 0 else list(reversed(by_name))
+    fronts = {name: Front(time.monotonic) for name in by_name}
     took: dict[str, dict[str, list[float]]] = {name: {} for name in by_name}
     for many in CLAIMS:
         for _ in range(repeats):
             if fed is not None:
                 await enqueue_many(fed, many)
             for name in order:
-                took[name].setdefault(f"{many}", []).append(await _claim(by_name[name], many))
+                took[name].setdefault(f"{many}", []).append(await _claim(by_name[name], fronts[name], many))
     for name in order:
         ctx = by_name[name]
         await models.pause(ctx.database, ALL_MODELS, 3600, "no_credits", "the benchmark looks at a tick without claims")
@@ -112,9 +114,11 @@ def _values(times: dict[str, list[float]]) -> Values:
     return values | {"tick": 1000 * percentile(times["tick"], 0.99)}
 
 
-async def _claim(ctx: Context, many: int) -> float:
+async def _claim(ctx: Context, front: Front, many: int) -> float:
     began = time.perf_counter()
-    permitted = await claims.claim(ctx.database, many, CALL_SECONDS, claim_id=secrets.randbits(63))
+    aim = Aim(behind=front.behind())
+    permitted = await claims.claim(ctx.database, many, CALL_SECONDS, aim, claim_id=secrets.randbits(63))
+    front.note(permitted, many)
     seconds = time.perf_counter() - began
     assert len(permitted) == many
     answers = [
