@@ -380,10 +380,11 @@ CREATE INDEX inbox_task ON taxiway.inbox (task_id);
 CREATE INDEX inbox_video ON taxiway.inbox (video_id) WHERE video_id IS NOT NULL;
 
 -- The history: a line for each change, appended by the statement that makes the change, and never rewritten. It holds
--- ids, codes and credits, never a user's text, so nothing has to rewrite it. What the ledger says already (a claim, a
--- poll) has no line here. `actor`: the name of a key or token, a step, a linked table, a user of the command line.
--- A video has three lines in its usual life, so they are narrow: eight columns (with a ninth, each row would have eight
--- bytes more), no key of their own, and a BRIN index over time. Lines of one time stand in the order of their kinds.
+-- ids, codes and credits, never a user's text, so nothing has to rewrite it. What the ledger says already (a claim, that
+-- Runway took it, a poll) has no line here. `actor`: the name of a key or token, a step, a linked table, a user of the
+-- command line. A video has two lines in its usual life, so they are narrow: eight columns (with a ninth, each row would
+-- have eight bytes more), no key of their own, and a BRIN index over time. Lines of one time stand in the order of their
+-- kinds.
 CREATE TABLE taxiway.events (
     at             timestamptz NOT NULL DEFAULT taxiway.now(),
     submission_id  bigint,

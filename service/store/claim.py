@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from service.settings import LEASE_MARGIN_SECONDS
@@ -258,8 +258,7 @@ def _affordable(place: int, *, per_user: bool) -> str:
     return _AFFORDABLE.format(for_all=place + 2, by_model=place + 3, of_user=_OF_USER, joined=_JOINED, within=within)
 
 
-@dataclass(frozen=True)
-class OpenSubmission:
+class OpenSubmission(NamedTuple):
     """The permission to send one create for one video. `body`: what to send, as JSON."""
 
     submission_id: int
@@ -350,7 +349,7 @@ async def claim(
         rows = await database.fetch(statement.usual, *arguments)
     else:
         rows = await database.fetch(statement.these(len(arguments) + 1), *arguments, json.dumps(list(only)))
-    return [OpenSubmission(*row) for row in rows]
+    return list(map(OpenSubmission._make, rows))
 
 
 async def choose(database: Database, limit: int, aim: Aim, passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:

@@ -26,6 +26,8 @@ from service.store.durable import durably
 from service.store.recordset import as_records
 from service.videos import FailureCode
 
+SUBMIT = "submit"  # the step, as the actor of an event
+OK = 200
 FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no poll sooner
 
 
@@ -52,7 +54,7 @@ class OutcomeRow:
     @property
     def is_usual(self) -> bool:
         """Whether Runway took it, and nothing stands in the way of saying so."""
-        return self.outcome == "accepted" and not self.ledger_only
+        return self.outcome == "accepted" and self.http_status == OK and not self.ledger_only
 
 
 class Guard(StrEnum):
@@ -140,7 +142,8 @@ WITH answer AS (
            CASE WHEN k.kind = 'settled' THEN c.outcome WHEN k.kind <> 'accepted' THEN c.error_code END,
            CASE WHEN k.n = 1 THEN NULLIF(c.estimated_credits, c.quoted_credits) END,
            CASE WHEN k.n = 1 AND c.http_status <> 200 THEN jsonb_build_object('http_status', c.http_status) END
-    FROM closed c CROSS JOIN LATERAL (VALUES
+    FROM (SELECT * FROM closed c WHERE ({ledger_says}) IS NOT TRUE) AS c
+    CROSS JOIN LATERAL (VALUES
         (1, {outcome_kind}),
         (2, CASE WHEN c.resubmit AND c.stand = 'holds' THEN 'resubmitted' END),
         (3, CASE WHEN c.next_status IN ('failed', 'cancelled') AND c.video_id IN (SELECT id FROM moved)
@@ -153,6 +156,10 @@ SELECT {submission_id} AS submission_id,
 FROM closed c {busy}
 """
 
+# What needs no event, since the ledger has all that one would say: Runway took it with its first answer. The history
+# gets its line from there (timeline.py).
+_LEDGER_SAYS = f"""$2::text = '{SUBMIT}' AND $3::text IS NULL AND c.outcome = 'accepted' AND c.http_status = {OK}
+        AND c.stand <> 'waits' AND c.next_status = 'processing' AND NOT c.resubmit"""
 # The outcome, as an event. One that the ledger had already, and that only now reaches the video, has had its own.
 _OUTCOME_KIND = """CASE WHEN c.stand = 'waits' AND c.outcome <> 'unknown' THEN COALESCE($3, 'settled')
                  ELSE COALESCE($3, c.outcome) END"""
@@ -193,6 +200,7 @@ def _saving(guard: Guard, *, pass_over: bool) -> str:
         unknown=FailureCode.SUBMISSION_UNKNOWN,
         first_poll=_FIRST_POLL,
         under_way=_UNDER_WAY,
+        ledger_says=_LEDGER_SAYS,
         outcome_kind="$3::text" if guard is Guard.UNSAVED else _OUTCOME_KIND,
         patience="" if pass_over else _PATIENCE,
         free=_FREE.format(guard=guard.value) if pass_over else "",
@@ -212,10 +220,10 @@ WITH held AS MATERIALIZED (
     SELECT v.id FROM taxiway.videos v WHERE v.id = $2 AND v.open_submission_id = $1 {_PATIENCE} FOR UPDATE SKIP LOCKED
 ), closed AS (
     UPDATE taxiway.submissions s SET
-        outcome = 'accepted', closed_at = taxiway.now(), task_id = $3, http_status = $4,
-        request_id = COALESCE($5, s.request_id), estimated_credits = $6
+        outcome = 'accepted', closed_at = taxiway.now(), task_id = $3, http_status = {OK},
+        request_id = COALESCE($4, s.request_id), estimated_credits = $5
     FROM held h WHERE s.video_id = h.id AND s.id = $1 AND s.outcome IS NULL
-    RETURNING s.id, s.video_id, s.quoted_credits, s.task_id, s.outcome
+    RETURNING s.id, s.video_id, s.task_id, s.outcome
 ), moved AS (
     UPDATE taxiway.videos v SET
         open_submission_id = NULL, runway_video_id = $3, task_status = 'PENDING', retries = 0,
@@ -223,25 +231,22 @@ WITH held AS MATERIALIZED (
         updated_at = taxiway.now()
     FROM closed c WHERE v.id = c.video_id RETURNING v.id, v.round, v.submitted_at
 ), webhooks AS ({_UNDER_WAY}
-), noted AS (
-    INSERT INTO taxiway.events (video_id, submission_id, kind, actor, credits)
-    SELECT c.video_id, c.id, 'accepted', $7, NULLIF($6, c.quoted_credits) FROM closed c
 )
 SELECT {durably("id")} AS submission_id FROM closed
 """
 
 
-async def _save_accepted(database: Queries, answer: OutcomeRow, actor: str) -> bool:
+async def _save_accepted(database: Queries, answer: OutcomeRow) -> bool:
     """Write the usual outcome; False if it is not that, and nothing was written."""
     row = await database.fetchrow(
-        _SAVE_ACCEPTED, answer.submission_id, answer.video_id, answer.task_id, answer.http_status, answer.request_id,
-        answer.estimated_credits, actor,
+        _SAVE_ACCEPTED, answer.submission_id, answer.video_id, answer.task_id, answer.request_id,
+        answer.estimated_credits,
     )  # fmt: skip
     return row is not None
 
 
 async def save(
-    database: Queries, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE, actor: str = "submit",
+    database: Queries, answers: Sequence[OutcomeRow], *, guard: Guard = Guard.LIVE, actor: str = SUBMIT,
     kind: str | None = None,
 ) -> dict[int, str]:  # fmt: skip
     """Write outcomes. By submission: 'moved' (the video followed), 'locked', 'waits', 'elsewhere' or 'erased' (see
@@ -251,10 +256,10 @@ async def save(
     result had its outcome already; nothing was changed. `actor`: who brings them; `kind`: of their events, where it is
     not the outcome.
     """
-    is_usual = len(answers) == 1 and answers[0].is_usual and guard is Guard.LIVE and kind is None
+    is_usual = len(answers) == 1 and answers[0].is_usual and (guard, actor, kind) == (Guard.LIVE, SUBMIT, None)
     records = as_records(answers)
     try:
-        if is_usual and await _save_accepted(database, answers[0], actor):
+        if is_usual and await _save_accepted(database, answers[0]):
             return {answers[0].submission_id: "moved"}
         rows = await database.fetch(_SAVE_BY_GUARD[guard], records, actor, kind)
     except StatementRefused as exc:
@@ -276,7 +281,7 @@ async def save_batch(
     *,
     guard: Guard = Guard.LIVE,
     name: str = "save",
-    actor: str = "submit",
+    actor: str = SUBMIT,
 ) -> dict[int, str]:
     """Write outcomes; those that PostgreSQL refuses are parked under that name, and missing from the result."""
     parts = await batches.write(
@@ -388,10 +393,9 @@ async def unsaved(database: Database, limit: int, passed_over: Sequence[int] = (
 
 
 def _answer(stored: dict[str, Any]) -> OutcomeRow:
-    return OutcomeRow(
-        **(
-            stored
-            | {"video_id": UUID(stored["video_id"]), "delay_seconds": float(stored["delay_seconds"])}
-            | {"ledger_only": False}
-        )
-    )
+    typed = {
+        "video_id": UUID(stored["video_id"]),
+        "delay_seconds": float(stored["delay_seconds"]),
+        "ledger_only": False,
+    }
+    return OutcomeRow(**(stored | typed))

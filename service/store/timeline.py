@@ -1,7 +1,8 @@
 """The history of one video: its events, which are never rewritten, and what the ledger adds to them.
 
 An event says what happened, when, and who did it. The ledger has what would be said twice otherwise: when each create
-was permitted, how often its task was polled, and the words of an error, which an event does not hold.
+was permitted, that Runway took it at once, how often its task was polled, and the words of an error, which an event
+does not hold.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from service.events import ORDER, Kind, words_of
 from service.store import video_rows
 from service.store.database import Database
 from service.store.driver_errors import condition
+from service.store.submissions import OK, SUBMIT
 
 SUBMISSION_OPENED, POLLED = "submission_opened", "polled"  # what the ledger adds
 
@@ -57,7 +59,8 @@ SELECT at, submission_id, kind, actor, code, credits, detail FROM taxiway.events
 """
 
 _SUBMISSIONS = """
-SELECT id, model, opened_at, closed_at, quoted_credits, outcome, request_id, error, task_id, polls, recent_polls
+SELECT id, model, opened_at, closed_at, quoted_credits, estimated_credits, outcome, http_status, request_id, error,
+       task_id, polls, recent_polls
 FROM taxiway.submissions WHERE video_id = $1 ORDER BY id
 """
 
@@ -68,8 +71,11 @@ async def timeline(database: Database, video_id: UUID) -> list[Entry]:
     submissions = {row["id"]: row for row in await database.fetch(_SUBMISSIONS, video_id)}
     events = await database.fetch(_EVENTS, video_id)
     entries = [_of_event(row, submissions.get(row["submission_id"]), model) for row in events]
+    with_outcome = {row["submission_id"] for row in events if row["kind"] in _CLOSING}
     for attempt, row in enumerate(submissions.values(), start=1):
         entries += _of_submission(row, attempt)
+        if row["id"] not in with_outcome and row["task_id"] and row["http_status"] == OK:
+            entries.append(_taken(row))
     return _with_seconds(sorted(entries, key=lambda entry: (entry.at, ORDER[entry.event])))
 
 
@@ -90,7 +96,7 @@ def _of_event(row: asyncpg.Record, submission: asyncpg.Record | None, model: str
             about["request_id"] = submission["request_id"]
     if sqlstate := detail.get("sqlstate"):
         about["error"] = f"{sqlstate}: {condition(sqlstate)}"
-    status = detail.get("http_status") or (200 if kind == Kind.ACCEPTED else None)
+    status = detail.get("http_status") or (OK if kind == Kind.ACCEPTED else None)
     return Entry(
         row["at"], kind, words_of(kind, row["code"], detail, model), row["actor"], code=row["code"],
         submission_id=row["submission_id"], http_status=status, credits=row["credits"], **about,
@@ -98,6 +104,7 @@ def _of_event(row: asyncpg.Record, submission: asyncpg.Record | None, model: str
 
 
 _OUTCOMES = (Kind.ACCEPTED, Kind.NOT_SENT, Kind.REJECTED, Kind.UNKNOWN)
+_CLOSING = (*_OUTCOMES, Kind.SETTLED, Kind.ATTACHED)
 _WITH_TASK = (Kind.ACCEPTED, Kind.SETTLED, Kind.ATTACHED, Kind.COMPLETED, Kind.DELETE_DUE, Kind.DELETED)
 _WITH_ERROR = (Kind.NOT_SENT, Kind.REJECTED, Kind.UNKNOWN, Kind.FAILED, Kind.RETRIED)
 
@@ -111,9 +118,19 @@ def _error(kind: str, submission: asyncpg.Record) -> str | None:
 def _of_submission(row: asyncpg.Record, attempt: int) -> Iterator[Entry]:
     words = f"Attempt {attempt}: sending to Runway ({row['model']})"
     yield Entry(
-        row["opened_at"], SUBMISSION_OPENED, words, "submit", submission_id=row["id"], credits=row["quoted_credits"]
+        row["opened_at"], SUBMISSION_OPENED, words, SUBMIT, submission_id=row["id"], credits=row["quoted_credits"]
     )
     yield from _polls(row)
+
+
+def _taken(row: asyncpg.Record) -> Entry:
+    """What was accepted with its first answer has no event: the ledger says as much (submissions.py)."""
+    estimate = row["estimated_credits"]
+    return Entry(
+        row["closed_at"], Kind.ACCEPTED, words_of(Kind.ACCEPTED, None, {}, row["model"]), SUBMIT,
+        submission_id=row["id"], task_id=row["task_id"], http_status=OK, request_id=row["request_id"],
+        credits=None if estimate == row["quoted_credits"] else estimate,
+    )  # fmt: skip
 
 
 def _polls(row: asyncpg.Record) -> Iterator[Entry]:

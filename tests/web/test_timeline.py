@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from service import webhooks
-from service.store import tasks
+from service.operations.saving import as_outcome_row
+from service.runway.outcomes import Decision, Kind, Outcome
+from service.store import claim as claims
+from service.store import submissions, tasks
+from service.videos import Status
 from tests.database import execute
 from tests.world import CALLBACK_SECRET, World, world
 
@@ -133,6 +138,52 @@ async def test_an_attached_task_and_an_end_leave_the_history_as_it_was(database_
         ended = await story(w, video_id)
         assert ended[: len(after)] == after
         assert ended[-1]["event"] == "completed"
+
+
+async def test_a_task_that_vanishes_leaves_the_history_as_it_was(w: World) -> None:
+    w.faults("vanish")
+    video_id = await w.enqueue()
+    await w.tick()
+    before = await story(w, video_id)
+    assert events(before) == ["enqueued", "submission_opened", "accepted"]
+    await w.finish()
+    assert (await w.row(video_id))["error_code"] == "TASK_VANISHED"
+    assert (await w.ledger(video_id))[0]["outcome"] == "unknown"
+    after = [entry for entry in await story(w, video_id) if entry["event"] != "polled"]
+    assert after[: len(before)] == before
+    assert events(after[len(before) :]) == ["failed"]
+
+
+@pytest.mark.parametrize("many", [1, 2])
+@pytest.mark.parametrize(
+    ("http_status", "actor", "credits", "kept"),
+    [
+        (200, "submit", None, 0),
+        (200, "submit", Decimal(30), 0),
+        (201, "submit", Decimal(30), 1),
+        (200, "rescue", None, 1),
+    ],
+)
+async def test_what_the_ledger_says_has_no_event(
+    w: World, many: int, http_status: int, actor: str, credits: Decimal | None, kept: int
+) -> None:
+    ids = await w.enqueue_many(many)
+    answers = [
+        as_outcome_row(
+            one.submission_id, one.video_id,
+            Outcome(Kind.ACCEPTED, "task created", http_status=http_status, task_id=str(uuid4()),
+                    estimated_credits=credits),
+            Decision(Status.PROCESSING),
+        )
+        for one in await claims.claim(w.ctx.database, many, 60)
+    ]  # fmt: skip
+    await submissions.save(w.ctx.database, answers, actor=actor)
+    assert len(await w.rows("SELECT FROM taxiway.events WHERE kind = 'accepted'")) == kept * many
+    for answer in answers:
+        line = (await story(w, answer.video_id))[-1]
+        assert (line["event"], line["actor"], line["http_status"]) == ("accepted", actor, http_status)
+        assert (line["credits"], line["task_id"]) == (credits, answer.task_id)
+    assert sorted(ids) == sorted(answer.video_id for answer in answers)
 
 
 async def test_only_the_newest_polls_are_kept(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
