@@ -23,9 +23,9 @@ from service.settings import Settings
 from service.store.database import Database
 from service.store.mailbox import Mailbox
 from service.store.outbox import Outbox
+from service.store.outcome_row import OutcomeRow
 from service.store.pending_work import Thoroughness
 from service.store.recently import Recently
-from service.store.submissions import OutcomeRow
 from service.store.together import Together
 from service.store.url import normalise
 from service.store.video_rows import NewVideo

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from service.context import Context
 from service.deadline import Grace
 from service.operations.saving import save_left, save_together
-from service.store.submissions import OutcomeRow
+from service.store.outcome_row import OutcomeRow
 
 
 async def save_answers(ctx: Context, answers: Sequence[OutcomeRow], grace: Grace | None = None) -> None:

@@ -11,7 +11,8 @@ from service.operations.saving import as_outcome_row
 from service.runway import outcomes
 from service.runway.outcomes import Kind, Outcome
 from service.store import submissions
-from service.store.submissions import Guard, Lapsed, OutcomeRow
+from service.store.outcome_row import OutcomeRow
+from service.store.submissions import Guard, Lapsed
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from service.operations.saving import as_outcome_row
 from service.runway import outcomes
 from service.runway.outcomes import Decision, Kind, Outcome, Pause
 from service.store.claim import OpenSubmission
-from service.store.submissions import OutcomeRow
+from service.store.outcome_row import OutcomeRow
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,9 @@ class Saver:
         self.counts[outcome.kind.value] += 1
         if decision.next_status.terminal:
             self._ctx.outbox.note()
-        row = as_outcome_row(submission.submission_id, submission.video_id, outcome, decision)
+        row = as_outcome_row(
+            submission.submission_id, submission.video_id, outcome, decision, announced=submission.announced
+        )
         (batch.last if decision.pause is not None or outcome.kind is Kind.UNKNOWN else batch.rows).append(row)
         words = f"Runway response for video: {outcome.task_id or outcome.detail}"
         event(

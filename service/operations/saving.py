@@ -28,7 +28,7 @@ from service.store import circuit_state, gateway, models, submissions
 from service.store.batches import Refusal
 from service.store.circuit_state import Change
 from service.store.driver_errors import Meaning, is_unreachable, is_wide, meaning
-from service.store.submissions import OutcomeRow
+from service.store.outcome_row import OutcomeRow
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,8 +40,10 @@ REFUSED_TRIES, HELD_TRIES = 6, 11
 WATCH_SECONDS = 0.5  # how often a write that hangs is asked whether its time is over
 
 
-def as_outcome_row(submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision) -> OutcomeRow:
-    """The row to save for one submission."""
+def as_outcome_row(
+    submission_id: int, video_id: UUID, outcome: Outcome, decision: Decision, *, announced: bool = True
+) -> OutcomeRow:
+    """The row to save for one submission. `announced`: an endpoint may want to know that Runway took it."""
     return OutcomeRow(
         submission_id=submission_id,
         video_id=video_id,
@@ -57,6 +59,7 @@ def as_outcome_row(submission_id: int, video_id: UUID, outcome: Outcome, decisio
         delay_seconds=decision.delay_seconds,
         retry=decision.retry,
         resubmit=decision.resubmit,
+        announced=announced,
     )
 
 

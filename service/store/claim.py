@@ -16,10 +16,11 @@ from service.settings import LEASE_MARGIN_SECONDS
 from service.store import batches
 from service.store.batches import ONLY, Choosing
 from service.store.database import Database, Queries
+from service.store.deliveries import UNDER_WAY
 from service.store.durable import durably
+from service.store.outcome_row import FIRST_POLL_SECONDS
 from service.store.predicates import READY
 from service.store.spending import BUSY
-from service.store.submissions import FIRST_POLL_SECONDS
 
 # What forbids another create for the video `v`. Consent was given while the outcome was unknown: once that turns
 # out to be a task, the video has its task, and needs no other. OFFSET 0: looked up video by video, by the index on
@@ -86,7 +87,7 @@ WHERE v.id = ANY(ARRAY(SELECT video_id FROM opened))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id,
     (SELECT m.room FROM model m WHERE m.model = v.model), (SELECT m.stirred FROM model m WHERE m.model = v.model),
-    v.claim_order, v.run_after
+    (SELECT EXISTS (SELECT FROM taxiway.wanting('{under_way}'))), v.claim_order, v.run_after
 """
 )
 _OPEN_MODELS = (
@@ -237,6 +238,7 @@ def claiming(
         **parts,
         **aimed(3),
         submission_id=durably("v.open_submission_id"),
+        under_way=UNDER_WAY,
         affordable=_affordable(5 + (probing or turn), per_user=per_user) if within else "",
         source="affordable" if within else "due",
         margin=LEASE_MARGIN_SECONDS,
@@ -272,6 +274,7 @@ class OpenSubmission(NamedTuple):
     link_id: int | None = None  # of the linked table that has a row for it
     room: int | None = None  # how many creates of its model might be permitted; None: not asked
     stirred: bool = False  # the model's circuit remembers unknown outcomes, or has not been used for a while
+    announced: bool = True  # an endpoint wants to know that Runway took it
     claim_order: datetime | None = None  # with `run_after` and the id, its place in the queue of its model
     run_after: datetime | None = None
 

@@ -25,6 +25,7 @@ KEPT_ATTEMPTS = 12  # of one delivery, the newest
 
 # The opt-in events, as a part of the statements that save an id and what a poll saw: for the endpoints that want them,
 # which are none as a rule. `source` yields the videos: id, round, task_id, task_status, progress, submitted_at.
+UNDER_WAY = "video.processing"
 NOTE_UNDER_WAY = """
     INSERT INTO taxiway.deliveries (video_id, round, event, webhook_id, endpoint_id, url, snapshot)
     SELECT u.id, u.round, '{event}', taxiway.event_id(u.id, u.round, '{event}', 0), e.id, e.url, jsonb_build_object(

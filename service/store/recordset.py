@@ -6,7 +6,7 @@ for the session while it does; behind a transaction pooler that would stay with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def as_records(rows: Sequence[DataclassInstance]) -> str:
-    """Dataclasses as the argument of `jsonb_to_recordset`, which reads times, ids and amounts from their text."""
+def as_records(rows: Sequence[DataclassInstance] | Sequence[Mapping[str, object]]) -> str:
+    """Dataclasses, or values by name, as the argument of `jsonb_to_recordset`.
+
+    That reads times, ids and amounts from their text.
+    """
     return to_json(rows, fallback=str).decode()

@@ -17,44 +17,15 @@ from uuid import UUID
 import asyncpg
 
 from service.errors import StatementRefused
-from service.store import batches
+from service.store import accepted, batches
 from service.store.batches import RAISE, Parking, Refusal
 from service.store.database import Database, Queries
-from service.store.deliveries import NOTE_UNDER_WAY
+from service.store.deliveries import NOTE_UNDER_WAY, UNDER_WAY
 from service.store.driver_errors import LOCK_NOT_AVAILABLE, is_refusal, sqlstate
 from service.store.durable import durably
+from service.store.outcome_row import FIRST_POLL, OK, PATIENCE, SUBMIT, OutcomeRow
 from service.store.recordset import as_records
 from service.videos import FailureCode
-
-SUBMIT = "submit"  # the step, as the actor of an event
-OK = 200
-FIRST_POLL_SECONDS = 5.0  # no task is done sooner, and Runway wants no poll sooner
-
-
-@dataclass(frozen=True)
-class OutcomeRow:
-    """The outcome of a submission and what becomes of its video, as the statement takes it."""
-
-    submission_id: int
-    video_id: UUID
-    outcome: str
-    task_id: str | None
-    http_status: int | None
-    request_id: str | None
-    error: str | None
-    estimated_credits: Decimal | None
-    next_status: str
-    error_code: str | None
-    error_message: str | None
-    delay_seconds: float
-    retry: bool
-    resubmit: bool
-    ledger_only: bool = False  # the video's row refuses it: rescue completes it, or it ends as UNSTORABLE
-
-    @property
-    def is_usual(self) -> bool:
-        """Whether Runway took it, and nothing stands in the way of saying so."""
-        return self.outcome == "accepted" and self.http_status == OK and not self.ledger_only
 
 
 class Guard(StrEnum):
@@ -64,10 +35,6 @@ class Guard(StrEnum):
     EXPIRED = "s.outcome IS NULL AND s.deadline <= taxiway.now()"  # by the database's clock, never by age
     UNSAVED = "s.unsaved IS NOT NULL"
 
-
-# When a task is polled first. The claim has said that already; only after a long call is it too soon.
-_FIRST_POLL = f"""CASE WHEN v.poll_after > taxiway.now() + make_interval(secs => {FIRST_POLL_SECONDS} / 2.0)
-             THEN v.poll_after ELSE taxiway.now() + make_interval(secs => {FIRST_POLL_SECONDS}) END"""
 
 # Save what creates came to. For each answer: lock the video, or pass it over if it is held (then the answer
 # stays with the submission, and rescue completes the video); close the submission; move the video if it still waits for
@@ -79,7 +46,7 @@ _FIRST_POLL = f"""CASE WHEN v.poll_after > taxiway.now() + make_interval(secs =>
 #   elsewhere  the video was cancelled, has ended, is gone, or is with Runway again: a task is a surplus, to be deleted
 #   erased     the same, and no words are kept: an error may quote what a user wrote
 # A held row of the ledger is not waited for. That is rare, and to lock each one first costs a third of a save: so it is
-# tried without, for LOCK_MILLISECONDS, and only if that was not enough with `free` (below).
+# tried without, for a moment, and only if that was not enough with `free` (below).
 _SAVE = """
 WITH answer AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb)
@@ -164,9 +131,6 @@ _LEDGER_SAYS = f"""$2::text = '{SUBMIT}' AND $3::text IS NULL AND c.outcome = 'a
 _OUTCOME_KIND = """CASE WHEN c.stand = 'waits' AND c.outcome <> 'unknown' THEN COALESCE($3, 'settled')
                  ELSE COALESCE($3, c.outcome) END"""
 
-# How long a held row of the ledger is waited for, asked once a statement.
-LOCK_MILLISECONDS = 100
-_PATIENCE = f"AND (SELECT set_config('lock_timeout', '{LOCK_MILLISECONDS}', true)) <> ''"
 # Lock the submissions as well, behind the videos, and pass over those that are held.
 _FREE = """free AS MATERIALIZED (
     SELECT s.id FROM taxiway.submissions s
@@ -185,7 +149,7 @@ WHERE (SELECT count(*) FROM free) < (SELECT count(*) FROM answer)
 
 # For endpoints that want to know that Runway took it; there are none unless the settings name one.
 _UNDER_WAY = NOTE_UNDER_WAY.format(
-    event="video.processing",
+    event=UNDER_WAY,
     source="""
         SELECT m.id, m.round, c.task_id, 'PENDING' AS task_status, NULL::real AS progress, m.submitted_at
         FROM moved m JOIN closed c ON c.video_id = m.id WHERE c.outcome = 'accepted'""",
@@ -198,11 +162,11 @@ def _saving(guard: Guard, *, pass_over: bool) -> str:
         submission_id=durably("c.submission_id"),
         guard=guard.value,
         unknown=FailureCode.SUBMISSION_UNKNOWN,
-        first_poll=_FIRST_POLL,
+        first_poll=FIRST_POLL,
         under_way=_UNDER_WAY,
         ledger_says=_LEDGER_SAYS,
         outcome_kind="$3::text" if guard is Guard.UNSAVED else _OUTCOME_KIND,
-        patience="" if pass_over else _PATIENCE,
+        patience="" if pass_over else PATIENCE,
         free=_FREE.format(guard=guard.value) if pass_over else "",
         only_free="JOIN free f ON f.id = a.submission_id" if pass_over else "",
         busy=_BUSY.format(guard=guard.value) if pass_over else "",
@@ -211,38 +175,6 @@ def _saving(guard: Guard, *, pass_over: bool) -> str:
 
 _SAVE_BY_GUARD = {guard: _saving(guard, pass_over=False) for guard in Guard}
 _SAVE_WHAT_IS_FREE = {guard: _saving(guard, pass_over=True) for guard in Guard}
-
-
-# The usual, without load: one create was accepted, and its video waits for just this answer. The same as above for that
-# case alone, in two thirds of the time. No row: it is another case, or something is held.
-_SAVE_ACCEPTED = f"""
-WITH held AS MATERIALIZED (
-    SELECT v.id FROM taxiway.videos v WHERE v.id = $2 AND v.open_submission_id = $1 {_PATIENCE} FOR UPDATE SKIP LOCKED
-), closed AS (
-    UPDATE taxiway.submissions s SET
-        outcome = 'accepted', closed_at = taxiway.now(), task_id = $3, http_status = {OK},
-        request_id = COALESCE($4, s.request_id), estimated_credits = $5
-    FROM held h WHERE s.video_id = h.id AND s.id = $1 AND s.outcome IS NULL
-    RETURNING s.id, s.video_id, s.task_id, s.outcome
-), moved AS (
-    UPDATE taxiway.videos v SET
-        open_submission_id = NULL, runway_video_id = $3, task_status = 'PENDING', retries = 0,
-        poll_after = {_FIRST_POLL},
-        updated_at = taxiway.now()
-    FROM closed c WHERE v.id = c.video_id RETURNING v.id, v.round, v.submitted_at
-), webhooks AS ({_UNDER_WAY}
-)
-SELECT {durably("id")} AS submission_id FROM closed
-"""
-
-
-async def _save_accepted(database: Queries, answer: OutcomeRow) -> bool:
-    """Write the usual outcome; False if it is not that, and nothing was written."""
-    row = await database.fetchrow(
-        _SAVE_ACCEPTED, answer.submission_id, answer.video_id, answer.task_id, answer.request_id,
-        answer.estimated_credits,
-    )  # fmt: skip
-    return row is not None
 
 
 async def save(
@@ -256,17 +188,17 @@ async def save(
     result had its outcome already; nothing was changed. `actor`: who brings them; `kind`: of their events, where it is
     not the outcome.
     """
-    is_usual = len(answers) == 1 and answers[0].is_usual and (guard, actor, kind) == (Guard.LIVE, SUBMIT, None)
-    records = as_records(answers)
+    results: dict[int, str] = {}
     try:
-        if is_usual and await _save_accepted(database, answers[0]):
-            return {answers[0].submission_id: "moved"}
-        rows = await database.fetch(_SAVE_BY_GUARD[guard], records, actor, kind)
+        if (guard, actor, kind) == (Guard.LIVE, SUBMIT, None) and all(answer.is_usual for answer in answers):
+            results = dict.fromkeys(await accepted.save(database, answers), "moved")
+            answers = [answer for answer in answers if answer.submission_id not in results]
+        rows = await database.fetch(_SAVE_BY_GUARD[guard], as_records(answers), actor, kind) if answers else []
     except StatementRefused as exc:
         if sqlstate(exc) != LOCK_NOT_AVAILABLE:
             raise
-        rows = await database.fetch(_SAVE_WHAT_IS_FREE[guard], records, actor, kind)
-    return {row["submission_id"]: row["result"] for row in rows}
+        rows = await database.fetch(_SAVE_WHAT_IS_FREE[guard], as_records(answers), actor, kind)
+    return results | {row["submission_id"]: row["result"] for row in rows}
 
 
 def key_of(answer: OutcomeRow) -> tuple[int, UUID]:

@@ -23,7 +23,7 @@ from service.events import ORDER, Kind, words_of
 from service.store import video_rows
 from service.store.database import Database
 from service.store.driver_errors import condition
-from service.store.submissions import OK, SUBMIT
+from service.store.outcome_row import OK, SUBMIT
 
 SUBMISSION_OPENED, POLLED = "submission_opened", "polled"  # what the ledger adds
 

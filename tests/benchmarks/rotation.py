@@ -14,8 +14,8 @@ from service.steps import prune
 from service.store import claim as claims
 from service.store import tasks, ticks
 from service.store.claim import OpenSubmission
+from service.store.outcome_row import OutcomeRow
 from service.store.pending_work import pending_work
-from service.store.submissions import OutcomeRow
 from service.store.tasks import PollResult
 from service.videos import FailureCode, Status
 from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
@@ -125,7 +125,10 @@ def _answer(submission: OpenSubmission, task_id: str | None) -> OutcomeRow:
         decision = Decision(Status.FAILED, FailureCode.SUBMISSION_UNKNOWN, "It is not known whether Runway took it")
         return as_outcome_row(submission.submission_id, submission.video_id, lost, decision)
     created = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=task_id)
-    return as_outcome_row(submission.submission_id, submission.video_id, created, Decision(Status.PROCESSING))
+    return as_outcome_row(
+        submission.submission_id, submission.video_id, created, Decision(Status.PROCESSING),
+        announced=submission.announced,
+    )  # fmt: skip
 
 
 def _seen(submission: OpenSubmission, task_id: str, status: str) -> PollResult:

@@ -19,7 +19,7 @@ from service.operations import erasing
 from service.store import claim as claims
 from service.store import erasure, submissions, tasks, video_rows
 from service.store.erasure import ERASED
-from service.store.submissions import OutcomeRow
+from service.store.outcome_row import OutcomeRow
 from tests.app_tables import BASE, link
 from tests.database import connected, execute
 from tests.invoking import complaint, printed, taxiway

@@ -14,8 +14,8 @@ import httpx
 
 from service.operations.saving import as_outcome_row
 from service.runway import outcomes
+from service.store import accepted, inbox, models, submissions
 from service.store import claim as claims
-from service.store import inbox, models, submissions
 from service.store.submissions import Guard
 from tests.crash.harness import POST_TIMEOUT_SECONDS, Site, callback
 from tests.crash.proxy import Cut, Step, named
@@ -24,7 +24,7 @@ from tests.world import API_KEY, IMAGE
 
 TEXT_MODEL = "gen4.5"
 CLAIM = named(claims.claiming().usual)
-SAVES = {named(submissions._SAVE_BY_GUARD[Guard.LIVE]), named(submissions._SAVE_ACCEPTED)}
+SAVES = {named(submissions._SAVE_BY_GUARD[Guard.LIVE]), named(accepted._SAVE_ONE), named(accepted._SAVE_MANY)}
 FINISHED = {"seconds": 60}  # by then a task is done, and a submission has lapsed
 AS_APP = {"authorization": f"Bearer {API_KEY}"}
 

@@ -25,6 +25,7 @@ from service.store import batches, models, parked, queue_stats, submissions
 from service.store import claim as claims
 from service.store.batches import RAISE, Refusal
 from service.store.claim import OpenSubmission
+from service.store.outcome_row import OutcomeRow
 from service.store.recently import Recently
 from service.tick import tick
 from service.videos import Status
@@ -239,7 +240,7 @@ async def unsaved(w: World) -> list[UUID]:
     return ids
 
 
-async def answer_of(w: World, one: OpenSubmission) -> submissions.OutcomeRow:
+async def answer_of(w: World, one: OpenSubmission) -> OutcomeRow:
     from service.runway.outcomes import classify
 
     async with w.ctx.runway() as runway:
@@ -411,7 +412,7 @@ async def test_a_value_that_the_ledger_refuses_is_left_out_and_the_id_saved(w: W
     assert entry["task_id"] == (await w.row(video_id))["runway_video_id"]
 
 
-async def answer_of_status(w: World, one: OpenSubmission) -> submissions.OutcomeRow:
+async def answer_of_status(w: World, one: OpenSubmission) -> OutcomeRow:
     return replace(await answer_of(w, one), http_status=200)
 
 

@@ -27,6 +27,7 @@ from service.store.batches import Parking
 from service.store.database import Database
 from service.store.endpoints import Configured
 from service.store.listener import Listener
+from service.store.outcome_row import OutcomeRow
 from service.store.pending_work import pending_work
 from service.store.url import normalise
 from service.tick import SubmitLoop, submit_now, tick
@@ -356,7 +357,7 @@ FROM pg_class WHERE oid = 'taxiway.videos'::regclass
 """
 
 
-def accepted(submission: claims.OpenSubmission) -> submissions.OutcomeRow:
+def accepted(submission: claims.OpenSubmission) -> OutcomeRow:
     outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=str(uuid4()))
     return as_outcome_row(submission.submission_id, submission.video_id, outcome, Decision(Status.PROCESSING))
 

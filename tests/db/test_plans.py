@@ -282,7 +282,8 @@ def seen(video_id: UUID, task_id: str | None) -> PollResult:
     )  # fmt: skip
 
 
-async def test_a_batch_reads_each_of_its_rows_a_few_times(database_url: str) -> None:
+@pytest.mark.parametrize("announced", [False, True])
+async def test_a_batch_reads_each_of_its_rows_a_few_times(database_url: str, announced: bool) -> None:
     """A join that PostgreSQL takes to be of one row must not compare each row of the batch with each other."""
     many = 50
     await learn(database_url)
@@ -295,10 +296,11 @@ async def test_a_batch_reads_each_of_its_rows_a_few_times(database_url: str) -> 
         outcome = Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id="")
         answers = [
             as_outcome_row(
-                one.submission_id, one.video_id, replace(outcome, task_id=str(uuid4())), Decision(Status.PROCESSING)
+                one.submission_id, one.video_id, replace(outcome, task_id=str(uuid4())), Decision(Status.PROCESSING),
+                announced=announced,
             )
             for one in permitted
-        ]
+        ]  # fmt: skip
         saved = await submissions.save_each(database, answers)
         assert list(saved.values()) == ["moved"] * many
         done = await tasks.finalize(database, [seen(one.video_id, one.task_id) for one in answers])

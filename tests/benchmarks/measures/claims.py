@@ -125,6 +125,7 @@ async def _claim(ctx: Context, front: Front, many: int) -> float:
         as_outcome_row(
             one.submission_id, one.video_id,
             Outcome(Kind.ACCEPTED, "task created", http_status=200, task_id=str(uuid4())), Decision(Status.PROCESSING),
+            announced=one.announced,
         )
         for one in permitted
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from service.operations.finalize import poll_delay
-from service.store.submissions import FIRST_POLL_SECONDS
+from service.store.outcome_row import FIRST_POLL_SECONDS
 from service.store.tasks import PreviousPoll
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
