@@ -339,8 +339,8 @@ RETURN GREATEST(LEAST(m.max_in_flight, 2),
 
 -- How many more creates of an open model may be permitted now. It locks the model's row until the caller's transaction
 -- ends and counts only then, so that two claims at once never see the same room: a function, because each of its
--- statements sees what was committed by then. Another claim is waited for as long as claims take; a row that is held for
--- longer has no room.
+-- statements sees what was committed by then. Another claim is waited for as long as claims take, and may have found out
+-- meanwhile that nothing is to be sent; a row that is held for longer has no room.
 CREATE FUNCTION taxiway.room(of_model text) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     allowed integer;
@@ -355,9 +355,9 @@ BEGIN
         EXCEPTION WHEN lock_not_available THEN
             RETURN 0;
         END;
-    END IF;
-    IF allowed IS NULL OR EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL) THEN
-        RETURN 0;
+        IF allowed IS NULL OR EXISTS (SELECT FROM taxiway.models a WHERE a.model = 'all' AND a.reason IS NOT NULL) THEN
+            RETURN 0;
+        END IF;
     END IF;
     RETURN GREATEST(0, allowed - (SELECT count(*) FROM taxiway.submissions s
                                   WHERE s.outcome IS NULL AND s.model = of_model));
