@@ -86,10 +86,12 @@ async def tick(
         await report.step("rescue", rescue.run_once(ctx, deadline.share(RESCUE_SHARE)))
     # Side by side: a slow call of one kind must not keep the others waiting.
     async with asyncio.TaskGroup() as calls:
-        if beside is None:
+        if beside is not None:
+            beside.wake.set(due=True, probe=due.probe)
+        elif due.submit or due.probe or ctx.unsaved or report.counts:  # or the steps before it have found some
             calls.create_task(report.step("submit", submit.run_once(ctx, deadline, probe=due.probe)))
         else:
-            beside.wake.set(due=True, probe=due.probe)
+            calls.create_task(report.step("submit", submit.look(ctx)))
         if due.cancel or due.rescue or report.counts.get("intake", intake.NOTHING)["recalled"]:
             calls.create_task(report.step("cancel", cancel.run_once(ctx, deadline.whole())))
         if due.poll or due.look or due.intake or due.rescue:

@@ -14,6 +14,7 @@ from service.errors import DatabaseUnavailable
 from service.logs import VIDEO, event
 from service.operations.submitting import Submitter, submitting
 from service.store import claim as claims
+from service.store import identity
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ async def run_once(ctx: Context, deadline: Deadline, *, probe: bool = True, wake
                 raise
             event(log, VIDEO, "claims_end", f"No more claims in this tick: {exc.detail}", level=logging.ERROR)
     return NOTHING | {"claimed": run.claimed} | run.saver.counts
+
+
+async def look(ctx: Context) -> Counts:
+    """With nothing to claim: only whether this is the database of the last tick, as a claim would find out."""
+    async with identity.recognised(ctx.database):
+        return dict(NOTHING)
 
 
 async def _claim_all(run: Submitter) -> None:

@@ -9,7 +9,7 @@ from functools import cache
 
 from service.store.database import Database
 from service.store.endpoints import DIFFERS, Configured, as_named
-from service.store.predicates import FOR_INTAKE, UNCONSENTED
+from service.store.predicates import FOR_INTAKE, READY, UNCONSENTED
 from service.store.retention import DUE, KEEP_DAYS
 
 THOROUGH_SECONDS = 60.0
@@ -32,6 +32,7 @@ SELECT
     OR {put_back} AS rescue,
     EXISTS (SELECT FROM taxiway.submissions WHERE cancel_due <= taxiway.now())
     OR EXISTS (SELECT FROM taxiway.videos WHERE erase_requested_at IS NOT NULL) AS cancel,
+    EXISTS (SELECT FROM taxiway.videos v WHERE {ready} AND v.run_after <= taxiway.now()) AS submit,
     EXISTS (SELECT FROM taxiway.models WHERE reason IS NOT NULL AND paused_until <= taxiway.now()) AS probe,
     EXISTS (SELECT FROM taxiway.videos
             WHERE status = 'processing' AND runway_video_id IS NOT NULL
@@ -63,6 +64,7 @@ def _pending_work(removes: bool, named: bool, thorough: bool) -> str:
     """
     return _PENDING_WORK.format(
         for_intake=FOR_INTAKE,
+        ready=READY,
         put_back=_PUT_BACK_ANYHOW if thorough else _PUT_BACK,
         differs=DIFFERS.format(given="$1::text" if named else "'[]'"),
         days=KEEP_DAYS,
@@ -72,7 +74,7 @@ def _pending_work(removes: bool, named: bool, thorough: bool) -> str:
 
 @dataclass(frozen=True)
 class PendingWork:
-    """The steps that have something to do. To claim is as cheap as to ask, so submit always does; `probe` is its.
+    """The steps that have something to do. `probe`: the submit step, a paused model.
 
     `look`: of the poll step, tasks that had vanished; `endpoints`: the settings name others than the table.
     """
@@ -81,6 +83,7 @@ class PendingWork:
     links: bool
     rescue: bool
     cancel: bool
+    submit: bool
     probe: bool
     poll: bool
     look: bool
@@ -94,6 +97,7 @@ EVERYTHING = PendingWork(
     links=True,
     rescue=True,
     cancel=True,
+    submit=True,
     probe=True,
     poll=True,
     look=True,

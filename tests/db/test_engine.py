@@ -35,7 +35,7 @@ from service.videos import Status
 from service.worker import CHANNEL, Stop, _submit_forever, work_forever
 from tests.database import connected
 from tests.simulator_server import until
-from tests.world import World, world
+from tests.world import IMAGE, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -66,10 +66,31 @@ async def replace_and_tick(w: World, database: Database) -> None:
 
 async def test_an_idle_tick_asks_little(w: World) -> None:
     await w.tick()  # the first one ever writes down which database this is
-    assert await statements_of_a_tick(w) <= 4
+    assert await statements_of_a_tick(w) <= 3
     await w.enqueue()
     await w.finish()
-    assert await statements_of_a_tick(w) <= 4
+    assert await statements_of_a_tick(w) <= 3
+
+
+async def test_a_tick_claims_only_when_something_may_be_due(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    claim = claims.claim
+
+    async def watched(*arguments: Any, **others: Any) -> list[claims.OpenSubmission]:
+        made.append(1)
+        return await claim(*arguments, **others)
+
+    monkeypatch.setattr(claims, "claim", watched)
+    await w.tick()
+    assert made == []
+    await w.enqueue(run_after="2099-01-01T00:00:00Z")
+    await w.tick()
+    assert made == []
+    await w.enqueue()
+    assert (await w.tick())["submit"]["claimed"] == 1
+    assert made == [1]
+    await w.rows(f"INSERT INTO taxiway.videos (prompt, image_url, status) VALUES ('a boat', '{IMAGE}', 'queued')")
+    assert (await w.tick())["submit"]["claimed"] == 1, "in the tick that takes it"
 
 
 async def test_the_overview_names_each_step_that_has_something_to_do(w: World) -> None:
@@ -86,6 +107,10 @@ async def test_the_overview_names_each_step_that_has_something_to_do(w: World) -
     await w.rows("INSERT INTO taxiway.videos (prompt, status) VALUES ('a boat', 'queued')")
     assert await due() == {"intake"}
     await w.tick()
+    assert await due() == set()
+    video_id = await w.enqueue()
+    assert await due() == {"submit"}
+    await w.api.post(f"/videos/{video_id}/cancel")
     assert await due() == set()
     await w.later(seconds=6)
     assert await due() == {"poll"}

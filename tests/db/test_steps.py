@@ -913,8 +913,8 @@ async def test_a_claim_that_cannot_be_taken_back_ends_as_unknown(w: World, monke
     async def away(*_: object, **__: object) -> list[OpenSubmission]:
         raise DatabaseUnavailable("gone")
 
-    video_id = await w.enqueue()
-    await claim(w)
+    video_id, _ = await w.enqueue(), await w.enqueue()
+    await claim(w, 1)
     monkeypatch.setattr(claims, "claim", away)
     monkeypatch.setattr(claims, "of_claim", away)
     with pytest.raises(DatabaseUnavailable):
