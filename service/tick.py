@@ -187,7 +187,7 @@ async def _finish(
     ctx: Context, kind: str, started: float, report: TickReport, *, idle: Mapping[str, Counts] | None = None
 ) -> TickReport:
     """Record what was done. `idle`: what steps report that had nothing to do."""
-    has_run = bool(report.counts)
+    has_run = any(report.counts.values())
     if report.unavailable is not None and not has_run:
         raise report.unavailable
     if idle:
@@ -203,6 +203,8 @@ async def _finish(
 
                 await alerting.in_tick(ctx)
     except DatabaseUnavailable as exc:
+        if not has_run:
+            raise
         report.failed("record", exc)  # the work is done all the same, and so the caller gets its counts
     except Exception as exc:
         if not is_refusal(exc) or (isinstance(exc, NotConfigured) and not has_run):

@@ -43,7 +43,7 @@ class TickReport:
 
     def fill(self, idle: Mapping[str, Counts]) -> None:
         """Name every step in that order, also those that had nothing to do; but none that failed."""
-        self.counts = {name: self.counts.get(name, idle[name]) for name in idle if name not in self.errors}
+        self.counts = {name: self.counts.get(name) or idle[name] for name in idle if name not in self.errors}
 
     @property
     def has_done(self) -> bool:

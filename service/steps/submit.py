@@ -43,9 +43,12 @@ async def run_once(ctx: Context, deadline: Deadline, *, probe: bool = True, wake
 
 
 async def look(ctx: Context) -> Counts:
-    """With nothing to claim: only whether this is the database of the last tick, as a claim would find out."""
+    """With nothing to claim: only whether this is the database of the last tick, as a claim would find out.
+
+    No counts: nothing was done.
+    """
     async with identity.recognised(ctx.database):
-        return dict(NOTHING)
+        return {}
 
 
 async def _claim_all(run: Submitter) -> None:

@@ -22,7 +22,7 @@ from tests.database import execute, run
 
 pytestmark = pytest.mark.crash
 
-FEWEST = 60  # in half of which everything usual must have happened
+FEWEST = 90  # in half of which everything usual must have happened
 SCHEDULES = int(os.environ.get("SCHEDULES", FEWEST))
 SEED = int(os.environ.get("SEED", "0"))
 # To make a schedule that fails shorter; and of those that are played once more.
