@@ -289,10 +289,10 @@ FRONT_AGAIN_SECONDS = 1.0
 
 
 class Front:
-    """Where the claims of one process begin. `behind`: the place of what it claimed last, by model, as JSON.
+    """Where the claims of one run begin. `behind`: the place of what it claimed last, by model, as JSON.
 
-    Until VACUUM comes, every claim from the front of the queue walks past all that has left it. So a process goes on
-    where it was, as long as it gets as many as it wants, and for so long at most: what takes a place before that (a
+    Until VACUUM comes, every claim from the front of the queue walks past all that has left it. So a run goes on
+    where it was, as long as it gets as many as it wants, and for a second at most: what takes a place before that (a
     priority, a second try, a lock that is gone) waits for no more than that.
     """
 

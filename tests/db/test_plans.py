@@ -204,14 +204,19 @@ async def test_a_claim_planned_on_an_empty_queue_is_good_on_a_long_one(
     assert max(node["Actual Rows"] for node in nodes) == many, "no more of the queue is read than is claimed"
 
 
+async def end_the_first(url: str) -> None:
+    """5,000 videos are queued, and counted as that; then the first 4,000 end."""
+    await learn(url)
+    await enqueue_one(url)
+    await multiply(url, 5_000, WAITING)
+    await execute(url, "VACUUM ANALYZE taxiway.videos")
+    gone = "WHERE id IN (SELECT id FROM taxiway.videos ORDER BY claim_order, run_after, id LIMIT 4000)"
+    await execute(url, f"{ENDED} {gone}")
+
+
 async def test_a_claim_reads_nothing_of_what_has_gone_from_the_queue(database_url: str) -> None:
     """After a burst PostgreSQL knows a table in which all is queued, and that long after most of it has gone."""
-    await learn(database_url)
-    await enqueue_one(database_url)
-    await multiply(database_url, 5_000, WAITING)
-    await execute(database_url, "VACUUM ANALYZE taxiway.videos")
-    gone = "WHERE id IN (SELECT id FROM taxiway.videos ORDER BY claim_order, run_after, id LIMIT 4000)"
-    await execute(database_url, f"{ENDED} {gone}")
+    await end_the_first(database_url)
     async with connected(database_url) as connection:
         sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {claims.claiming().usual}"
         nodes = list(walk(json.loads(await connection.fetchval(sql, 60.0, 1, 12, None))[0]["Plan"]))
@@ -221,12 +226,7 @@ async def test_a_claim_reads_nothing_of_what_has_gone_from_the_queue(database_ur
 
 async def test_a_claim_behind_the_last_one_walks_past_nothing(database_url: str) -> None:
     """What has left the queue stands in the index until VACUUM."""
-    await learn(database_url)
-    await enqueue_one(database_url)
-    await multiply(database_url, 5_000, WAITING)
-    await execute(database_url, "VACUUM ANALYZE taxiway.videos")
-    gone = "WHERE id IN (SELECT id FROM taxiway.videos ORDER BY claim_order, run_after, id LIMIT 4000)"
-    await execute(database_url, f"{ENDED} {gone}")
+    await end_the_first(database_url)
     pages = {}
     async with connected(database_url) as connection:
         last = await connection.fetchval(
