@@ -402,6 +402,8 @@ async def test_a_late_id_is_attached(w: World) -> None:
     video_id, submission, outcome = await lapse(w)
     assert await save(w, submission, outcome, ACCEPT) == "moved"
     assert await save(w, submission, outcome, ACCEPT) == "nothing"
+    settled = await w.rows("SELECT code, actor FROM taxiway.events WHERE kind = 'settled'")
+    assert [tuple(row) for row in settled] == [("accepted", "submit")], "late evidence has an event, also with a 200"
     await w.finish()
     assert (await w.row(video_id))["status"] == "completed"
     assert len(w.creates) == 1
