@@ -46,9 +46,10 @@ _BEHIND = """
 # is walked past once instead of twice; or not at all, where a process says what it claimed last (Front). The inner
 # LIMIT is for the plan, the outer one stops it there: what is behind is not locked. How many are wanted is a parameter,
 # where no plan depends on it: otherwise PostgreSQL would make a plan for each number, or at each claim, which takes
-# longer than a claim does. What a model has, and the submission of each video, are looked up among the few of this
-# claim: in a join, whose rows PostgreSQL cannot count beforehand, each of fifty videos would be found by looking up all
-# fifty.
+# longer than a claim does. The submission of each video is taken from an array (a wrong one would be refused by the
+# foreign key): in a join or a look-up, each of fifty videos would be found by reading all fifty. What was found out
+# once, not for each video, is in `once`, as JSON: of each model its room, whether it is stirred, and whether an
+# endpoint wants to know that Runway took a video.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -79,15 +80,15 @@ _CLAIM = (
     FROM {source} RETURNING id, video_id
 )
 UPDATE taxiway.videos v SET status = 'processing', runway_video_id = NULL,
-    open_submission_id = (SELECT o.id FROM opened o WHERE o.video_id = v.id),
+    open_submission_id = (ARRAY(SELECT id FROM opened))[array_position(ARRAY(SELECT video_id FROM opened), v.id)],
     submitted_at = taxiway.now(), poll_after = taxiway.now() + make_interval(secs => {first_poll}), polled_at = NULL,
     task_status = NULL, progress = NULL, error_code = NULL, error_message = NULL, finished_at = NULL,
     cost_credits = NULL, updated_at = taxiway.now()
 WHERE v.id = ANY(ARRAY(SELECT video_id FROM opened))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits, v.link_id,
-    (SELECT m.room FROM model m WHERE m.model = v.model), (SELECT m.stirred FROM model m WHERE m.model = v.model),
-    (SELECT EXISTS (SELECT FROM taxiway.wanting('{under_way}'))), v.claim_order, v.run_after
+    v.resubmissions, v.quoted_credits, v.link_id, v.claim_order, v.run_after,
+    (SELECT jsonb_object_agg(m.model, jsonb_build_array(
+        m.room, m.stirred, EXISTS (SELECT FROM taxiway.wanting('{under_way}')))) FROM model m)::text AS once
 """
 )
 _OPEN_MODELS = (
@@ -272,11 +273,11 @@ class OpenSubmission(NamedTuple):
     resubmissions: int
     quoted_credits: Decimal | None
     link_id: int | None = None  # of the linked table that has a row for it
+    claim_order: datetime | None = None  # with `run_after` and the id, its place in the queue of its model
+    run_after: datetime | None = None
     room: int | None = None  # how many creates of its model might be permitted; None: not asked
     stirred: bool = False  # the model's circuit remembers unknown outcomes, or has not been used for a while
     announced: bool = True  # an endpoint wants to know that Runway took it
-    claim_order: datetime | None = None  # with `run_after` and the id, its place in the queue of its model
-    run_after: datetime | None = None
 
     @property
     def input(self) -> dict[str, Any]:
@@ -352,7 +353,8 @@ async def claim(
         rows = await database.fetch(statement.usual, *arguments)
     else:
         rows = await database.fetch(statement.these(len(arguments) + 1), *arguments, json.dumps(list(only)))
-    return list(map(OpenSubmission._make, rows))
+    once = json.loads(rows[0]["once"]) if rows else {}
+    return [OpenSubmission(*row[:-1], *once[row["model"]]) for row in rows]
 
 
 async def choose(database: Database, limit: int, aim: Aim, passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:

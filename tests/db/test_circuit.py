@@ -198,7 +198,7 @@ async def test_a_held_row_means_no_claim_of_this_model_and_no_wait_for_a_save(da
 
 
 def permitted(model: str, room: int | None, *, stirred: bool = False) -> OpenSubmission:
-    return OpenSubmission(1, uuid4(), "image_to_video", model, "{}", 0, 0, None, None, room, stirred)
+    return OpenSubmission(1, uuid4(), "image_to_video", model, "{}", 0, 0, None, room=room, stirred=stirred)
 
 
 class TestWhatIsWritten:
