@@ -34,10 +34,11 @@ class Kept:
     kind: object = None
     connections: Any = None
 
-    def backends(self) -> list[int]:
-        """The server's processes behind them."""
+    def backends(self) -> str:
+        """The server's processes behind them, with spaces in between: asyncpg would look an array's type up."""
         product = [one.raw for one in self.connections._idle] if self.connections else []
-        return [raw.get_server_pid() for raw in (*product, self.own) if raw is not None and not raw.is_closed()]
+        pids = (raw.get_server_pid() for raw in (*product, self.own) if raw is not None and not raw.is_closed())
+        return " ".join(map(str, pids))
 
     async def reset(self) -> None:
         """Undo what a test may have set all the same."""

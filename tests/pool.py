@@ -51,8 +51,8 @@ SELECT concat_ws(' ', {", ".join(map(_TRACES.format, _CATALOGUES))},
 # What would be in the next test's way: connections that are left (but $1, those that are kept), transactions that are
 # prepared, and large files.
 _IN_THE_WAY = f"""
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL ($1::integer[])
-               AND pid <> pg_backend_pid() AND backend_type = 'client backend')
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+               AND pid::text <> ALL (string_to_array($1, ' ')) AND backend_type = 'client backend')
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database())
     OR EXISTS (SELECT FROM pg_class WHERE relnamespace = 'taxiway'::regnamespace AND
                CASE relkind WHEN 'r' THEN pg_table_size(oid) WHEN 'i' THEN pg_relation_size(oid) END > {LARGEST_BYTES})
