@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
@@ -86,8 +85,10 @@ UPDATE taxiway.videos v SET status = 'processing', runway_video_id = NULL,
     cost_credits = NULL, updated_at = taxiway.now()
 WHERE v.id = ANY(ARRAY(SELECT video_id FROM opened))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
-    v.resubmissions, v.quoted_credits, v.link_id, v.claim_order, v.run_after,
-    (SELECT jsonb_object_agg(m.model, jsonb_build_array(
+    v.resubmissions, v.quoted_credits, v.link_id,
+    CASE WHEN v.open_submission_id = (SELECT max(id) FROM opened)
+         THEN json_build_array(v.claim_order, v.run_after, v.id)::text END AS place,
+    (SELECT json_object_agg(m.model, json_build_array(
         m.room, m.stirred, EXISTS (SELECT FROM taxiway.wanting('{under_way}')))) FROM model m)::text AS once
 """
 )
@@ -273,8 +274,7 @@ class OpenSubmission(NamedTuple):
     resubmissions: int
     quoted_credits: Decimal | None
     link_id: int | None = None  # of the linked table that has a row for it
-    claim_order: datetime | None = None  # with `run_after` and the id, its place in the queue of its model
-    run_after: datetime | None = None
+    place: str | None = None  # of the last in the queue alone: its place in the queue of its model, as JSON
     room: int | None = None  # how many creates of its model might be permitted; None: not asked
     stirred: bool = False  # the model's circuit remembers unknown outcomes, or has not been used for a while
     announced: bool = True  # an endpoint wants to know that Runway took it
@@ -316,12 +316,7 @@ class Front:
         if len(taken) < wanted:
             self._places = {}
             return
-        last: dict[str, tuple[datetime, datetime, UUID]] = {}
-        for one in taken:
-            if one.claim_order is not None and one.run_after is not None:
-                place = one.claim_order, one.run_after, one.video_id
-                last[one.model] = max(place, last.get(one.model, place))
-        self._places |= {model: [str(part) for part in place] for model, place in last.items()}
+        self._places |= {one.model: json.loads(one.place) for one in taken if one.place}
 
 
 @dataclass(frozen=True)
@@ -354,7 +349,7 @@ async def claim(
     else:
         rows = await database.fetch(statement.these(len(arguments) + 1), *arguments, json.dumps(list(only)))
     once = json.loads(rows[0]["once"]) if rows else {}
-    return [OpenSubmission(*row[:-1], *once[row["model"]]) for row in rows]
+    return [OpenSubmission._make((*row[:-1], *once[row["model"]])) for row in rows]
 
 
 async def choose(database: Database, limit: int, aim: Aim, passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:

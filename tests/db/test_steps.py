@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -96,30 +95,22 @@ async def test_a_claim_does_not_wait_for_a_row_that_is_held(w: World) -> None:
         assert [submission.video_id for submission in await claim(w)] == [free]
 
 
-def taken(model: str, minute: int, number: int) -> OpenSubmission:
-    """A submission whose video has this place in its queue."""
-    at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
-    return OpenSubmission(
-        number, UUID(int=number), "image_to_video", model, "{}", 0, 0, None,
-        claim_order=at.replace(tzinfo=None), run_after=at,
-    )  # fmt: skip
+def taken(model: str, place: int | None = None) -> OpenSubmission:
+    """A submission; of the last in a claim, with this place in its queue."""
+    said = None if place is None else json.dumps([place])
+    return OpenSubmission(place or 0, UUID(int=place or 0), "image_to_video", model, "{}", 0, 0, None, place=said)
 
 
 async def test_a_process_goes_on_behind_what_it_claimed_while_it_gets_all_that_it_wants() -> None:
     times = iter((0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
     front = Front(lambda: next(times))
     assert front.behind() is None, "first from the front"
-    front.note(
-        [taken("gen4_turbo", 2, 1), taken("gen4_turbo", 2, 2), taken("veo3.1", 9, 3), taken("gen4_turbo", 1, 4)], 4
-    )
-    places = json.loads(front.behind() or "")
-    assert {model: place[2] for model, place in places.items()} == {
-        "gen4_turbo": str(UUID(int=2)), "veo3.1": str(UUID(int=3)),
-    }  # fmt: skip
-    front.note([taken("gen4_turbo", 5, 5)], 1)
-    places = json.loads(front.behind() or "")
-    assert [place[0] for place in places.values()] == ["2026-01-01 00:05:00", "2026-01-01 00:09:00"]
-    front.note([taken("gen4_turbo", 6, 6)], 2)
+    front.note([taken("veo3.1"), taken("gen4_turbo", 2), taken("gen4_turbo")], 3)
+    assert json.loads(front.behind() or "") == {"gen4_turbo": [2]}
+    front.note([taken("veo3.1", 9)], 1)
+    front.note([taken("gen4_turbo"), taken("gen4_turbo", 5)], 2)
+    assert json.loads(front.behind() or "") == {"gen4_turbo": [5], "veo3.1": [9]}
+    front.note([taken("gen4_turbo", 6)], 2)
     assert front.behind() is None, "there may be more before it"
 
 
@@ -129,7 +120,7 @@ async def test_a_process_looks_at_the_front_again_after_a_second() -> None:
     begun = []
     for _ in range(9):
         begun.append(front.behind() is None)
-        front.note([taken("gen4_turbo", 1, 1)], 1)
+        front.note([taken("gen4_turbo", 1)], 1)
         clock.now += 0.25
     assert begun == [True, False, False, False] * 2 + [True]
 
@@ -139,7 +130,9 @@ async def test_a_claim_behind_a_place_takes_what_stands_there(w: World) -> None:
     ids = await w.enqueue_many(4)
     front = Front(w.ctx.monotonic)
     front.behind()
-    front.note(await claim(w, 2), 2)
+    permitted = await claim(w, 2)
+    assert [json.loads(one.place)[2] for one in permitted if one.place] == [str(ids[1])], "the last of them"
+    front.note(permitted, 2)
     urgent = await w.enqueue(priority=100)
     assert [one.video_id for one in await claims.claim(w.ctx.database, 1, 60, Aim(behind=front.behind()))] == [ids[2]]
     others = json.dumps({"another": ["infinity", "infinity", str(urgent)]})
