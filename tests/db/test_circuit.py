@@ -121,6 +121,21 @@ async def test_three_in_a_row_must_be_of_three_videos(w: World) -> None:
     assert (await state(w))[3] == "circuit"
 
 
+@pytest.mark.parametrize(
+    "before", ["unknown_videos = ARRAY[gen_random_uuid()]", "used_at = used_at - interval '16 min'"]
+)
+async def test_an_accepted_create_ends_a_run_of_unknown_ones_and_a_rest(w: World, before: str) -> None:
+    await warm(w.url, 8)
+    await execute(w.url, f"UPDATE taxiway.models SET {before} WHERE model = '{MODEL}'")
+    await w.enqueue()
+    await w.tick()
+    [row] = await w.rows(
+        "SELECT unknown_videos, used_at > now() - interval '1 min' AS is_used FROM taxiway.models WHERE model = $1",
+        MODEL,
+    )
+    assert (row["unknown_videos"], row["is_used"]) == ([], True)
+
+
 async def away(_: Runway) -> None:
     raise RunwayUnavailable("GET /v1/organization answered 503")
 
