@@ -61,7 +61,7 @@ COMPARED: dict[str, dict[Figure, bool]] = {
         Figure("tick", "tick, p99 ms", 1): COST,
     },
 }
-CLAIMED_A_ROUND = 17_500  # by `history`, with the share of it that the runner takes
+CLAIMED_A_ROUND = 7_000  # by `history`, with the share of it that the runner takes
 FILL_SECONDS, ROUND_SECONDS = 1_800, 600
 
 

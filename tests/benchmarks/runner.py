@@ -34,7 +34,7 @@ from tests.benchmarks.processes import Cores
 from tests.benchmarks.servers import Postgres, Runway, Servers
 
 # Of the repeats of a measure alone: what they claim has to last for many rounds.
-SHARES = {"history": 0.5}
+SHARES = {"history": 0.2}
 WARM_TICKS = 40  # as `idle` has it here: an older tree counts from the fourth on
 
 
