@@ -47,8 +47,9 @@ _BEHIND = """
 # where no plan depends on it: otherwise PostgreSQL would make a plan for each number, or at each claim, which takes
 # longer than a claim does. The submission of each video is taken from an array (a wrong one would be refused by the
 # foreign key): in a join or a look-up, each of fifty videos would be found by reading all fifty. What was found out
-# once, not for each video, is in `once`, as JSON: of each model its room, whether it is stirred, and whether an
-# endpoint wants to know that Runway took a video.
+# once, not for each video, is in `by_model`, as JSON: its room, whether it is stirred, and whether an endpoint wants to
+# know that Runway took a video. `place`: submissions are numbered in the order of the queue; were they not, it would be
+# one before the last, and a few videos be walked past again.
 _DUE = """
 WITH {own}{users}model AS MATERIALIZED (
     SELECT l.model, {room} AS room,
@@ -89,7 +90,7 @@ RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.mod
     CASE WHEN v.open_submission_id = (SELECT max(id) FROM opened)
          THEN json_build_array(v.claim_order, v.run_after, v.id)::text END AS place,
     (SELECT json_object_agg(m.model, json_build_array(
-        m.room, m.stirred, EXISTS (SELECT FROM taxiway.wanting('{under_way}')))) FROM model m)::text AS once
+        m.room, m.stirred, EXISTS (SELECT FROM taxiway.wanting('{under_way}')))) FROM model m)::text AS by_model
 """
 )
 _OPEN_MODELS = (
@@ -348,8 +349,8 @@ async def claim(
         rows = await database.fetch(statement.usual, *arguments)
     else:
         rows = await database.fetch(statement.these(len(arguments) + 1), *arguments, json.dumps(list(only)))
-    once = json.loads(rows[0]["once"]) if rows else {}
-    return [OpenSubmission._make((*row[:-1], *once[row["model"]])) for row in rows]
+    by_model = json.loads(rows[0]["by_model"]) if rows else {}
+    return [OpenSubmission._make((*row[:-1], *by_model[row["model"]])) for row in rows]
 
 
 async def choose(database: Database, limit: int, aim: Aim, passed_over: Sequence[str]) -> list[tuple[str, UUID | None]]:
