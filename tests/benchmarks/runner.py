@@ -14,7 +14,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,14 @@ from service.settings import Settings
 from service.store import submissions
 from tests.benchmarks.contenders import taxiway
 from tests.benchmarks.contenders.taxiway import Taxiway
-from tests.benchmarks.figures import percentile
 from tests.benchmarks.history import Sizes, fill_past, fill_queue
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.measures import MEASURES, idle
 from tests.benchmarks.processes import Cores
 from tests.benchmarks.servers import Postgres, Runway, Servers
 
-# Of the repeats of a measure alone: what they claim has to last for many rounds.
-SHARES = {"history": 0.2}
+# Of the repeats of a measure: what they claim has to last for many rounds.
+SHARES = {"history": 0.05}
 WARM_TICKS = 40  # as `idle` has it here: an older tree counts from the fourth on
 
 
@@ -63,9 +62,23 @@ class _Lab(Lab):
 
     share = 1.0
     settings: dict[str, str]
+    kept: AsyncExitStack
+    contexts: dict[str, tuple[Any, ...]]
 
     def size(self, whole: int, quick: int) -> int:
         return quick if self.quick else max(quick, int(whole * self.share))
+
+    async def context(self, url: str) -> tuple[Any, ...]:
+        """What a claim of this tree's `history` is made with, the same from turn to turn, as in a process that stays.
+
+        Trees that know no Front call the context a house.
+        """
+        if url not in self.contexts:
+            module = _module("history")
+            made = getattr(module, "_context", None) or module._house
+            front = [module.Front(time.monotonic)] if hasattr(module, "Front") else []
+            self.contexts[url] = await self.kept.enter_async_context(made(self, url)), *front
+        return self.contexts[url]
 
     async def in_rounds(self, names: list[str], run: Any) -> Any:
         return await super().in_rounds([name for name in names if name == "Taxiway"], run)
@@ -86,11 +99,23 @@ async def measure(lab: _Lab, order: dict[str, Any]) -> dict[str, float]:
         with light(), settings(lab.settings):
             return (await MEASURES[name](lab)).rounds[0]["Taxiway"]
     lab._history = order["url"], order["url"]  # the same for both that it compares: twice the figures of the one
-    with timed_saves() as saves:
-        first, second = (await MEASURES[name](lab)).rounds[0].values()
-    return {key: (first[key] + second[key]) / 2 for key in first} | {
-        f"save_{many}": 1000 * percentile(took, 0.5) for many, took in saves.items()
-    }
+    first, second = (await MEASURES[name](lab)).rounds[0].values()
+    return {"tick": (first["tick"] + second["tick"]) / 2}
+
+
+async def claims(lab: _Lab, order: dict[str, Any]) -> dict[str, list[float]]:
+    """One turn of `history`: the seconds of some claims of each size, and of the saves behind them."""
+    module, context = _module("history"), await lab.context(order["url"])
+    took: dict[str, list[float]] = defaultdict(list)
+    with timed_saves(took):
+        for many in module.CLAIMS:
+            for _ in range(order["repeats"]):
+                took[f"claim_{many}"].append(await module._claim(*context, many))
+    return took
+
+
+def _module(measure: str) -> Any:
+    return sys.modules[MEASURES[measure].__module__]
 
 
 @contextmanager
@@ -120,21 +145,23 @@ def settings(more: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def timed_saves() -> Iterator[dict[int, list[float]]]:
+def timed_saves(took: dict[str, list[float]]) -> Iterator[None]:
     """Seconds of the saves that `history` makes behind its claims, by how many are saved at once."""
-    save, took = submissions.save_each, defaultdict[int, list[float]](list)
+    save = submissions.save_each
 
     async def timed(database: Any, answers: Any) -> Any:
         began = time.perf_counter()
         saved = await save(database, answers)
-        took[len(answers)].append(time.perf_counter() - began)
+        took[f"save_{len(answers)}"].append(time.perf_counter() - began)
         return saved
 
     with patch.object(submissions, "save_each", timed):
-        yield took
+        yield
 
 
-ORDERS: dict[str, Callable[[_Lab, dict[str, Any]], Coroutine[Any, Any, Any]]] = {"fill": fill, "measure": measure}
+ORDERS: dict[str, Callable[[_Lab, dict[str, Any]], Coroutine[Any, Any, Any]]] = {
+    "fill": fill, "measure": measure, "claims": claims,
+}  # fmt: skip
 
 
 async def serve(given: dict[str, Any]) -> None:
@@ -146,14 +173,20 @@ async def serve(given: dict[str, Any]) -> None:
     cores = Cores(frozenset(given["worker"]), frozenset(given["servers"]))
     lab = _Lab(servers, cores, [Taxiway()], quick=given["quick"], rounds=1, say=lambda _words: None)
     lab.settings = given["settings"]
+    lab.contexts = {}
     await servers.runway.start()
     try:
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            order = json.loads(line)
-            answer = await ORDERS[order["do"]](lab, order)
-            print(json.dumps(answer), flush=True)
+        async with AsyncExitStack() as lab.kept:
+            await obey(lab)
     finally:
         await servers.runway.stop()
+
+
+async def obey(lab: _Lab) -> None:
+    """Orders are read, and answered, until there are no more."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        order = json.loads(line)
+        print(json.dumps(await ORDERS[order["do"]](lab, order)), flush=True)
 
 
 if __name__ == "__main__":
