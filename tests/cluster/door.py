@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 from tests.cluster.nodes import Cluster, Node
-from tests.cluster.wire import joined
+from tests.crash.cutting import connect, joined
 from tests.database import execute
 
 ASK_SECONDS = 0.2
@@ -54,7 +54,7 @@ class Door:
         try:
             if node is not None:
                 self._tasks[task] = node
-                await joined((reader, writer), node.port)
+                await joined((reader, writer), await connect("127.0.0.1", node.port))
         except (OSError, asyncio.CancelledError):
             pass  # either end is gone, or its session is dropped
         finally:

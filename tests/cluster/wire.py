@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-CHUNK_BYTES = 65_536
-
-Gate = Callable[[], Awaitable[object]]
+from tests.crash.cutting import connect, joined
 
 
 class Wire:
@@ -44,7 +42,7 @@ class Wire:
         self._tasks.add(task)
         try:
             if not self.is_cut:
-                await joined((reader, writer), self.target, self._flows.wait)
+                await joined((reader, writer), await connect("127.0.0.1", self.target), self._flows.wait)
         except (OSError, asyncio.CancelledError):
             pass  # either end is gone, or the wire is cut
         finally:
@@ -60,31 +58,3 @@ class Wire:
         finally:
             server.close()
             await self.cut()
-
-
-async def _always() -> None:
-    """The gate that is open."""
-
-
-async def joined(client: tuple[asyncio.StreamReader, asyncio.StreamWriter], port: int, gate: Gate = _always) -> None:
-    """Pass bytes both ways until either end is gone. Raises OSError when the port takes no connection."""
-    reader, writer = client
-    upstream, to_upstream = await asyncio.open_connection("127.0.0.1", port)
-    ways = [asyncio.create_task(_pump(*way, gate)) for way in ((reader, to_upstream), (upstream, writer))]
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        to_upstream.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: Gate) -> None:
-    while chunk := await reader.read(CHUNK_BYTES):
-        await gate()
-        if writer.is_closing():
-            return
-        writer.write(chunk)
-        await writer.drain()
-    await gate()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
 
 from tests.crash.proxy import Proxy
+
+CHUNK_BYTES = 65_536
+
+Gate = Callable[[], Awaitable[object]]
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Wire:
@@ -44,14 +49,9 @@ class Wire:
         assert self.proxy is not None
         return self.proxy.url
 
-    async def pump(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-        """Pass bytes on until the end."""
-        flows = self._flows
-        while data := await source.read(65_536):
-            await flows.wait()
-            to.write(data)
-            await to.drain()
-        await flows.wait()
+    def gate(self) -> Gate:
+        """Where the bytes of a connection that is made now wait while it is frozen."""
+        return self._flows.wait
 
 
 @asynccontextmanager
@@ -63,15 +63,7 @@ async def wire(database_url: str) -> AsyncIterator[Wire]:
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.connections += 1
-        server, to_server = await connect(host, port)
-        ways = [asyncio.create_task(made.pump(reader, to_server)), asyncio.create_task(made.pump(server, writer))]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            to_server.transport.abort()
+        await joined((reader, writer), await connect(host, port), made.gate())
 
     async with Proxy(handle).listening() as proxy:
         user = parts.netloc.rpartition("@")[0]
@@ -88,11 +80,40 @@ def place(database_url: str) -> tuple[str, int]:
     return host, int(query.get("port", [str(parts.port or 5432)])[0])
 
 
-async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to a PostgreSQL server."""
+async def connect(host: str, port: int) -> Ends:
+    """A connection to a PostgreSQL server, or to whatever listens there."""
     if host.startswith("/"):
         return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
     return await asyncio.open_connection(host, port)
+
+
+async def _always() -> None:
+    """The gate that is open."""
+
+
+async def joined(client: Ends, server: Ends, gate: Gate = _always) -> None:
+    """Pass bytes both ways until either end is gone; the server's is closed then."""
+    ways = [
+        asyncio.create_task(_pump(client[0], server[1], gate)),
+        asyncio.create_task(_pump(server[0], client[1], gate)),
+    ]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server[1].transport.abort()  # before anything is awaited, where one more cancellation may come
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: Gate) -> None:
+    while chunk := await reader.read(CHUNK_BYTES):
+        await gate()
+        if writer.is_closing():
+            return
+        writer.write(chunk)
+        await writer.drain()
+    await gate()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
