@@ -127,7 +127,7 @@ CREATE TABLE taxiway.videos (
 
     run_after             timestamptz  NOT NULL DEFAULT taxiway.now(),
     status                text         NOT NULL DEFAULT 'queued',
-    submitted_at          timestamptz,            -- when its create was permitted
+    submitted_at          timestamptz,            -- when the create was permitted that Runway took, or may have
     poll_after            timestamptz,
     retries               smallint     NOT NULL DEFAULT 0,  -- answers in a row that sent it back to wait
     task_retries          smallint     NOT NULL DEFAULT 0,  -- tasks that failed and were requested again
@@ -243,6 +243,9 @@ CREATE INDEX videos_of_user ON taxiway.videos (user_id, model, priority, queued_
 -- Videos that were inserted with SQL and have no request yet, or that were put back in the queue with SQL.
 CREATE INDEX videos_intake ON taxiway.videos (run_after)
     WHERE status = 'queued' AND (input IS NULL OR finished_at IS NOT NULL);
+-- What is queued again, and was sent before: what waits for a retry, and what was put back with SQL although its outcome
+-- is unknown. The usual life of a video never writes here.
+CREATE INDEX videos_sent_before ON taxiway.videos (id) WHERE status = 'queued' AND submitted_at IS NOT NULL;
 -- What is to be erased, until it is: next to nothing.
 CREATE INDEX videos_erasing ON taxiway.videos (erase_requested_at) WHERE erase_requested_at IS NOT NULL;
 -- Of no use to a claim, which asks for videos without an end as well: on a small queue its plan would go this way, and

@@ -24,7 +24,6 @@ from service.store.database import Database
 from service.store.mailbox import Mailbox
 from service.store.outbox import Outbox
 from service.store.outcome_row import OutcomeRow
-from service.store.pending_work import Thoroughness
 from service.store.recently import Recently
 from service.store.together import Together
 from service.store.url import normalise
@@ -61,7 +60,6 @@ class Context:
     enqueued: Together[NewVideo, Video] = field(default_factory=Together)  # requests that wait to be written
     asked_why: Together[UUID, asyncpg.Record | None] = field(default_factory=Together)  # videos whose waiting is asked
     outbox: Outbox = field(default_factory=Outbox)  # when to ask for webhooks that are due
-    thoroughness: Thoroughness = field(default_factory=Thoroughness)  # when to look up every unknown outcome
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet
     in_requests: set[UUID] = field(default_factory=set)  # videos for which requests of this process submit
 

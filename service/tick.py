@@ -149,10 +149,7 @@ def _may_be_behind(tables: Sequence[LinkedTable], report: TickReport) -> bool:
 async def _due(ctx: Context) -> PendingWork:
     """The steps that have something to do. If that cannot be said, each is tried, and says for itself what it lacks."""
     try:
-        return await pending_work(
-            ctx.database, ctx.settings.video_retention, delivering.configured(ctx.settings),
-            thorough=ctx.thoroughness.take(ctx.monotonic()),
-        )  # fmt: skip
+        return await pending_work(ctx.database, ctx.settings.video_retention, delivering.configured(ctx.settings))
     except NotConfigured as exc:
         event(log, VIDEO, "overview_failed", exc.detail, level=logging.ERROR)
         return EVERYTHING

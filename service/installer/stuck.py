@@ -71,7 +71,7 @@ TAKE = f"""
                'link', $2,
                g.operation, g.quoted_credits, taxiway.now() + make_interval(secs => $4), g.input,
                CASE WHEN g.task_id IS NULL THEN 'failed' ELSE 'processing' END,
-               CASE WHEN g.task_id IS NOT NULL THEN taxiway.now() END,
+               CASE WHEN g.task_id IS NULL THEN g.opened_at ELSE taxiway.now() END,
                CASE WHEN g.task_id IS NOT NULL THEN taxiway.now() END,
                g.task_id, CASE WHEN g.task_id IS NOT NULL THEN 'PENDING' END,
                CASE WHEN g.task_id IS NULL THEN $5 END, CASE WHEN g.task_id IS NULL THEN $6 END,

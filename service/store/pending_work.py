@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from service.store.database import Database
 from service.store.endpoints import DIFFERS, Configured, as_named
-from service.store.predicates import FOR_INTAKE, READY, UNCONSENTED
+from service.store.predicates import FOR_INTAKE, READY, SENT_BEFORE, UNCONSENTED
 from service.store.retention import DUE, KEEP_DAYS
-
-THOROUGH_SECONDS = 60.0
 
 # What each step begins with, as the question whether there is any of it. What is open in the ledger is compared with
 # what its videos say.
@@ -45,27 +42,24 @@ SELECT
     OR (SELECT created_at FROM taxiway.deliveries ORDER BY id LIMIT 1) < taxiway.now() - interval '{days} days'
     OR {due} AS prune
 """
-# That an app put a video back in the queue although its outcome is unknown. Intake finds the ones that had ended.
-_PUT_BACK = f"EXISTS (SELECT FROM taxiway.videos v WHERE {FOR_INTAKE} AND v.finished_at IS NOT NULL)"
-# The same of videos that do not look like that any more. Each unknown outcome is looked up: they may be thousands.
-# LATERAL with OFFSET 0, or a plan that was made for a few of them, or for a short queue, would be kept for many.
-_PUT_BACK_ANYHOW = f"""EXISTS (
-        SELECT FROM taxiway.submissions s CROSS JOIN LATERAL (
-            SELECT FROM taxiway.videos v WHERE v.id = s.video_id AND v.status = 'queued' OFFSET 0) AS v
-        WHERE {UNCONSENTED} AND s.cancel_due IS NULL)"""
+# That an app put a video back in the queue although its outcome is unknown. Of what is queued, next to nothing was sent
+# before; of the outcomes that are unknown, thousands may be. OFFSET 0: by the ledger of each video.
+_PUT_BACK = f"""EXISTS (
+        SELECT FROM taxiway.videos v WHERE {SENT_BEFORE} AND EXISTS (
+            SELECT FROM taxiway.submissions s WHERE s.video_id = v.id AND {UNCONSENTED} AND s.cancel_due IS NULL
+            OFFSET 0))"""
 
 
 @cache
-def _pending_work(removes: bool, named: bool, thorough: bool) -> str:
+def _pending_work(removes: bool, named: bool) -> str:
     """The statement; `removes`: videos are removed in time; `named`: endpoints are, as its parameter.
 
-    `thorough`: every unknown outcome is looked up. Without a parameter, which is the rule, PostgreSQL plans it once,
-    and not for each of the first ticks.
+    Without a parameter, which is the rule, PostgreSQL plans it once, and not for each of the first ticks.
     """
     return _PENDING_WORK.format(
         for_intake=FOR_INTAKE,
         ready=READY,
-        put_back=_PUT_BACK_ANYHOW if thorough else _PUT_BACK,
+        put_back=_PUT_BACK,
         differs=DIFFERS.format(given="$1::text" if named else "'[]'"),
         days=KEEP_DAYS,
         due=DUE.format(removes=str(removes).lower()),
@@ -107,34 +101,15 @@ EVERYTHING = PendingWork(
 )
 
 
-class Thoroughness:
-    """When this process looks up every unknown outcome: once in a while, since no create depends on it.
-
-    The claim passes over what must not be sent again; until it is found, it only stands in the queue.
-    """
-
-    def __init__(self) -> None:
-        self._looked_at = -math.inf
-
-    def take(self, now: float) -> bool:
-        """Whether it is time; `now`: monotonic seconds. The caller then does."""
-        if now - self._looked_at < THOROUGH_SECONDS:
-            return False
-        self._looked_at = now
-        return True
-
-
 async def pending_work(
     database: Database,
     video_retention: float | None = None,
     named: Sequence[Configured] = (),
-    *,
-    thorough: bool = True,
 ) -> PendingWork:
     """What there is to do now. `video_retention`: seconds after which videos that ended are removed, if ever;
-    `named`: the endpoints that the settings name; `thorough`: every unknown outcome is looked up.
+    `named`: the endpoints that the settings name.
     """
     values = [as_named(named)] if named else []
-    row = await database.fetchrow(_pending_work(video_retention is not None, bool(named), thorough), *values)
+    row = await database.fetchrow(_pending_work(video_retention is not None, bool(named)), *values)
     assert row is not None  # noqa: S101  # a SELECT without FROM has one row
     return PendingWork(**row)

@@ -11,6 +11,9 @@ READY = "v.status = 'queued' AND v.input IS NOT NULL AND v.finished_at IS NULL"
 # For intake: put in the queue with SQL, either without a request yet, or again after it had ended.
 FOR_INTAKE = "v.status = 'queued' AND (v.input IS NULL OR v.finished_at IS NOT NULL)"
 
+# Queued again: an attempt was sent before, or may have been. As in the index videos_sent_before.
+SENT_BEFORE = "v.status = 'queued' AND v.submitted_at IS NOT NULL"
+
 # Unsettled: Runway may have taken this create and charged it, and nothing has said yet whether it did.
 UNSETTLED = "s.settled_at IS NULL AND s.outcome = 'unknown'"
 

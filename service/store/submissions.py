@@ -85,7 +85,7 @@ WITH answer AS (
 ), moved AS (
     UPDATE taxiway.videos v SET
         status = c.next_status, open_submission_id = NULL, runway_video_id = c.task_id,
-        submitted_at = CASE WHEN c.outcome = 'accepted' THEN COALESCE(v.submitted_at, taxiway.now()) END,
+        submitted_at = CASE WHEN c.outcome IN ('accepted', 'unknown') THEN COALESCE(v.submitted_at, taxiway.now()) END,
         task_status = CASE WHEN c.outcome = 'accepted' THEN 'PENDING' END,
         poll_after = CASE WHEN c.outcome = 'accepted' THEN {first_poll} END,
         retries = CASE WHEN c.outcome = 'accepted' THEN 0 ELSE v.retries + c.retry::integer END,

@@ -410,13 +410,14 @@ async def test_stuck_rows_fail_as_unknown_and_tasks_are_followed(database_url: s
         assert vars(done.stuck) == {"failed": 2, "requeued": 0, "followed": 1}
         video = await row_of(
             connection, "SELECT v.*, r.app_word, r.mirrored_version, s.outcome, s.settled_at, s.consent, "
-            "s.closed_at - s.opened_at AS age, s.quoted_credits AS price FROM taxiway.videos v "
+            "s.opened_at, s.closed_at - s.opened_at AS age, s.quoted_credits AS price FROM taxiway.videos v "
             "JOIN taxiway.rows r ON r.video_id = v.id JOIN taxiway.submissions s ON s.video_id = v.id "
             "WHERE v.input ->> 'promptText' = 'stuck'",
         )  # fmt: skip
         assert (video["status"], video["error_code"], video["model"]) == ("failed", "SUBMISSION_UNKNOWN", "gen4_turbo")
         assert (video["outcome"], video["settled_at"], video["consent"]) == ("unknown", None, None)
         assert (video["age"].total_seconds() // 3600, float(video["price"]), video["user_id"]) == (2, 25, "7")
+        assert video["submitted_at"] == video["opened_at"], "it may have been sent"
         # Its row is behind: the mirror writes the failure.
         assert (video["app_word"], video["version"], video["mirrored_version"]) == ("processing", 1, 0)
         assert (
