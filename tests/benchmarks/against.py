@@ -22,6 +22,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from tests.benchmarks.figures import Figure, Rounds, Values, percentile
+from tests.benchmarks.measures.claims import CLAIMS
 from tests.benchmarks.processes import ROOT, Cores
 from tests.benchmarks.servers import Servers
 from tests.database import execute
@@ -56,8 +57,8 @@ COMPARED: dict[str, dict[Figure, bool]] = {
         Figure("database_ms", "database ms", 2): COST,
     },
     "history": {
-        **{Figure(f"median_{many}", f"claim of {many}, p50 ms", 2): COST for many in (1, 10, 50)},
-        **{Figure(f"save_{many}", f"save of {many}, p50 ms", 2): COST for many in (1, 10, 50)},
+        **{Figure(f"median_{many}", f"claim of {many}, p50 ms", 2): COST for many in CLAIMS},
+        **{Figure(f"save_{many}", f"save of {many}, p50 ms", 2): COST for many in CLAIMS},
         Figure("claim_50", "claim of 50, p99 ms", 2): COST,
         Figure("tick", "tick, p99 ms", 1): COST,
     },
@@ -237,7 +238,7 @@ async def _measured(servers: Servers, sides: dict[str, Side], name: str, rounds:
 
 
 async def _claims(sides: dict[str, Side], urls: dict[str, str], repeats: int) -> dict[str, Values]:
-    """Claims and saves of one round, turn by turn: of each side's the median, and what the rules ask for beside it."""
+    """Claims and saves of one round, turn by turn: each side's medians, and the p99 of its largest claims."""
     took: dict[str, dict[str, list[float]]] = {side: defaultdict(list) for side in sides}
     for turn in TURNS:
         for side in turn:
@@ -246,8 +247,8 @@ async def _claims(sides: dict[str, Side], urls: dict[str, str], repeats: int) ->
                 took[side][name] += seconds
     return {
         side: {
-            **{f"median_{many}": 1000 * percentile(times[f"claim_{many}"], 0.5) for many in (1, 10, 50)},
-            **{f"save_{many}": 1000 * percentile(times[f"save_{many}"], 0.5) for many in (1, 10, 50)},
+            **{f"median_{many}": 1000 * percentile(times[f"claim_{many}"], 0.5) for many in CLAIMS},
+            **{f"save_{many}": 1000 * percentile(times[f"save_{many}"], 0.5) for many in CLAIMS},
             "claim_50": 1000 * percentile(times["claim_50"], 0.99),
         }
         for side, times in took.items()

@@ -32,7 +32,7 @@ from tests.benchmarks.measures import MEASURES, idle
 from tests.benchmarks.processes import Cores
 from tests.benchmarks.servers import Postgres, Runway, Servers
 
-# Of the repeats of a measure: what they claim has to last for many rounds.
+# Of the repeats of a measure, of which only the ticks count: what it claims has to last for many rounds.
 SHARES = {"history": 0.05}
 WARM_TICKS = 40  # as `idle` has it here: an older tree counts from the fourth on
 
