@@ -232,6 +232,21 @@ async def test_a_word_that_is_not_taxiways_is_never_overwritten(database_url: st
         assert row["video_url"]
 
 
+async def test_what_a_row_shows_already_is_not_written_again(database_url: str) -> None:
+    """A note may be left behind, as by a mirror that was killed: what the app wrote since is the app's."""
+    async with plain(database_url) as w:
+        key = await insert(w)
+        await w.finish()
+        await execute(
+            database_url,
+            "UPDATE public.videos SET video_url = 'https://example.com/own.mp4'",
+            "INSERT INTO taxiway.mirror_queue (link_id, video_id) SELECT link_id, id FROM taxiway.videos",
+        )
+        await w.tick()
+        assert (await app_row(w, key))["video_url"] == "https://example.com/own.mp4"
+        assert await w.rows("SELECT FROM taxiway.mirror_queue") == []
+
+
 async def test_a_row_the_app_sets_to_processing_itself_is_its_own(database_url: str) -> None:
     async with plain(database_url) as w:
         await insert(w)
