@@ -28,11 +28,12 @@ from service.store.recently import Recently
 from service.store.together import Together
 from service.store.url import normalise
 from service.store.video_rows import NewVideo
-from service.videos import Video
 
 if TYPE_CHECKING:
     import asyncpg
     import httpx
+
+    from service.store.batch_rows import Stored
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Context:
     owner: str | None = None  # a key that sees and changes only what it made
     refused: Recently = field(default_factory=Recently)  # rows that PostgreSQL refused a moment ago
     mailbox: Mailbox = field(default_factory=Mailbox)  # callbacks that wait to be written
-    enqueued: Together[NewVideo, Video] = field(default_factory=Together)  # requests that wait to be written
+    enqueued: Together[NewVideo, Stored | None] = field(default_factory=Together)  # requests that wait to be written
     asked_why: Together[UUID, asyncpg.Record | None] = field(default_factory=Together)  # videos whose waiting is asked
     outbox: Outbox = field(default_factory=Outbox)  # when to ask for webhooks that are due
     unsaved: dict[int, OutcomeRow] = field(default_factory=dict)  # answers that this process could not save yet

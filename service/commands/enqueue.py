@@ -158,10 +158,10 @@ async def _queued(
         group, is_new = await groups.enqueue(ctx, spec, key)
         return group.videos, is_new
     try:
-        video, is_new = await enqueuing.enqueue(ctx, spec, key, source=source, consent=consent)
+        queued = await enqueuing.enqueue(ctx, spec, key, source=source, consent=consent)
     except NeedsConsent:
         fail(may_be_paid(source))
-    return [video], is_new
+    return [queued.video], queued.is_new
 
 
 def _spec(body: dict[str, Any]) -> VideoSpec:

@@ -17,11 +17,14 @@ from service.context import Context
 from service.errors import InvalidRequest, OverLimit, Problem
 from service.link_requests import checked
 from service.operations import limits
+from service.operations.budget import per_user
 from service.operations.finalize import now
+from service.operations.waiting import Waiting, why
 from service.runway.assets import UPLOAD_LIVES, has_upload, texts
 from service.runway.catalogue import Request
 from service.settings import need
 from service.store import batch_rows, deliveries, estimates, link_enqueue, resubmissions, video_rows
+from service.store.batch_rows import Stored
 from service.store.estimates import Eta
 from service.store.video_rows import NewVideo
 from service.videos import Video, new_id
@@ -83,6 +86,15 @@ def canonical_hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Queued:
+    """The video of a request. `is_new`: the request is no repeat; `waiting`: what it waits for, if that is known."""
+
+    video: Video
+    is_new: bool
+    waiting: Waiting | None = None
+
+
 async def enqueue(
     ctx: Context,
     spec: VideoSpec,
@@ -90,18 +102,18 @@ async def enqueue(
     *,
     source: UUID | None = None,
     consent: bool = False,
-) -> tuple[Video, bool]:
-    """Queue what is asked for; (the video, whether it is new: a request that is repeated returns the first one's).
+) -> Queued:
+    """Queue what is asked for; a request that is repeated returns the first one's video.
 
     `source`: the video that this one is made from; if that may have been charged, it takes `consent` to pay a second
     time. A repeat with another `webhook_url` is reported there, at once if the video has ended. Raises InvalidRequest,
     OverLimit, NotConfigured, and Conflict without that consent, or if the linked row has a video.
     """
     new = build(ctx, spec, key)
-    video, is_new = await _stored(ctx, spec, new, source, consent=consent)
-    if not is_new:
-        await report_to(ctx, video.id, new.webhook_url)
-    return video, is_new
+    queued = await _stored(ctx, spec, new, source, consent=consent)
+    if not queued.is_new:
+        await report_to(ctx, queued.video.id, new.webhook_url)
+    return queued
 
 
 async def report_to(ctx: Context, video_id: UUID, url: str | None) -> None:
@@ -110,9 +122,7 @@ async def report_to(ctx: Context, video_id: UUID, url: str | None) -> None:
         ctx.outbox.note()
 
 
-async def _stored(
-    ctx: Context, spec: VideoSpec, new: NewVideo, source: UUID | None, *, consent: bool
-) -> tuple[Video, bool]:
+async def _stored(ctx: Context, spec: VideoSpec, new: NewVideo, source: UUID | None, *, consent: bool) -> Queued:
     try:
         await limits.check_queue(ctx)
         await limits.check_credits(ctx, new.quoted_credits)
@@ -120,22 +130,26 @@ async def _stored(
         known = await video_rows.known(ctx.database, new)
         if known is None:
             raise
-        return known, False  # a repeat adds nothing
+        return Queued(known, is_new=False)  # a repeat adds nothing
     if source is not None:
-        return await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor)
+        return Queued(*await resubmissions.resubmit(ctx.database, source, new, consent=consent, actor=ctx.actor))
     if spec.row is not None:
-        return await link_enqueue.enqueue(ctx.database, new, *spec.row)
-    if new.idempotency_key is not None or any(len(text) > SMALL_TEXT for text in texts(new.input)):
-        # Alone: it may have to wait for the first request with its key, or takes longer than others that are small.
-        return await video_rows.enqueue(ctx.database, new)
+        return Queued(*await link_enqueue.enqueue(ctx.database, new, *spec.row))
+    if any(len(text) > SMALL_TEXT for text in texts(new.input)):
+        return Queued(*await video_rows.enqueue(ctx.database, new))  # alone: it takes longer than others that are small
 
-    async def store(several: list[NewVideo]) -> list[Video]:
-        if len(several) == 1:
-            return [(await video_rows.enqueue(ctx.database, several[0]))[0]]
-        stored = await batch_rows.enqueue(ctx.database, several)
-        return [stored[one.id] for one in several]
+    async def store(several: list[NewVideo]) -> list[Stored | None]:
+        done = await batch_rows.enqueue_and_ask(ctx.database, several, per_user(ctx))
+        return [done.get(one.id) for one in several]
 
-    return await ctx.enqueued.ask(new, store), True
+    if new.idempotency_key is not None:
+        [stored] = await store([new])  # alone: it may have to wait for the first request with its key
+    else:
+        stored = await ctx.enqueued.ask(new, store)
+    if stored is None:
+        return Queued(await video_rows.first(ctx.database, new), is_new=False)
+    video, facts = stored
+    return Queued(video, is_new=True, waiting=why(video, facts))
 
 
 async def needs_consent(ctx: Context, source: UUID) -> bool:

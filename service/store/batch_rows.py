@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
+import asyncpg
+
+from service.store import waiting_facts
+from service.store.claim import PerUser
 from service.store.database import Database
 from service.store.durable import ASK
 from service.store.listener import HAS_LISTENER
@@ -17,8 +21,7 @@ from service.videos import Video
 
 # Enqueue many: as `video_rows` enqueues one. What has a key that is taken is left out. In their order, and models in
 # that of their names: of two batches that are the same, one waits for the other, and never each for the other.
-_INSERT = f"""
-WITH given AS MATERIALIZED (
+_PARTS = f"""given AS MATERIALIZED (
     SELECT * FROM ROWS FROM (jsonb_to_recordset($1::jsonb) AS (
         id uuid, operation text, model text, input jsonb, quoted_credits numeric, priority smallint,
         run_after timestamptz, expires_at timestamptz, timeout_seconds float8, idempotency_key text, request_hash text,
@@ -37,7 +40,7 @@ WITH given AS MATERIALIZED (
            g.actor, NULLIF(g.warnings, '[]'), g.webhook_url
     FROM given g ORDER BY g.ordinality
     ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING v.user_id, v.created_by, {COLUMNS}
+    RETURNING v.user_id, v.created_by, v.claim_order, {COLUMNS}
 ), found AS (
     INSERT INTO taxiway.search (video_id, created_at, model, user_id, words)
     SELECT v.id, v.created_at, v.model, v.user_id, {WORDS.format(prompt="v.input ->> 'promptText'")} FROM v
@@ -45,17 +48,35 @@ WITH given AS MATERIALIZED (
     INSERT INTO taxiway.events (video_id, kind, actor, credits)
     SELECT v.id, 'enqueued', v.created_by, v.quoted_credits FROM v
 ), woken AS MATERIALIZED (
-    SELECT CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END AS woken, {ASK} AS asked
-)
-SELECT v.*, woken.* FROM v CROSS JOIN woken
+    SELECT CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END AS woken, {ASK} AS durable
+)"""
+_INSERT = f"WITH {_PARTS}\nSELECT v.*, woken.* FROM v CROSS JOIN woken"
+# The same, and what they wait for. One statement: nothing is stored for a caller who cannot be answered.
+_INSERT_AND_ASK = f"""
+WITH {_PARTS}, {waiting_facts.OF_NEW}
+SELECT v.*, woken.*, {waiting_facts.COLUMNS}
+{waiting_facts.FROM}JOIN v ON v.id = a.id CROSS JOIN woken
 """
+
+Stored = tuple[Video, asyncpg.Record]  # a new video, and its row of `waiting_facts.facts`
 
 
 async def enqueue(database: Database, new: Sequence[NewVideo]) -> dict[UUID, Video]:
     """Store these requests; the new videos, by their ids. Those whose Idempotency-Key is taken are left out."""
-    given = [replace(one, idempotency_key=key_hash(one.idempotency_key)) if one.idempotency_key else one for one in new]
-    rows = await database.fetch(_INSERT, as_records(given))
+    rows = await database.fetch(_INSERT, _records(new))
     return {row["id"]: Video.from_row(row) for row in rows}
+
+
+async def enqueue_and_ask(database: Database, new: Sequence[NewVideo], per_user: PerUser) -> dict[UUID, Stored]:
+    """The same, with what each video waits for. `per_user`: what each user may have."""
+    rows = await database.fetch(_INSERT_AND_ASK, _records(new), per_user.in_flight, per_user.credits)
+    return {row["id"]: (Video.from_row(row), row) for row in rows}
+
+
+def _records(new: Sequence[NewVideo]) -> str:
+    return as_records(
+        [replace(one, idempotency_key=key_hash(one.idempotency_key)) if one.idempotency_key else one for one in new]
+    )
 
 
 # The videos of Idempotency-Keys, by key. As in `video_rows`, the lock makes this wait for the standby.

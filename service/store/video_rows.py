@@ -101,13 +101,18 @@ async def enqueue(database: Queries, new: NewVideo) -> tuple[Video, bool]:
         new.link_id, new.actor, json.dumps(list(new.warnings)) if new.warnings else None, new.group_id, new.group_size,
         new.webhook_url,
     )  # fmt: skip
-    if row is not None:
-        return Video.from_row(row), True
-    # A second statement: in the first one, the row of a request that ran at the same time cannot be seen.
+    return (Video.from_row(row), True) if row is not None else (await first(database, new), False)
+
+
+async def first(database: Queries, new: NewVideo) -> Video:
+    """The video of the first request with this Idempotency-Key, which is taken. Raises as `known`, and Conflict.
+
+    A second statement: in the one that found it taken, the row of a request that ran at the same time cannot be seen.
+    """
     video = await known(database, new)
     if video is None:
         raise Conflict("the first request with this Idempotency-Key has just been removed; send it again")
-    return video, False
+    return video
 
 
 async def known(database: Queries, new: NewVideo) -> Video | None:

@@ -17,6 +17,19 @@ MOST_AHEAD = 1_000  # videos of a model that are walked to find places in its qu
 MOST_ENDED = 500  # videos of the last hour that a pace is taken from
 MOST_MODELS = 8  # whose queues are walked at once: the more may be walked, the sooner PostgreSQL compiles the statement
 
+# Videos that are there, by their ids.
+_GIVEN = f"""
+    SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
+        SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after,
+               {READY} AND v.run_after <= taxiway.now() AS is_due,
+               v.status = 'queued' AND {BLOCKED} AS is_blocked
+        FROM taxiway.videos v WHERE v.id = given.id::uuid OFFSET 0
+    ) AS v"""
+# Videos that the statement itself makes, in its part `v`: in the table it does not see them yet.
+_NEW = """
+    SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after,
+           v.run_after <= taxiway.now() AS is_due, false AS is_blocked FROM v"""
+
 # What is due before a video in the index videos_ready is ahead of it. Of one video it is counted, which is what an
 # answer to a request has to wait for.
 _PLACE = f"""
@@ -28,32 +41,42 @@ _PLACE = f"""
             ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD}
         ) AS before WHERE before.run_after <= taxiway.now()) AS ahead
     FROM last"""
-# Of many, the index is walked once from its beginning to the last of them, model by model.
-_PLACES = f"""
-    SELECT walked.id, walked.ahead FROM last CROSS JOIN LATERAL (
-        SELECT first.id, count(*) FILTER (WHERE first.run_after <= taxiway.now()) OVER (
-            ORDER BY first.claim_order, first.run_after, first.id
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ahead
-        FROM (
-            SELECT v.id, v.claim_order, v.run_after FROM taxiway.videos v
+# Of many, what is before the first of them is counted, and the index is walked from there to the last, model by model.
+_WALK = f"""
+    SELECT walked.id, LEAST(before.n + walked.n, {MOST_AHEAD}) AS ahead
+    FROM last JOIN first USING (model) CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE v.run_after <= taxiway.now()) AS n FROM (
+            SELECT v.run_after FROM taxiway.videos v
             WHERE {READY} AND v.model = last.model
-              AND (v.claim_order, v.run_after, v.id) <= (last.claim_order, last.run_after, last.id)
-            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1
-        ) AS first
+              AND (v.claim_order, v.run_after, v.id) < (first.claim_order, first.run_after, first.id)
+            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD}
+        ) AS v
+    ) AS before CROSS JOIN LATERAL (
+        SELECT v.id, count(*) FILTER (WHERE v.run_after <= taxiway.now()) OVER (
+            ORDER BY v.claim_order, v.run_after, v.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS n
+        FROM (
+            (SELECT v.id, v.claim_order, v.run_after FROM taxiway.videos v
+             WHERE {READY} AND v.model = last.model
+               AND (v.claim_order, v.run_after, v.id) >= (first.claim_order, first.run_after, first.id)
+               AND (v.claim_order, v.run_after, v.id) <= (last.claim_order, last.run_after, last.id)
+             ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1){{and_own}}
+        ) AS v
     ) AS walked"""
+_PLACES = _WALK.format(and_own="")
+_PLACES_OF_NEW = _WALK.format(
+    and_own="""
+            UNION ALL
+            SELECT a.id, a.claim_order, a.run_after FROM asked a WHERE a.model = last.model"""
+)
 # One row for each video, whatever the number of them. Beside their places, `placed`, these are facts about the model,
 # the user, and about all: asked for once. The pace of a model is that of its last hour.
-_FACTS = f"""
-WITH asked AS MATERIALIZED (
-    SELECT v.* FROM jsonb_array_elements_text($1::jsonb) AS given(id) CROSS JOIN LATERAL (
-        SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after,
-               {READY} AND v.run_after <= taxiway.now() AS is_due,
-               v.status = 'queued' AND {BLOCKED} AS is_blocked
-        FROM taxiway.videos v WHERE v.id = given.id::uuid OFFSET 0
-    ) AS v
+_PARTS = f"""asked AS MATERIALIZED ({{asked}}
 ), last AS (
     SELECT DISTINCT ON (model) model, claim_order, run_after, id FROM asked WHERE is_due
     ORDER BY model, claim_order DESC, run_after DESC, id DESC LIMIT {MOST_MODELS}
+), first AS (
+    SELECT DISTINCT ON (model) model, claim_order, run_after, id FROM asked WHERE is_due
+    ORDER BY model, claim_order, run_after, id
 ), placed AS ({{placed}}
 ), ticks AS (
     SELECT started_at, started_at - lag(started_at) OVER (ORDER BY id) AS gap
@@ -72,8 +95,8 @@ WITH asked AS MATERIALIZED (
     FROM (SELECT v.model, v.submitted_at, v.finished_at FROM taxiway.videos v
           WHERE v.finished_at > taxiway.now() - interval '1 hour' AND v.status = 'completed'
           ORDER BY v.finished_at DESC LIMIT {MOST_ENDED}) AS ended GROUP BY model
-), {BUSY.format(slots=2, credits=3)}
-SELECT a.id, a.is_due, a.is_blocked, taxiway.now() AS at,
+), {BUSY.format(slots=2, credits=3)}"""
+COLUMNS = f"""a.is_due, a.is_blocked, taxiway.now() AS at,
        CASE WHEN a.is_due THEN COALESCE(p.ahead, {MOST_AHEAD}) END AS ahead,
        tick.age AS tick_age, tick.rhythm AS tick_rhythm,
        l.reason, l.detail, NULLIF(l.paused_until, 'infinity') AS paused_until,
@@ -87,8 +110,8 @@ SELECT a.id, a.is_due, a.is_blocked, taxiway.now() AS at,
            AS user_has_no_credits,
        date_trunc('day', taxiway.now(), 'UTC') + interval '1 day' AS day_ends_at,
        CASE WHEN jsonb_typeof(account.facts #> ARRAY['models', a.model, 'at_once']) = 'number'
-            THEN (account.facts #>> ARRAY['models', a.model, 'at_once'])::numeric END AS at_once
-FROM asked a CROSS JOIN tick
+            THEN (account.facts #>> ARRAY['models', a.model, 'at_once'])::numeric END AS at_once"""
+FROM = """FROM asked a CROSS JOIN tick
 LEFT JOIN placed p ON p.id = a.id
 LEFT JOIN taxiway.models l ON l.model = a.model
 LEFT JOIN taxiway.models every ON every.model = 'all'
@@ -98,7 +121,10 @@ LEFT JOIN pace ON pace.model = a.model
 LEFT JOIN busy ON busy.user_id = a.user_id
 LEFT JOIN taxiway.maintenance account ON account.name = 'account'
 """
-_OF_ONE, _OF_MANY = _FACTS.format(placed=_PLACE), _FACTS.format(placed=_PLACES)
+_STATEMENT = f"WITH {_PARTS}\nSELECT a.id, {COLUMNS}\n{FROM}"
+_OF_ONE, _OF_MANY = (_STATEMENT.format(asked=_GIVEN, placed=placed) for placed in (_PLACE, _PLACES))
+# For a statement that makes videos, `v`, and asks about them at once. Its $2 and $3: what each user may have.
+OF_NEW = _PARTS.format(asked=_NEW, placed=_PLACES_OF_NEW)
 
 
 async def facts(database: Database, ids: Sequence[UUID], per_user: PerUser) -> list[asyncpg.Record]:

@@ -14,6 +14,7 @@ from service.context import Context
 from service.errors import NotFound
 from service.operations import changing, enqueuing, erasing, following, groups, reading, reporting
 from service.operations.enqueuing import LONGEST_KEY, IdempotencyKey
+from service.operations.waiting import Waiting
 from service.videos import Video
 from service.web import bodies, prefer
 from service.web.auth import CREATE, name_of, would_allow
@@ -39,12 +40,14 @@ async def enqueue(ctx: Context, request: Request) -> Response:
     key = IdempotencyKey.of(request.headers.get("idempotency-key"), value, name_of(request))
     spec = bodies.validated(VideoRequest, value).spec()
     group = None
+    known: Mapping[UUID, Waiting] = {}  # what the video waits for
     if spec.count > 1:
         group, is_new = await groups.enqueue(ctx, spec, key)
         videos, location = group.videos, f"/videos?group={group.id}"
     else:
-        video, is_new = await enqueuing.enqueue(ctx, spec, key)
-        videos, location = [video], f"/videos/{video.id}"
+        queued = await enqueuing.enqueue(ctx, spec, key)
+        videos, is_new, location = [queued.video], queued.is_new, f"/videos/{queued.video.id}"
+        known = {queued.video.id: queued.waiting} if queued.waiting else {}
     headers = {"Location": location, "Retry-After": POLL_AFTER_SECONDS}
     if not is_new:
         headers["Idempotent-Replayed"] = "true"
@@ -52,11 +55,11 @@ async def enqueue(ctx: Context, request: Request) -> Response:
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
         async with request.app.state.waiters:
-            videos = await _follow(ctx, request, videos, started, seconds)
+            videos, known = await _follow(ctx, request, videos, started, seconds), {}
     elif ctx.settings.submit_on_post:
-        videos = await _follow(ctx, request, videos, started, 0)
+        videos, known = await _follow(ctx, request, videos, started, 0), {}
     has_ended = seconds is not None and all(video.status.terminal for video in videos)
-    shown = await views(ctx, videos)
+    shown = await views(ctx, videos, known)
     body = shown[0] if group is None else GroupView(group=group.id, size=group.size, videos=shown)
     return _json(body.model_dump_json().encode(), status_code=200 if has_ended else 202, headers=headers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +12,21 @@ import pytest
 
 from service.docs import read
 from service.operations import pausing, rhythm
+from service.operations.enqueuing import build
 from service.operations.waiting import Reason, waiting
-from service.store import ticks, video_rows
+from service.store import batch_rows, ticks, video_rows
 from service.store import waiting_facts as store
+from service.store.claim import UNLIMITED, PerUser
 from service.videos import Status, Video
+from service.web.schemas import VideoRequest
 from tests.database import execute
 from tests.invoking import printed, taxiway, terminal
 from tests.pages import check, control
 from tests.world import World, world
 
 pytestmark = pytest.mark.anyio
+
+USUAL = {"input": {"promptText": "a boat", "promptImage": "https://a.example/b.jpg"}}
 
 
 async def ticked(w: World, seconds_ago: float = 1.0) -> None:
@@ -281,6 +287,68 @@ class TestCost:
         alone = [await waiting(w.ctx, [one]) for one in those]
         assert [place[one.id].ahead for place, one in zip(alone, those, strict=True)] == [0, 1, 2, 3, 3, 3]
         assert found[ids[5]].detail == "0 of 2 gen4_turbo slots are busy, 3 or more videos ahead."
+
+
+class TestNew:
+    """What is said of videos by the statement that stores them."""
+
+    async def test_it_is_what_the_next_statement_says(self, w: World) -> None:
+        """For several models, users, priorities and times, among and behind what is queued already."""
+        await ticked(w)
+        await execute(w.url, "INSERT INTO taxiway.models (model, max_in_flight, held) VALUES ('gen4_turbo', 5, 5)")
+        await pausing.pause(w.ctx, "gen4.5", 600, "a fair")
+        await in_flight(w, 3)
+        tomorrow = (await w.rows("SELECT taxiway.now() + interval '1 day' AS at"))[0]["at"]
+        in_words: dict[str, Any] = {"operation": "text_to_video", "input": {"promptText": "a", "model": "gen4.5"}}
+        kinds: list[dict[str, Any]] = [
+            {}, {"user_id": "ann"}, {"user_id": "bob"}, {"priority": 50}, {"priority": -50, "user_id": "ann"},
+            {"run_after": tomorrow}, in_words, in_words | {"priority": 9},
+        ]  # fmt: skip
+        for kind in kinds:
+            await w.enqueue(**kind | ({"run_after": tomorrow.isoformat()} if "run_after" in kind else {}))
+        limits = PerUser(1, Decimal(20))
+        new = [build(w.ctx, VideoRequest.model_validate(USUAL | kind).spec()) for kind in kinds for _ in range(2)]
+        stored = await batch_rows.enqueue_and_ask(w.ctx.database, new, limits)
+        asked = {row["id"]: row for row in await store.facts(w.ctx.database, list(stored), limits)}
+        assert len(asked) == 2 * len(kinds)
+        for video, facts in stored.values():
+            later = dict(asked[video.id])
+            told = {name: facts[name] for name in later}
+            for row in (later, told):
+                del row["at"], row["tick_age"]
+            assert told == later
+        assert len({facts["ahead"] for _, facts in stored.values()}) > len(kinds)
+
+    async def test_of_a_model_that_is_new(self, w: World) -> None:
+        new = [build(w.ctx, VideoRequest.model_validate(USUAL).spec()) for _ in range(3)]
+        stored = await batch_rows.enqueue_and_ask(w.ctx.database, new, UNLIMITED)
+        [asked, *_] = await store.facts(w.ctx.database, [new[0].id], UNLIMITED)
+        assert {facts["allowed"] for _, facts in stored.values()} == {asked["allowed"]} == {2}
+        assert sorted(facts["ahead"] for _, facts in stored.values()) == [0, 1, 2]
+
+    async def test_no_more_are_counted_than_of_others(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        bounded = batch_rows._INSERT_AND_ASK.replace(f"{store.MOST_AHEAD}", "3")
+        monkeypatch.setattr(batch_rows, "_INSERT_AND_ASK", bounded)
+        for expected in ([0, 1, 2, 3, 3], [3, 3, 3, 3, 3]):
+            new = [build(w.ctx, VideoRequest.model_validate(USUAL).spec()) for _ in range(5)]
+            stored = await batch_rows.enqueue_and_ask(w.ctx.database, new, UNLIMITED)
+            assert sorted(facts["ahead"] for _, facts in stored.values()) == expected
+
+    async def test_a_request_is_stored_and_answered_with_one_statement(
+        self, w: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        statements: list[str] = []
+        fetch = w.ctx.database.fetch
+
+        async def counted(sql: str, *arguments: object) -> Any:
+            statements.append(sql)
+            return await fetch(sql, *arguments)
+
+        monkeypatch.setattr(w.ctx.database, "fetch", counted)
+        for key in ({}, {"Idempotency-Key": "one"}):
+            answered = await w.api.post("/videos", json=USUAL, headers=key)
+            assert answered.json()["waiting"]["reason"] == "no_tick"
+        assert statements == [batch_rows._INSERT_AND_ASK] * 2
 
 
 class TestEverywhere:

@@ -17,11 +17,12 @@ import pytest
 from service import context as contexts
 from service.app import create_app
 from service.context import Context
+from service.operations.enqueuing import build
 from service.operations.saving import as_outcome_row
 from service.operations.waiting import waiting
 from service.runway.outcomes import Decision, Kind, Outcome
-from service.store import claim as claims
 from service.store import (
+    batch_rows,
     listing,
     many_videos,
     models,
@@ -32,7 +33,8 @@ from service.store import (
     throughput,
     waiting_facts,
 )  # fmt: skip
-from service.store.claim import Aim, PerUser, Room
+from service.store import claim as claims
+from service.store.claim import UNLIMITED, Aim, PerUser, Room
 from service.store.database import Database
 from service.store.pending_work import pending_work
 from service.store.search import Wanted
@@ -40,6 +42,7 @@ from service.store.tasks import PollResult
 from service.store.url import normalise
 from service.tick import tick
 from service.videos import Status
+from service.web.schemas import VideoRequest
 from tests.benchmarks.contenders.taxiway import enqueue_one, learn, multiply
 from tests.benchmarks.history import WAITING, Sizes, fill_past, fill_queue
 from tests.database import connected, execute, run, temporary_database
@@ -400,6 +403,18 @@ async def test_health_is_not_compiled(database_url: str) -> None:
         assert max(plan["Total Cost"] for _, plan in database.plans) < limit
     finally:
         await database.close()
+
+
+async def test_what_new_videos_wait_for_is_found_by_the_queues_own_index(ctx: Context) -> None:
+    """By the statement that stores them, behind a long queue; PostgreSQL compiles nothing for that either."""
+    asked = VideoRequest.model_validate({"input": {"promptText": "a boat", "promptImage": "https://a.example/b.jpg"}})
+    new = [build(ctx, asked.spec()) for _ in range(10)]
+    explaining(ctx).plans.clear()
+    stored = await batch_rows.enqueue_and_ask(ctx.database, new, UNLIMITED)
+    assert [facts["ahead"] for _, facts in stored.values()] == [waiting_facts.MOST_AHEAD] * 10
+    explaining(ctx).check("videos_ready", "submissions_one_open")
+    limit = float(await Database.fetchval(ctx.database, "SELECT current_setting('jit_above_cost')"))
+    assert max(plan["Total Cost"] for _, plan in explaining(ctx).plans) < limit
 
 
 async def test_why_videos_wait_is_found_by_the_queues_own_index(ctx: Context) -> None:

@@ -58,7 +58,7 @@ async def test_a_post_that_waits_answers_with_the_finished_video(w: World) -> No
     async with waiting_client(w) as client:
         answer = await client.post("/videos", json=BODY, headers=wait(60))
     assert (answer.status_code, answer.json()["status"]) == (200, "completed"), answer.text
-    assert answer.json()["video_url"]
+    assert (answer.json()["waiting"], bool(answer.json()["video_url"])) == (None, True)
     assert answer.headers["preference-applied"] == "wait=60"
     assert len(w.creates) == 1
     assert not await w.rows("SELECT FROM taxiway.ticks")
@@ -200,7 +200,7 @@ async def test_submit_on_post_answers_when_runways_answer_is_stored(database_url
         assert "preference-applied" not in answer.headers
         w.faults("status=400,body=runway")
         refused = await w.api.post("/videos", json=BODY)
-        assert (refused.status_code, refused.json()["status"]) == (202, "failed")
+        assert (refused.status_code, refused.json()["status"], refused.json()["waiting"]) == (202, "failed", None)
 
 
 async def test_a_group_is_waited_for_until_all_of_it_has_ended(w: World) -> None:

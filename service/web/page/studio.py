@@ -73,10 +73,10 @@ async def enqueue(request: Request) -> Response:
     ctx, form = context_of(request), await base.form(request)
     source = await _source(ctx, form.get("source", ""))
     spec = bodies.validated(VideoRequest, studio_form.body(studio_form.Filled(form, _input(source)))).spec()
-    video, _is_new = await enqueuing.enqueue(
+    queued = await enqueuing.enqueue(
         ctx, spec, source=source.id if source else None, consent=form.get("consent") == "yes"
     )
-    return base.done(request, f"/ui/videos/{video.id}")
+    return base.done(request, f"/ui/videos/{queued.video.id}")
 
 
 async def upload(request: Request) -> Response:
