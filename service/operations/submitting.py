@@ -28,7 +28,8 @@ from service.runway.outcomes import Decision, Kind, Outcome
 from service.settings import LEASE_MARGIN_SECONDS
 from service.store import circuit_state, models, submissions
 from service.store import claim as claims
-from service.store.claim import Aim, Front, OpenSubmission
+from service.store.claim import Aim, OpenSubmission
+from service.store.front import Front
 from service.store.link_recall import Stand
 from service.videos import Status
 
@@ -53,6 +54,7 @@ async def submitting(ctx: Context, deadline: Deadline, wake: Wake | None = None)
             # Also when the database goes away between two claims: what was sent is waited for and saved.
             if run.calls:
                 await asyncio.wait(run.calls)
+            await run.front.settle()
             run.saver.close()
             await saving_all
 
@@ -90,6 +92,7 @@ class Submitter:
     async def claim_due(self, limit: int) -> bool:
         """Claim at most so many of all that is due, and begin their calls; whether there may be more."""
         behind, before = self.front.behind(), self.claimed
+        self.front.look(self.ctx.database)
         taken = await self.claim(limit, Aim(behind=behind))
         self.front.note(taken, limit)
         # A first claim that is not filled has seen all that is due; later ones go on until nothing is left, for

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -31,8 +30,8 @@ BLOCKED = """EXISTS (
 # What is due of the model `{model}`; run_after may lie in the future.
 _READY = f"""{READY} AND v.model = {{model}}
           AND v.run_after <= taxiway.now() AND (v.expires_at IS NULL OR v.expires_at > taxiway.now())"""
-_ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
-_FROM_START = f" AND ({_ORDER}) >= (model.start_order, model.start_at, model.start_id)"
+IN_ORDER = "v.claim_order, v.run_after, v.id"  # as in the index videos_ready
+_FROM_START = f" AND ({IN_ORDER}) >= (model.start_order, model.start_at, model.start_id)"
 _BEHIND = """
               AND ({in_order}) >= (COALESCE((${behind}::jsonb -> l.model ->> 0)::timestamp, '-infinity'),
                                    COALESCE((${behind}::jsonb -> l.model ->> 1)::timestamptz, '-infinity'),
@@ -42,7 +41,7 @@ _BEHIND = """
 # permission to POST. MATERIALIZED keeps LIMIT and SKIP LOCKED honest; LATERAL passes over a paused model without
 # reading its rows. `room` locks the row of each model that has something due, and says how many more creates may be in
 # flight. The first that is due is the start: what was claimed since the last VACUUM stands before it in the index, and
-# is walked past once instead of twice; or not at all, where a process says what it claimed last (Front). The inner
+# is walked past once instead of twice; or not at all, where a process says what it claimed last (front.py). The inner
 # LIMIT is for the plan, the outer one stops it there: what is behind is not locked. How many are wanted is a parameter,
 # where no plan depends on it: otherwise PostgreSQL would make a plan for each number, or at each claim, which takes
 # longer than a claim does. The submission of each video is taken from an array (a wrong one would be refused by the
@@ -104,7 +103,7 @@ _PROBED_MODEL = """CASE WHEN ${model} = 'all' THEN l.reason IS NULL OR l.paused_
 # A probe takes another video than the one that paused the model, and rather one that no gateway has refused; one whose
 # consent to a second create would be used up only if there is nothing else. It is rare, and may sort what is due.
 _PROBING_ORDER = f"""v.id IS NOT DISTINCT FROM (SELECT m.last_video FROM taxiway.models m WHERE m.model = ${{model}}),
-            v.refused_at NULLS FIRST, v.resubmissions > 0, {_ORDER}"""
+            v.refused_at NULLS FIRST, v.resubmissions > 0, {IN_ORDER}"""
 
 # For one video, whose caller waits for it: that one, if fewer that are due stand before it in its model than slots are
 # free; otherwise the first of them, so that a video whose caller is gone holds up no other. With a limit on the day's
@@ -212,7 +211,7 @@ def claiming(
     parts = {
         "most": int(most),
         "blocked": BLOCKED,
-        "in_order": _ORDER,
+        "in_order": IN_ORDER,
         "room": "1" if probing else "taxiway.room(l.model)",
         "ready": READY,
     }
@@ -227,9 +226,9 @@ def claiming(
             "own": _OWN.format(video=place, ready=_READY.format(model="v.model")) if turn else "",
             "users": _USERS.format(**of_users) if per_user else "",
             "open": which.format(model=place),
-            "order": _PROBING_ORDER.format(model=place) if probing else _ORDER,
+            "order": _PROBING_ORDER.format(model=place) if probing else IN_ORDER,
             "has_slot": _HAS_SLOT if per_user else "",
-            "behind": _BEHIND.format(in_order=_ORDER, behind=limit + 1, zero=UUID(int=0)),
+            "behind": _BEHIND.format(in_order=IN_ORDER, behind=limit + 1, zero=UUID(int=0)),
             "ready_of_model": _READY.format(model="model.model") + _FROM_START + has_room,
             "only": ONLY,
         }
@@ -285,39 +284,6 @@ class OpenSubmission(NamedTuple):
         """The body, as Runway's names and values."""
         values: dict[str, Any] = json.loads(self.body)
         return values
-
-
-FRONT_AGAIN_SECONDS = 1.0
-
-
-class Front:
-    """Where the claims of one run begin. `behind`: the place of what it claimed last, by model, as JSON.
-
-    Until VACUUM comes, every claim from the front of the queue walks past all that has left it. So a run goes on
-    where it was, as long as it gets as many as it wants, and for a second at most: what takes a place before that (a
-    priority, a second try, a lock that is gone) waits for no more than that.
-    """
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._left_at = -math.inf
-        self._places: dict[str, list[str]] = {}
-
-    def behind(self) -> str | None:
-        """For the next claim; None: from the front."""
-        if self._monotonic() >= self._left_at + FRONT_AGAIN_SECONDS:
-            self._places = {}
-        if self._places:
-            return json.dumps(self._places)
-        self._left_at = self._monotonic()
-        return None
-
-    def note(self, taken: Sequence[OpenSubmission], wanted: int) -> None:
-        """What that claim took. With fewer than were wanted, the next one begins at the front."""
-        if len(taken) < wanted:
-            self._places = {}
-            return
-        self._places |= {one.model: json.loads(one.place) for one in taken if one.place}
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,18 @@ from service.errors import Conflict, DatabaseUnavailable, NotConfigured
 from service.operations import attaching, budget, polling, saving
 from service.operations.finalize import finalize
 from service.operations.saving import as_outcome_row
+from service.operations.submitting import submitting
 from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import poll, prune, rescue, submit
 from service.store import claim as claims
 from service.store import ledger, models, submissions, tasks, ticks
-from service.store.claim import Aim, Front, OpenSubmission
+from service.store.claim import Aim, OpenSubmission
+from service.store.database import Database
+from service.store.front import Front
 from service.store.submissions import Guard
 from service.store.tasks import PollResult
+from service.store.url import normalise
 from service.tick import poll_only, tick
 from service.videos import Status
 from tests.database import connected, execute
@@ -114,21 +118,119 @@ async def test_a_process_goes_on_behind_what_it_claimed_while_it_gets_all_that_i
     assert front.behind() is None, "there may be more before it"
 
 
-async def test_a_process_looks_at_the_front_again_after_a_second() -> None:
+async def test_a_claim_begins_at_the_front_again_where_no_look_has_come_for_two_seconds() -> None:
     clock = Clock()
     front = Front(clock)
     begun = []
     for _ in range(9):
         begun.append(front.behind() is None)
         front.note([taken("gen4_turbo", 1)], 1)
-        clock.now += 0.25
+        clock.now += 0.5
     assert begun == [True, False, False, False] * 2 + [True]
+
+
+async def looked(front: Front, database: Database) -> None:
+    """A look, if it is time for one, to its end."""
+    front.look(database)
+    await front.settle()
+
+
+async def test_a_look_finds_what_takes_a_place_before_the_last_claim(w: World) -> None:
+    await warm(w.url, 8)
+    await warm(w.url, 8, "gen4.5")
+    in_words: dict[str, Any] = {"operation": "text_to_video", "input": {"promptText": "a", "model": "gen4.5"}}
+    ids = [*await w.enqueue_many(2), *await w.enqueue_many(4, **in_words)]
+    front = Front(w.clock)
+    front.behind()
+    for many in (2, 2):
+        front.note(await claims.claim(w.ctx.database, many, 60, Aim(behind=front.behind())), many)
+    before = front.behind()
+    urgent = await w.enqueue(priority=100)
+    await looked(front, w.ctx.database)
+    assert front.behind() == before, "it is a second too early for a look"
+    w.clock.now += 1.0
+    await looked(front, w.ctx.database)
+    places, gone_back = json.loads(before or ""), json.loads(front.behind() or "")
+    assert gone_back["gen4_turbo"][2] == str(urgent)
+    assert gone_back["gen4.5"] == places["gen4.5"], "nothing stands before that"
+    permitted = await claims.claim(w.ctx.database, 9, 60, Aim(behind=front.behind()))
+    assert {one.video_id for one in permitted} == {urgent, *ids[4:]}
+    w.clock.now += 1.5
+    assert front.behind() is not None, "a look is as good as a claim from the front"
+    w.clock.now += 0.5
+    assert front.behind() is None
+
+
+async def test_a_look_that_fails_costs_nothing_but_itself(w: World) -> None:
+    await warm(w.url, 8)
+    await w.enqueue_many(2)
+    front = Front(w.clock)
+    front.behind()
+    front.note(await claim(w, 1), 1)
+    before = front.behind()
+    away = Database(normalise("postgresql://127.0.0.1:1/nothing"))
+    w.clock.now += 1.0
+    await looked(front, away)
+    assert front.behind() == before
+    await looked(front, w.ctx.database)
+    w.clock.now += 1.5
+    assert front.behind() == before, "the next one is made"
+
+
+async def test_one_look_at_a_time_and_none_of_an_empty_place(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    statements: list[str] = []
+    fetch = w.ctx.database.fetch
+
+    async def counted(sql: str, *arguments: object) -> Any:
+        statements.append(sql)
+        return await fetch(sql, *arguments)
+
+    monkeypatch.setattr(w.ctx.database, "fetch", counted)
+    front = Front(w.clock)
+    front.behind()
+    w.clock.now += 1.0
+    await looked(front, w.ctx.database)
+    assert not statements
+    front.note([taken("gen4_turbo", 1)], 1)
+    front._places = {"gen4_turbo": ["infinity", "infinity", str(UUID(int=1))]}
+    front.look(w.ctx.database)
+    await looked(front, w.ctx.database)
+    assert len(statements) == 1
+
+
+async def test_a_run_that_goes_on_looks_beside_its_claims(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(database_url, submit_concurrency=2) as w:
+        await warm(w.url, 8)
+        ids = await w.enqueue_many(8)
+        urgent: list[UUID] = []
+        began: list[str | None] = []
+        usual = budget.claim
+
+        async def watched(ctx: Context, limit: int, seconds: float, aim: Aim, *more: Any) -> list[OpenSubmission]:
+            began.append(aim.behind)
+            if len(began) == 2:
+                urgent.append(await w.enqueue(priority=100))
+                w.clock.now += 1.0
+            permitted = await usual(ctx, limit, seconds, aim, *more)
+            if len(began) == 3:
+                await run.front.settle()
+            return permitted
+
+        monkeypatch.setattr(budget, "claim", watched)
+        ctx = replace(w.ctx, monotonic=w.clock)
+        async with submitting(ctx, Deadline(w.clock, w.clock() + 600)) as run:
+            while await run.claim_due(2):
+                await run.settle()
+        sent = [row["video_id"] for row in await w.rows("SELECT video_id FROM taxiway.submissions ORDER BY id")]
+        assert sent.index(urgent[0]) == 6, "after the claim beside which it was found"
+        assert set(sent) == {*ids, *urgent}
+        assert None not in began[1:4]
 
 
 async def test_a_claim_behind_a_place_takes_what_stands_there(w: World) -> None:
     await warm(w.url, 8)
     ids = await w.enqueue_many(4)
-    front = Front(w.ctx.monotonic)
+    front = Front(w.clock)
     front.behind()
     permitted = await claim(w, 2)
     assert [json.loads(one.place)[2] for one in permitted if one.place] == [str(ids[1])], "the last of them"

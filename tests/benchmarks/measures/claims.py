@@ -17,7 +17,8 @@ from service.operations.saving import as_outcome_row
 from service.runway.outcomes import ALL_MODELS, Decision, Kind, Outcome
 from service.store import claim as claims
 from service.store import models, submissions
-from service.store.claim import Aim, Front
+from service.store.claim import Aim
+from service.store.front import Front
 from service.tick import tick
 from service.videos import Status
 from tests.benchmarks.contenders.taxiway import QUEUED, multiply
@@ -36,8 +37,17 @@ NAMES = EMPTY, FULL = "empty", "full"
 # A plan that PostgreSQL made without looking at the values is kept until the next ANALYZE.
 GENERIC = "ALTER DATABASE {} SET plan_cache_mode = force_generic_plan"
 CALL_SECONDS = 60.0
-# The tasks that were claimed here are nobody's: no tick is to ask for them.
-NOT_DUE = "UPDATE taxiway.videos SET poll_after = now() + interval '1 hour' WHERE status = 'processing'"
+# The tasks of what was claimed here are nobody's: they end before a tick asks for them. A tick compares all that are
+# under way with their videos, and is not measured with thousands more from round to round.
+ENDED = """
+WITH ended AS (
+    UPDATE taxiway.submissions SET task_status = 'SUCCEEDED', settled_at = now(), cost_credits = quoted_credits
+    WHERE settled_at IS NULL AND outcome = 'accepted' RETURNING video_id
+)
+UPDATE taxiway.videos v SET status = 'completed', task_status = 'SUCCEEDED', finished_at = now(), updated_at = now(),
+    poll_after = NULL, cost_credits = v.quoted_credits
+FROM ended WHERE v.id = ended.video_id
+"""
 
 
 async def run(lab: Lab) -> Measured:
@@ -97,8 +107,9 @@ async def _round(
                 took[name].setdefault(f"{many}", []).append(await _claim(by_name[name], fronts[name], many))
     for name in order:
         ctx = by_name[name]
+        await fronts[name].settle()
         await models.pause(ctx.database, ALL_MODELS, 3600, "no_credits", "the benchmark looks at a tick without claims")
-        await ctx.database.execute(NOT_DUE)
+        await ctx.database.execute(ENDED)
         await tick(ctx)
         for _ in range(ticks):
             began = time.perf_counter()
@@ -117,6 +128,7 @@ def _values(times: dict[str, list[float]]) -> Values:
 async def _claim(ctx: Context, front: Front, many: int) -> float:
     began = time.perf_counter()
     aim = Aim(behind=front.behind())
+    front.look(ctx.database)
     permitted = await claims.claim(ctx.database, many, CALL_SECONDS, aim, claim_id=secrets.randbits(63))
     front.note(permitted, many)
     seconds = time.perf_counter() - began
