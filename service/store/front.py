@@ -59,8 +59,9 @@ class Front:
         return None
 
     def note(self, taken: Sequence[OpenSubmission], wanted: int) -> None:
-        """What that claim took. With fewer than were wanted, the next one begins at the front; and where a look has gone
-        back meanwhile, there.
+        """What that claim took. With fewer than were wanted, the next one begins at the front.
+
+        Where a look has gone back meanwhile, it begins there.
         """
         if len(taken) < wanted:
             self._places = {}
