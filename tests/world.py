@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -23,6 +23,11 @@ from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from service.tick import tick
 from tests.database import execute, later
 from tests.kept import asking, going_on
+
+if TYPE_CHECKING:
+    import pytest
+
+    from service.store.database import Database
 
 API_KEY = "api-key-for-tests-0001"
 CRON_SECRET = "cron-secret-for-tests-1"
@@ -130,6 +135,19 @@ class World:
                 return
             await self.later(minutes=1)
         raise AssertionError(await self.rows("SELECT status, error_message, run_after, poll_after FROM taxiway.videos"))
+
+
+def fetched(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements whose rows are fetched from now on, as they come."""
+    statements: list[str] = []
+    usual = database.fetch
+
+    async def noted(sql: str, *arguments: object) -> list[asyncpg.Record]:
+        statements.append(sql)
+        return await usual(sql, *arguments)
+
+    monkeypatch.setattr(database, "fetch", noted)
+    return statements
 
 
 async def warm(url: str, size: int, model: str = "gen4_turbo") -> None:

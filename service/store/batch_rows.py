@@ -51,7 +51,7 @@ _PARTS = f"""given AS MATERIALIZED (
     SELECT CASE WHEN {HAS_LISTENER} THEN pg_notify('taxiway', '') END AS woken, {ASK} AS durable
 )"""
 _INSERT = f"WITH {_PARTS}\nSELECT v.*, woken.* FROM v CROSS JOIN woken"
-# The same, and what they wait for. One statement: nothing is stored for a caller who cannot be answered.
+# The same, and what they wait for. One statement: where that cannot be found out, nothing is stored.
 _INSERT_AND_ASK = f"""
 WITH {_PARTS}, {waiting_facts.OF_NEW}
 SELECT v.*, woken.*, {waiting_facts.COLUMNS}

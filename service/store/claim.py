@@ -87,7 +87,7 @@ WHERE v.id = ANY(ARRAY(SELECT video_id FROM opened))
 RETURNING {submission_id} AS submission_id, v.id AS video_id, v.operation, v.model, v.input AS body, v.retries,
     v.resubmissions, v.quoted_credits, v.link_id,
     CASE WHEN v.open_submission_id = (SELECT max(id) FROM opened)
-         THEN json_build_array(v.claim_order, v.run_after, v.id)::text END AS place,
+         THEN json_build_array({in_order})::text END AS place,
     (SELECT json_object_agg(m.model, json_build_array(
         m.room, m.stirred, EXISTS (SELECT FROM taxiway.wanting('{under_way}')))) FROM model m)::text AS by_model
 """

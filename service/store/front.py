@@ -81,15 +81,12 @@ class Front:
 
     async def _go_back(self, database: Database) -> None:
         """To what stands before the places, if anything does. If that fails, the claims say why, from the front."""
+        begun_at = self._monotonic()
         try:
-            await self._look_at_front(database)
+            rows = await database.fetch(_BEFORE, json.dumps(self._places))
+            self._places |= {row["model"]: json.loads(row["place"]) for row in rows if row["model"] in self._places}
+            self._seen_at = max(begun_at, self._seen_at)
         except (DatabaseUnavailable, asyncpg.PostgresError):
             log.debug("The front of the queue could not be read", exc_info=True)
         finally:
             self._look = None
-
-    async def _look_at_front(self, database: Database) -> None:
-        begun_at = self._monotonic()
-        rows = await database.fetch(_BEFORE, json.dumps(self._places))
-        self._places |= {row["model"]: json.loads(row["place"]) for row in rows if row["model"] in self._places}
-        self._seen_at = max(begun_at, self._seen_at)

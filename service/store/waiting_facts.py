@@ -30,18 +30,8 @@ _NEW = """
     SELECT v.id, v.model, v.user_id, v.quoted_credits, v.claim_order, v.run_after,
            v.run_after <= taxiway.now() AS is_due, false AS is_blocked FROM v"""
 
-# What is due before a video in the index videos_ready is ahead of it. Of one video it is counted, which is what an
-# answer to a request has to wait for.
-_PLACE = f"""
-    SELECT last.id, (
-        SELECT count(*) FROM (
-            SELECT v.run_after FROM taxiway.videos v
-            WHERE {READY} AND v.model = last.model
-              AND (v.claim_order, v.run_after, v.id) < (last.claim_order, last.run_after, last.id)
-            ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD}
-        ) AS before WHERE before.run_after <= taxiway.now()) AS ahead
-    FROM last"""
-# Of many, what is before the first of them is counted, and the index is walked from there to the last, model by model.
+# What is due before a video in the index videos_ready is ahead of it. Before the first of those asked about it is
+# counted, which costs less; from there to the last the index is walked, model by model.
 _WALK = f"""
     SELECT walked.id, LEAST(before.n + walked.n, {MOST_AHEAD}) AS ahead
     FROM last JOIN first USING (model) CROSS JOIN LATERAL (
@@ -62,12 +52,6 @@ _WALK = f"""
              ORDER BY v.claim_order, v.run_after, v.id LIMIT {MOST_AHEAD} + 1){{and_own}}
         ) AS v
     ) AS walked"""
-_PLACES = _WALK.format(and_own="")
-_PLACES_OF_NEW = _WALK.format(
-    and_own="""
-            UNION ALL
-            SELECT a.id, a.claim_order, a.run_after FROM asked a WHERE a.model = last.model"""
-)
 # One row for each video, whatever the number of them. Beside their places, `placed`, these are facts about the model,
 # the user, and about all: asked for once. The pace of a model is that of its last hour.
 _PARTS = f"""asked AS MATERIALIZED ({{asked}}
@@ -121,10 +105,16 @@ LEFT JOIN pace ON pace.model = a.model
 LEFT JOIN busy ON busy.user_id = a.user_id
 LEFT JOIN taxiway.maintenance account ON account.name = 'account'
 """
-_STATEMENT = f"WITH {_PARTS}\nSELECT a.id, {COLUMNS}\n{FROM}"
-_OF_ONE, _OF_MANY = (_STATEMENT.format(asked=_GIVEN, placed=placed) for placed in (_PLACE, _PLACES))
+_FACTS = f"WITH {_PARTS}\nSELECT a.id, {COLUMNS}\n{FROM}".format(asked=_GIVEN, placed=_WALK.format(and_own=""))
 # For a statement that makes videos, `v`, and asks about them at once. Its $2 and $3: what each user may have.
-OF_NEW = _PARTS.format(asked=_NEW, placed=_PLACES_OF_NEW)
+OF_NEW = _PARTS.format(
+    asked=_NEW,
+    placed=_WALK.format(
+        and_own="""
+            UNION ALL
+            SELECT a.id, a.claim_order, a.run_after FROM asked a WHERE a.model = last.model"""
+    ),
+)
 
 
 async def facts(database: Database, ids: Sequence[UUID], per_user: PerUser) -> list[asyncpg.Record]:
@@ -140,4 +130,4 @@ async def facts(database: Database, ids: Sequence[UUID], per_user: PerUser) -> l
     `user_in_flight`) and `user_has_no_credits`, until `day_ends_at`: what its user lacks for it.
     """
     given = json.dumps([str(one) for one in ids])
-    return await database.fetch(_OF_ONE if len(ids) == 1 else _OF_MANY, given, per_user.in_flight, per_user.credits)
+    return await database.fetch(_FACTS, given, per_user.in_flight, per_user.credits)

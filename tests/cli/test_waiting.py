@@ -22,7 +22,7 @@ from service.web.schemas import VideoRequest
 from tests.database import execute
 from tests.invoking import printed, taxiway, terminal
 from tests.pages import check, control
-from tests.world import World, world
+from tests.world import World, fetched, world
 
 pytestmark = pytest.mark.anyio
 
@@ -262,22 +262,14 @@ class TestCost:
     ) -> None:
         ids = await w.enqueue_many(5)
         those = [await video_rows.get(w.ctx.database, one) for one in ids]
-        statements: list[str] = []
-        fetch = w.ctx.database.fetch
-
-        async def counted(sql: str, *arguments: object) -> Any:
-            statements.append(sql)
-            return await fetch(sql, *arguments)
-
-        monkeypatch.setattr(w.ctx.database, "fetch", counted)
+        statements = fetched(w.ctx.database, monkeypatch)
         assert len(await waiting(w.ctx, those)) == 5
         assert len(statements) == 1
         assert await waiting(w.ctx, [replace(one, status=Status.FAILED) for one in those]) == {}
         assert len(statements) == 1
 
     async def test_ahead_is_counted_up_to_a_bound(self, w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("_OF_ONE", "_OF_MANY"):
-            monkeypatch.setattr(store, name, getattr(store, name).replace(f"{store.MOST_AHEAD}", "3"))
+        monkeypatch.setattr(store, "_FACTS", store._FACTS.replace(f"{store.MOST_AHEAD}", "3"))
         monkeypatch.setattr(store, "MOST_AHEAD", 3)
         await ticked(w)
         ids = await w.enqueue_many(6)
@@ -337,14 +329,7 @@ class TestNew:
     async def test_a_request_is_stored_and_answered_with_one_statement(
         self, w: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        statements: list[str] = []
-        fetch = w.ctx.database.fetch
-
-        async def counted(sql: str, *arguments: object) -> Any:
-            statements.append(sql)
-            return await fetch(sql, *arguments)
-
-        monkeypatch.setattr(w.ctx.database, "fetch", counted)
+        statements = fetched(w.ctx.database, monkeypatch)
         for key in ({}, {"Idempotency-Key": "one"}):
             answered = await w.api.post("/videos", json=USUAL, headers=key)
             assert answered.json()["waiting"]["reason"] == "no_tick"

@@ -24,6 +24,7 @@ from service.runway.client import Runway
 from service.runway.outcomes import Decision, Kind, Outcome
 from service.steps import poll, prune, rescue, submit
 from service.store import claim as claims
+from service.store import front as fronts
 from service.store import ledger, models, submissions, tasks, ticks
 from service.store.claim import Aim, OpenSubmission
 from service.store.database import Database
@@ -36,7 +37,7 @@ from service.videos import Status
 from tests.database import connected, execute
 from tests.mocked import mocked
 from tests.saved import save_answers
-from tests.world import Clock, World, warm, world
+from tests.world import Clock, World, fetched, warm, world
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +146,8 @@ async def test_a_look_finds_what_takes_a_place_before_the_last_claim(w: World) -
     for many in (2, 2):
         front.note(await claims.claim(w.ctx.database, many, 60, Aim(behind=front.behind())), many)
     before = front.behind()
+    waits = await w.enqueue(priority=100)  # and stands before the urgent one, but is not due
+    await execute(w.url, f"UPDATE taxiway.videos SET run_after = run_after + interval '1 hour' WHERE id = '{waits}'")
     urgent = await w.enqueue(priority=100)
     await looked(front, w.ctx.database)
     assert front.behind() == before, "it is a second too early for a look"
@@ -178,14 +181,7 @@ async def test_a_look_that_fails_costs_nothing_but_itself(w: World) -> None:
 
 
 async def test_one_look_at_a_time_and_none_of_an_empty_place(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    statements: list[str] = []
-    fetch = w.ctx.database.fetch
-
-    async def counted(sql: str, *arguments: object) -> Any:
-        statements.append(sql)
-        return await fetch(sql, *arguments)
-
-    monkeypatch.setattr(w.ctx.database, "fetch", counted)
+    statements = fetched(w.ctx.database, monkeypatch)
     front = Front(w.clock)
     front.behind()
     w.clock.now += 1.0
@@ -225,6 +221,33 @@ async def test_a_run_that_goes_on_looks_beside_its_claims(database_url: str, mon
         assert sent.index(urgent[0]) == 6, "after the claim beside which it was found"
         assert set(sent) == {*ids, *urgent}
         assert None not in began[1:4]
+
+
+async def test_a_look_does_not_outlive_the_run_that_began_it(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await warm(w.url, 8)
+    await w.enqueue_many(2)
+    looks: list[str] = []
+    has_claimed = asyncio.Event()
+    fetch = w.ctx.database.fetch
+
+    async def slow(sql: str, *arguments: object) -> Any:
+        if sql != fronts._BEFORE:
+            return await fetch(sql, *arguments)
+        looks.append("begun")
+        await has_claimed.wait()
+        await run.settle()
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        looks.append("ended")
+        return []
+
+    monkeypatch.setattr(w.ctx.database, "fetch", slow)
+    async with submitting(replace(w.ctx, monotonic=w.clock), Deadline(w.clock, w.clock() + 600)) as run:
+        await run.claim_due(1)
+        w.clock.now += 1.0
+        await run.claim_due(1)
+        has_claimed.set()
+    assert looks == ["begun", "ended"]
 
 
 async def test_a_claim_behind_a_place_takes_what_stands_there(w: World) -> None:

@@ -7,13 +7,10 @@ from urllib.parse import quote
 
 from tests.benchmarks.contenders.taxiway import Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
-from tests.benchmarks.history import run as run_long
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.load import Connection, hammer, prepared
 from tests.world import API_KEY, CRON_SECRET
 
-# `claims` leaves 85,000 with Runway, which has not as many at once: a list sorts what is under way.
-END_ALL = "UPDATE taxiway.videos SET status = 'completed', finished_at = taxiway.now() WHERE status = 'processing'"
 MOST_MS = 50.0
 OLD_WORD, OLD_WORD_MOST_MS = "search, in nine of ten, in none of 100,000 new", 100.0
 FIGURES = (Figure("p50", "p50 ms", 1), Figure("p99", "p99 ms", 1))
@@ -35,7 +32,6 @@ async def run(lab: Lab) -> Measured:
     """One request at a time: what a page or an app waits for."""
     _, url = await lab.with_history()
     await lab.queue_up()
-    await run_long(url, END_ALL)
     count = lab.size(100, 3)
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with Web(environment(url, lab.servers.runway.url), lab.cores.worker) as web:
