@@ -10,19 +10,21 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.crash import linked_app
 from tests.crash.harness import ACCOUNT, assert_invariants
 from tests.crash.pgbouncer import Pooler, pooler_of
 from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process, fork_server
 from tests.simulator_server import on_socket
-from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, world
+from tests.world import API_KEY, CRON_SECRET, RUNWAY_KEY, World, warm, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
 
 VIDEOS = 120
 FILMS = 60
 PROCESSES = 4
+AT_ONCE = 4  # creates, of each
 # The app's own rows, all at once: workers make requests of them, claim them and finish them, side by side.
 ROWS = """
 INSERT INTO taxiway.videos (prompt, image_url, status)
@@ -49,9 +51,22 @@ def pooler(server_url: str) -> Iterator[Pooler]:
         yield made
 
 
-async def all_begun(w: World, workers: list[Process]) -> None:
-    """They have ticked for a while: the last of them, too."""
-    while len(await w.rows("SELECT FROM taxiway.ticks")) < 8 * PROCESSES:
+class HoldsCreates:
+    """Runway, which answers no create before it is let go on."""
+
+    def __init__(self, runway: ASGIApp) -> None:
+        self._runway = runway
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            await self.go_on.wait()
+        await self._runway(scope, receive, send)
+
+
+async def all_claimed(workers: list[Process]) -> None:
+    """Each of them holds a video of its own."""
+    while not all(claimed(worker) for worker in workers):
         assert not [one.output for one in workers if one.has_ended]
         await asyncio.sleep(0.05)
 
@@ -84,7 +99,10 @@ async def test_four_workers_behind_one_pooler_share_the_queue(
     database_url: str, forks: ForkServer, pooler: Pooler
 ) -> None:
     await linked_app.install(database_url)
-    async with world(database_url, options=ACCOUNT) as w, on_socket(w.runway) as runway_url:
+    async with (
+        world(database_url, options=ACCOUNT) as w,
+        on_socket(runway := HoldsCreates(w.runway)) as runway_url,
+    ):
         env = {
             "PATH": os.environ.get("PATH", ""),
             "DATABASE_URL": pooler.url(database_url),
@@ -92,15 +110,17 @@ async def test_four_workers_behind_one_pooler_share_the_queue(
             "RUNWAYML_API_SECRET": RUNWAY_KEY,
             "API_KEYS": API_KEY,
             "CRON_SECRET": CRON_SECRET,
-            "SUBMIT_CONCURRENCY": "4",
+            "SUBMIT_CONCURRENCY": str(AT_ONCE),
             "LOG_FORMAT": "json",
         }
+        await warm(database_url, PROCESSES * AT_ONCE)
         workers = [forks.start("worker", "--every", "0.1", env=env) for _ in range(PROCESSES)]
         try:
             async with asyncio.timeout(2 * PATIENCE_SECONDS):
-                await all_begun(w, workers)
                 await w.rows(ROWS, VIDEOS)
                 await w.rows(FILM_ROWS, FILMS)
+                await all_claimed(workers)  # three cannot hold them all: nothing but the fourth is slow
+                runway.go_on.set()
                 await all_ended(w, workers)
             for worker in workers:
                 worker.send(signal.SIGTERM)
@@ -109,7 +129,6 @@ async def test_four_workers_behind_one_pooler_share_the_queue(
             for worker in workers:
                 worker.kill()
         shares = [claimed(worker) for worker in workers]
-        assert all(shares), [len(share) for share in shares]
         assert set(Counter(video for share in shares for video in share).values()) == {1}
         assert len(w.creates) == sum(map(len, shares)) == VIDEOS + FILMS
         assert dict((await assert_invariants(w)).statuses) == {"completed": VIDEOS + FILMS}
