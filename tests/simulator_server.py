@@ -16,6 +16,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from service.connections import bounded, most_connections
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
+from tests.kept import PATIENCE_SECONDS
 
 HEADERS = {"authorization": "Bearer key_test", "x-runway-version": "2024-11-06"}
 IMAGE = "https://example.com/boat.jpg"
@@ -54,8 +55,8 @@ def body(**changes: Any) -> dict[str, Any]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another task will bring about. Raises TimeoutError after 5 s."""
-    async with asyncio.timeout(5):
+    """Wait for something that another task will bring about. Raises TimeoutError when that is never."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110  # what is waited for belongs to others, who know no event
             await asyncio.sleep(0.005)
 
