@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -85,13 +84,6 @@ def run_command(*arguments: object, **settings: str) -> subprocess.CompletedProc
         [sys.executable, "-m", "service", *map(str, arguments)],
         cwd=ROOT, env=environment(settings), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody had a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def commands_with(*marks: str) -> list[str]:

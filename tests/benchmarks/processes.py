@@ -114,14 +114,6 @@ def resident_mb(pid: int) -> float:
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:")), 0.0)
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def listening(port: int) -> bool:
     """Whether somebody answers there."""
     with socket.socket() as probe:

@@ -16,7 +16,8 @@ import aiohttp
 import asyncpg
 
 from service.local.postgres_home import Account, Binaries, account_for, find_binaries, runnable
-from tests.benchmarks.processes import Cores, free_port, listening, pinned, spawn, stop, until
+from tests.benchmarks.processes import Cores, listening, pinned, spawn, stop, until
+from tests.ports import free_port
 
 DEBIAN = Path("/usr/lib/postgresql")
 # What is not PostgreSQL's default: commit times are kept, so that latencies are read from the database itself.

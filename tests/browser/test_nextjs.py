@@ -11,8 +11,8 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.commands import free_port
 from tests.node import installed, on_sockets, run, served
+from tests.ports import free_port
 from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.browser, pytest.mark.node]

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,11 +26,10 @@ from service.local.postgres_home import Account, Binaries, account_for, find_bin
 from tests.cluster.keeper import descendants
 from tests.cluster.wire import Wire
 from tests.database import connected
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("a", "b", "c")
-# Outside the range from which the kernel takes ports for outgoing connections: a node comes back to its own.
-PORTS = range(20_000, 32_000)
 LIMIT_SECONDS = 600.0  # then a cluster ends by itself
 PATIENCE_SECONDS = 120.0  # for everything that a cluster should do; a hang is longer
 ANSWER_SECONDS = 1.0  # a frozen node takes the connection and does not answer
@@ -54,18 +51,6 @@ class Options:
 def has_patroni() -> bool:
     """Whether a cluster can run here."""
     return sys.platform == "linux" and all(find_spec(name) for name in ("patroni", "pysyncobj", "psycopg2"))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback on which nothing listens."""
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError("no port is free")
 
 
 @dataclass
@@ -319,11 +304,10 @@ def _folder() -> Iterator[Path]:
 
 def _made(folder: Path, options: Options) -> list[Node]:
     account = account_for(folder / "data") if os.geteuid() == 0 else None
-    ports = iter(free_ports(4 * len(NAMES)))
     nodes = []
     for name in NAMES:
         (home := folder / name).mkdir(mode=0o700)
-        port, rest, raft, wire = (next(ports) for _ in range(4))
+        port, rest, raft, wire = (free_port() for _ in range(4))
         nodes.append(Node(name, home, port, rest, raft, Wire(wire, port), account, options.limit_seconds))
     for node in nodes:
         words = _configuration(node, [one for one in nodes if one is not node], find_binaries(), options)

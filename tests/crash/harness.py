@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +36,7 @@ from tests.crash.processes import PATIENCE_SECONDS, ForkServer, Process
 from tests.crash.proxy import Proxy, Watch, postgres_proxy
 from tests.crash.receiver import SECRET, Receiver
 from tests.database import TABLES, connected
+from tests.ports import free_port
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, World, world
 
@@ -69,9 +69,7 @@ class Site:
     @asynccontextmanager
     async def web(self, clock: Path | None = None) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
         """A web process that serves, and a client of it without credentials. Killed at the end."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         process = self.start("web", "--port", str(port), clock=clock)
         try:
             await serving(process, port)

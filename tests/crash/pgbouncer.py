@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from service.local.processes import until
-from tests.commands import free_port
 from tests.crash.cutting import place
+from tests.ports import free_port
 
 PATIENCE_SECONDS = 20.0
 # Fewer sessions than the service has connections: transactions of all of them take turns on each.

@@ -56,10 +56,11 @@ from tests.crash.processes import ForkServer, fork_server
 from tests.crash.right_films import wrong_films
 from tests.crash.soak_crowd import BATCH, Crowd, every
 from tests.crash.soak_films import FilmStudio
-from tests.crash.soak_fleet import Fleet, answering, environment, free_port
+from tests.crash.soak_fleet import Fleet, answering, environment
 from tests.crash.soak_options import Options, parse
 from tests.crash.soak_receiver import WRONGLY_SIGNED, Receiver, receiving, seconds_to_next_webhook
 from tests.database import connected, later
+from tests.ports import free_port
 
 MAIN_SHARE = 0.5  # of the time: then whatever is not created stays so, and the rest is brought to its end
 WEBS = 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -22,14 +21,6 @@ from tests.crash.processes import Forked, ForkServer
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.1
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Fleet:

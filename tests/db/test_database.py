@@ -23,6 +23,7 @@ from service.store.listener import Listener
 from service.store.url import normalise
 from tests.crash.cutting import place, until, wire
 from tests.database import connected, renamed, run
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -266,13 +267,6 @@ async def test_a_missing_table_or_column_says_what_to_run(empty_database_url: st
 # A server that is not there, or refuses.
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @asynccontextmanager
 async def refusing(code: str, words: str) -> AsyncIterator[str]:
     """The URL of a server that answers every start with this error."""
@@ -299,7 +293,7 @@ async def refusing(code: str, words: str) -> AsyncIterator[str]:
     ],
 )
 async def test_a_server_that_is_not_there_is_away(url: str) -> None:
-    async with opened(url.format(port=closed_port())) as database:
+    async with opened(url.format(port=free_port())) as database:
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable, match="PostgreSQL does not answer"):
                 await database.fetchval("SELECT 1")
@@ -662,7 +656,7 @@ async def test_a_listener_hears_and_survives_a_cut(database_url: str) -> None:
 
 async def test_a_listener_that_cannot_listen_bothers_nobody(database_url: str) -> None:
     heard = asyncio.Event()
-    for url in (f"postgresql://u@127.0.0.1:{closed_port()}/d", with_option(database_url, "pgbouncer=true")):
+    for url in (f"postgresql://u@127.0.0.1:{free_port()}/d", with_option(database_url, "pgbouncer=true")):
         async with listening(normalise(url), heard) as listener:
             await listener.ensure()
             await listener.ensure()

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.commands import free_port
 from tests.node import installed, on_sockets, run, served
+from tests.ports import free_port
 from tests.world import API_KEY, CRON_SECRET, IMAGE, World, world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.node]

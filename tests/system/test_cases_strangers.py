@@ -32,9 +32,10 @@ from service.redaction import Redactor
 from service.tick import tick
 from service.web import health, page, request_limits
 from service.web.page import login, media
-from tests.commands import free_port, running
+from tests.commands import running
 from tests.database import connected
 from tests.pages import ADMIN_TOKEN, SITE, browser, check, control
+from tests.ports import free_port
 from tests.roles import role
 from tests.system.test_commands import environment
 from tests.world import API_KEY, IMAGE, RUNWAY_KEY, World, world

@@ -29,8 +29,9 @@ from service.local.processes import command_of, until
 from service.serving import listen
 from service.simulator.app import Simulator, SimulatorOptions, create_simulator
 from tests import invoking
-from tests.commands import PATIENCE_SECONDS, ROOT, command, free_port, run_command, running
+from tests.commands import PATIENCE_SECONDS, ROOT, command, run_command, running
 from tests.database import connected, execute, run
+from tests.ports import free_port
 from tests.simulator_server import on_socket
 from tests.world import API_KEY, CALLBACK_SECRET, CRON_SECRET, IMAGE, RUNWAY_KEY, settings, world
 

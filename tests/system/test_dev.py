@@ -27,8 +27,9 @@ from service.local import dev
 from service.local.postgres import Server
 from service.local.postgres_home import find_home
 from service.local.processes import until
-from tests.commands import PATIENCE_SECONDS, ROOT, Command, command, commands_with, free_port, run_command
+from tests.commands import PATIENCE_SECONDS, ROOT, Command, command, commands_with, run_command
 from tests.database import connected, execute, run
+from tests.ports import free_port
 from tests.world import RUNWAY_KEY
 
 LAST_LINE = "Ctrl-C stops all of it"

@@ -15,9 +15,10 @@ from service.store.url import normalise
 from service.store.video_rows import NewVideo, enqueue
 from service.web.schemas import VideoRequest
 from tests.benchmarks.contenders.base import KEY, PAYLOAD, Command, Contender, Enqueuer, Site, scalar
-from tests.benchmarks.processes import cores, free_port, listening, spawn, stop, until
+from tests.benchmarks.processes import cores, listening, spawn, stop, until
 from tests.benchmarks.watching import SqlWatcher, Watcher
 from tests.database import connected, execute
+from tests.ports import free_port
 from tests.wire import CERTIFICATE
 from tests.world import API_KEY, CRON_SECRET
 

@@ -10,8 +10,9 @@ from tests.benchmarks.contenders.taxiway import REQUEST, Web, environment
 from tests.benchmarks.figures import Figure, Measured, Values, percentile
 from tests.benchmarks.lab import Lab
 from tests.benchmarks.load import hammer, prepared
-from tests.benchmarks.processes import cpu_seconds, free_port, listening, spawn, stop, until
+from tests.benchmarks.processes import cpu_seconds, listening, spawn, stop, until
 from tests.database import execute
+from tests.ports import free_port
 from tests.world import API_KEY
 
 CONNECTIONS = 32
