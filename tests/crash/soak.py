@@ -224,6 +224,7 @@ class Soak:
                         await self._until_little_is_left(self.left(MAIN_SHARE))
                     self.crowd.did["seconds of trouble"] += round(time.monotonic() - self.began)
                     await self._show_evidence(api)
+                    await self.studio.write_last()
                     await self._finish()
             except TimeoutError:
                 self.crowd.did["time was over"] += 1

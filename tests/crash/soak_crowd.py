@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -22,7 +23,10 @@ from tests.database import connected
 IMAGE = "https://example.com/boat.jpg"
 AGAIN_SECONDS = 0.2
 BATCH = 25
-WAITING_SHARE = 0.2  # of those who hand in
+WAITING = 5  # one in so many waits for the video that is handed in
+# How often users do so, for each video that was handed in, at most: else, where the service is slow, they cancel most
+# of what they ask for, and send again what always fails.
+SHARES = {"cancel": 0.2, "retry": 0.2, "retry with consent": 0.3}
 OLDEST = 5  # of those that wait: a request submits the one that it is about if it is in its turn
 FREEZE_SECONDS = 1.5
 FREEZE_SHARE = 0.2  # of what would be killed
@@ -60,18 +64,18 @@ class Crowd:
 
         `pause`: seconds between two batches.
         """
-        waiting = list(prompts)
+        waiting = list(enumerate(prompts))
         while waiting:
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            await asyncio.gather(*(self._hand_in_one(api, prompt) for prompt in batch))
+            await asyncio.gather(*(self._hand_in_one(api, *one) for one in batch))
             await asyncio.sleep(pause if waiting else 0)
         self.handed_in.set()
 
-    async def _hand_in_one(self, api: httpx.AsyncClient, prompt: str) -> None:
+    async def _hand_in_one(self, api: httpx.AsyncClient, number: int, prompt: str) -> None:
         """One in some waits for its video, and so submits it in its request, which may be killed at any moment."""
         body = {"input": {"promptText": prompt, "promptImage": IMAGE}}
         headers = {"idempotency-key": prompt}
-        if self.dice.random() < WAITING_SHARE:
+        if number % WAITING == 0:
             headers["prefer"] = f"wait={self.dice.randint(1, 3)}"
         while True:
             answer = await self.ask(api, "POST", "/videos", json=body, headers=headers)
@@ -107,6 +111,8 @@ class Crowd:
         """One user does something to one video."""
         actions = ("read", "ledger", "cancel", "retry", "retry with consent")
         action = self.dice.choices(actions, (6, 1, 3, 2, 2))[0]
+        if self.did[action] >= SHARES.get(action, math.inf) * len(self.prompts):
+            return
         wanted = {"retry": "failed", "retry with consent": "failed", "cancel": "queued,processing"}.get(action)
         query = f"?status={wanted}&limit=200" if wanted else "?limit=200"
         listed = await self.ask(api, "GET", f"/videos{query}")

@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.crash.linked_app import CANCEL, IMAGE, INSERT, POOR, REMOVE, REQUEUE, RICH, as_app, pick
+from tests.crash.linked_app import BROKE, CANCEL, IMAGE, INSERT, POOR, REMOVE, REQUEUE, RICH, as_app, pick
 
 LARGEST_BATCH = 10
+POORLY_PAID = 10  # one in so many is of a user who has credits for a single one
 HOLD_SECONDS = 1.0
 # How many of the rows that were written are touched so, at most: users do not delete all that they ask for.
 SHARES = {"rows queued again": 0.4, "rows cancelled": 0.2, "rows deleted": 0.15}
@@ -39,7 +40,7 @@ class FilmStudio:
             transaction = connection.transaction()
             await transaction.start()
             for number in numbers:
-                user = POOR if self.dice.random() < 0.1 else RICH
+                user = RICH if number % POORLY_PAID else POOR
                 await connection.fetchval(INSERT, f"film {number}", IMAGE, user, True)
             if self.dice.random() < 0.1:
                 await transaction.rollback()
@@ -47,6 +48,12 @@ class FilmStudio:
             else:
                 await transaction.commit()
                 self.did["rows written"] += count
+
+    async def write_last(self) -> None:
+        """One that nobody touches any more, of a user without credits: the table refuses it, whoever was fast."""
+        async with as_app(self.database_url) as connection:
+            await connection.execute(INSERT, "the last film", IMAGE, BROKE, True)
+        self.did["rows written"] += 1
 
     async def queue_again(self) -> None:
         """A user wants his film once more."""
