@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -23,7 +22,7 @@ from tests.database import connected
 IMAGE = "https://example.com/boat.jpg"
 AGAIN_SECONDS = 0.2
 BATCH = 25
-WAITING = 5  # one in so many waits for the video that is handed in
+WAITS_EVERY = 5  # one in so many waits for the video that is handed in
 # How often users do so, for each video that was handed in, at most: else, where the service is slow, they cancel most
 # of what they ask for, and send again what always fails.
 SHARES = {"cancel": 0.2, "retry": 0.2, "retry with consent": 0.3}
@@ -75,7 +74,7 @@ class Crowd:
         """One in some waits for its video, and so submits it in its request, which may be killed at any moment."""
         body = {"input": {"promptText": prompt, "promptImage": IMAGE}}
         headers = {"idempotency-key": prompt}
-        if number % WAITING == 0:
+        if number % WAITS_EVERY == 0:
             headers["prefer"] = f"wait={self.dice.randint(1, 3)}"
         while True:
             answer = await self.ask(api, "POST", "/videos", json=body, headers=headers)
@@ -111,7 +110,7 @@ class Crowd:
         """One user does something to one video."""
         actions = ("read", "ledger", "cancel", "retry", "retry with consent")
         action = self.dice.choices(actions, (6, 1, 3, 2, 2))[0]
-        if self.did[action] >= SHARES.get(action, math.inf) * len(self.prompts):
+        if action in SHARES and self.did[action] >= SHARES[action] * len(self.prompts):
             return
         wanted = {"retry": "failed", "retry with consent": "failed", "cancel": "queued,processing"}.get(action)
         query = f"?status={wanted}&limit=200" if wanted else "?limit=200"

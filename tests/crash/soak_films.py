@@ -10,7 +10,7 @@ from random import Random
 from tests.crash.linked_app import BROKE, CANCEL, IMAGE, INSERT, POOR, REMOVE, REQUEUE, RICH, as_app, pick
 
 LARGEST_BATCH = 10
-POORLY_PAID = 10  # one in so many is of a user who has credits for a single one
+POOR_EVERY = 10  # one in so many is of a user who has credits for a single one
 HOLD_SECONDS = 1.0
 # How many of the rows that were written are touched so, at most: users do not delete all that they ask for.
 SHARES = {"rows queued again": 0.4, "rows cancelled": 0.2, "rows deleted": 0.15}
@@ -40,7 +40,7 @@ class FilmStudio:
             transaction = connection.transaction()
             await transaction.start()
             for number in numbers:
-                user = RICH if number % POORLY_PAID else POOR
+                user = RICH if number % POOR_EVERY else POOR
                 await connection.fetchval(INSERT, f"film {number}", IMAGE, user, True)
             if self.dice.random() < 0.1:
                 await transaction.rollback()

@@ -14,6 +14,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from service.context import Context, Counts
 from service.deadline import Deadline, Wake
 from service.errors import NotConfigured
 from service.operations import saving
@@ -26,7 +27,7 @@ from service.store import endpoints, models, submissions, tasks
 from service.store.batches import Parking
 from service.store.database import Database
 from service.store.endpoints import Configured
-from service.store.listener import HAS_LISTENER, Listener
+from service.store.listener import Listener
 from service.store.outcome_row import OutcomeRow
 from service.store.pending_work import pending_work
 from service.store.url import normalise
@@ -159,13 +160,24 @@ async def test_a_long_history_is_not_read(database_url: str, name: str) -> None:
         assert "Seq Scan on submissions" not in text
 
 
-async def a_worker_listens(w: World) -> None:
-    """Until those who enqueue know it. What began before that wakes no worker: it finds the video by the clock."""
-    while not (await w.rows(f"SELECT {HAS_LISTENER} AS found"))[0]["found"]:  # noqa: ASYNC110  # another task says it
-        await asyncio.sleep(0)
+@pytest.fixture
+def at_rest(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once a worker has said that it listens, and then claimed: from now on NOTIFY alone wakes it at once.
+
+    What begins to enqueue before it has said so does not notify, and may be found by the clock only.
+    """
+    claimed = asyncio.Event()
+
+    async def watched(ctx: Context, **options: Any) -> Counts:
+        counts = await submit_now(ctx, **options)
+        claimed.set()
+        return counts
+
+    monkeypatch.setattr("service.worker.submit_now", watched)
+    return claimed
 
 
-async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(w: World) -> None:
+async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(w: World, at_rest: asyncio.Event) -> None:
     stop = Stop()
     working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
     async with connected(w.url) as connection:
@@ -176,7 +188,7 @@ async def test_a_worker_submits_at_once_and_tells_it_with_the_next_tick(w: World
 
         while await ticks() == 0:  # noqa: ASYNC110  # another process's work, as it were
             await asyncio.sleep(0)
-        await a_worker_listens(w)
+        await at_rest.wait()
         video_id = await w.enqueue()
         await until(lambda: len(w.creates) == 1)
         while (await w.row(video_id))["runway_video_id"] is None:  # noqa: ASYNC110  # likewise
@@ -196,7 +208,7 @@ async def test_what_was_submitted_between_two_ticks_is_reported_with_the_second(
 
 
 async def test_a_worker_goes_on_submitting_while_a_poll_takes_its_time(
-    w: World, monkeypatch: pytest.MonkeyPatch
+    w: World, monkeypatch: pytest.MonkeyPatch, at_rest: asyncio.Event
 ) -> None:
     await w.enqueue()
     await w.tick()
@@ -212,7 +224,7 @@ async def test_a_worker_goes_on_submitting_while_a_poll_takes_its_time(
     stop = Stop()
     working = asyncio.create_task(work_forever(w.ctx, every=3600, stop=stop))
     await looking.wait()
-    await a_worker_listens(w)
+    await at_rest.wait()
     await w.enqueue()
     await until(lambda: len(w.creates) == 2)
     seen.set()
