@@ -36,7 +36,7 @@ async def test_a_short_soak_loses_nothing_and_pays_nothing_twice(
     assert result.accounts.creates > 40
     assert did["kill -9"] > 3
     assert result.films.charges > 20
-    assert result.films.refused
+    assert result.accounts.errors["REFUSED_BY_TABLE"]  # that of the last film, whoever was fast
     assert did[FILMS_SEEN] > 10
     assert did["answers given twice"] > 3
     assert did["waited for"] > 3
